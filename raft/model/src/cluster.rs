@@ -1,0 +1,76 @@
+//! Clusters, and the cluster-wide rows: managers, users, join tokens and the authority.
+
+use crate::ids::{ClusterId, RaftId};
+use crate::spec::Tags;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The cluster that exists from `init` on.
+pub const DEFAULT_CLUSTER: &str = "default";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterStatus {
+    #[default]
+    Active,
+    Inactive,
+}
+
+/// A group of container instances and what runs on them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub id: ClusterId,
+    pub name: Arc<str>,
+    pub status: ClusterStatus,
+    pub settings: BTreeMap<String, String>,
+    pub tags: Arc<Tags>,
+    pub created_at: Time,
+    pub version: u64,
+}
+
+/// A Raft member as the cluster knows it. Membership itself is the consensus library's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    pub id: RaftId,
+    pub name: Arc<str>,
+    pub zone: Arc<str>,
+    /// host:port that managers, agents and clients dial.
+    pub address: Arc<str>,
+    /// The newest command level its binary can apply.
+    pub level: u32,
+    pub joined_at: Time,
+    /// Removed members stay known, so that their id and certificate are refused for good.
+    pub removed_at: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    pub name: Arc<str>,
+    pub role: UserRole,
+    pub created_at: Time,
+    /// Serial numbers of its certificates, hexadecimal; an unlisted one is refused.
+    pub serials: Vec<Arc<str>>,
+    pub removed_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserRole {
+    /// Everything.
+    Admin,
+    /// Everything but managers, tokens and users.
+    Operator,
+    #[default]
+    ReadOnly,
+}
+
+/// What `init` creates: the authority that signs certificates, and the join tokens' hashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    pub certificate_pem: Arc<str>,
+    /// The authority's private key; replicated so that any leader can sign.
+    pub key_pem: Arc<str>,
+    /// SHA-256 of the secret in the tokens that managers and workers join with, hexadecimal.
+    pub manager_token_hash: Arc<str>,
+    pub worker_token_hash: Arc<str>,
+}

@@ -1,0 +1,217 @@
+//! What may stand in the log: an `Entry` carries one `Command`; a leader's plan is a list of `Step`s.
+//!
+//! Commands, not objects: a placement is a task, an instance and its ports. Both enums are append
+//! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
+
+use crate::cluster::UserRole;
+use crate::error::Error;
+use crate::ids::{
+    ClusterId, DefinitionId, DeploymentId, Epoch, InstanceId, Principal, RaftId, RequestId,
+    ServiceId, Slot, TaskId, TraceId,
+};
+use crate::instance::{Health, InstanceSpec, InstanceStatus};
+use crate::service::RolloutState;
+use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
+use crate::service::ServiceSpec;
+use crate::stored::named;
+use crate::task::{Observed, StopCode, Waiting};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// A repeat of the same request is answered with the first response and changes nothing.
+    pub request: RequestId,
+    /// The proposer's clock. State never moves back in time: `apply` takes the later of this and
+    /// the last entry's.
+    pub at: Time,
+    pub by: Principal,
+    pub trace: Option<TraceId>,
+    pub command: Command,
+}
+
+/// Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// First entry of a new cluster.
+    Bootstrap(Box<Bootstrap>),
+    /// First entry of a new leader: its log index becomes the epoch.
+    Takeover { manager: RaftId },
+    /// All managers can apply commands up to this level.
+    RaiseLevel { level: u32 },
+
+    CreateCluster(CreateCluster),
+    DeleteCluster { cluster: ClusterId },
+    RegisterTaskDefinition(#[serde(with = "named")] Arc<TaskDefinition>),
+    DeregisterTaskDefinition { definition: DefinitionId },
+    CreateService(CreateService),
+    UpdateService(UpdateService),
+    DeleteService { service: ServiceId, force: bool },
+    RunTask(RunTask),
+    StopTask { task: TaskId, reason: Arc<str> },
+    TagResource { resource: Resource, set: Tags, remove: Vec<String> },
+
+    /// An agent joined with a token, or re-registers what its machine is.
+    RegisterInstance(RegisterInstance),
+    UpdateInstanceStatus { instance: InstanceId, status: InstanceStatus },
+    DeregisterInstance { instance: InstanceId, force: bool },
+    /// What agents said, gathered over instances. Foreign reports were refused before.
+    Report { reports: Vec<TaskReport> },
+
+    /// What the leader of this epoch decided. Each step is judged alone.
+    Plan { epoch: Epoch, steps: Vec<Step> },
+
+    /// Gives out the next Raft id with the row that describes it.
+    AddManager { name: Arc<str>, zone: Arc<str>, address: Arc<str>, level: u32 },
+    /// A manager says its address or what level it can apply.
+    UpdateManager { manager: RaftId, address: Arc<str>, level: u32 },
+    RemoveManager { manager: RaftId },
+    /// New hash for the join token of a role; the old token is refused from here on.
+    RotateToken { role: TokenRole, hash: Arc<str> },
+    /// A certificate was issued to a user; creates the user if need be.
+    CreateUser { name: Arc<str>, role: UserRole, serial: Arc<str> },
+    RemoveUser { name: Arc<str> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenRole {
+    Manager,
+    Worker,
+}
+
+/// What `init` decides: ids, authority and the first manager and administrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    pub name: Arc<str>,
+    /// Account id and region that ARNs carry.
+    pub account: Arc<str>,
+    pub region: Arc<str>,
+    pub default_cluster: ClusterId,
+    pub authority: crate::cluster::Authority,
+    pub manager: crate::cluster::Manager,
+    pub admin: Arc<str>,
+    pub admin_serial: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateCluster {
+    /// Id the cluster gets if none of this name is active; ECS: idempotent by name.
+    pub id: ClusterId,
+    pub name: Arc<str>,
+    pub settings: std::collections::BTreeMap<String, String>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateService {
+    pub id: ServiceId,
+    pub deployment: DeploymentId,
+    pub cluster: ClusterId,
+    pub definition: DefinitionId,
+    #[serde(with = "named")]
+    pub spec: Arc<ServiceSpec>,
+    pub tags: Tags,
+}
+
+/// Fields that are `None` stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateService {
+    pub service: ServiceId,
+    /// Compare-and-set: refused unless the row has this version.
+    pub expected_version: Option<u64>,
+    /// Id for the new deployment, if this update starts one.
+    pub deployment: DeploymentId,
+    pub definition: Option<DefinitionId>,
+    pub force_new_deployment: bool,
+    #[serde(with = "named")]
+    pub change: Arc<ServiceChange>,
+}
+
+/// The optional part of an update, stored by name like the spec it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceChange {
+    pub desired_count: Option<u32>,
+    pub minimum_healthy_percent: Option<u32>,
+    pub maximum_percent: Option<u32>,
+    pub placement: Option<Placement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTask {
+    pub cluster: ClusterId,
+    pub definition: DefinitionId,
+    /// One id per task to run.
+    pub tasks: Vec<TaskId>,
+    pub group: Arc<str>,
+    pub started_by: Option<Arc<str>>,
+    #[serde(with = "named")]
+    pub overrides: Arc<Overrides>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterInstance {
+    pub id: InstanceId,
+    pub cluster: ClusterId,
+    #[serde(with = "named")]
+    pub spec: Arc<InstanceSpec>,
+}
+
+/// What can carry tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    Cluster(ClusterId),
+    Service(ServiceId),
+    Task(TaskId),
+    Instance(InstanceId),
+}
+
+/// What an agent last saw of a task. `instance` is who said it, from its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReport {
+    pub task: TaskId,
+    pub instance: InstanceId,
+    pub observed: Observed,
+}
+
+/// What a leader may do. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// New tasks in free slots of a service.
+    CreateTasks { service: ServiceId, deployment: DeploymentId, tasks: Vec<(Slot, TaskId)> },
+    /// `ports`: host ports in the order of `TaskDefinition::port_mappings`.
+    Place { task: TaskId, instance: InstanceId, ports: Vec<u16> },
+    Stop { task: TaskId, code: StopCode, reason: Arc<str> },
+    /// The task's instance is lost.
+    Abandon { task: TaskId },
+    SetHealth { instance: InstanceId, health: Health },
+    /// A deployment's state; `Completed` ends older ones that have no task left.
+    Advance { service: ServiceId, deployment: DeploymentId, rollout: RolloutState },
+    /// A line of the service's history.
+    Event { service: ServiceId, text: Arc<str> },
+    /// Why a task waits.
+    Explain { task: TaskId, waiting: Waiting },
+    /// History that is no longer kept.
+    Forget { tasks: Vec<TaskId> },
+    /// A draining service has no task left.
+    Retire { service: ServiceId },
+    /// Inactive rows past their time: services, instances.
+    Purge { services: Vec<ServiceId>, instances: Vec<InstanceId> },
+}
+
+/// What an applied entry answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    Done,
+    Cluster(ClusterId),
+    Definition(DefinitionId),
+    Service(ServiceId),
+    Tasks(Vec<TaskId>),
+    Instance(InstanceId),
+    Manager(RaftId),
+    /// Steps that were refused, by position, with the reason; the rest stand.
+    Plan { refused: Vec<(u32, Error)> },
+}

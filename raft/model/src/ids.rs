@@ -1,0 +1,187 @@
+//! Every identifier, each its own type, and `IdSource`, which mints them from a seed.
+//!
+//! Ids are minted by whoever proposes an entry and ride in it, so `apply` needs no randomness.
+//! There is no `From<u128>`: bits become an id only where the edge parsed or minted them.
+
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident, $field:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// An id from bits that were parsed or minted at the edge.
+            pub const fn from_bits(bits: u128) -> Self {
+                Self(bits)
+            }
+            pub const fn bits(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// 32 lower-case hex digits, as in an ECS task id.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:032x})"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+                match u128::from_str_radix(text, 16) {
+                    Ok(bits) if hex => Ok(Self(bits)),
+                    _ => Err(Error::invalid($field, text, "32 hexadecimal digits")),
+                }
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// One run of a task definition; never reused, never moved to another instance.
+    TaskId, "task";
+    ServiceId, "service";
+    /// A container instance: a worker machine.
+    InstanceId, "containerInstance";
+    DeploymentId, "deployment";
+    ClusterId, "cluster";
+    /// Names a request, so that a repeat of it has no second effect (ECS: `clientToken`).
+    RequestId, "clientToken";
+    /// One connection of an agent to a manager; fences what an older connection still says.
+    SessionId, "session";
+    /// Links the spans of one journey (the W3C trace id).
+    TraceId, "traceId";
+}
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+numbers! {
+    /// A Raft member. Given out by the log, never reused, never kept by a wiped disk.
+    RaftId(u64);
+    /// A position in the Raft log; also the version of the state after that entry.
+    Index(u64);
+    /// The log index of a `Takeover`: who may act. A higher epoch silences a lower one for good.
+    Epoch(u64);
+    /// The n-th task definition of a family, counted from 1.
+    Revision(u32);
+    /// A place in a service that at most one task should fill.
+    Slot(u32);
+    /// Position of a task definition in the order of registration; stands for family and revision.
+    DefinitionId(u64);
+}
+
+/// A seeded source of ids: the same seed gives the same ids, so a simulation replays.
+///
+/// xoshiro256++ (Blackman and Vigna, 2018) seeded through SplitMix64, the authors' advice.
+#[derive(Clone, Debug)]
+pub struct IdSource {
+    state: [u64; 4],
+}
+
+impl IdSource {
+    /// `seed` comes from the machine's entropy in a shell and from the test's seed in a test.
+    pub fn new(seed: u128) -> Self {
+        let mut mix = seed as u64;
+        let high = (seed >> 64) as u64;
+        let mut state = [0; 4];
+        for word in &mut state {
+            mix = mix.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = mix ^ high;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            *word = z ^ (z >> 31);
+        }
+        Self { state }
+    }
+
+    /// The next 64 bits; also the source of jitter for shells and simulations.
+    pub fn next_u64(&mut self) -> u64 {
+        let s = &mut self.state;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    fn next_u128(&mut self) -> u128 {
+        u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
+    }
+
+    pub fn task(&mut self) -> TaskId {
+        TaskId(self.next_u128())
+    }
+    pub fn service(&mut self) -> ServiceId {
+        ServiceId(self.next_u128())
+    }
+    pub fn instance(&mut self) -> InstanceId {
+        InstanceId(self.next_u128())
+    }
+    pub fn deployment(&mut self) -> DeploymentId {
+        DeploymentId(self.next_u128())
+    }
+    pub fn cluster(&mut self) -> ClusterId {
+        ClusterId(self.next_u128())
+    }
+    pub fn request(&mut self) -> RequestId {
+        RequestId(self.next_u128())
+    }
+    pub fn session(&mut self) -> SessionId {
+        SessionId(self.next_u128())
+    }
+    pub fn trace(&mut self) -> TraceId {
+        TraceId(self.next_u128())
+    }
+}
+
+/// Who asks: what a verified certificate (or, later, a signed request) says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Principal {
+    /// A Raft member.
+    Manager(RaftId),
+    /// The agent of a container instance.
+    Instance(InstanceId),
+    /// A person or a program, by the name in its certificate.
+    User(String),
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manager(id) => write!(f, "manager/{id}"),
+            Self::Instance(id) => write!(f, "instance/{id}"),
+            Self::User(name) => write!(f, "user/{name}"),
+        }
+    }
+}

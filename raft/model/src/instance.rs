@@ -1,0 +1,75 @@
+//! A container instance: a worker machine that belongs to exactly one cluster.
+
+use crate::ids::{ClusterId, InstanceId};
+use crate::spec::{Resources, Tags};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What an operator wants of it (ECS `status`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum InstanceStatus {
+    #[default]
+    Active,
+    /// No new tasks; service tasks are replaced elsewhere, then stopped here.
+    Draining,
+    /// Deregistered: its certificate is refused, the row is kept a while.
+    Inactive,
+}
+
+/// What the leader last decided about its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// Registered, the agent has not connected yet.
+    Registered,
+    /// Its lease is held (ECS `agentConnected`).
+    Ready,
+    /// Its lease ran out: its tasks are abandoned.
+    Down { since: Time },
+}
+
+/// What the machine is, as its agent registered it; grows by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceSpec {
+    pub hostname: String,
+    /// `ecs.availability-zone`.
+    pub zone: String,
+    /// Address that other machines reach published ports at.
+    pub address: String,
+    /// What tasks may use: the machine less what the system keeps.
+    pub total: Resources,
+    /// Host ports the system uses itself (tcp).
+    pub reserved_ports: BTreeSet<u16>,
+    /// Custom and built-in attributes without the zone; the value may be absent.
+    pub attributes: BTreeMap<String, Option<String>>,
+    pub agent_version: String,
+    /// Names and versions that `describe` shows (`runc`, `kernel`).
+    pub versions: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub cluster: ClusterId,
+    pub spec: Arc<InstanceSpec>,
+    pub status: InstanceStatus,
+    pub health: Health,
+    pub registered_at: Time,
+    /// When it became `Inactive`.
+    pub deregistered_at: Option<Time>,
+    pub tags: Arc<Tags>,
+    pub version: u64,
+}
+
+impl Instance {
+    pub fn ready(&self) -> bool {
+        self.health == Health::Ready
+    }
+
+    /// New tasks may be placed on it.
+    pub fn accepts_tasks(&self) -> bool {
+        self.ready() && self.status == InstanceStatus::Active
+    }
+}

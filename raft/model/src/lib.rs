@@ -1,0 +1,35 @@
+//! The nouns, the rules and the state of a Muster cluster: a pure value and one function over it.
+//!
+//! `apply` runs on every manager in log order and must give the same bytes everywhere: no clock,
+//! no randomness, no floats in decisions, no map-iteration order, no panic on any input.
+//! This crate does not know that it is replicated, nor how anything looks on a wire.
+
+pub mod apply;
+pub mod cluster;
+pub mod command;
+pub mod diff;
+pub mod dispatch;
+pub mod error;
+pub mod ids;
+pub mod instance;
+pub mod limits;
+pub mod service;
+pub mod spec;
+pub mod state;
+pub mod stored;
+pub mod task;
+pub mod time;
+
+pub use apply::apply;
+pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
+pub use command::{Command, Entry, Response, Step, TaskReport};
+pub use diff::Changes;
+pub use error::{Error, Kind};
+pub use ids::*;
+pub use instance::{Health, Instance, InstanceSpec, InstanceStatus};
+pub use service::{Deployment, Event, RolloutState, Service, ServiceSpec, ServiceStatus};
+pub use spec::{Resources, TaskDefinition};
+pub use state::{DefinitionRow, State};
+pub use stored::{Row, Table};
+pub use task::{Desired, Observed, Owner, Phase, StopCode, Task};
+pub use time::{Millis, Time};

@@ -1,0 +1,101 @@
+//! Every bound of the state machine and the brains, each with its reason.
+
+use crate::time::Millis;
+
+// ---- what users write (ECS's quotas, except where said) ----
+
+/// ECS: containers per task definition.
+pub const CONTAINERS_PER_DEFINITION_MAX: usize = 10;
+/// ECS: a task definition's JSON, 64 KiB.
+pub const DEFINITION_BYTES_MAX: usize = 64 * 1024;
+/// Ten times ECS's quota of services per cluster; a service row is about 1 KiB.
+pub const SERVICES_PER_CLUSTER_MAX: usize = 50_000;
+/// Twice ECS's quota of tasks per service.
+pub const DESIRED_COUNT_MAX: u32 = 10_000;
+/// ECS: clusters per account.
+pub const CLUSTERS_MAX: usize = 10_000;
+/// Twice ECS's quota of container instances, over all clusters.
+pub const INSTANCES_MAX: usize = 10_000;
+/// The size at which state still fits a 4 GiB manager.
+pub const TASKS_MAX: usize = 1_000_000;
+/// ECS: tasks per RunTask call.
+pub const RUN_TASK_COUNT_MAX: u32 = 10;
+/// ECS: names of clusters, services, families, containers.
+pub const NAME_CHARS_MAX: usize = 255;
+/// ECS: tags per resource.
+pub const TAGS_MAX: usize = 50;
+/// ECS: characters of a tag's key and value.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// ECS: `startedBy` of a task.
+pub const STARTED_BY_CHARS_MAX: usize = 128;
+/// ECS: characters of the JSON of `overrides`.
+pub const OVERRIDES_BYTES_MAX: usize = 8192;
+/// ECS: constraints of a service or a RunTask call and its definition together.
+pub const PLACEMENT_CONSTRAINTS_MAX: usize = 10;
+pub const PLACEMENT_STRATEGIES_MAX: usize = 5;
+/// ECS: custom attributes per container instance.
+pub const ATTRIBUTES_MAX: usize = 50;
+/// 64 vCPU x 1024 times four: larger than any machine a task should claim.
+pub const CPU_UNITS_MAX: u32 = 1024 * 256;
+/// ECS: minimum memory of a container, MiB.
+pub const MEMORY_MIB_MIN: u32 = 6;
+/// 4 TiB.
+pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
+/// ECS: port mappings per container.
+pub const PORT_MAPPINGS_MAX: usize = 100;
+/// ECS on Fargate: 120 s; self-hosted users asked for no cap, so one hour.
+pub const STOP_TIMEOUT_SECS_MAX: u32 = 3600;
+/// ECS: `ECS_CONTAINER_STOP_TIMEOUT`.
+pub const STOP_TIMEOUT_SECS_DEFAULT: u32 = 30;
+/// Dynamic host ports, as Linux's `ip_local_port_range` and ECS's agent.
+pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 32768..=60999;
+/// A reason, as ECS stores it for a container or a task.
+pub const REASON_CHARS_MAX: usize = 1024;
+
+// ---- history ----
+
+/// ECS: a stopped task is shown for at least an hour.
+pub const STOPPED_TASK_KEPT: Millis = Millis::from_secs(3600);
+/// Stopped tasks kept per owner (service or group), whatever their age: crash loops must not
+/// fill the state.
+pub const STOPPED_TASKS_PER_OWNER_MAX: usize = 50;
+/// ECS: the newest 100 events of a service.
+pub const EVENTS_PER_SERVICE_MAX: usize = 100;
+/// ECS: a client token is honoured for 24 hours.
+pub const REQUEST_KEPT: Millis = Millis::from_secs(24 * 3600);
+/// Bound of remembered requests (about 100 bytes each); the oldest go first.
+pub const REQUESTS_MAX: usize = 200_000;
+/// A deleted service stays describable as INACTIVE this long.
+pub const INACTIVE_SERVICE_KEPT: Millis = Millis::from_secs(24 * 3600);
+/// Versions of the state that a watch can resume from.
+pub const WATCH_HISTORY_MAX: usize = 4096;
+
+// ---- the leader ----
+
+/// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit.
+pub const PLAN_STEPS_MAX: usize = 5000;
+/// The agent says it is alive this often (with jitter).
+pub const HEARTBEAT: Millis = Millis(2000);
+/// Three missed heartbeats: the instance is lost.
+pub const LEASE: Millis = Millis(6000);
+/// A new leader waits this long for every agent to reconnect before it judges any.
+pub const LEASE_GRACE: Millis = Millis(8000);
+/// Every row is looked at this often, whatever the diffs said.
+pub const FULL_SCAN: Millis = Millis::from_secs(30);
+/// Governor: lost instances in one lease beyond which nothing is abandoned at first ...
+pub const GOVERNOR_INSTANCES_MIN: usize = 10;
+/// ... if they are also more than one in this many of all instances ...
+pub const GOVERNOR_SHARE: usize = 3;
+/// First delay of the restart back-off; doubles with each failure in a row.
+pub const BACKOFF_BASE: Millis = Millis(1000);
+/// ECS throttles up to 27 minutes; five minutes is what Kubernetes users know.
+pub const BACKOFF_MAX: Millis = Millis::from_secs(300);
+/// A container that ends sooner than this after starting counts as a failed start.
+pub const QUICK_EXIT: Millis = Millis::from_secs(10);
+/// ECS waits 40 s after RUNNING before a task without any check counts as healthy.
+pub const HEALTHY_AFTER: Millis = Millis::from_secs(10);
+/// Same text about the same service is suppressed for this long (ECS: 6 hours).
+pub const EVENT_REPEAT: Millis = Millis::from_secs(6 * 3600);
+/// Instances that a deregistered or lost row is kept for, so that its certificate stays refused.
+pub const INACTIVE_INSTANCE_KEPT: Millis = Millis::from_secs(24 * 3600);

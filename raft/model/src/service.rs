@@ -1,0 +1,137 @@
+//! A service keeps a number of tasks of one definition running; its deployments are its memory of
+//! how it gets from one definition to the next.
+
+use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
+use crate::limits;
+use crate::spec::{Placement, Tags};
+use crate::time::{Millis, Time};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceStatus {
+    #[default]
+    Active,
+    /// Deleted; its tasks are stopping. The name is free again when it is `Inactive`.
+    Draining,
+    Inactive,
+}
+
+/// ECS `deploymentConfiguration`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentConfiguration {
+    /// Percent of the desired count, rounded up, that stays running during a deployment.
+    pub minimum_healthy_percent: u32,
+    /// Percent of the desired count, rounded down, that may exist during a deployment.
+    pub maximum_percent: u32,
+}
+
+impl Default for DeploymentConfiguration {
+    /// ECS's defaults for REPLICA services.
+    fn default() -> Self {
+        Self { minimum_healthy_percent: 100, maximum_percent: 200 }
+    }
+}
+
+impl DeploymentConfiguration {
+    /// Fewest running tasks, rounded up as ECS does.
+    pub fn floor(&self, desired: u32) -> u32 {
+        percent(desired, self.minimum_healthy_percent).div_ceil(100) as u32
+    }
+
+    /// Most tasks, rounded down as ECS does.
+    pub fn ceiling(&self, desired: u32) -> u32 {
+        (percent(desired, self.maximum_percent) / 100) as u32
+    }
+}
+
+fn percent(desired: u32, percent: u32) -> u64 {
+    // Counts are at most 10,000 and percents at most 1,000 (checked at the edge): no overflow.
+    u64::from(desired) * u64::from(percent)
+}
+
+/// What users write; stored by name because it keeps gaining fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceSpec {
+    pub name: String,
+    pub desired_count: u32,
+    pub deployment: DeploymentConfiguration,
+    pub placement: Placement,
+    /// Copied to each task.
+    pub propagate_service_tags: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RolloutState {
+    #[default]
+    InProgress,
+    Completed,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub definition: DefinitionId,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub rollout: RolloutState,
+    /// Tasks that failed in a row; 0 again once one runs (ECS `failedTasks`).
+    pub failed_tasks: u32,
+}
+
+/// Restart back-off, a row so that a failover does not forget it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Failed starts in a row.
+    pub failures: u32,
+    /// No task is started before this.
+    pub until: Time,
+}
+
+impl Backoff {
+    /// The next state after one more failure at `now`: 0, then 1 s, 2 s, 4 s ... up to the bound.
+    /// The first failure is free: a task that ran and crashed is replaced at once, as in ECS.
+    pub fn failed(self, now: Time) -> Self {
+        let failures = self.failures.saturating_add(1);
+        let doublings = failures.saturating_sub(2).min(16);
+        let delay = match failures {
+            1 => Millis(0),
+            _ => Millis((limits::BACKOFF_BASE.0 << doublings).min(limits::BACKOFF_MAX.0)),
+        };
+        Self { failures, until: now + delay }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: ServiceId,
+    pub cluster: ClusterId,
+    pub spec: Arc<ServiceSpec>,
+    pub status: ServiceStatus,
+    /// Newest (PRIMARY) first; older ones (ACTIVE) stay while they have tasks.
+    pub deployments: Vec<Deployment>,
+    pub backoff: Backoff,
+    pub tags: Arc<Tags>,
+    pub created_at: Time,
+    pub created_by: Arc<str>,
+    /// When it became `Inactive`.
+    pub deleted_at: Option<Time>,
+    /// Number the next event gets; the newest `limits::EVENTS_PER_SERVICE_MAX` are kept.
+    pub next_event: u64,
+    pub version: u64,
+}
+
+impl Service {
+    pub fn primary(&self) -> Option<&Deployment> {
+        self.deployments.first()
+    }
+}
+
+/// A line of a service's history, in ECS's wording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Time,
+    pub text: Arc<str>,
+}

@@ -1,0 +1,282 @@
+//! What users wrote: task definitions, placement and resources. Immutable once registered.
+//!
+//! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
+//! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
+
+use crate::limits;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub type Tags = BTreeMap<String, String>;
+
+/// CPU units (1024 = one core) and memory in MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Resources {
+    pub cpu: u32,
+    pub memory_mib: u32,
+}
+
+impl Resources {
+    pub fn fits_in(self, free: Resources) -> bool {
+        self.cpu <= free.cpu && self.memory_mib <= free.memory_mib
+    }
+
+    /// Saturating on purpose: sizes come from users and from agents.
+    pub fn plus(self, other: Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory_mib: self.memory_mib.saturating_add(other.memory_mib),
+        }
+    }
+
+    pub fn minus(self, other: Resources) -> Resources {
+        Resources {
+            cpu: self.cpu.saturating_sub(other.cpu),
+            memory_mib: self.memory_mib.saturating_sub(other.memory_mib),
+        }
+    }
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// One network namespace and address per container, host ports published (ECS's default).
+    #[default]
+    Bridge,
+    Host,
+    None,
+}
+
+/// ECS `portMappings`. `host_port` 0 in bridge mode: one is chosen from `limits::DYNAMIC_PORTS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    pub name: Option<String>,
+    pub container_port: u16,
+    pub host_port: u16,
+    pub protocol: Protocol,
+}
+
+/// ECS `mountPoints`: a volume of the task, by name, at a path in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    pub source_volume: String,
+    pub container_path: String,
+    pub read_only: bool,
+}
+
+/// ECS `volumes`. Without `host_path` it is a fresh directory that is dropped with the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    pub name: String,
+    pub host_path: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// As in ECS: `nofile`, `nproc`, `memlock`, ...
+    pub name: String,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    pub container_path: String,
+    pub size_mib: u32,
+    pub mount_options: Vec<String>,
+}
+
+/// ECS `logConfiguration`. Only `json-file` is built: `max-size`, `max-file`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfiguration {
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}
+
+/// ECS `containerDefinitions[]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerDefinition {
+    pub name: String,
+    pub image: String,
+    /// Units; 0 means two shares and no reservation, as in ECS.
+    pub cpu: u32,
+    /// Hard limit in MiB: beyond it the container is killed.
+    pub memory_mib: Option<u32>,
+    /// Soft limit in MiB; what is reserved, if given.
+    pub memory_reservation_mib: Option<u32>,
+    pub essential: bool,
+    pub command: Vec<String>,
+    pub entry_point: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub port_mappings: Vec<PortMapping>,
+    pub mount_points: Vec<MountPoint>,
+    pub user: Option<String>,
+    pub working_directory: Option<String>,
+    pub readonly_root_filesystem: bool,
+    pub hostname: Option<String>,
+    pub ulimits: Vec<Ulimit>,
+    pub tmpfs: Vec<Tmpfs>,
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+    pub docker_labels: BTreeMap<String, String>,
+    /// Seconds between the stop signal and SIGKILL.
+    pub stop_timeout_secs: Option<u32>,
+    pub log_configuration: Option<LogConfiguration>,
+    /// Names and addresses for /etc/hosts.
+    pub extra_hosts: BTreeMap<String, String>,
+    pub dns_servers: Vec<String>,
+    pub pseudo_terminal: bool,
+}
+
+impl ContainerDefinition {
+    /// What this container asks the scheduler for, where the task names no size of its own.
+    pub fn reservation(&self) -> Resources {
+        Resources {
+            cpu: self.cpu,
+            memory_mib: self.memory_reservation_mib.or(self.memory_mib).unwrap_or(0),
+        }
+    }
+
+    pub fn stop_timeout_secs(&self) -> u32 {
+        self.stop_timeout_secs.unwrap_or(limits::STOP_TIMEOUT_SECS_DEFAULT)
+    }
+}
+
+/// A task definition as registered; family and revision stand in its row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskDefinition {
+    pub family: String,
+    pub containers: Vec<ContainerDefinition>,
+    pub network_mode: NetworkMode,
+    /// Size of the whole task; caps the sum of its containers.
+    pub cpu: Option<u32>,
+    pub memory_mib: Option<u32>,
+    pub volumes: Vec<Volume>,
+    pub placement_constraints: Vec<PlacementConstraint>,
+    pub requires_compatibilities: Vec<String>,
+    pub task_role_arn: Option<String>,
+    pub execution_role_arn: Option<String>,
+    pub tags: Tags,
+}
+
+impl TaskDefinition {
+    /// What one task takes from its instance while it is placed there.
+    pub fn reservation(&self) -> Resources {
+        let sum = self
+            .containers
+            .iter()
+            .fold(Resources::default(), |sum, c| sum.plus(c.reservation()));
+        Resources {
+            cpu: self.cpu.unwrap_or(sum.cpu),
+            memory_mib: self.memory_mib.unwrap_or(sum.memory_mib),
+        }
+    }
+
+    /// Port mappings in the order in which `Task::ports` lists the host ports chosen for them.
+    /// Empty with network mode `none`.
+    pub fn port_mappings(&self) -> impl Iterator<Item = (&ContainerDefinition, &PortMapping)> {
+        let shown = self.network_mode != NetworkMode::None;
+        self.containers
+            .iter()
+            .filter(move |_| shown)
+            .flat_map(|c| c.port_mappings.iter().map(move |p| (c, p)))
+    }
+
+    /// The host port a mapping asks for; `None` = any free one of `limits::DYNAMIC_PORTS`.
+    pub fn wanted_host_port(&self, mapping: &PortMapping) -> Option<u16> {
+        match self.network_mode {
+            NetworkMode::Bridge if mapping.host_port == 0 => None,
+            NetworkMode::Bridge => Some(mapping.host_port),
+            NetworkMode::Host | NetworkMode::None => Some(mapping.container_port),
+        }
+    }
+}
+
+/// ECS `placementConstraints`. The query language of `memberOf` arrives with its own issue; until
+/// then such a constraint is refused at the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlacementConstraint {
+    DistinctInstance,
+}
+
+/// ECS `placementStrategy`: left to right, each breaking ties of the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlacementStrategy {
+    /// Fewest tasks of the same owner per value of this field.
+    Spread(SpreadField),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpreadField {
+    AvailabilityZone,
+    InstanceId,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Placement {
+    pub constraints: Vec<PlacementConstraint>,
+    /// Empty: zone, then instance, as ECS does by default.
+    pub strategies: Vec<PlacementStrategy>,
+}
+
+/// ECS `overrides.containerOverrides[]`; environment is merged by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerOverride {
+    pub name: String,
+    pub command: Option<Vec<String>>,
+    pub environment: BTreeMap<String, String>,
+    pub cpu: Option<u32>,
+    pub memory_mib: Option<u32>,
+    pub memory_reservation_mib: Option<u32>,
+}
+
+/// ECS `overrides` of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overrides {
+    pub containers: Vec<ContainerOverride>,
+    pub cpu: Option<u32>,
+    pub memory_mib: Option<u32>,
+}
+
+impl Overrides {
+    /// The definition as this run sees it; unknown container names were refused at the edge.
+    pub fn applied_to(&self, definition: &Arc<TaskDefinition>) -> Arc<TaskDefinition> {
+        if *self == Overrides::default() {
+            return definition.clone();
+        }
+        let mut changed = TaskDefinition::clone(definition);
+        changed.cpu = self.cpu.or(changed.cpu);
+        changed.memory_mib = self.memory_mib.or(changed.memory_mib);
+        for over in &self.containers {
+            let Some(container) = changed.containers.iter_mut().find(|c| c.name == over.name)
+            else {
+                continue;
+            };
+            if let Some(command) = &over.command {
+                container.command.clone_from(command);
+            }
+            container
+                .environment
+                .extend(over.environment.iter().map(|(k, v)| (k.clone(), v.clone())));
+            container.cpu = over.cpu.unwrap_or(container.cpu);
+            container.memory_mib = over.memory_mib.or(container.memory_mib);
+            container.memory_reservation_mib =
+                over.memory_reservation_mib.or(container.memory_reservation_mib);
+        }
+        Arc::new(changed)
+    }
+}

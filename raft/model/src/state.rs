@@ -1,0 +1,272 @@
+//! The whole cluster as one value: tables of rows, and indexes derived from them.
+//!
+//! Persistent maps: a snapshot is a clone of a few pointers. Only `apply` and `stored` change it,
+//! through one private setter per table that keeps rows and indexes together.
+//! Invariant: the indexes equal a rebuild from the tables (a property test).
+
+use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
+use crate::command::Response;
+use crate::error::Error;
+use crate::ids::{
+    ClusterId, DefinitionId, DeploymentId, Epoch, Index, InstanceId, RaftId, RequestId, Revision,
+    ServiceId, Slot, TaskId,
+};
+use crate::instance::Instance;
+use crate::service::{Event, Service, ServiceStatus};
+use crate::spec::{Resources, TaskDefinition};
+use crate::task::Task;
+use crate::time::Time;
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A registered task definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefinitionRow {
+    pub id: DefinitionId,
+    pub family: Arc<str>,
+    pub revision: Revision,
+    #[serde(with = "crate::stored::named")]
+    pub spec: Arc<TaskDefinition>,
+    pub registered_at: Time,
+    pub registered_by: Arc<str>,
+    /// INACTIVE definitions keep running tasks and services, but start no new ones.
+    pub deregistered_at: Option<Time>,
+}
+
+/// The answer a request got, for its repeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRow {
+    /// Hash of the command: another command under the same id is a conflict.
+    pub hash: u64,
+    pub at: Time,
+    pub answer: Result<Response, Error>,
+}
+
+/// What there is once per cluster of managers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Empty before `Bootstrap`.
+    pub name: Arc<str>,
+    pub account: Arc<str>,
+    pub region: Arc<str>,
+    pub authority: Arc<Authority>,
+    /// Time of the newest entry; never moves back.
+    pub now: Time,
+    /// Index of the newest `Takeover`, and who took over.
+    pub epoch: Epoch,
+    pub leader: RaftId,
+    /// Highest command level all managers can apply.
+    pub level: u32,
+    pub next_definition: u64,
+    pub next_manager: u64,
+}
+
+/// What the reserving tasks of an instance take together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    pub resources: Resources,
+    /// Host ports and who holds them.
+    pub ports: OrdMap<(u16, crate::spec::Protocol), TaskId>,
+}
+
+/// Everything. `Clone` costs a few reference counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// Index of the newest entry applied: the version of this value.
+    pub(crate) applied: Index,
+    pub(crate) meta: Arc<Meta>,
+
+    pub(crate) clusters: OrdMap<ClusterId, Arc<Cluster>>,
+    pub(crate) definitions: OrdMap<DefinitionId, Arc<DefinitionRow>>,
+    pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
+    pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
+    pub(crate) instances: OrdMap<InstanceId, Arc<Instance>>,
+    pub(crate) managers: OrdMap<RaftId, Arc<Manager>>,
+    pub(crate) users: OrdMap<Arc<str>, Arc<User>>,
+    pub(crate) events: OrdMap<(ServiceId, u64), Arc<Event>>,
+    pub(crate) requests: OrdMap<RequestId, Arc<RequestRow>>,
+
+    pub(crate) index: Indexes,
+}
+
+/// Derived; never stored. Kept by the setters below.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Indexes {
+    /// Active clusters by name.
+    pub cluster_names: OrdMap<Arc<str>, ClusterId>,
+    /// Services that are not `Inactive` yet, by cluster and name.
+    pub service_names: OrdMap<(ClusterId, Arc<str>), ServiceId>,
+    pub revisions: OrdMap<(Arc<str>, Revision), DefinitionId>,
+    pub tasks_of_service: OrdSet<(ServiceId, TaskId)>,
+    /// The one task per slot that should run.
+    pub slots: OrdMap<(ServiceId, Slot), TaskId>,
+    /// Tasks placed on an instance that are not stopped, abandoned ones included.
+    pub tasks_on_instance: OrdSet<(InstanceId, TaskId)>,
+    pub reserved: OrdMap<InstanceId, Reserved>,
+    /// Wanted, but not placed.
+    pub waiting: OrdSet<TaskId>,
+    /// Finished tasks by the time they ended.
+    pub finished: OrdSet<(Time, TaskId)>,
+    /// Remembered requests by age.
+    pub request_ages: OrdSet<(Time, RequestId)>,
+}
+
+impl State {
+    /// Index of the newest entry applied.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
+        self.clusters.get(&id)
+    }
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+    /// The active cluster of this name.
+    pub fn cluster_named(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.cluster(*self.index.cluster_names.get(name)?)
+    }
+
+    pub fn definition(&self, id: DefinitionId) -> Option<&Arc<DefinitionRow>> {
+        self.definitions.get(&id)
+    }
+    pub fn definitions(&self) -> impl Iterator<Item = &Arc<DefinitionRow>> {
+        self.definitions.values()
+    }
+    pub fn revision(&self, family: &str, revision: Revision) -> Option<&Arc<DefinitionRow>> {
+        self.definition(*self.index.revisions.get(&(Arc::from(family), revision))?)
+    }
+    /// All revisions of a family, oldest first.
+    pub fn revisions(&self, family: &str) -> impl DoubleEndedIterator<Item = &Arc<DefinitionRow>> {
+        let family: Arc<str> = Arc::from(family);
+        self.index
+            .revisions
+            .range((family.clone(), Revision(0))..=(family, Revision(u32::MAX)))
+            .filter_map(|(_, id)| self.definitions.get(id))
+    }
+    /// The newest ACTIVE revision of a family.
+    pub fn latest(&self, family: &str) -> Option<&Arc<DefinitionRow>> {
+        self.revisions(family).rev().find(|row| row.deregistered_at.is_none())
+    }
+
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(&id)
+    }
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+    /// The service of this name that is not INACTIVE.
+    pub fn service_named(&self, cluster: ClusterId, name: &str) -> Option<&Arc<Service>> {
+        self.service(*self.index.service_names.get(&(cluster, Arc::from(name)))?)
+    }
+    /// Services of a cluster that are not INACTIVE, by name.
+    pub fn services_in(&self, cluster: ClusterId) -> impl Iterator<Item = &Arc<Service>> {
+        self.index
+            .service_names
+            .range((cluster, Arc::from(""))..)
+            .take_while(move |((c, _), _)| *c == cluster)
+            .filter_map(|(_, id)| self.services.get(id))
+    }
+    /// Oldest first.
+    pub fn events(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
+        self.events.range((service, 0)..=(service, u64::MAX)).map(|((_, n), e)| (*n, e))
+    }
+
+    pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(&id)
+    }
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+    /// All tasks of a service that are still remembered, finished ones included.
+    pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        let first = TaskId::from_bits(0);
+        self.index
+            .tasks_of_service
+            .range((service, first)..=(service, TaskId::from_bits(u128::MAX)))
+            .filter_map(|(_, id)| self.tasks.get(id))
+    }
+    /// The task that should run in a slot.
+    pub fn in_slot(&self, service: ServiceId, slot: Slot) -> Option<&Arc<Task>> {
+        self.task(*self.index.slots.get(&(service, slot))?)
+    }
+    /// Tasks placed on an instance that have not stopped, abandoned ones included.
+    pub fn tasks_on(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
+        let first = TaskId::from_bits(0);
+        self.index
+            .tasks_on_instance
+            .range((instance, first)..=(instance, TaskId::from_bits(u128::MAX)))
+            .filter_map(|(_, id)| self.tasks.get(id))
+    }
+    /// Wanted but not placed, in order of id.
+    pub fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.index.waiting.iter().filter_map(|id| self.tasks.get(id))
+    }
+    /// Finished tasks, the longest ended first.
+    pub fn finished(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.index.finished.iter().filter_map(|(_, id)| self.tasks.get(id))
+    }
+
+    pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        self.instances.get(&id)
+    }
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.values()
+    }
+    /// What tasks placed on it take together; zero if none.
+    pub fn reserved(&self, instance: InstanceId) -> Reserved {
+        self.index.reserved.get(&instance).cloned().unwrap_or_default()
+    }
+    /// What is left for new tasks.
+    pub fn free(&self, instance: &Instance) -> Resources {
+        let reserved = self.index.reserved.get(&instance.id);
+        instance.spec.total.minus(reserved.map(|r| r.resources).unwrap_or_default())
+    }
+
+    pub fn manager(&self, id: RaftId) -> Option<&Arc<Manager>> {
+        self.managers.get(&id)
+    }
+    pub fn managers(&self) -> impl Iterator<Item = &Arc<Manager>> {
+        self.managers.values()
+    }
+    pub fn user(&self, name: &str) -> Option<&Arc<User>> {
+        self.users.get(name)
+    }
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values()
+    }
+    pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
+        self.requests.get(&id)
+    }
+
+    /// What a task reserves: its definition with its overrides.
+    pub fn reservation(&self, task: &Task) -> Resources {
+        self.spec_of(task).map(|spec| spec.reservation()).unwrap_or_default()
+    }
+    /// The definition a task runs, overrides applied. `None` only if the definition is gone.
+    pub fn spec_of(&self, task: &Task) -> Option<Arc<TaskDefinition>> {
+        let row = self.definitions.get(&task.definition)?;
+        Some(match &task.overrides {
+            Some(overrides) => overrides.applied_to(&row.spec),
+            None => row.spec.clone(),
+        })
+    }
+    /// ECS `group`: `service:<name>` or what RunTask said.
+    pub fn group_of(&self, task: &Task) -> Arc<str> {
+        match &task.owner {
+            crate::task::Owner::Run { group, .. } => group.clone(),
+            crate::task::Owner::Service { service, .. } => {
+                let name = self.services.get(service).map_or("", |s| s.spec.name.as_str());
+                Arc::from(format!("service:{name}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A task: one run of a definition, what is wanted of it and what was last seen of it.
+//!
+//! One writer per field, also for the dead: `desired` is the manager's, `observed` the agent's.
+//! States only move forward; a task is never moved or restarted, its slot gets a new one.
+
+use crate::ids::{ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId};
+use crate::limits;
+use crate::spec::{Overrides, Protocol, Tags};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Why the task exists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Owner {
+    Service { service: ServiceId, slot: Slot, deployment: DeploymentId },
+    /// RunTask or StartTask. `group` is `family:<family>` unless the user named one.
+    Run { group: Arc<str>, started_by: Option<Arc<str>> },
+}
+
+/// What the managers want. Ordered: a later value never gives way to an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Desired {
+    #[default]
+    Running,
+    /// Stop it and report; the reservation is held until it has stopped.
+    Stopped { code: StopCode, reason: Arc<str> },
+    /// Its instance is lost: the managers' verdict. Nothing is reserved for it any more, and the
+    /// agent is told to stop it should it ever return.
+    Abandoned { at: Time },
+}
+
+impl Desired {
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Stopped { .. } => 1,
+            Self::Abandoned { .. } => 2,
+        }
+    }
+}
+
+/// ECS `lastStatus`, in ECS's order. States without work are skipped; order never goes back.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Phase {
+    /// Waits to be placed.
+    #[default]
+    Provisioning,
+    /// Placed; the agent has not begun.
+    Pending,
+    /// The agent pulls images, makes networks and containers.
+    Activating,
+    Running,
+    Deactivating,
+    /// The stop signal was sent.
+    Stopping,
+    Deprovisioning,
+    Stopped,
+}
+
+/// ECS `stopCode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCode {
+    TaskFailedToStart,
+    EssentialContainerExited,
+    UserInitiated,
+    ServiceSchedulerInitiated,
+    /// The instance was lost or removed.
+    TerminationNotice,
+}
+
+/// ECS `networkBindings[]`, plus the container's own address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkBinding {
+    pub container_port: u16,
+    pub host_port: u16,
+    pub protocol: Protocol,
+}
+
+/// What the agent last said of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    pub name: Arc<str>,
+    pub phase: Phase,
+    /// `None` if it never started, or if its exit code was lost with its shim.
+    pub exit_code: Option<i32>,
+    /// ECS container `reason`, for example `OutOfMemoryError: Container killed due to memory usage`.
+    pub reason: Option<Arc<str>>,
+    pub runtime_id: Option<Arc<str>>,
+    pub image_digest: Option<Arc<str>>,
+    pub bindings: Vec<NetworkBinding>,
+    /// Address on the instance's bridge.
+    pub address: Option<Arc<str>>,
+    /// The container's first process on its instance.
+    pub pid: Option<u32>,
+}
+
+/// What the agent last said: its fields are written by reports only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    pub phase: Phase,
+    pub containers: Vec<ContainerStatus>,
+    pub pull_started_at: Option<Time>,
+    pub pull_stopped_at: Option<Time>,
+    pub started_at: Option<Time>,
+    pub stopping_at: Option<Time>,
+    pub stopped_at: Option<Time>,
+    pub stop_code: Option<StopCode>,
+    /// ECS `stoppedReason`.
+    pub reason: Option<Arc<str>>,
+}
+
+/// Why a task is not placed yet: how many instances each filter removed, largest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub instances: u32,
+    pub removed: Vec<(Blocker, u32)>,
+    /// The smallest shortfall found, and on which instance.
+    pub nearest: Option<(InstanceId, Shortfall)>,
+}
+
+/// What a filter looks at; ECS's reason codes at the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Blocker {
+    /// Draining, deregistered.
+    Inactive,
+    /// The agent is not connected.
+    Agent,
+    Cpu,
+    Memory,
+    Ports,
+    /// A placement constraint.
+    Constraint,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shortfall {
+    Cpu { wanted: u32, free: u32 },
+    MemoryMib { wanted: u32, free: u32 },
+    Port { port: u16 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub cluster: ClusterId,
+    pub owner: Owner,
+    pub definition: DefinitionId,
+    pub overrides: Option<Arc<Overrides>>,
+    pub tags: Arc<Tags>,
+    pub created_at: Time,
+    /// Grows by one with every change a user can see (ECS `version`).
+    pub version: u64,
+
+    /// Written by `Place`, once.
+    pub instance: Option<InstanceId>,
+    pub placed_at: Option<Time>,
+    /// Host ports, one per `TaskDefinition::port_mappings`, in that order.
+    pub ports: Vec<u16>,
+    /// Written by the scheduler while the task cannot be placed.
+    pub waiting: Option<Arc<Waiting>>,
+
+    pub desired: Desired,
+    pub observed: Observed,
+}
+
+impl Task {
+    /// ECS `group`: whom the scheduler spreads it with. Needs the service's name for services.
+    pub fn service(&self) -> Option<ServiceId> {
+        match &self.owner {
+            Owner::Service { service, .. } => Some(*service),
+            Owner::Run { .. } => None,
+        }
+    }
+
+    pub fn slot(&self) -> Option<Slot> {
+        match &self.owner {
+            Owner::Service { slot, .. } => Some(*slot),
+            Owner::Run { .. } => None,
+        }
+    }
+
+    pub fn deployment(&self) -> Option<DeploymentId> {
+        match &self.owner {
+            Owner::Service { deployment, .. } => Some(*deployment),
+            Owner::Run { .. } => None,
+        }
+    }
+
+    /// Should run, as far as the managers are concerned.
+    pub fn wanted(&self) -> bool {
+        self.desired == Desired::Running && self.observed.phase < Phase::Stopped
+    }
+
+    /// Nothing more will happen to it: it may be forgotten once its history is no longer kept.
+    pub fn finished(&self) -> bool {
+        self.observed.phase == Phase::Stopped
+            || (self.instance.is_none() && self.desired != Desired::Running)
+    }
+
+    /// Holds cpu, memory and ports of its instance. Released when it has stopped or its instance
+    /// was lost (ECS: reserved from placement until STOPPED).
+    pub fn reserves(&self) -> bool {
+        self.instance.is_some()
+            && self.observed.phase < Phase::Stopped
+            && !matches!(self.desired, Desired::Abandoned { .. })
+    }
+
+    /// RUNNING and wanted.
+    pub fn running(&self) -> bool {
+        self.desired == Desired::Running && self.observed.phase == Phase::Running
+    }
+
+    /// ECS `lastStatus`: the managers' own steps before and after the agent's.
+    pub fn last_status(&self) -> Phase {
+        if self.finished() || matches!(self.desired, Desired::Abandoned { .. }) {
+            return Phase::Stopped;
+        }
+        match self.instance {
+            None => Phase::Provisioning,
+            Some(_) => self.observed.phase.max(Phase::Pending),
+        }
+    }
+}
+
+/// A reason cut to what ECS keeps, on a character boundary.
+pub fn reason(text: &str) -> Arc<str> {
+    match text.char_indices().nth(limits::REASON_CHARS_MAX) {
+        Some((end, _)) => Arc::from(&text[..end]),
+        None => Arc::from(text),
+    }
+}
