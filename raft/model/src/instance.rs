@@ -53,6 +53,7 @@ pub struct InstanceSpec {
 pub struct Instance {
     pub id: InstanceId,
     pub cluster: ClusterId,
+    #[serde(with = "crate::stored::named")]
     pub spec: Arc<InstanceSpec>,
     pub status: InstanceStatus,
     pub health: Health,

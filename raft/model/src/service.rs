@@ -108,6 +108,7 @@ impl Backoff {
 pub struct Service {
     pub id: ServiceId,
     pub cluster: ClusterId,
+    #[serde(with = "crate::stored::named")]
     pub spec: Arc<ServiceSpec>,
     pub status: ServiceStatus,
     /// Newest (PRIMARY) first; older ones (ACTIVE) stay while they have tasks.

@@ -4,21 +4,25 @@
 //! through one private setter per table that keeps rows and indexes together.
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
-use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
+use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
-    ClusterId, DefinitionId, DeploymentId, Epoch, Index, InstanceId, RaftId, RequestId, Revision,
-    ServiceId, Slot, TaskId,
+    ClusterId, DefinitionId, Epoch, Index, InstanceId, RaftId, RequestId, Revision, ServiceId,
+    Slot, TaskId,
 };
 use crate::instance::Instance;
-use crate::service::{Event, Service, ServiceStatus};
+use crate::service::{Event, Service};
 use crate::spec::{Resources, TaskDefinition};
 use crate::task::Task;
 use crate::time::Time;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+mod index;
+
+pub use index::HostPort;
 
 /// A registered task definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +70,10 @@ pub struct Meta {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
     pub resources: Resources,
+    /// How many tasks reserve.
+    pub tasks: u32,
     /// Host ports and who holds them.
-    pub ports: OrdMap<(u16, crate::spec::Protocol), TaskId>,
+    pub ports: OrdMap<HostPort, TaskId>,
 }
 
 /// Everything. `Clone` costs a few reference counts.
@@ -90,13 +96,15 @@ pub struct State {
     pub(crate) index: Indexes,
 }
 
-/// Derived; never stored. Kept by the setters below.
+/// Derived; never stored. Kept by the setters in `state/index.rs`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Indexes {
     /// Active clusters by name.
     pub cluster_names: OrdMap<Arc<str>, ClusterId>,
     /// Services that are not `Inactive` yet, by cluster and name.
     pub service_names: OrdMap<(ClusterId, Arc<str>), ServiceId>,
+    /// How many of them per cluster; absent = none.
+    pub services_per_cluster: OrdMap<ClusterId, usize>,
     pub revisions: OrdMap<(Arc<str>, Revision), DefinitionId>,
     pub tasks_of_service: OrdSet<(ServiceId, TaskId)>,
     /// The one task per slot that should run.
@@ -106,7 +114,7 @@ pub(crate) struct Indexes {
     pub reserved: OrdMap<InstanceId, Reserved>,
     /// Wanted, but not placed.
     pub waiting: OrdSet<TaskId>,
-    /// Finished tasks by the time they ended.
+    /// Tasks that have ended, lost ones included, by the time they did.
     pub finished: OrdSet<(Time, TaskId)>,
     /// Remembered requests by age.
     pub request_ages: OrdSet<(Time, RequestId)>,
@@ -210,7 +218,7 @@ impl State {
     pub fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.index.waiting.iter().filter_map(|id| self.tasks.get(id))
     }
-    /// Finished tasks, the longest ended first.
+    /// Tasks that have ended (`Task::ended_at`), abandoned ones included, the longest ended first.
     pub fn finished(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.index.finished.iter().filter_map(|(_, id)| self.tasks.get(id))
     }

@@ -1,4 +1,199 @@
 //! How rows are named and kept: tables, keys, row values, formats and their upgrades.
+//!
+//! The store frames each value as `[format][bytes]` and knows nothing of what is inside. `Row` is
+//! encoded by position: it is append only, and a changed row type raises its table's format and
+//! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows freely.
+
+use crate::cluster::{Cluster, Manager, User};
+use crate::error::Error;
+use crate::ids::{Index, RequestId, ServiceId};
+use crate::instance::Instance;
+use crate::service::{Event, Service};
+use crate::state::{DefinitionRow, Meta, RequestRow, State};
+use crate::task::Task;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The tables, in the order in which they are written and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    Meta,
+    Clusters,
+    Definitions,
+    Services,
+    Tasks,
+    Instances,
+    Managers,
+    Users,
+    Events,
+    Requests,
+}
+
+impl Table {
+    pub const ALL: [Table; 10] = [
+        Self::Meta,
+        Self::Clusters,
+        Self::Definitions,
+        Self::Services,
+        Self::Tasks,
+        Self::Instances,
+        Self::Managers,
+        Self::Users,
+        Self::Events,
+        Self::Requests,
+    ];
+
+    /// The name of its column family; never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "cluster_meta",
+            Self::Clusters => "clusters",
+            Self::Definitions => "definitions",
+            Self::Services => "services",
+            Self::Tasks => "tasks",
+            Self::Instances => "instances",
+            Self::Managers => "managers",
+            Self::Users => "users",
+            Self::Events => "events",
+            Self::Requests => "requests",
+        }
+    }
+
+    /// The format in which rows of this table are written today.
+    pub const fn format(self) -> u8 {
+        1
+    }
+
+    /// Whether rows of an older format can be read. The seam for upgrades: a table whose row type
+    /// changes keeps the old type in `stored/`, and its rows are converted while loading.
+    pub const fn reads(self, format: u8) -> bool {
+        format == self.format()
+    }
+}
+
+/// One row of one table, as it is stored and sent in snapshots. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    Meta(Arc<Meta>),
+    Cluster(Arc<Cluster>),
+    Definition(Arc<DefinitionRow>),
+    Service(Arc<Service>),
+    Task(Arc<Task>),
+    Instance(Arc<Instance>),
+    Manager(Arc<Manager>),
+    User(Arc<User>),
+    Event(ServiceId, u64, Arc<Event>),
+    Request(RequestId, Arc<RequestRow>),
+}
+
+/// Keys: big-endian, so that their order as bytes is the order of ids.
+pub(crate) mod key {
+    use crate::ids::ServiceId;
+
+    pub fn meta() -> Vec<u8> {
+        vec![0]
+    }
+    pub fn id(bits: u128) -> Vec<u8> {
+        bits.to_be_bytes().to_vec()
+    }
+    pub fn number(number: u64) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
+    }
+    pub fn text(text: &str) -> Vec<u8> {
+        text.as_bytes().to_vec()
+    }
+    pub fn event(service: ServiceId, number: u64) -> Vec<u8> {
+        [&service.bits().to_be_bytes()[..], &number.to_be_bytes()[..]].concat()
+    }
+}
+
+impl Row {
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Meta(_) => Table::Meta,
+            Self::Cluster(_) => Table::Clusters,
+            Self::Definition(_) => Table::Definitions,
+            Self::Service(_) => Table::Services,
+            Self::Task(_) => Table::Tasks,
+            Self::Instance(_) => Table::Instances,
+            Self::Manager(_) => Table::Managers,
+            Self::User(_) => Table::Users,
+            Self::Event(..) => Table::Events,
+            Self::Request(..) => Table::Requests,
+        }
+    }
+
+    /// The key within its table.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Meta(_) => key::meta(),
+            Self::Cluster(row) => key::id(row.id.bits()),
+            Self::Definition(row) => key::number(row.id.0),
+            Self::Service(row) => key::id(row.id.bits()),
+            Self::Task(row) => key::id(row.id.bits()),
+            Self::Instance(row) => key::id(row.id.bits()),
+            Self::Manager(row) => key::number(row.id.0),
+            Self::User(row) => key::text(&row.name),
+            Self::Event(service, number, _) => key::event(*service, *number),
+            Self::Request(id, _) => key::id(id.bits()),
+        }
+    }
+}
+
+impl State {
+    /// Every row, table by table in the order of `Table::ALL`, within one in order of keys.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        std::iter::once(Row::Meta(self.meta.clone()))
+            .chain(self.clusters.values().cloned().map(Row::Cluster))
+            .chain(self.definitions.values().cloned().map(Row::Definition))
+            .chain(self.services.values().cloned().map(Row::Service))
+            .chain(self.tasks.values().cloned().map(Row::Task))
+            .chain(self.instances.values().cloned().map(Row::Instance))
+            .chain(self.managers.values().cloned().map(Row::Manager))
+            .chain(self.users.values().cloned().map(Row::User))
+            .chain(self.events.iter().map(|((s, n), e)| Row::Event(*s, *n, e.clone())))
+            .chain(self.requests.iter().map(|(id, row)| Row::Request(*id, row.clone())))
+    }
+
+    /// The state that these rows, in any order, make up; indexes are built anew.
+    ///
+    /// Fails with `UpgradeRequired` if a task refers to a definition that is not among the rows:
+    /// what it reserves would be unknown, so such a table is refused rather than guessed at.
+    pub fn restore(rows: impl Iterator<Item = Row>, applied: Index) -> Result<State, Error> {
+        let mut state = State { applied, ..State::default() };
+        let mut tasks = Vec::new();
+        for row in rows {
+            match row {
+                Row::Task(task) => tasks.push(task),
+                row => state.put_row(row),
+            }
+        }
+        for task in tasks {
+            if state.definition(task.definition).is_none() {
+                let what = format!("task {} has unknown definition {}", task.id, task.definition);
+                return Err(Error::UpgradeRequired { what });
+            }
+            state.put_task(task);
+        }
+        Ok(state)
+    }
+
+    /// Definitions must come before the tasks that use them.
+    pub(crate) fn put_row(&mut self, row: Row) {
+        match row {
+            Row::Meta(row) => self.set_meta(row),
+            Row::Cluster(row) => self.put_cluster(row),
+            Row::Definition(row) => self.put_definition(row),
+            Row::Service(row) => self.put_service(row),
+            Row::Task(row) => self.put_task(row),
+            Row::Instance(row) => self.put_instance(row),
+            Row::Manager(row) => self.put_manager(row),
+            Row::User(row) => self.put_user(row),
+            Row::Event(service, number, row) => self.put_event(service, number, row),
+            Row::Request(id, row) => self.put_request(id, row),
+        }
+    }
+}
 
 /// Serialises a value as self-describing bytes (CBOR) inside a positional encoding, so that
 /// what users wrote can gain fields: an absent field takes its default when read back.
@@ -19,5 +214,29 @@ pub mod named {
     ) -> Result<Arc<T>, D::Error> {
         let bytes = Vec::<u8>::deserialize(from)?;
         ciborium::from_reader(bytes.as_slice()).map(Arc::new).map_err(D::Error::custom)
+    }
+}
+
+/// `named` for a value that may be absent.
+pub mod named_option {
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(bound(serialize = "T: Serialize", deserialize = "T: DeserializeOwned"))]
+    struct Named<T>(#[serde(with = "super::named")] Arc<T>);
+
+    pub fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<Arc<T>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.clone().map(Named).serialize(to)
+    }
+
+    pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<T>>, D::Error> {
+        Ok(Option::<Named<T>>::deserialize(from)?.map(|named| named.0))
     }
 }

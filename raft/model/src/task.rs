@@ -148,6 +148,7 @@ pub struct Task {
     pub cluster: ClusterId,
     pub owner: Owner,
     pub definition: DefinitionId,
+    #[serde(with = "crate::stored::named_option")]
     pub overrides: Option<Arc<Overrides>>,
     pub tags: Arc<Tags>,
     pub created_at: Time,
@@ -198,6 +199,16 @@ impl Task {
     pub fn finished(&self) -> bool {
         self.observed.phase == Phase::Stopped
             || (self.instance.is_none() && self.desired != Desired::Running)
+    }
+
+    /// When it ended, for the managers: it stopped, or its instance was lost. `None` while it may
+    /// still run where it should.
+    pub fn ended_at(&self) -> Option<Time> {
+        match self.desired {
+            _ if self.finished() => Some(self.observed.stopped_at.unwrap_or(self.created_at)),
+            Desired::Abandoned { at } => Some(at),
+            _ => None,
+        }
     }
 
     /// Holds cpu, memory and ports of its instance. Released when it has stopped or its instance

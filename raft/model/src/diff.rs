@@ -1,0 +1,129 @@
+//! What changed between two states, found by comparing them: no change can be forgotten, because
+//! nobody has to announce it.
+//!
+//! Persistent maps share what is equal, so the cost is that of the changes, not of the state.
+//! Feeds watchers, the dispatcher and the tables on disk alike.
+
+use crate::cluster::{Cluster, Manager, User};
+use crate::ids::{RequestId, ServiceId};
+use crate::instance::Instance;
+use crate::service::{Event, Service};
+use crate::state::{DefinitionRow, Meta, RequestRow, State};
+use crate::stored::{Row, Table, key};
+use crate::task::Task;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use std::sync::Arc;
+
+/// One row before and after; at least one side is there, and they differ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change<T> {
+    pub before: Option<Arc<T>>,
+    pub after: Option<Arc<T>>,
+}
+
+impl<T> Change<T> {
+    /// The row as it is, or as it was if it is gone.
+    pub fn latest(&self) -> Option<&Arc<T>> {
+        self.after.as_ref().or(self.before.as_ref())
+    }
+}
+
+/// All changed rows, per table in order of their keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The once-per-cluster row changed; its new value. `Meta::now` alone counts as a change.
+    pub meta: Option<Arc<Meta>>,
+    pub clusters: Vec<Change<Cluster>>,
+    pub definitions: Vec<Change<DefinitionRow>>,
+    pub services: Vec<Change<Service>>,
+    pub tasks: Vec<Change<Task>>,
+    pub instances: Vec<Change<Instance>>,
+    pub managers: Vec<Change<Manager>>,
+    pub users: Vec<Change<User>>,
+    pub events: Vec<((ServiceId, u64), Change<Event>)>,
+    pub requests: Vec<(RequestId, Change<RequestRow>)>,
+}
+
+impl State {
+    /// What `after` has that `before` has not, and the other way round. Against `State::default()`
+    /// everything is new.
+    pub fn diff(before: &State, after: &State) -> Changes {
+        let meta = (!Arc::ptr_eq(&before.meta, &after.meta) && before.meta != after.meta)
+            .then(|| after.meta.clone());
+        Changes {
+            meta,
+            clusters: values(&before.clusters, &after.clusters),
+            definitions: values(&before.definitions, &after.definitions),
+            services: values(&before.services, &after.services),
+            tasks: values(&before.tasks, &after.tasks),
+            instances: values(&before.instances, &after.instances),
+            managers: values(&before.managers, &after.managers),
+            users: values(&before.users, &after.users),
+            events: keyed(&before.events, &after.events).collect(),
+            requests: keyed(&before.requests, &after.requests).collect(),
+        }
+    }
+}
+
+fn keyed<'a, K: Ord + Clone, T: Eq>(
+    before: &'a OrdMap<K, Arc<T>>,
+    after: &'a OrdMap<K, Arc<T>>,
+) -> impl Iterator<Item = (K, Change<T>)> + 'a {
+    before.diff(after).map(|item| match item {
+        DiffItem::Add(key, new) => (key, None, Some(new)),
+        DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(old), Some(new)),
+        DiffItem::Remove(key, old) => (key, Some(old), None),
+    })
+    .map(|(key, before, after)| {
+        (key.clone(), Change { before: before.cloned(), after: after.cloned() })
+    })
+}
+
+fn values<K: Ord + Clone, T: Eq>(
+    before: &OrdMap<K, Arc<T>>,
+    after: &OrdMap<K, Arc<T>>,
+) -> Vec<Change<T>> {
+    keyed(before, after).map(|(_, change)| change).collect()
+}
+
+/// A line for the store: which table, under which key, and the new row or `None` to delete it.
+pub type RowChange = (Table, Vec<u8>, Option<Row>);
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.meta.is_none() && self.rows().next().is_none()
+    }
+
+    /// Every change as the store writes it.
+    pub fn rows(&self) -> impl Iterator<Item = RowChange> + '_ {
+        let meta = self.meta.iter().map(|m| (Table::Meta, key::meta(), Some(Row::Meta(m.clone()))));
+        meta.chain(rows(Table::Clusters, &self.clusters, |r| key::id(r.id.bits()), Row::Cluster))
+            .chain(rows(Table::Definitions, &self.definitions, |r| key::number(r.id.0), Row::Definition))
+            .chain(rows(Table::Services, &self.services, |r| key::id(r.id.bits()), Row::Service))
+            .chain(rows(Table::Tasks, &self.tasks, |r| key::id(r.id.bits()), Row::Task))
+            .chain(rows(Table::Instances, &self.instances, |r| key::id(r.id.bits()), Row::Instance))
+            .chain(rows(Table::Managers, &self.managers, |r| key::number(r.id.0), Row::Manager))
+            .chain(rows(Table::Users, &self.users, |r| key::text(&r.name), Row::User))
+            .chain(self.events.iter().map(|((service, number), change)| {
+                let row = change.after.clone().map(|event| Row::Event(*service, *number, event));
+                (Table::Events, key::event(*service, *number), row)
+            }))
+            .chain(self.requests.iter().map(|(id, change)| {
+                let row = change.after.clone().map(|row| Row::Request(*id, row));
+                (Table::Requests, key::id(id.bits()), row)
+            }))
+    }
+}
+
+fn rows<'a, T>(
+    table: Table,
+    changes: &'a [Change<T>],
+    key: impl Fn(&T) -> Vec<u8> + 'a,
+    row: impl Fn(Arc<T>) -> Row + 'a,
+) -> impl Iterator<Item = RowChange> + 'a {
+    changes.iter().filter_map(move |change| {
+        let key = key(change.latest()?);
+        Some((table, key, change.after.clone().map(&row)))
+    })
+}

@@ -1,0 +1,267 @@
+//! The setters: the only code that writes a table, so that rows and indexes cannot part.
+//!
+//! Each setter takes the difference between the old row and the new one and moves the derived
+//! entries accordingly. Nothing is judged here; `apply` has done that.
+
+use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
+use crate::cluster::{Cluster, ClusterStatus, Manager, User};
+use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
+use crate::instance::Instance;
+use crate::service::{Event, Service, ServiceStatus};
+use crate::spec::Protocol;
+use crate::task::Task;
+use crate::time::Time;
+use std::sync::Arc;
+
+/// A host port as it is reserved: tcp and udp do not collide.
+pub type HostPort = (u16, Protocol);
+
+/// What a task contributes to the indexes; two equal keys mean: nothing to move.
+#[derive(PartialEq)]
+struct Keys {
+    slot: Option<(ServiceId, Slot)>,
+    on: Option<InstanceId>,
+    reserves: bool,
+    waiting: bool,
+    ended: Option<Time>,
+}
+
+impl Keys {
+    fn of(task: &Task) -> Self {
+        Self {
+            slot: task.service().zip(task.slot()).filter(|_| task.wanted()),
+            on: task.instance.filter(|_| task.observed.phase < crate::Phase::Stopped),
+            reserves: task.reserves(),
+            waiting: task.wanted() && task.instance.is_none(),
+            ended: task.ended_at(),
+        }
+    }
+
+    const NONE: Self =
+        Self { slot: None, on: None, reserves: false, waiting: false, ended: None };
+}
+
+impl State {
+    /// Records that the log has reached `index` at `at`; neither ever moves back.
+    pub(crate) fn advance(&mut self, index: Index, at: Time) {
+        self.applied = self.applied.max(index);
+        if at > self.meta.now {
+            Arc::make_mut(&mut self.meta).now = at;
+        }
+    }
+
+    pub(crate) fn meta_mut(&mut self) -> &mut Meta {
+        Arc::make_mut(&mut self.meta)
+    }
+
+    pub(crate) fn set_meta(&mut self, meta: Arc<Meta>) {
+        self.meta = meta;
+    }
+
+    pub(crate) fn put_cluster(&mut self, row: Arc<Cluster>) {
+        let old = self.clusters.insert(row.id, row.clone());
+        if let Some(old) = old.filter(|old| old.status == ClusterStatus::Active) {
+            self.index.cluster_names.remove(&old.name);
+        }
+        if row.status == ClusterStatus::Active {
+            self.index.cluster_names.insert(row.name.clone(), row.id);
+        }
+    }
+
+    /// Forgets an INACTIVE cluster.
+    pub(crate) fn remove_cluster(&mut self, id: ClusterId) {
+        let Some(old) = self.clusters.remove(&id) else { return };
+        if old.status == ClusterStatus::Active {
+            self.index.cluster_names.remove(&old.name);
+        }
+    }
+
+    pub(crate) fn put_definition(&mut self, row: Arc<DefinitionRow>) {
+        self.index.revisions.insert((row.family.clone(), row.revision), row.id);
+        self.definitions.insert(row.id, row);
+    }
+
+    pub(crate) fn put_service(&mut self, row: Arc<Service>) {
+        let old = self.services.insert(row.id, row.clone());
+        let was = old.as_deref().and_then(service_name);
+        let is = service_name(&row);
+        if was != is {
+            self.index.rename_service(was, is.map(|key| (key, row.id)));
+        }
+    }
+
+    /// Forgets an INACTIVE service and its events.
+    pub(crate) fn remove_service(&mut self, id: ServiceId) {
+        if let Some(old) = self.services.remove(&id) {
+            self.index.rename_service(service_name(&old), None);
+        }
+        let numbers: Vec<u64> = self.events(id).map(|(number, _)| number).collect();
+        for number in numbers {
+            self.events.remove(&(id, number));
+        }
+    }
+
+    pub(crate) fn put_event(&mut self, service: ServiceId, number: u64, event: Arc<Event>) {
+        self.events.insert((service, number), event);
+    }
+
+    pub(crate) fn remove_event(&mut self, service: ServiceId, number: u64) {
+        self.events.remove(&(service, number));
+    }
+
+    pub(crate) fn put_instance(&mut self, row: Arc<Instance>) {
+        self.instances.insert(row.id, row);
+    }
+
+    pub(crate) fn remove_instance(&mut self, id: InstanceId) {
+        self.instances.remove(&id);
+    }
+
+    pub(crate) fn put_manager(&mut self, row: Arc<Manager>) {
+        self.managers.insert(row.id, row);
+    }
+
+    pub(crate) fn put_user(&mut self, row: Arc<User>) {
+        self.users.insert(row.name.clone(), row);
+    }
+
+    pub(crate) fn put_request(&mut self, id: RequestId, row: Arc<RequestRow>) {
+        let at = row.at;
+        if let Some(old) = self.requests.insert(id, row) {
+            self.index.request_ages.remove(&(old.at, id));
+        }
+        self.index.request_ages.insert((at, id));
+    }
+
+    pub(crate) fn remove_request(&mut self, id: RequestId) {
+        if let Some(old) = self.requests.remove(&id) {
+            self.index.request_ages.remove(&(old.at, id));
+        }
+    }
+
+    /// The definition of the task must be there: its ports and sizes are read from it.
+    pub(crate) fn put_task(&mut self, row: Arc<Task>) {
+        let is = Keys::of(&row);
+        let old = self.tasks.insert(row.id, row.clone());
+        let was = old.as_deref().map_or(Keys::NONE, Keys::of);
+        if old.is_none() {
+            if let Some(service) = row.service() {
+                self.index.tasks_of_service.insert((service, row.id));
+            }
+        }
+        self.move_task(&row, &was, &is);
+    }
+
+    pub(crate) fn remove_task(&mut self, id: TaskId) {
+        let Some(old) = self.tasks.remove(&id) else { return };
+        if let Some(service) = old.service() {
+            self.index.tasks_of_service.remove(&(service, id));
+        }
+        self.move_task(&old, &Keys::of(&old), &Keys::NONE);
+    }
+
+    fn move_task(&mut self, task: &Task, was: &Keys, is: &Keys) {
+        if was == is {
+            return;
+        }
+        let id = task.id;
+        let index = &mut self.index;
+        if was.slot != is.slot {
+            was.slot.map(|key| index.slots.remove(&key));
+            is.slot.map(|key| index.slots.insert(key, id));
+        }
+        if was.on != is.on {
+            was.on.map(|instance| index.tasks_on_instance.remove(&(instance, id)));
+            is.on.map(|instance| index.tasks_on_instance.insert((instance, id)));
+        }
+        if was.waiting && !is.waiting {
+            index.waiting.remove(&id);
+        }
+        if is.waiting && !was.waiting {
+            index.waiting.insert(id);
+        }
+        if was.ended != is.ended {
+            was.ended.map(|at| index.finished.remove(&(at, id)));
+            is.ended.map(|at| index.finished.insert((at, id)));
+        }
+        // A task is placed once and never moved, so a claim only begins and ends.
+        match (was.reserves, is.reserves) {
+            (false, true) => self.claim(task),
+            (true, false) => self.release(task),
+            _ => {}
+        }
+    }
+
+    fn claim(&mut self, task: &Task) {
+        let Some(instance) = task.instance else { return };
+        let resources = self.reservation(task);
+        let ports = self.host_ports(task);
+        let reserved = self.index.reserved.entry(instance).or_default();
+        reserved.resources = reserved.resources.plus(resources);
+        reserved.tasks += 1;
+        for port in ports {
+            reserved.ports.insert(port, task.id);
+        }
+    }
+
+    fn release(&mut self, task: &Task) {
+        let Some(instance) = task.instance else { return };
+        let resources = self.reservation(task);
+        let ports = self.host_ports(task);
+        let Some(reserved) = self.index.reserved.get_mut(&instance) else { return };
+        reserved.resources = reserved.resources.minus(resources);
+        reserved.tasks -= 1;
+        for port in ports {
+            reserved.ports.remove(&port);
+        }
+        if reserved.tasks == 0 {
+            self.index.reserved.remove(&instance);
+        }
+    }
+
+    /// The host ports of a placed task, with their protocols.
+    pub fn host_ports(&self, task: &Task) -> Vec<HostPort> {
+        // Overrides change no ports, so the definition's own mappings are the task's.
+        let Some(row) = self.definitions.get(&task.definition) else { return Vec::new() };
+        let mappings = row.spec.port_mappings();
+        task.ports.iter().zip(mappings).map(|(port, (_, m))| (*port, m.protocol)).collect()
+    }
+
+    /// The same tables with indexes made from nothing: what the setters must have kept.
+    pub(crate) fn reindexed(&self) -> State {
+        let mut fresh = State { applied: self.applied, ..State::default() };
+        for row in self.rows() {
+            fresh.put_row(row);
+        }
+        fresh
+    }
+}
+
+fn service_name(service: &Service) -> Option<(ClusterId, Arc<str>)> {
+    let listed = service.status != ServiceStatus::Inactive;
+    listed.then(|| (service.cluster, Arc::from(service.spec.name.as_str())))
+}
+
+type ServiceKey = (ClusterId, Arc<str>);
+
+impl Indexes {
+    fn rename_service(&mut self, was: Option<ServiceKey>, is: Option<(ServiceKey, ServiceId)>) {
+        if let Some(key) = was {
+            self.count_service(key.0, |n| n.saturating_sub(1));
+            self.service_names.remove(&key);
+        }
+        if let Some((key, id)) = is {
+            self.count_service(key.0, |n| n + 1);
+            self.service_names.insert(key, id);
+        }
+    }
+
+    fn count_service(&mut self, cluster: ClusterId, change: impl Fn(usize) -> usize) {
+        let count = change(self.services_per_cluster.get(&cluster).copied().unwrap_or(0));
+        if count == 0 {
+            self.services_per_cluster.remove(&cluster);
+        } else {
+            self.services_per_cluster.insert(cluster, count);
+        }
+    }
+}
