@@ -1,0 +1,42 @@
+//! Who is who in a Muster cluster: the certificate authority, join tokens, and the TLS 1.3
+//! acceptor and connector under every gRPC socket.
+//!
+//! It decides how a [`Principal`](muster_model::Principal) is written into a certificate and read
+//! back, and whom a handshake lets in. It does not know what a principal may do (the rpcs decide
+//! that), where the authority's key is kept, or what is served on a connection.
+//!
+//! Invariants:
+//! - A connection carries a principal only if its certificate was signed by the cluster's
+//!   authority and was valid, by this machine's wall clock, when the connection was made; the
+//!   connection ends when that certificate does.
+//! - Clients verify the name `manager.muster`, never an address, so addresses may change and
+//!   neither an agent nor a user can pass for a manager.
+//! - No secret (key, token) is printed by `Debug` or named in an error.
+//!
+//! Clocks: validity is judged by the wall clock at each handshake. Certificates start
+//! [`limits::BACKDATE`] (5 minutes) before they are issued, so machines whose clocks differ by
+//! less understand each other at once. A clock that jumps ends no open connection and breaks only
+//! new handshakes, and those only when it leaves the validity of a certificate.
+
+pub mod authority;
+pub mod client;
+mod digest;
+pub mod error;
+mod files;
+pub mod identity;
+pub mod limits;
+mod pem;
+pub mod server;
+mod subject;
+mod tls;
+pub mod token;
+
+pub use authority::{Authority, IssuedCert, new_key_and_csr};
+pub use client::{ConnectOptions, Connector};
+pub use digest::CaDigest;
+pub use error::Error;
+pub use identity::{Identity, IdentityPem};
+pub use server::{Incoming, Options, Peer, TlsConn, incoming, peer, require};
+pub use subject::{principal_of, user_name_allowed};
+pub use tls::SERVER_NAME;
+pub use token::{JoinRole, JoinToken};
