@@ -214,8 +214,7 @@ fn renewal(not_before: SystemTime, not_after: SystemTime, jitter: f64) -> System
         _ => not_before,
     };
     let life = not_after.duration_since(issued).unwrap_or(Duration::ZERO);
-    // `max` and `min` turn a NaN into a bound.
-    let jitter = jitter.max(0.0).min(1.0);
+    let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
     issued + life.mul_f64(RENEW_FROM + (RENEW_UNTIL - RENEW_FROM) * jitter)
 }
 

@@ -36,7 +36,10 @@ pub use client::{ConnectOptions, Connector};
 pub use digest::CaDigest;
 pub use error::Error;
 pub use identity::{Identity, IdentityPem};
-pub use server::{Incoming, Options, Peer, TlsConn, incoming, peer, require};
+pub use server::{
+    Incoming, Options, Peer, TlsConn, grpc_server, incoming, peer, require, require_instance,
+    require_manager, require_user,
+};
 pub use subject::{principal_of, user_name_allowed};
 pub use tls::SERVER_NAME;
 pub use token::{JoinRole, JoinToken};

@@ -1,5 +1,5 @@
 //! What arrives on the port and what happens to connections: noise, silence, crowds, endings.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Who is let in and who is believed: real handshakes over loopback, a real gRPC service behind.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
