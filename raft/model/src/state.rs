@@ -191,6 +191,13 @@ impl State {
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
     }
+    /// Tasks whose ids lie in a range, in order of id.
+    pub fn tasks_within(
+        &self,
+        ids: impl std::ops::RangeBounds<TaskId>,
+    ) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.range(ids).map(|(_, task)| task)
+    }
     pub fn task_count(&self) -> usize {
         self.tasks.len()
     }
