@@ -1,20 +1,100 @@
-//! The one function that changes the state. Dispatch only; the rules stand in `apply/`.
+//! The one function that changes the state. Dispatch only: the rules stand in `apply/`, one file
+//! per noun, and each checks everything before it writes anything, so a refusal leaves no trace.
+//!
+//! It runs on every manager in log order and must come to the same bytes everywhere. It does not
+//! know that it is replicated, who leads, or what a wire looks like.
 
-use crate::command::{Entry, Response};
+use crate::command::{Command, Entry, Response};
 use crate::error::Error;
-use crate::ids::Index;
+use crate::ids::{Index, Principal};
 use crate::state::State;
+use crate::time::Time;
 
-/// Applies the log's entry at `index`. On an error nothing but the applied index and the time of
-/// the newest entry has changed.
+mod cluster;
+mod definition;
+mod find;
+mod instance;
+mod manager;
+mod plan;
+mod report;
+mod request;
+mod service;
+mod task;
+
+/// Applies the log's entry at `index`.
+///
+/// On an error nothing has changed but the applied index and `Meta::now`. A request that was
+/// answered before is answered the same way again and changes nothing (`apply/request.rs`).
 pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
     state.advance(index, entry.at);
-    Err(Error::refused("not written yet"))
+    request::forget_old(state);
+    if let Some(answer) = request::recall(state, entry)? {
+        return Ok(answer);
+    }
+    let response = decide(state, index, entry)?;
+    request::remember(state, entry, &response);
+    Ok(response)
+}
+
+fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
+    let by = &entry.by;
+    let early = matches!(
+        entry.command,
+        Command::Bootstrap(_) | Command::Takeover { .. } | Command::RaiseLevel { .. }
+    );
+    if !early && !state.bootstrapped() {
+        return Err(Error::Unavailable { why: "no cluster yet: run `muster init`".into() });
+    }
+    match &entry.command {
+        Command::Bootstrap(first) => cluster::bootstrap(state, first),
+        Command::Takeover { manager } => manager::takeover(state, index, *manager),
+        Command::RaiseLevel { level } => manager::raise_level(state, *level),
+        Command::CreateCluster(command) => cluster::create(state, command),
+        Command::DeleteCluster { cluster } => cluster::delete(state, *cluster),
+        Command::RegisterTaskDefinition(spec) => definition::register(state, by, spec),
+        Command::DeregisterTaskDefinition { definition } => {
+            definition::deregister(state, *definition)
+        }
+        Command::CreateService(command) => service::create(state, by, command),
+        Command::UpdateService(command) => service::update(state, command),
+        Command::DeleteService { service, force } => service::delete(state, *service, *force),
+        Command::RunTask(command) => task::run(state, command),
+        Command::StopTask { task, reason } => task::stop_by_user(state, *task, reason),
+        Command::TagResource { resource, set, remove } => {
+            cluster::tag(state, *resource, set, remove)
+        }
+        Command::RegisterInstance(command) => instance::register(state, by, command),
+        Command::UpdateInstanceStatus { instance, status } => {
+            instance::set_status(state, *instance, *status)
+        }
+        Command::DeregisterInstance { instance, force } => {
+            instance::deregister(state, *instance, *force)
+        }
+        Command::Report { reports } => Ok(report::all(state, reports)),
+        Command::Plan { epoch, steps } => plan::apply(state, *epoch, steps),
+        Command::AddManager { name, zone, address, level } => {
+            manager::add(state, name, zone, address, *level)
+        }
+        Command::UpdateManager { manager, address, level } => {
+            manager::update(state, *manager, address, *level)
+        }
+        Command::RemoveManager { manager } => manager::remove(state, *manager),
+        Command::RotateToken { role, hash } => manager::rotate_token(state, *role, hash),
+        Command::CreateUser { name, role, serial } => {
+            manager::create_user(state, name, *role, serial)
+        }
+        Command::RemoveUser { name } => manager::remove_user(state, name),
+    }
 }
 
 impl State {
     /// Counts an entry that carries no command (a blank one, a membership change).
     pub fn skip(&mut self, index: Index) {
-        self.advance(index, crate::time::Time(0));
+        self.advance(index, Time(0));
     }
+}
+
+/// Whom a row names as its author.
+fn author(by: &Principal) -> std::sync::Arc<str> {
+    std::sync::Arc::from(by.to_string())
 }

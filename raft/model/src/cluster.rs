@@ -26,6 +26,8 @@ pub struct Cluster {
     pub settings: BTreeMap<String, String>,
     pub tags: Arc<Tags>,
     pub created_at: Time,
+    /// When it became `Inactive`.
+    pub deleted_at: Option<Time>,
     pub version: u64,
 }
 

@@ -53,7 +53,8 @@ pub enum Command {
     StopTask { task: TaskId, reason: Arc<str> },
     TagResource { resource: Resource, set: Tags, remove: Vec<String> },
 
-    /// An agent joined with a token, or re-registers what its machine is.
+    /// An agent joined with a token, or re-registers what its machine is. The first registration is
+    /// proposed `by` the manager that checked the token; `by` the instance itself only renews.
     RegisterInstance(RegisterInstance),
     UpdateInstanceStatus { instance: InstanceId, status: InstanceStatus },
     DeregisterInstance { instance: InstanceId, force: bool },
@@ -214,4 +215,6 @@ pub enum Response {
     Manager(RaftId),
     /// Steps that were refused, by position, with the reason; the rest stand.
     Plan { refused: Vec<(u32, Error)> },
+    /// Reports that were refused, by position, with the reason; the rest stand.
+    Reports { refused: Vec<(u32, Error)> },
 }

@@ -4,7 +4,7 @@
 //! Persistent maps share what is equal, so the cost is that of the changes, not of the state.
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
-use crate::cluster::{Cluster, Manager, User};
+use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::{RequestId, ServiceId};
 use crate::instance::Instance;
 use crate::service::{Event, Service};
@@ -34,6 +34,8 @@ impl<T> Change<T> {
 pub struct Changes {
     /// The once-per-cluster row changed; its new value. `Meta::now` alone counts as a change.
     pub meta: Option<Arc<Meta>>,
+    /// The authority or a join token changed.
+    pub authority: Option<Arc<Authority>>,
     pub clusters: Vec<Change<Cluster>>,
     pub definitions: Vec<Change<DefinitionRow>>,
     pub services: Vec<Change<Service>>,
@@ -49,10 +51,10 @@ impl State {
     /// What `after` has that `before` has not, and the other way round. Against `State::default()`
     /// everything is new.
     pub fn diff(before: &State, after: &State) -> Changes {
-        let meta = (!Arc::ptr_eq(&before.meta, &after.meta) && before.meta != after.meta)
-            .then(|| after.meta.clone());
+        let (was, is) = (&before.meta.authority, &after.meta.authority);
         Changes {
-            meta,
+            meta: (before.meta != after.meta).then(|| after.meta.clone()),
+            authority: (was != is).then(|| is.clone()),
             clusters: values(&before.clusters, &after.clusters),
             definitions: values(&before.definitions, &after.definitions),
             services: values(&before.services, &after.services),
@@ -92,13 +94,17 @@ pub type RowChange = (Table, Vec<u8>, Option<Row>);
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        self.meta.is_none() && self.rows().next().is_none()
+        self.meta.is_none() && self.authority.is_none() && self.rows().next().is_none()
     }
 
     /// Every change as the store writes it.
     pub fn rows(&self) -> impl Iterator<Item = RowChange> + '_ {
         let meta = self.meta.iter().map(|m| (Table::Meta, key::meta(), Some(Row::Meta(m.clone()))));
-        meta.chain(rows(Table::Clusters, &self.clusters, |r| key::id(r.id.bits()), Row::Cluster))
+        let authority = self.authority.iter().map(|row| {
+            (Table::Meta, key::authority(), Some(Row::Authority(row.clone())))
+        });
+        meta.chain(authority)
+            .chain(rows(Table::Clusters, &self.clusters, |r| key::id(r.id.bits()), Row::Cluster))
             .chain(rows(Table::Definitions, &self.definitions, |r| key::number(r.id.0), Row::Definition))
             .chain(rows(Table::Services, &self.services, |r| key::id(r.id.bits()), Row::Service))
             .chain(rows(Table::Tasks, &self.tasks, |r| key::id(r.id.bits()), Row::Task))

@@ -10,6 +10,7 @@ pub mod command;
 pub mod diff;
 pub mod dispatch;
 pub mod error;
+mod hash;
 pub mod ids;
 pub mod instance;
 pub mod limits;

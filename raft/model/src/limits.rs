@@ -53,7 +53,25 @@ pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 32768..=60999;
 /// A reason, as ECS stores it for a container or a task.
 pub const REASON_CHARS_MAX: usize = 1024;
 
+/// About 2 KiB each; they are never removed, so that any task can be explained.
+pub const DEFINITIONS_MAX: usize = 100_000;
+/// ECS: revisions of a family.
+pub const REVISIONS_PER_FAMILY_MAX: usize = 1_000_000;
+/// Older deployments that are still being drained are forgotten beyond this many.
+pub const DEPLOYMENTS_PER_SERVICE_MAX: usize = 10;
+/// Raft members at once; more than 7 only slow commits down.
+pub const MANAGERS_MAX: usize = 9;
+/// Users, removed ones included.
+pub const USERS_MAX: usize = 10_000;
+/// Certificates of one user that are accepted; beyond it the oldest is refused first.
+pub const USER_CERTIFICATES_MAX: usize = 32;
+
 // ---- history ----
+
+/// Deleted clusters that can still be described.
+pub const INACTIVE_CLUSTERS_MAX: usize = 100;
+/// An entry remembers at most one request and forgets at most this many old ones.
+pub const REQUESTS_FORGOTTEN_PER_ENTRY: usize = 8;
 
 /// ECS: a stopped task is shown for at least an hour.
 pub const STOPPED_TASK_KEPT: Millis = Millis::from_secs(3600);
@@ -75,6 +93,7 @@ pub const WATCH_HISTORY_MAX: usize = 4096;
 
 /// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit.
 pub const PLAN_STEPS_MAX: usize = 5000;
+pub const PLAN_BYTES_MAX: usize = 256 * 1024;
 /// The agent says it is alive this often (with jitter).
 pub const HEARTBEAT: Millis = Millis(2000);
 /// Three missed heartbeats: the instance is lost.
@@ -91,6 +110,9 @@ pub const GOVERNOR_SHARE: usize = 3;
 pub const BACKOFF_BASE: Millis = Millis(1000);
 /// ECS throttles up to 27 minutes; five minutes is what Kubernetes users know.
 pub const BACKOFF_MAX: Millis = Millis::from_secs(300);
+/// A failed start this long after the last delay ended begins a new streak: between them some task
+/// ran, or at least pulled, for longer than any pull may take.
+pub const BACKOFF_FORGET: Millis = Millis::from_secs(900);
 /// A container that ends sooner than this after starting counts as a failed start.
 pub const QUICK_EXIT: Millis = Millis::from_secs(10);
 /// ECS waits 40 s after RUNNING before a task without any check counts as healthy.

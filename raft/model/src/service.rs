@@ -93,8 +93,10 @@ pub struct Backoff {
 impl Backoff {
     /// The next state after one more failure at `now`: 0, then 1 s, 2 s, 4 s ... up to the bound.
     /// The first failure is free: a task that ran and crashed is replaced at once, as in ECS.
+    /// A streak that paused for longer than `BACKOFF_FORGET` starts over.
     pub fn failed(self, now: Time) -> Self {
-        let failures = self.failures.saturating_add(1);
+        let over = now.since(self.until) > limits::BACKOFF_FORGET;
+        let failures = if over { 1 } else { self.failures.saturating_add(1) };
         let doublings = failures.saturating_sub(2).min(16);
         let delay = match failures {
             1 => Millis(0),

@@ -20,6 +20,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+mod fit;
 mod index;
 
 pub use index::HostPort;
@@ -54,6 +55,8 @@ pub struct Meta {
     pub name: Arc<str>,
     pub account: Arc<str>,
     pub region: Arc<str>,
+    /// Kept as a row of its own (`Row::Authority`): this one is written with every entry.
+    #[serde(skip)]
     pub authority: Arc<Authority>,
     /// Time of the newest entry; never moves back.
     pub now: Time,
@@ -128,6 +131,14 @@ impl State {
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
+    /// Time of the newest entry; never moves back.
+    pub fn now(&self) -> Time {
+        self.meta.now
+    }
+    /// Whether `Bootstrap` was applied; before it only a takeover is.
+    pub fn bootstrapped(&self) -> bool {
+        !self.meta.name.is_empty()
+    }
 
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
         self.clusters.get(&id)
@@ -179,6 +190,10 @@ impl State {
             .range((cluster, Arc::from(""))..)
             .take_while(move |((c, _), _)| *c == cluster)
             .filter_map(|(_, id)| self.services.get(id))
+    }
+    /// How many services `services_in` lists.
+    pub fn service_count(&self, cluster: ClusterId) -> usize {
+        self.index.services_per_cluster.get(&cluster).copied().unwrap_or(0)
     }
     /// Oldest first.
     pub fn events(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {

@@ -4,8 +4,9 @@
 //! encoded by position: it is append only, and a changed row type raises its table's format and
 //! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows freely.
 
-use crate::cluster::{Cluster, Manager, User};
+use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
+use crate::hash::Fnv;
 use crate::ids::{Index, RequestId, ServiceId};
 use crate::instance::Instance;
 use crate::service::{Event, Service};
@@ -84,6 +85,7 @@ pub enum Row {
     User(Arc<User>),
     Event(ServiceId, u64, Arc<Event>),
     Request(RequestId, Arc<RequestRow>),
+    Authority(Arc<Authority>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -92,6 +94,9 @@ pub(crate) mod key {
 
     pub fn meta() -> Vec<u8> {
         vec![0]
+    }
+    pub fn authority() -> Vec<u8> {
+        vec![1]
     }
     pub fn id(bits: u128) -> Vec<u8> {
         bits.to_be_bytes().to_vec()
@@ -110,7 +115,7 @@ pub(crate) mod key {
 impl Row {
     pub fn table(&self) -> Table {
         match self {
-            Self::Meta(_) => Table::Meta,
+            Self::Meta(_) | Self::Authority(_) => Table::Meta,
             Self::Cluster(_) => Table::Clusters,
             Self::Definition(_) => Table::Definitions,
             Self::Service(_) => Table::Services,
@@ -127,6 +132,7 @@ impl Row {
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Meta(_) => key::meta(),
+            Self::Authority(_) => key::authority(),
             Self::Cluster(row) => key::id(row.id.bits()),
             Self::Definition(row) => key::number(row.id.0),
             Self::Service(row) => key::id(row.id.bits()),
@@ -143,7 +149,8 @@ impl Row {
 impl State {
     /// Every row, table by table in the order of `Table::ALL`, within one in order of keys.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        std::iter::once(Row::Meta(self.meta.clone()))
+        [Row::Meta(self.meta.clone()), Row::Authority(self.meta.authority.clone())]
+            .into_iter()
             .chain(self.clusters.values().cloned().map(Row::Cluster))
             .chain(self.definitions.values().cloned().map(Row::Definition))
             .chain(self.services.values().cloned().map(Row::Service))
@@ -178,10 +185,21 @@ impl State {
         Ok(state)
     }
 
+    /// A hash of all rows, the same on every machine: two managers that applied the same entries
+    /// have the same one. The applied index is not part of it.
+    pub fn hash(&self) -> u64 {
+        let mut hash = Fnv::new();
+        for row in self.rows() {
+            hash.add(&row);
+        }
+        hash.finish()
+    }
+
     /// Definitions must come before the tasks that use them.
     pub(crate) fn put_row(&mut self, row: Row) {
         match row {
-            Row::Meta(row) => self.set_meta(row),
+            Row::Meta(row) => self.put_meta(row),
+            Row::Authority(row) => self.put_authority(row),
             Row::Cluster(row) => self.put_cluster(row),
             Row::Definition(row) => self.put_definition(row),
             Row::Service(row) => self.put_service(row),

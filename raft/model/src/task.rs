@@ -168,6 +168,32 @@ pub struct Task {
 }
 
 impl Task {
+    /// A task as it begins: wanted, not placed, nothing seen.
+    pub fn new(
+        id: TaskId,
+        cluster: ClusterId,
+        owner: Owner,
+        definition: DefinitionId,
+        created_at: Time,
+    ) -> Self {
+        Self {
+            id,
+            cluster,
+            owner,
+            definition,
+            overrides: None,
+            tags: Arc::default(),
+            created_at,
+            version: 1,
+            instance: None,
+            placed_at: None,
+            ports: Vec::new(),
+            waiting: None,
+            desired: Desired::Running,
+            observed: Observed::default(),
+        }
+    }
+
     /// ECS `group`: whom the scheduler spreads it with. Needs the service's name for services.
     pub fn service(&self) -> Option<ServiceId> {
         match &self.owner {

@@ -4,7 +4,7 @@
 //! entries accordingly. Nothing is judged here; `apply` has done that.
 
 use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
-use crate::cluster::{Cluster, ClusterStatus, Manager, User};
+use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
 use crate::instance::Instance;
 use crate::service::{Event, Service, ServiceStatus};
@@ -54,8 +54,17 @@ impl State {
         Arc::make_mut(&mut self.meta)
     }
 
-    pub(crate) fn set_meta(&mut self, meta: Arc<Meta>) {
-        self.meta = meta;
+    /// All but the authority, which is a row of its own.
+    pub(crate) fn put_meta(&mut self, row: Arc<Meta>) {
+        let authority = self.meta.authority.clone();
+        self.meta = row;
+        if self.meta.authority != authority {
+            self.meta_mut().authority = authority;
+        }
+    }
+
+    pub(crate) fn put_authority(&mut self, row: Arc<Authority>) {
+        self.meta_mut().authority = row;
     }
 
     pub(crate) fn put_cluster(&mut self, row: Arc<Cluster>) {

@@ -1,0 +1,156 @@
+//! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
+
+use super::find;
+use crate::cluster::{Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole};
+use crate::command::{Bootstrap, CreateCluster, Resource, Response};
+use crate::error::{Error, Kind};
+use crate::ids::ClusterId;
+use crate::instance::InstanceStatus;
+use crate::limits;
+use crate::spec::Tags;
+use crate::state::State;
+use std::sync::Arc;
+
+/// Only on a state that holds nothing: a second `init` must never take over a cluster.
+pub(super) fn bootstrap(state: &mut State, first: &Bootstrap) -> Result<Response, Error> {
+    if state.bootstrapped() {
+        return Err(Error::Exists { kind: Kind::Cluster, name: state.meta().name.to_string() });
+    }
+    if first.name.is_empty() {
+        return Err(Error::invalid("name", "", "a name for the cluster of managers"));
+    }
+    let now = state.now();
+    let level = first.manager.level;
+    let meta = state.meta_mut();
+    meta.name = first.name.clone();
+    meta.account = first.account.clone();
+    meta.region = first.region.clone();
+    meta.authority = Arc::new(first.authority.clone());
+    meta.level = level.max(meta.level);
+    meta.next_definition = 1;
+    meta.next_manager = first.manager.id.0.saturating_add(1);
+    state.put_manager(Arc::new(first.manager.clone()));
+    state.put_user(Arc::new(User {
+        name: first.admin.clone(),
+        role: UserRole::Admin,
+        created_at: now,
+        serials: vec![first.admin_serial.clone()],
+        removed_at: None,
+    }));
+    state.put_cluster(Arc::new(Cluster {
+        id: first.default_cluster,
+        name: Arc::from(DEFAULT_CLUSTER),
+        status: ClusterStatus::Active,
+        settings: Default::default(),
+        tags: Arc::default(),
+        created_at: now,
+        deleted_at: None,
+        version: 1,
+    }));
+    Ok(Response::Cluster(first.default_cluster))
+}
+
+/// Idempotent by name, as in ECS: an active cluster of this name is the answer, unchanged.
+pub(super) fn create(state: &mut State, command: &CreateCluster) -> Result<Response, Error> {
+    if let Some(row) = state.cluster_named(&command.name) {
+        return Ok(Response::Cluster(row.id));
+    }
+    if command.name.is_empty() {
+        return Err(Error::invalid("clusterName", "", "1 to 255 characters"));
+    }
+    if state.cluster(command.id).is_some() {
+        return Err(Error::Exists { kind: Kind::Cluster, name: command.id.to_string() });
+    }
+    find::at_most("clusters", state.index.cluster_names.len() + 1, limits::CLUSTERS_MAX)?;
+    find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
+    state.put_cluster(Arc::new(Cluster {
+        id: command.id,
+        name: command.name.clone(),
+        status: ClusterStatus::Active,
+        settings: command.settings.clone(),
+        tags: Arc::new(command.tags.clone()),
+        created_at: state.now(),
+        deleted_at: None,
+        version: 1,
+    }));
+    Ok(Response::Cluster(command.id))
+}
+
+/// Refused while anything lives in it. `default` may go too, as in ECS.
+pub(super) fn delete(state: &mut State, id: ClusterId) -> Result<Response, Error> {
+    let row = find::active_cluster(state, id)?;
+    if let Some(what) = contents(state, id) {
+        return Err(Error::InUse { kind: Kind::Cluster, name: row.name.to_string(), what });
+    }
+    let mut row = Cluster::clone(&row);
+    row.status = ClusterStatus::Inactive;
+    row.deleted_at = Some(state.now());
+    row.version += 1;
+    state.put_cluster(Arc::new(row));
+    forget_deleted(state);
+    Ok(Response::Cluster(id))
+}
+
+/// What keeps a cluster from being deleted, if anything does. A running task sits on one of the
+/// instances, so only waiting ones are looked for by themselves.
+fn contents(state: &State, id: ClusterId) -> Option<String> {
+    let services = state.service_count(id);
+    if services > 0 {
+        return Some(format!("it contains {services} services; delete them first"));
+    }
+    let here = |i: &&Arc<crate::Instance>| i.cluster == id && i.status != InstanceStatus::Inactive;
+    let instances = state.instances().filter(here).count();
+    if instances > 0 {
+        return Some(format!("it contains {instances} container instances; deregister them first"));
+    }
+    let tasks = state.waiting().filter(|task| task.cluster == id).count();
+    (tasks > 0).then(|| format!("it contains {tasks} tasks; stop them first"))
+}
+
+/// Keeps the newest INACTIVE clusters only: create and delete in a loop must not fill the state.
+fn forget_deleted(state: &mut State) {
+    let mut gone: Vec<_> = state
+        .clusters()
+        .filter(|row| row.status == ClusterStatus::Inactive)
+        .map(|row| (row.deleted_at, row.id))
+        .collect();
+    gone.sort_unstable();
+    let excess = gone.len().saturating_sub(limits::INACTIVE_CLUSTERS_MAX);
+    for (_, id) in gone.into_iter().take(excess) {
+        state.remove_cluster(id);
+    }
+}
+
+/// Sets, then removes. Something deleted takes no tags; a stopped task does.
+pub(super) fn tag(
+    state: &mut State,
+    resource: Resource,
+    set: &Tags,
+    remove: &[String],
+) -> Result<Response, Error> {
+    let change = |old: &Arc<Tags>| -> Result<Option<Arc<Tags>>, Error> {
+        let mut tags = Tags::clone(old);
+        tags.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
+        tags.retain(|key, _| !remove.contains(key));
+        find::at_most("tags", tags.len(), limits::TAGS_MAX)?;
+        Ok((tags != **old).then(|| Arc::new(tags)))
+    };
+    macro_rules! tag_row {
+        ($row:expr, $put:ident) => {{
+            let row = $row;
+            if let Some(tags) = change(&row.tags)? {
+                let mut row = (*row).clone();
+                row.tags = tags;
+                row.version += 1;
+                state.$put(Arc::new(row));
+            }
+        }};
+    }
+    match resource {
+        Resource::Cluster(id) => tag_row!(find::active_cluster(state, id)?, put_cluster),
+        Resource::Service(id) => tag_row!(find::active_service(state, id)?, put_service),
+        Resource::Task(id) => tag_row!(find::task(state, id)?, put_task),
+        Resource::Instance(id) => tag_row!(find::registered_instance(state, id)?, put_instance),
+    }
+    Ok(Response::Done)
+}

@@ -1,0 +1,53 @@
+//! Task definitions: a family's revisions count from 1 and are never changed or reused.
+
+use super::{author, find};
+use crate::command::Response;
+use crate::error::Error;
+use crate::ids::{DefinitionId, Principal, Revision};
+use crate::limits;
+use crate::spec::TaskDefinition;
+use crate::state::{DefinitionRow, State};
+use std::sync::Arc;
+
+pub(super) fn register(
+    state: &mut State,
+    by: &Principal,
+    spec: &Arc<TaskDefinition>,
+) -> Result<Response, Error> {
+    if spec.family.is_empty() {
+        return Err(Error::invalid("family", "", "1 to 255 characters"));
+    }
+    if spec.containers.is_empty() {
+        return Err(Error::invalid("containerDefinitions", "[]", "1 to 10 containers"));
+    }
+    find::at_most("task definitions", state.definitions.len() + 1, limits::DEFINITIONS_MAX)?;
+    let newest = state.revisions(&spec.family).next_back().map_or(0, |row| row.revision.0);
+    find::at_most(
+        "revisions of a family",
+        newest as usize + 1,
+        limits::REVISIONS_PER_FAMILY_MAX,
+    )?;
+    let id = DefinitionId(state.meta().next_definition);
+    state.meta_mut().next_definition = id.0.saturating_add(1);
+    state.put_definition(Arc::new(DefinitionRow {
+        id,
+        family: Arc::from(spec.family.as_str()),
+        revision: Revision(newest + 1),
+        spec: spec.clone(),
+        registered_at: state.now(),
+        registered_by: author(by),
+        deregistered_at: None,
+    }));
+    Ok(Response::Definition(id))
+}
+
+/// INACTIVE definitions start nothing new. Deregistering twice is not an error.
+pub(super) fn deregister(state: &mut State, id: DefinitionId) -> Result<Response, Error> {
+    let row = find::definition(state, id)?;
+    if row.deregistered_at.is_none() {
+        let mut row = DefinitionRow::clone(&row);
+        row.deregistered_at = Some(state.now());
+        state.put_definition(Arc::new(row));
+    }
+    Ok(Response::Definition(id))
+}

@@ -1,0 +1,262 @@
+//! What the leader decided: each step is judged alone, by the same rules whoever planned it, and
+//! stands or falls as a whole.
+//!
+//! A step may be beaten by an entry that was committed after the plan was made; it is refused,
+//! the rest stands, and the next plan repairs.
+
+use super::{find, task};
+use crate::command::{Response, Step};
+use crate::error::{Error, Kind};
+use crate::ids::{DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
+use crate::instance::{Health, Instance, InstanceStatus};
+use crate::limits;
+use crate::service::{Backoff, Event, RolloutState, Service, ServiceStatus};
+use crate::state::State;
+use crate::task::{Owner, Phase, StopCode, Task, Waiting, reason};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) fn apply(state: &mut State, epoch: Epoch, steps: &[Step]) -> Result<Response, Error> {
+    let current = state.meta().epoch;
+    if epoch != current {
+        return Err(Error::StaleEpoch { refused: epoch, current });
+    }
+    let mut refused = Vec::new();
+    for (position, step) in (0u32..).zip(steps) {
+        if let Err(why) = one(state, step) {
+            refused.push((position, why));
+        }
+    }
+    Ok(Response::Plan { refused })
+}
+
+/// Changes nothing if it fails.
+fn one(state: &mut State, step: &Step) -> Result<(), Error> {
+    match step {
+        Step::CreateTasks { service, deployment, tasks } => {
+            create_tasks(state, *service, *deployment, tasks)
+        }
+        Step::Place { task, instance, ports } => place(state, *task, *instance, ports),
+        Step::Stop { task, code, reason } => stop(state, *task, *code, reason),
+        Step::Abandon { task } => abandon(state, *task),
+        Step::SetHealth { instance, health } => set_health(state, *instance, *health),
+        Step::Advance { service, deployment, rollout } => {
+            advance(state, *service, *deployment, *rollout)
+        }
+        Step::Event { service, text } => event(state, *service, text),
+        Step::Explain { task, waiting } => explain(state, *task, waiting),
+        Step::Forget { tasks } => forget(state, tasks),
+        Step::Retire { service } => retire(state, *service),
+        Step::Purge { services, instances } => purge(state, services, instances),
+    }
+}
+
+fn create_tasks(
+    state: &mut State,
+    service: ServiceId,
+    deployment: DeploymentId,
+    tasks: &[(Slot, TaskId)],
+) -> Result<(), Error> {
+    let row = find::active_service(state, service)?;
+    let Some(plan) = row.deployments.iter().find(|d| d.id == deployment) else {
+        return Err(Error::not_found(Kind::Deployment, deployment));
+    };
+    find::definition(state, plan.definition)?;
+    task::unused(state, tasks.iter().map(|(_, id)| *id))?;
+    let mut slots = BTreeSet::new();
+    for (slot, _) in tasks {
+        if !slots.insert(*slot) {
+            return Err(Error::refused(format!("slot {slot} appears twice")));
+        }
+        if let Some(holder) = state.in_slot(service, *slot) {
+            return Err(Error::refused(format!("slot {slot} is held by task {}", holder.id)));
+        }
+    }
+    let tags = if row.spec.propagate_service_tags { row.tags.clone() } else { Arc::default() };
+    let now = state.now();
+    for (slot, id) in tasks {
+        let owner = Owner::Service { service, slot: *slot, deployment };
+        let new = Task::new(*id, row.cluster, owner, plan.definition, now);
+        state.put_task(Arc::new(Task { tags: tags.clone(), ..new }));
+    }
+    Ok(())
+}
+
+fn place(
+    state: &mut State,
+    id: TaskId,
+    instance: InstanceId,
+    ports: &[u16],
+) -> Result<(), Error> {
+    let task = find::task(state, id)?;
+    let instance = find::instance(state, instance)?;
+    state.check_place(&task, &instance, ports)?;
+    let mut task = Task::clone(&task);
+    task.instance = Some(instance.id);
+    task.placed_at = Some(state.now());
+    task.ports = ports.to_vec();
+    task.waiting = None;
+    task.version += 1;
+    state.put_task(Arc::new(task));
+    Ok(())
+}
+
+fn stop(state: &mut State, id: TaskId, code: StopCode, why: &Arc<str>) -> Result<(), Error> {
+    let task = find::task(state, id)?;
+    if !task.wanted() {
+        return Err(Error::refused(format!("task {id} is not wanted any more")));
+    }
+    task::stop(state, &task, code, reason(why));
+    Ok(())
+}
+
+fn abandon(state: &mut State, id: TaskId) -> Result<(), Error> {
+    let task = find::task(state, id)?;
+    if !task.reserves() {
+        let why = format!("task {id} is not placed, has stopped or is abandoned already");
+        return Err(Error::refused(why));
+    }
+    task::abandon(state, &task);
+    Ok(())
+}
+
+/// Saying the same again is not an error: leases are judged at every tick. While it is `Down`,
+/// `since` stays when it was first so.
+fn set_health(state: &mut State, id: InstanceId, health: Health) -> Result<(), Error> {
+    let old = find::registered_instance(state, id)?;
+    let down = |health: Health| matches!(health, Health::Down { .. });
+    if old.health == health || (down(old.health) && down(health)) {
+        return Ok(());
+    }
+    let mut new = Instance::clone(&old);
+    new.health = health;
+    new.version += 1;
+    state.put_instance(Arc::new(new));
+    Ok(())
+}
+
+/// IN_PROGRESS ends as COMPLETED or FAILED, once. `Completed` may be said again: each time it ends
+/// older deployments that have no wanted task left, and clears the memory of failed starts.
+fn advance(
+    state: &mut State,
+    service: ServiceId,
+    deployment: DeploymentId,
+    rollout: RolloutState,
+) -> Result<(), Error> {
+    let old = find::service(state, service)?;
+    let Some(at) = old.deployments.iter().position(|d| d.id == deployment) else {
+        return Err(Error::not_found(Kind::Deployment, deployment));
+    };
+    let from = old.deployments[at].rollout;
+    if from != RolloutState::InProgress && from != rollout {
+        let why = format!("deployment {deployment} is {from:?} and cannot become {rollout:?}");
+        return Err(Error::refused(why));
+    }
+    let mut new = Service::clone(&old);
+    if from != rollout {
+        new.deployments[at].rollout = rollout;
+        new.deployments[at].updated_at = state.now();
+    }
+    if rollout == RolloutState::Completed {
+        new.deployments[at].failed_tasks = 0;
+        if at == 0 {
+            new.backoff = Backoff::default();
+        }
+        let busy: BTreeSet<DeploymentId> =
+            state.tasks_of(service).filter(|t| t.wanted()).filter_map(|t| t.deployment()).collect();
+        let older = new.deployments.split_off(at + 1);
+        new.deployments.extend(older.into_iter().filter(|d| busy.contains(&d.id)));
+    }
+    if new != *old {
+        if new.deployments != old.deployments {
+            new.version += 1;
+        }
+        state.put_service(Arc::new(new));
+    }
+    Ok(())
+}
+
+/// Events are history beside the row: they do not change the service's version.
+fn event(state: &mut State, service: ServiceId, text: &Arc<str>) -> Result<(), Error> {
+    let mut row = Service::clone(&*find::service(state, service)?);
+    let number = row.next_event;
+    row.next_event = number.saturating_add(1);
+    let at = state.now();
+    state.put_service(Arc::new(row));
+    state.put_event(service, number, Arc::new(Event { at, text: reason(text) }));
+    if let Some(oldest) = number.checked_sub(limits::EVENTS_PER_SERVICE_MAX as u64) {
+        state.remove_event(service, oldest);
+    }
+    Ok(())
+}
+
+fn explain(state: &mut State, id: TaskId, waiting: &Waiting) -> Result<(), Error> {
+    let task = find::task(state, id)?;
+    if !task.wanted() || task.instance.is_some() {
+        return Err(Error::refused(format!("task {id} does not wait for an instance")));
+    }
+    if task.waiting.as_deref() != Some(waiting) {
+        let mut task = Task::clone(&task);
+        task.waiting = Some(Arc::new(waiting.clone()));
+        task.version += 1;
+        state.put_task(Arc::new(task));
+    }
+    Ok(())
+}
+
+/// Tasks that are gone already are skipped.
+fn forget(state: &mut State, tasks: &[TaskId]) -> Result<(), Error> {
+    for id in tasks {
+        if state.task(*id).is_some_and(|task| task.ended_at().is_none()) {
+            return Err(Error::refused(format!("task {id} has not ended")));
+        }
+    }
+    for id in tasks {
+        state.remove_task(*id);
+    }
+    Ok(())
+}
+
+/// ECS: INACTIVE when no task of it is left before STOPPING.
+fn retire(state: &mut State, id: ServiceId) -> Result<(), Error> {
+    let old = find::service(state, id)?;
+    if old.status != ServiceStatus::Draining {
+        return Err(Error::refused(format!("service {} is not DRAINING", old.spec.name)));
+    }
+    if let Some(task) = state.tasks_of(id).find(|task| task.last_status() < Phase::Stopping) {
+        return Err(Error::refused(format!("task {} still runs", task.id)));
+    }
+    let mut new = Service::clone(&old);
+    new.status = ServiceStatus::Inactive;
+    new.deleted_at = Some(state.now());
+    new.deployments.clear();
+    new.version += 1;
+    state.put_service(Arc::new(new));
+    Ok(())
+}
+
+/// Rows that are gone already are skipped.
+fn purge(
+    state: &mut State,
+    services: &[ServiceId],
+    instances: &[InstanceId],
+) -> Result<(), Error> {
+    for id in services {
+        if state.service(*id).is_some_and(|row| row.status != ServiceStatus::Inactive) {
+            return Err(Error::refused(format!("service {id} is not INACTIVE")));
+        }
+    }
+    for id in instances {
+        if state.instance(*id).is_some_and(|row| row.status != InstanceStatus::Inactive) {
+            return Err(Error::refused(format!("container instance {id} is not INACTIVE")));
+        }
+    }
+    for id in services {
+        state.remove_service(*id);
+    }
+    for id in instances {
+        state.remove_instance(*id);
+    }
+    Ok(())
+}
+

@@ -1,0 +1,114 @@
+//! What agents said: `observed` moves forward, ends are recorded, and a service learns from them.
+//!
+//! What counts as a failed start, precisely. A service's task that nobody asked to stop and that
+//! stopped has *failed to start* if it never was RUNNING or ended less than `QUICK_EXIT` after it
+//! started, by its agent's clock. A failed start adds one to its deployment's `failed_tasks` and,
+//! if that deployment is PRIMARY, one to the service's back-off. A task that ended later than that
+//! ran: it sets both to zero and is replaced at once. So do a new deployment (`service::update`)
+//! and a deployment that completes (`plan`). ECS resets at RUNNING already, which would never
+//! slow down a container that starts well and crashes after two seconds.
+//!
+//! The agents' clocks are not trusted: a reported time is brought between placement and now, and
+//! a time once recorded stays.
+
+use crate::command::{Response, TaskReport};
+use crate::error::{Error, Kind};
+use crate::ids::{DeploymentId, Principal, ServiceId};
+use crate::limits;
+use crate::service::{Backoff, Service, ServiceStatus};
+use crate::state::State;
+use crate::task::{Desired, Observed, Owner, Phase, Task, reason};
+use crate::time::Time;
+use std::sync::Arc;
+
+/// Each report is judged alone; those refused are listed, the rest stand.
+pub(super) fn all(state: &mut State, reports: &[TaskReport]) -> Response {
+    let mut refused = Vec::new();
+    for (position, report) in (0u32..).zip(reports) {
+        if let Err(why) = one(state, report) {
+            refused.push((position, why));
+        }
+    }
+    Response::Reports { refused }
+}
+
+fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
+    let task = state.task(report.task).ok_or_else(|| Error::not_found(Kind::Task, report.task))?;
+    if task.instance != Some(report.instance) {
+        let principal = Principal::Instance(report.instance).to_string();
+        return Err(Error::Denied { principal, action: format!("report task {}", report.task) });
+    }
+    let old = task.clone();
+    let observed = merged(&old, &report.observed, state.now());
+    if observed == old.observed {
+        return Ok(());
+    }
+    let ended = observed.phase == Phase::Stopped;
+    let mut new = Task::clone(&old);
+    new.observed = observed;
+    new.version += 1;
+    state.put_task(Arc::new(new));
+    if ended && old.desired == Desired::Running {
+        if let Owner::Service { service, deployment, .. } = old.owner {
+            let failed = failed_to_start(&old, &report.observed, state.now());
+            count(state, service, deployment, failed);
+        }
+    }
+    Ok(())
+}
+
+/// The agent's word on top of what it said before: a lower phase is an old message, and after
+/// STOPPED nothing is added.
+fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
+    let old = &task.observed;
+    if old.phase == Phase::Stopped || said.phase < old.phase {
+        return old.clone();
+    }
+    let earliest = task.placed_at.unwrap_or(task.created_at);
+    let bounded = |time: Time| time.max(earliest).min(now);
+    let first = |old: Option<Time>, said: Option<Time>| old.or(said.map(bounded));
+    let at_phase = |phase: Phase| (said.phase == phase).then_some(now);
+    Observed {
+        phase: said.phase,
+        containers: match said.containers.is_empty() {
+            true => old.containers.clone(),
+            false => said.containers.clone(),
+        },
+        pull_started_at: first(old.pull_started_at, said.pull_started_at),
+        pull_stopped_at: first(old.pull_stopped_at, said.pull_stopped_at),
+        started_at: first(old.started_at, said.started_at.or(at_phase(Phase::Running))),
+        stopping_at: first(old.stopping_at, said.stopping_at.or(at_phase(Phase::Stopping))),
+        stopped_at: first(old.stopped_at, said.stopped_at.or(at_phase(Phase::Stopped))),
+        stop_code: said.stop_code.or(old.stop_code),
+        reason: said.reason.as_deref().map(reason).or_else(|| old.reason.clone()),
+    }
+}
+
+fn failed_to_start(task: &Task, said: &Observed, now: Time) -> bool {
+    match said.started_at.or(task.observed.started_at) {
+        None => true,
+        Some(started) => said.stopped_at.unwrap_or(now).since(started) < limits::QUICK_EXIT,
+    }
+}
+
+fn count(state: &mut State, service: ServiceId, deployment: DeploymentId, failed: bool) {
+    let Some(old) = state.service(service).cloned() else { return };
+    if old.status == ServiceStatus::Inactive {
+        return;
+    }
+    let mut new = Service::clone(&old);
+    if let Some(row) = new.deployments.iter_mut().find(|row| row.id == deployment) {
+        row.failed_tasks = if failed { row.failed_tasks.saturating_add(1) } else { 0 };
+    }
+    if new.primary().is_some_and(|primary| primary.id == deployment) {
+        new.backoff = if failed { old.backoff.failed(state.now()) } else { Backoff::default() };
+    }
+    if new == *old {
+        return;
+    }
+    // The back-off is the leader's own memory; only `failedTasks` is shown.
+    if new.deployments != old.deployments {
+        new.version += 1;
+    }
+    state.put_service(Arc::new(new));
+}

@@ -1,0 +1,126 @@
+//! At most once: what a request was answered, for its repeats.
+//!
+//! Only successes are remembered. A refused request changed nothing, so a repeat of it is judged
+//! anew and may succeed once its cause is gone, as with ECS's client tokens. Plans, reports,
+//! takeovers and levels are not remembered: epochs, phases and comparison make their repeats
+//! harmless, and there are too many of them.
+//!
+//! A request is the same if its command is, apart from the ids that a proposer minted for it: a
+//! client that repeats its call through another manager gets other ids into the entry.
+
+use crate::command::{Command, CreateCluster, CreateService, Entry, RegisterInstance, Response};
+use crate::command::{RunTask, UpdateService};
+use crate::error::Error;
+use crate::hash;
+use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ServiceId, TaskId};
+use crate::limits;
+use crate::state::{RequestRow, State};
+use crate::time::Time;
+use std::sync::Arc;
+
+fn remembered(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Plan { .. }
+            | Command::Report { .. }
+            | Command::Takeover { .. }
+            | Command::RaiseLevel { .. }
+    )
+}
+
+/// The first answer to this request, if it came before.
+pub(super) fn recall(state: &State, entry: &Entry) -> Result<Option<Response>, Error> {
+    if !remembered(&entry.command) {
+        return Ok(None);
+    }
+    let Some(row) = state.request(entry.request).filter(|row| !expired(state, row.at)) else {
+        return Ok(None);
+    };
+    if row.hash != fingerprint(&entry.command) {
+        let resources = row.answer.as_ref().map_or_else(|_| Vec::new(), |r| named(state, r));
+        return Err(Error::TokenReused { resources });
+    }
+    row.answer.clone().map(Some)
+}
+
+pub(super) fn remember(state: &mut State, entry: &Entry, response: &Response) {
+    if !remembered(&entry.command) {
+        return;
+    }
+    let hash = fingerprint(&entry.command);
+    let row = RequestRow { hash, at: state.now(), answer: Ok(response.clone()) };
+    state.put_request(entry.request, Arc::new(row));
+    if state.requests.len() > limits::REQUESTS_MAX {
+        forget_oldest(state);
+    }
+}
+
+/// A few at a time: an entry adds at most one, so the memory stays bounded, and no entry after a
+/// quiet day pays for the whole day.
+pub(super) fn forget_old(state: &mut State) {
+    for _ in 0..limits::REQUESTS_FORGOTTEN_PER_ENTRY {
+        match state.index.request_ages.get_min() {
+            Some((at, _)) if expired(state, *at) => forget_oldest(state),
+            _ => return,
+        }
+    }
+}
+
+fn forget_oldest(state: &mut State) {
+    let oldest: Option<RequestId> = state.index.request_ages.get_min().map(|(_, id)| *id);
+    if let Some(id) = oldest {
+        state.remove_request(id);
+    }
+}
+
+fn expired(state: &State, at: Time) -> bool {
+    state.now().since(at) > limits::REQUEST_KEPT
+}
+
+/// What the first response is about, for the error that names it.
+fn named(state: &State, response: &Response) -> Vec<String> {
+    match response {
+        Response::Done | Response::Plan { .. } | Response::Reports { .. } => Vec::new(),
+        Response::Cluster(id) => {
+            vec![state.cluster(*id).map_or_else(|| id.to_string(), |row| row.name.to_string())]
+        }
+        Response::Definition(id) => match state.definition(*id) {
+            Some(row) => vec![format!("{}:{}", row.family, row.revision)],
+            None => vec![id.to_string()],
+        },
+        Response::Service(id) => {
+            vec![state.service(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
+        }
+        Response::Tasks(ids) => ids.iter().map(ToString::to_string).collect(),
+        Response::Instance(id) => vec![id.to_string()],
+        Response::Manager(id) => vec![id.to_string()],
+    }
+}
+
+/// A hash of the command without the ids minted for it.
+fn fingerprint(command: &Command) -> u64 {
+    match command {
+        Command::CreateCluster(c) => {
+            let plain = CreateCluster { id: ClusterId::from_bits(0), ..c.clone() };
+            hash::of(&Command::CreateCluster(plain))
+        }
+        Command::CreateService(c) => {
+            let id = ServiceId::from_bits(0);
+            let deployment = DeploymentId::from_bits(0);
+            hash::of(&Command::CreateService(CreateService { id, deployment, ..c.clone() }))
+        }
+        Command::UpdateService(c) => {
+            let deployment = DeploymentId::from_bits(0);
+            hash::of(&Command::UpdateService(UpdateService { deployment, ..c.clone() }))
+        }
+        Command::RunTask(c) => {
+            let tasks = vec![TaskId::from_bits(0); c.tasks.len()];
+            hash::of(&Command::RunTask(RunTask { tasks, ..c.clone() }))
+        }
+        Command::RegisterInstance(c) => {
+            let plain = RegisterInstance { id: InstanceId::from_bits(0), ..c.clone() };
+            hash::of(&Command::RegisterInstance(plain))
+        }
+        other => hash::of(other),
+    }
+}

@@ -1,0 +1,158 @@
+//! Services as users write them: create, update, delete. What follows from it is the leader's.
+
+use super::{author, find};
+use crate::command::{CreateService, Response, UpdateService};
+use crate::error::{Error, Kind};
+use crate::ids::{DefinitionId, DeploymentId, ServiceId};
+use crate::limits;
+use crate::service::{
+    Backoff, Deployment, RolloutState, Service, ServiceSpec, ServiceStatus,
+};
+use crate::state::State;
+use crate::time::Time;
+use std::sync::Arc;
+
+fn deployment(id: DeploymentId, definition: DefinitionId, now: Time) -> Deployment {
+    Deployment {
+        id,
+        definition,
+        created_at: now,
+        updated_at: now,
+        rollout: RolloutState::InProgress,
+        failed_tasks: 0,
+    }
+}
+
+fn desired_in_range(count: u32) -> Result<(), Error> {
+    find::at_most("desiredCount", count as usize, limits::DESIRED_COUNT_MAX as usize)
+}
+
+pub(super) fn create(
+    state: &mut State,
+    by: &crate::Principal,
+    command: &CreateService,
+) -> Result<Response, Error> {
+    let spec = &command.spec;
+    find::active_cluster(state, command.cluster)?;
+    find::active_definition(state, command.definition)?;
+    if spec.name.is_empty() {
+        return Err(Error::invalid("serviceName", "", "1 to 255 characters"));
+    }
+    if let Some(row) = state.service_named(command.cluster, &spec.name) {
+        let (kind, name) = (Kind::Service, spec.name.clone());
+        return Err(match row.status {
+            ServiceStatus::Active => Error::Exists { kind, name },
+            // Its name is free again once its tasks have stopped.
+            _ => Error::NotActive { kind, name },
+        });
+    }
+    if state.service(command.id).is_some() {
+        return Err(Error::Exists { kind: Kind::Service, name: command.id.to_string() });
+    }
+    desired_in_range(spec.desired_count)?;
+    let services = state.service_count(command.cluster) + 1;
+    find::at_most("services in the cluster", services, limits::SERVICES_PER_CLUSTER_MAX)?;
+    find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
+    let now = state.now();
+    state.put_service(Arc::new(Service {
+        id: command.id,
+        cluster: command.cluster,
+        spec: spec.clone(),
+        status: ServiceStatus::Active,
+        deployments: vec![deployment(command.deployment, command.definition, now)],
+        backoff: Backoff::default(),
+        tags: Arc::new(command.tags.clone()),
+        created_at: now,
+        created_by: author(by),
+        deleted_at: None,
+        next_event: 0,
+        version: 1,
+    }));
+    Ok(Response::Service(command.id))
+}
+
+/// Another definition, or force, starts a new deployment; numbers and placement alone do not.
+pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Response, Error> {
+    let old = find::active_service(state, command.service)?;
+    if let Some(expected) = command.expected_version.filter(|v| *v != old.version) {
+        let (kind, name, found) = (Kind::Service, old.spec.name.clone(), old.version);
+        return Err(Error::VersionMismatch { kind, name, found, expected });
+    }
+    let current = old.primary().map(|primary| primary.definition);
+    let next = match command.definition {
+        Some(id) if Some(id) != current => {
+            find::active_definition(state, id)?;
+            Some(id)
+        }
+        // The service runs this one already, so it may be INACTIVE by now.
+        _ => current.filter(|_| command.force_new_deployment),
+    };
+    if next.is_some() && old.deployments.iter().any(|d| d.id == command.deployment) {
+        let name = command.deployment.to_string();
+        return Err(Error::Exists { kind: Kind::Deployment, name });
+    }
+    if let Some(count) = command.change.desired_count {
+        desired_in_range(count)?;
+    }
+    let mut new = Service::clone(&old);
+    let spec = changed(&old.spec, &command.change);
+    if spec != *old.spec {
+        new.spec = Arc::new(spec);
+    }
+    if let Some(definition) = next {
+        new.deployments.insert(0, deployment(command.deployment, definition, state.now()));
+        // The oldest row goes; its tasks stay what they are: not of the PRIMARY deployment.
+        new.deployments.truncate(limits::DEPLOYMENTS_PER_SERVICE_MAX);
+        new.backoff = Backoff::default();
+    }
+    if new != *old {
+        new.version += 1;
+        state.put_service(Arc::new(new));
+    }
+    Ok(Response::Service(command.service))
+}
+
+fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> ServiceSpec {
+    let mut spec = old.clone();
+    spec.desired_count = change.desired_count.unwrap_or(spec.desired_count);
+    let deployment = &mut spec.deployment;
+    deployment.minimum_healthy_percent =
+        change.minimum_healthy_percent.unwrap_or(deployment.minimum_healthy_percent);
+    deployment.maximum_percent = change.maximum_percent.unwrap_or(deployment.maximum_percent);
+    if let Some(placement) = &change.placement {
+        spec.placement = placement.clone();
+    }
+    spec
+}
+
+/// To DRAINING, with nothing desired any more; its name stays taken until `Step::Retire`.
+pub(super) fn delete(
+    state: &mut State,
+    id: ServiceId,
+    force: bool,
+) -> Result<Response, Error> {
+    let old = find::service(state, id)?;
+    match old.status {
+        ServiceStatus::Active => {}
+        // A repeated delete is not an error, as in ECS.
+        ServiceStatus::Draining => return Ok(Response::Service(id)),
+        ServiceStatus::Inactive => {
+            return Err(find::not_active(Kind::Service, &old.spec.name));
+        }
+    }
+    if old.spec.desired_count > 0 && !force {
+        let what = format!(
+            "its desired count is {}; set it to 0 first, or delete with force",
+            old.spec.desired_count
+        );
+        return Err(Error::InUse { kind: Kind::Service, name: old.spec.name.clone(), what });
+    }
+    let mut new = Service::clone(&old);
+    new.status = ServiceStatus::Draining;
+    if new.spec.desired_count > 0 {
+        Arc::make_mut(&mut new.spec).desired_count = 0;
+    }
+    new.version += 1;
+    state.put_service(Arc::new(new));
+    Ok(Response::Service(id))
+}

@@ -1,0 +1,101 @@
+//! Tasks as users ask for them: run and stop. Both are requests to the leader and the agents;
+//! only a task that no instance has yet ends here at once.
+
+use super::find;
+use crate::command::{Response, RunTask};
+use crate::error::{Error, Kind};
+use crate::ids::TaskId;
+use crate::limits;
+use crate::spec::Overrides;
+use crate::state::State;
+use crate::task::{Desired, Observed, Owner, Phase, StopCode, Task, reason};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// ECS's words when the caller gives none.
+const STOPPED_BY_USER: &str = "Task stopped by user";
+
+pub(super) fn run(state: &mut State, command: &RunTask) -> Result<Response, Error> {
+    find::active_cluster(state, command.cluster)?;
+    let definition = find::active_definition(state, command.definition)?;
+    if command.tasks.is_empty() {
+        return Err(Error::invalid("count", "0", "1 to 10"));
+    }
+    find::at_most("count", command.tasks.len(), limits::RUN_TASK_COUNT_MAX as usize)?;
+    find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
+    unused(state, command.tasks.iter().copied())?;
+    let group = match &*command.group {
+        "" => Arc::from(format!("family:{}", definition.family)),
+        _ => command.group.clone(),
+    };
+    let overrides = (*command.overrides != Overrides::default()).then(|| command.overrides.clone());
+    let tags = Arc::new(command.tags.clone());
+    for id in &command.tasks {
+        let owner =
+            Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
+        state.put_task(Arc::new(Task {
+            overrides: overrides.clone(),
+            tags: tags.clone(),
+            ..Task::new(*id, command.cluster, owner, command.definition, state.now())
+        }));
+    }
+    Ok(Response::Tasks(command.tasks.clone()))
+}
+
+/// New ids: each once, none known, and room for all of them.
+pub(super) fn unused(
+    state: &State,
+    ids: impl ExactSizeIterator<Item = TaskId>,
+) -> Result<(), Error> {
+    find::at_most("tasks", state.task_count() + ids.len(), limits::TASKS_MAX)?;
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        if !seen.insert(id) || state.task(id).is_some() {
+            return Err(Error::Exists { kind: Kind::Task, name: id.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Stopping a task that stops or has stopped is not an error and changes nothing.
+pub(super) fn stop_by_user(
+    state: &mut State,
+    id: TaskId,
+    why: &Arc<str>,
+) -> Result<Response, Error> {
+    let task = find::task(state, id)?;
+    let why = if why.is_empty() { STOPPED_BY_USER } else { why };
+    if task.wanted() {
+        stop(state, &task, StopCode::UserInitiated, reason(why));
+    }
+    Ok(Response::Done)
+}
+
+/// The task must be wanted. One that was never placed ends here: nobody else will report its end,
+/// so this is the one place where a manager writes `observed`.
+pub(super) fn stop(state: &mut State, task: &Task, code: StopCode, why: Arc<str>) {
+    let now = state.now();
+    let mut task = task.clone();
+    if task.instance.is_none() {
+        task.waiting = None;
+        task.observed = Observed {
+            phase: Phase::Stopped,
+            stopping_at: Some(now),
+            stopped_at: Some(now),
+            stop_code: Some(code),
+            reason: Some(why.clone()),
+            ..Observed::default()
+        };
+    }
+    task.desired = Desired::Stopped { code, reason: why };
+    task.version += 1;
+    state.put_task(Arc::new(task));
+}
+
+/// The managers' verdict that a placed task is lost with its instance; frees what it reserved.
+pub(super) fn abandon(state: &mut State, task: &Task) {
+    let mut task = task.clone();
+    task.desired = Desired::Abandoned { at: state.now() };
+    task.version += 1;
+    state.put_task(Arc::new(task));
+}
