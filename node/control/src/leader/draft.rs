@@ -1,0 +1,118 @@
+//! The scratch copy that a plan is made on: every step is applied to it the moment it is pushed,
+//! by the same `apply` that will judge it for good.
+//!
+//! Invariant: `state` is the base with exactly `steps` applied.
+
+use crate::io::Mandate;
+use muster_model::ids::Principal;
+use muster_model::{
+    Command, Entry, Index, RequestId, Response, ServiceId, State, Step, Time, apply, limits,
+};
+use std::collections::BTreeMap;
+
+/// What `rollout` allows a service in this round; `replicas` chooses slots and tasks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Targets {
+    /// Tasks of the newest deployment to create.
+    pub start: usize,
+    /// Tasks of the newest deployment beyond the desired count.
+    pub excess: usize,
+    /// Tasks of older deployments that are to go now.
+    pub old: usize,
+    /// Tasks on draining instances that are to go now.
+    pub draining: usize,
+}
+
+pub(super) struct Draft {
+    state: State,
+    mandate: Mandate,
+    now: Time,
+    index: Index,
+    next_request: u128,
+    steps: Vec<Step>,
+    bytes: usize,
+    pub targets: BTreeMap<ServiceId, Targets>,
+    /// Steps refused: nothing but a mistake of a stage can do that on an unchanged state.
+    pub misjudged: u64,
+}
+
+impl Draft {
+    pub fn new(base: &State, mandate: Mandate, now: Time) -> Self {
+        Self {
+            state: base.clone(),
+            mandate,
+            now,
+            index: Index(base.applied().0 + 1),
+            next_request: 0,
+            steps: Vec::new(),
+            bytes: 0,
+            targets: BTreeMap::new(),
+            misjudged: 0,
+        }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Applies the step to the scratch copy and keeps it. `false`: refused, and dropped.
+    pub fn push(&mut self, step: Step) -> bool {
+        self.next_request += 1;
+        let entry = Entry {
+            request: RequestId::from_bits(self.next_request),
+            at: self.now,
+            by: Principal::Manager(self.mandate.manager),
+            trace: None,
+            command: Command::Plan { epoch: self.mandate.epoch, steps: vec![step] },
+        };
+        let accepted = match apply(&mut self.state, self.index, &entry) {
+            Ok(Response::Plan { refused }) => refused.is_empty(),
+            Ok(_) | Err(_) => false,
+        };
+        let Command::Plan { mut steps, .. } = entry.command else { return false };
+        let Some(step) = steps.pop() else { return false };
+        if accepted {
+            self.bytes += size(&step);
+            self.steps.push(step);
+        } else {
+            self.misjudged += 1;
+        }
+        accepted
+    }
+
+    /// No stage may push more; a step beyond it would delay other entries' commit.
+    pub fn full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// Steps that still fit, each taken for a placement.
+    pub fn room(&self) -> usize {
+        let steps = limits::PLAN_STEPS_MAX.saturating_sub(self.steps.len());
+        let bytes = limits::PLAN_BYTES_MAX.saturating_sub(self.bytes);
+        steps.min(bytes / PLACE_BYTES)
+    }
+
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+/// Two ids and a tag.
+const PLACE_BYTES: usize = 36;
+
+/// Bytes of a step in the log, roughly.
+fn size(step: &Step) -> usize {
+    match step {
+        Step::CreateTasks { tasks, .. } => 40 + tasks.len() * 20,
+        Step::Place { ports, .. } => PLACE_BYTES + ports.len() * 3,
+        Step::Stop { reason, .. } => 20 + reason.len(),
+        Step::Event { text, .. } => 20 + text.len(),
+        Step::Explain { waiting, .. } => 60 + waiting.removed.len() * 6,
+        Step::Forget { tasks } => 4 + tasks.len() * 16,
+        Step::Purge { services, instances } => 8 + (services.len() + instances.len()) * 16,
+        Step::Abandon { .. }
+        | Step::SetHealth { .. }
+        | Step::Advance { .. }
+        | Step::Retire { .. } => PLACE_BYTES,
+    }
+}

@@ -1,0 +1,135 @@
+//! What users read in a service's history: ECS's wording, said once per cause.
+//!
+//! It decides texts and repetition, nothing else. Invariant: an event that only repeats what the
+//! history says already is not written again before `limits::EVENT_REPEAT`.
+
+use super::draft::Draft;
+use muster_model::spec::Resources;
+use muster_model::task::Blocker;
+use muster_model::{
+    DeploymentId, InstanceId, Service, ServiceId, Step, TaskId, Time, limits,
+};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Why a task on a draining instance is stopped.
+pub(super) const DRAINING: &str =
+    "Task was replaced because its container instance is draining";
+/// Tasks named in one event; ECS starts services in steps of about this many.
+const TASKS_NAMED_MAX: usize = 10;
+/// Failed starts in a row from which a service counts as unable to start.
+const THROTTLE_SHOWN_FROM: u32 = 3;
+
+const STEADY: &str = "has reached a steady state.";
+const STARTED: &str = "has started ";
+const UNPLACED: &str = "was unable to place a task because no container instance met all of its \
+                        requirements.";
+const THROTTLED: &str = "is unable to consistently start tasks successfully.";
+const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
+                     deployment configuration. Update the minimumHealthyPercent or maximumPercent \
+                     value and try again.";
+
+/// ECS's reason for tasks that scaling or a deployment gives up.
+pub(super) fn scaling(deployment: Option<DeploymentId>) -> Arc<str> {
+    match deployment {
+        Some(id) => Arc::from(format!("Scaling activity initiated by (deployment ecs-svc/{id})")),
+        None => Arc::from("Scaling activity initiated by the service scheduler"),
+    }
+}
+
+pub(super) fn started(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
+    if !tasks.is_empty() {
+        push(draft, service, &format!("{STARTED}{} tasks: {}.", tasks.len(), named(tasks)));
+    }
+}
+
+pub(super) fn stopped(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
+    if !tasks.is_empty() {
+        let text = format!("has stopped {} running tasks: {}.", tasks.len(), named(tasks));
+        push(draft, service, &text);
+    }
+}
+
+pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: DeploymentId) {
+    push(draft, service, &format!("(deployment ecs-svc/{deployment}) deployment completed."));
+}
+
+pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {
+    let newest = draft.state().events(service).next_back();
+    let said = newest.is_some_and(|(_, event)| {
+        event.text.ends_with(STEADY) && now.since(event.at) < limits::EVENT_REPEAT
+    });
+    if !said {
+        push(draft, service, STEADY);
+    }
+}
+
+pub(super) fn throttled(draft: &mut Draft, now: Time, service: &Service) {
+    if service.backoff.failures >= THROTTLE_SHOWN_FROM {
+        once(draft, now, service.id, THROTTLED, "");
+    }
+}
+
+pub(super) fn stuck(draft: &mut Draft, now: Time, service: &Service) {
+    once(draft, now, service.id, STUCK, "");
+}
+
+/// Why nothing fits; `closest` is the instance that passed most filters, and what stopped it.
+pub(super) fn unplaced(
+    draft: &mut Draft,
+    now: Time,
+    service: ServiceId,
+    closest: Option<(InstanceId, Blocker)>,
+    wanted: Resources,
+) {
+    let _ = wanted;
+    let Some((instance, blocker)) = closest.filter(|(_, b)| *b != Blocker::Inactive) else {
+        let why = " Reason: No Container Instances were found in your cluster.";
+        return once(draft, now, service, &format!("{UNPLACED}{why}"), why);
+    };
+    let why = match blocker {
+        Blocker::Inactive | Blocker::Agent => " encountered error \"AGENT\".",
+        Blocker::Cpu => " has insufficient CPU units available.",
+        Blocker::Memory => " has insufficient memory available.",
+        Blocker::Ports => " is already using a port required by your task.",
+        Blocker::Constraint => " does not satisfy a placement constraint of your task.",
+    };
+    let text = format!("{UNPLACED} The closest matching (container-instance {instance}){why}");
+    once(draft, now, service, &text, why);
+}
+
+/// Written unless the history has said the same since the service last got further. Texts with the
+/// same beginning up to the subject and the same `ending` are the same cause.
+fn once(draft: &mut Draft, now: Time, service: ServiceId, text: &str, ending: &str) {
+    let head: String = text.chars().take(40).collect();
+    let mut said = false;
+    for (_, event) in draft.state().events(service).rev() {
+        if event.text.ends_with(STEADY) || event.text.contains(STARTED) {
+            break;
+        }
+        if event.text.contains(&head) && event.text.ends_with(ending) {
+            said = now.since(event.at) < limits::EVENT_REPEAT;
+            break;
+        }
+    }
+    if !said {
+        push(draft, service, text);
+    }
+}
+
+fn push(draft: &mut Draft, service: ServiceId, text: &str) {
+    let Some(row) = draft.state().service(service) else { return };
+    let text = Arc::from(format!("(service {}) {text}", row.spec.name));
+    draft.push(Step::Event { service, text });
+}
+
+fn named(tasks: &[TaskId]) -> String {
+    let mut text = String::new();
+    for task in tasks.iter().take(TASKS_NAMED_MAX) {
+        let _ = write!(text, "{}(task {task})", if text.is_empty() { "" } else { " " });
+    }
+    if let Some(more) = tasks.len().checked_sub(TASKS_NAMED_MAX).filter(|more| *more > 0) {
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}

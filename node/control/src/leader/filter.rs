@@ -1,0 +1,168 @@
+//! Which instances a task can go to, and for each that it cannot: why.
+//!
+//! Filters in ECS's order: status, agent, cpu, memory, ports, constraints; an instance is counted
+//! under the first that removes it. Invariant: what passes here is what `apply` accepts.
+
+use super::index::{At, Gate, Index, Signature};
+use muster_model::spec::{PlacementConstraint, Protocol};
+use muster_model::task::{Blocker, Shortfall, Waiting};
+use muster_model::{InstanceId, Resources, State, TaskDefinition};
+use std::sync::Arc;
+
+/// What a signature asks of an instance, read once per batch.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub size: Resources,
+    pub definition: Arc<TaskDefinition>,
+    pub distinct: bool,
+    has_ports: bool,
+}
+
+impl Wish {
+    /// `None`: the definition is gone, nothing can be placed.
+    pub fn of(state: &State, signature: &Signature) -> Option<Self> {
+        let definition = state.definition(signature.definition)?.spec.clone();
+        let mut constraints = definition.placement_constraints.clone();
+        if let super::index::OwnerKey::Service(service) = &signature.owner {
+            let service = state.service(*service)?;
+            constraints.extend(service.spec.placement.constraints.iter().cloned());
+        }
+        let has_ports = definition.port_mappings().next().is_some();
+        let distinct = constraints.contains(&PlacementConstraint::DistinctInstance);
+        Some(Self { size: signature.size, definition, distinct, has_ports })
+    }
+
+    /// The filters that need no look at the instance's ports.
+    pub fn coarse(&self, index: &Index, at: At, own: u32) -> Option<Blocker> {
+        let slot = at as usize;
+        match index.gates[slot] {
+            Gate::Open => {}
+            Gate::Draining => return Some(Blocker::Inactive),
+            Gate::Agent => return Some(Blocker::Agent),
+        }
+        if self.size.cpu > index.free_cpu[slot] {
+            return Some(Blocker::Cpu);
+        }
+        if self.size.memory_mib > index.free_memory[slot] {
+            return Some(Blocker::Memory);
+        }
+        (self.distinct && own > 0).then_some(Blocker::Constraint)
+    }
+
+    /// The host ports a task would get on an instance, in the order of its mappings; the first
+    /// that is not free otherwise. Dynamic ones are searched from `start`, which differs from task
+    /// to task, so that a port just freed is not at once another's.
+    pub fn ports(&self, state: &State, on: InstanceId, start: u128) -> Result<Vec<u16>, u16> {
+        if !self.has_ports {
+            return Ok(Vec::new());
+        }
+        let taken = state.reserved(on).ports;
+        let system = state.instance(on).map(|row| &row.spec.reserved_ports);
+        let mut chosen: Vec<(u16, Protocol)> = Vec::new();
+        let mappings = || self.definition.port_mappings().map(|(_, mapping)| mapping);
+        let free = |chosen: &[(u16, Protocol)], key: (u16, Protocol)| {
+            let reserved = key.1 == Protocol::Tcp && system.is_some_and(|s| s.contains(&key.0));
+            !reserved && !chosen.contains(&key) && !taken.contains_key(&key)
+        };
+        // Fixed ports first: a dynamic one must not take what a later mapping names.
+        for mapping in mappings() {
+            if let Some(port) = self.definition.wanted_host_port(mapping) {
+                if !free(&chosen, (port, mapping.protocol)) {
+                    return Err(port);
+                }
+                chosen.push((port, mapping.protocol));
+            }
+        }
+        let mut fixed = chosen.clone().into_iter();
+        let mut ports = Vec::new();
+        for mapping in mappings() {
+            let port = match self.definition.wanted_host_port(mapping) {
+                Some(_) => fixed.next().map(|(port, _)| port),
+                None => dynamic(start).find(|port| free(&chosen, (*port, mapping.protocol))),
+            };
+            let Some(port) = port else { return Err(0) };
+            chosen.push((port, mapping.protocol));
+            ports.push(port);
+        }
+        Ok(ports)
+    }
+
+    /// Whether something that an instance gained lets this signature in.
+    pub fn passes(&self, index: &Index, state: &State, at: At, own: u32) -> bool {
+        self.coarse(index, at, own).is_none()
+            && self.ports(state, index.ids[at as usize], 0).is_ok()
+    }
+}
+
+/// All dynamic ports, from one that depends on `start`, around.
+fn dynamic(start: u128) -> impl Iterator<Item = u16> {
+    let range = muster_model::limits::DYNAMIC_PORTS;
+    let (first, number) = (*range.start(), range.len() as u128);
+    // The whole id counts: ids of one batch may share their lower or their upper half.
+    let offset = ((start ^ (start >> 64)) % number) as u16;
+    let number = number as u16;
+    (0..number).map(move |step| {
+        let turned = (u32::from(offset) + u32::from(step)) % u32::from(number);
+        first + turned as u16
+    })
+}
+
+/// Counts why instances were removed, and remembers the closest one.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    instances: u32,
+    removed: Vec<(Blocker, u32)>,
+    closest: Option<(Blocker, u64, InstanceId, Option<Shortfall>)>,
+}
+
+impl Tally {
+    pub fn seen(&mut self) {
+        self.instances += 1;
+    }
+
+    pub fn remove(&mut self, index: &Index, at: At, wish: &Wish, blocker: Blocker, port: u16) {
+        match self.removed.iter_mut().find(|(b, _)| *b == blocker) {
+            Some((_, count)) => *count += 1,
+            None => self.removed.push((blocker, 1)),
+        }
+        let slot = at as usize;
+        let (distance, shortfall) = match blocker {
+            Blocker::Cpu => cpu(wish.size.cpu, index.free_cpu[slot]),
+            Blocker::Memory => memory(wish.size.memory_mib, index.free_memory[slot]),
+            Blocker::Ports => (0, Some(Shortfall::Port { port })),
+            Blocker::Inactive | Blocker::Agent | Blocker::Constraint => (0, None),
+        };
+        let id = index.ids[slot];
+        // The later the filter, the closer; then the smaller shortfall, then the smaller id.
+        let closer = self.closest.as_ref().is_none_or(|(b, d, i, _)| {
+            (blocker, std::cmp::Reverse((distance, id))) > (*b, std::cmp::Reverse((*d, *i)))
+        });
+        if closer {
+            self.closest = Some((blocker, distance, id, shortfall));
+        }
+    }
+
+    pub fn closest(&self) -> Option<(InstanceId, Blocker)> {
+        self.closest.as_ref().map(|(blocker, _, id, _)| (*id, *blocker))
+    }
+
+    /// The counted reasons as they are stored.
+    pub fn waiting(mut self) -> Waiting {
+        self.removed.sort_by_key(|(blocker, count)| (std::cmp::Reverse(*count), *blocker));
+        let nearest = self.closest.and_then(|(_, _, id, shortfall)| Some((id, shortfall?)));
+        Waiting { instances: self.instances, removed: self.removed, nearest }
+    }
+}
+
+fn cpu(wanted: u32, free: u32) -> (u64, Option<Shortfall>) {
+    (share(wanted, free), Some(Shortfall::Cpu { wanted, free }))
+}
+
+fn memory(wanted: u32, free: u32) -> (u64, Option<Shortfall>) {
+    (share(wanted, free), Some(Shortfall::MemoryMib { wanted, free }))
+}
+
+/// What is missing, as a share of what is wanted, in 1/65,536.
+fn share(wanted: u32, free: u32) -> u64 {
+    (u64::from(wanted.saturating_sub(free)) << 16) / u64::from(wanted.max(1))
+}

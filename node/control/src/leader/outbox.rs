@@ -1,0 +1,113 @@
+//! Reports of agents on their way into the log: gathered over all instances while the commit
+//! before still runs, acknowledged after their own.
+//!
+//! It does not know what a report means. Invariant: a report is acknowledged only when its content
+//! is in the log, or changes nothing there; an unknown outcome is proposed again (reports only move
+//! rows forward, so a repeat has no effect).
+
+use super::assign::Sessions;
+use crate::io::{LeaderOutput, Ticket};
+use muster_model::{Error, InstanceId, SessionId, State, TaskReport};
+use std::collections::VecDeque;
+
+/// Task reports in one entry: about 1 KiB each, far below an entry's bound.
+const REPORTS_PER_ENTRY_MAX: usize = 1000;
+/// Task reports that may wait; beyond it agents are turned away and send them again later.
+const REPORTS_WAITING_MAX: usize = 100_000;
+
+/// Who is to be told that a report is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct From {
+    pub instance: InstanceId,
+    pub session: SessionId,
+    pub sequence: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: VecDeque<(From, Vec<TaskReport>)>,
+    /// Task reports in `waiting`.
+    size: usize,
+    in_flight: Option<(Ticket, Vec<(From, Vec<TaskReport>)>)>,
+}
+
+impl Outbox {
+    /// Accepts what an agent's current session says.
+    pub fn take(
+        &mut self,
+        state: &State,
+        from: From,
+        reports: Vec<TaskReport>,
+        out: &mut Vec<LeaderOutput>,
+    ) {
+        let From { instance, session, .. } = from;
+        if reports.iter().any(|report| report.instance != instance) {
+            let principal = format!("instance/{instance}");
+            let why = Error::Denied { principal, action: "report for another instance".into() };
+            out.push(LeaderOutput::Close { instance, session, why });
+            return;
+        }
+        if self.size + reports.len() > REPORTS_WAITING_MAX {
+            let why = Error::Unavailable { why: "too many reports wait to be committed".into() };
+            out.push(LeaderOutput::Close { instance, session, why });
+            return;
+        }
+        let news = reports.into_iter().filter(|report| is_news(state, report)).collect();
+        self.put(from, news);
+    }
+
+    fn put(&mut self, from: From, reports: Vec<TaskReport>) {
+        self.size += reports.len();
+        self.waiting.push_back((from, reports));
+    }
+
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.in_flight.as_ref().map(|(ticket, _)| *ticket)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The next entry's reports.
+    pub fn depart(&mut self, ticket: Ticket) -> Option<Vec<TaskReport>> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        while let Some((from, reports)) = self.waiting.pop_front() {
+            // A message is at most half an entry, so a first one always fits.
+            if !batch.is_empty() && size + reports.len() > REPORTS_PER_ENTRY_MAX {
+                self.waiting.push_front((from, reports));
+                break;
+            }
+            size += reports.len();
+            batch.push((from, reports));
+        }
+        self.size -= size;
+        let reports = batch.iter().flat_map(|(_, reports)| reports.iter().cloned()).collect();
+        self.in_flight = Some((ticket, batch));
+        Some(reports)
+    }
+
+    /// The entry is committed, or its fate is unknown: then it goes again.
+    pub fn answered(&mut self, ok: bool, sessions: &Sessions, out: &mut Vec<LeaderOutput>) {
+        let Some((_, batch)) = self.in_flight.take() else { return };
+        if !ok {
+            for (from, reports) in batch.into_iter().rev() {
+                self.size += reports.len();
+                self.waiting.push_front((from, reports));
+            }
+            return;
+        }
+        for (From { instance, session, sequence }, _) in batch {
+            if sessions.is_current(instance, session) {
+                out.push(LeaderOutput::Ack { instance, session, sequence });
+            }
+        }
+    }
+}
+
+/// Whether committing it could change anything.
+fn is_news(state: &State, report: &TaskReport) -> bool {
+    let Some(task) = state.task(report.task) else { return false };
+    task.instance == Some(report.instance) && task.observed != report.observed
+}

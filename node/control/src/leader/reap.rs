@@ -1,0 +1,70 @@
+//! History: how long what has ended is remembered.
+//!
+//! Ended tasks go after `limits::STOPPED_TASK_KEPT`, the oldest of an owner sooner if it has too
+//! many; deleted services and deregistered instances after their own spans. What still runs on a
+//! machine that nobody remembers is answered by id when its agent lists it.
+//! Invariant: nothing is forgotten that has not ended.
+
+use super::draft::Draft;
+use super::index::Index;
+use super::view::View;
+use muster_model::{
+    InstanceId, InstanceStatus, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
+};
+use std::collections::BTreeSet;
+
+/// Ids in one step: 16 KiB.
+const FORGET_MAX: usize = 1000;
+
+pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index) {
+    if view.dirty.history || view.dirty.all {
+        index.sync(draft.state());
+        forget(draft, view, index);
+    }
+    if view.dirty.all {
+        purge(draft, view.now);
+    }
+}
+
+fn forget(draft: &mut Draft, view: &mut View, index: &Index) {
+    let mut tasks: BTreeSet<TaskId> = index.surplus().collect();
+    for task in draft.state().finished() {
+        let until = task.ended_at().unwrap_or_default() + limits::STOPPED_TASK_KEPT;
+        if until > view.now {
+            view.wakes.history_at(until);
+            break;
+        }
+        tasks.insert(task.id);
+    }
+    let tasks: Vec<TaskId> = tasks.into_iter().collect();
+    for chunk in tasks.chunks(FORGET_MAX) {
+        if draft.full() {
+            view.dirty.defer_all();
+            return;
+        }
+        draft.push(Step::Forget { tasks: chunk.to_vec() });
+    }
+}
+
+fn purge(draft: &mut Draft, now: Time) {
+    let services = old_services(draft.state(), now);
+    let instances = old_instances(draft.state(), now);
+    if !draft.full() && !(services.is_empty() && instances.is_empty()) {
+        draft.push(Step::Purge { services, instances });
+    }
+}
+
+fn old_services(state: &State, now: Time) -> Vec<ServiceId> {
+    let old = |at: Option<Time>| at.is_some_and(|at| at + limits::INACTIVE_SERVICE_KEPT <= now);
+    let inactive = state.services().filter(|s| s.status == ServiceStatus::Inactive);
+    let empty = inactive.filter(|s| old(s.deleted_at) && state.tasks_of(s.id).next().is_none());
+    empty.map(|s| s.id).take(FORGET_MAX).collect()
+}
+
+fn old_instances(state: &State, now: Time) -> Vec<InstanceId> {
+    let old = |at: Option<Time>| at.is_some_and(|at| at + limits::INACTIVE_INSTANCE_KEPT <= now);
+    let inactive = state.instances().filter(|i| i.status == InstanceStatus::Inactive);
+    let empty =
+        inactive.filter(|i| old(i.deregistered_at) && state.tasks_on(i.id).next().is_none());
+    empty.map(|i| i.id).take(FORGET_MAX).collect()
+}

@@ -1,0 +1,139 @@
+//! The service reconciler: fills slots and gives up tasks, as many as `rollout` allows.
+//!
+//! Slots: `apply` holds at most one wanted task per slot. A new task takes the lowest slot, from 1,
+//! that no wanted task holds. A replacement for a dead task therefore takes its slot over; one that
+//! is started beside a living task (a roll, a drain) takes a higher one, and the slot of the task
+//! it replaces is free for the task after. A slot is a place, not a name: nothing else depends on it.
+//! It does not know the percentages. Invariant: it pushes at most what the targets say.
+
+use super::balance::choose;
+use super::draft::{Draft, Targets};
+use super::explain;
+use super::roster::{Member, Roster, Standing};
+use super::view::View;
+use muster_model::task::StopCode;
+use muster_model::{Phase, Service, ServiceId, ServiceStatus, Slot, Step, TaskId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) fn stage(draft: &mut Draft, view: &mut View) {
+    for id in view.dirty.services.clone() {
+        let Some(service) = draft.state().service(id).cloned() else { continue };
+        match service.status {
+            ServiceStatus::Active => reconcile(draft, view, &service),
+            ServiceStatus::Draining => wind_down(draft, view, &service),
+            ServiceStatus::Inactive => {}
+        }
+    }
+}
+
+fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
+    let Some(targets) = draft.targets.remove(&service.id) else { return };
+    let roster = Roster::of(draft.state(), service, view.now);
+    if targets.start > 0 {
+        create(draft, view, service, &roster, targets.start);
+    }
+    let stopped = stop_chosen(draft, view, service, &roster, targets);
+    explain::stopped(draft, service.id, &stopped);
+}
+
+fn create(
+    draft: &mut Draft,
+    view: &mut View,
+    service: &Service,
+    roster: &Roster,
+    wanted: usize,
+) {
+    let Some(deployment) = service.primary() else { return };
+    let number = wanted.min(draft.room());
+    if number < wanted {
+        view.dirty.defer(service.id);
+    }
+    if number == 0 {
+        return;
+    }
+    let tasks = free_slots(roster).take(number).map(|slot| (slot, view.ids.task())).collect();
+    let (service, deployment) = (service.id, deployment.id);
+    draft.push(Step::CreateTasks { service, deployment, tasks });
+    view.dirty.waiting = true;
+}
+
+fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
+    let members = [&roster.good, &roster.old, &roster.draining].into_iter().flatten();
+    let taken: BTreeSet<Slot> = members.filter_map(|m| m.task.slot()).collect();
+    (1..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
+}
+
+fn stop_chosen(
+    draft: &mut Draft,
+    view: &mut View,
+    service: &Service,
+    roster: &Roster,
+    targets: Targets,
+) -> Vec<TaskId> {
+    let deployment = service.primary().map(|d| d.id);
+    let scaling = explain::scaling(deployment);
+    let groups = [
+        (&roster.good, targets.excess, scaling.clone()),
+        (&roster.old, targets.old, scaling),
+        (&roster.draining, targets.draining, Arc::from(explain::DRAINING)),
+    ];
+    // Each choice sees the balance that the ones before leave behind.
+    let mut present: Vec<Member> =
+        groups.iter().flat_map(|(members, ..)| members.iter().cloned()).collect();
+    let ran: BTreeSet<TaskId> =
+        present.iter().filter(|m| m.standing >= Standing::Young).map(|m| m.task.id).collect();
+    let mut stopped = Vec::new();
+    for (members, number, reason) in groups {
+        let chosen = choose(draft.state(), members, &present, number);
+        for task in &chosen {
+            if !stop(draft, view, service.id, *task, &reason) {
+                return stopped;
+            }
+            stopped.extend(ran.get(task));
+        }
+        let gone: BTreeSet<TaskId> = chosen.into_iter().collect();
+        present.retain(|m| !gone.contains(&m.task.id));
+    }
+    stopped
+}
+
+fn stop(
+    draft: &mut Draft,
+    view: &mut View,
+    service: ServiceId,
+    task: TaskId,
+    reason: &Arc<str>,
+) -> bool {
+    if draft.full() {
+        view.dirty.defer(service);
+        return false;
+    }
+    let code = StopCode::ServiceSchedulerInitiated;
+    let step = Step::Stop { task, code, reason: reason.clone() };
+    view.dirty.waiting = true;
+    draft.push(step);
+    true
+}
+
+/// A deleted service: everything stops; once all of them are STOPPING it is INACTIVE, as in ECS.
+fn wind_down(draft: &mut Draft, view: &mut View, service: &Service) {
+    let reason = explain::scaling(service.primary().map(|d| d.id));
+    let wanted: Vec<TaskId> =
+        draft.state().tasks_of(service.id).filter(|t| t.wanted()).map(|t| t.id).collect();
+    for task in wanted {
+        if !stop(draft, view, service.id, task, &reason) {
+            return;
+        }
+    }
+    let left = draft.state().tasks_of(service.id).any(|t| t.last_status() < Phase::Stopping);
+    if left {
+        return;
+    }
+    match draft.full() {
+        true => view.dirty.defer(service.id),
+        false => {
+            draft.push(Step::Retire { service: service.id });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The deployment controller: how many tasks each service may start and must give up *now*, and
+//! when a deployment is done.
+//!
+//! With desired count d: floor L = ceil(d * minimumHealthyPercent / 100), ceiling
+//! U = floor(d * maximumPercent / 100), as in ECS. It does not know slots, or which task is chosen.
+//! Invariants: what it allows never takes the healthy tasks below L, nor all tasks (those still
+//! stopping included) above U. There is no circuit breaker in this release, so a deployment never
+//! fails: it goes on at the pace of the restart back-off, as ECS does without one.
+
+use super::draft::{Draft, Targets};
+use super::explain;
+use super::roster::{Roster, Standing, count};
+use super::view::View;
+use muster_model::{
+    Deployment, RolloutState, Service, ServiceId, ServiceStatus, Step, Task,
+};
+
+pub(super) fn stage(draft: &mut Draft, view: &mut View) {
+    if view.dirty.all {
+        view.dirty.services.extend(draft.state().services().map(|s| s.id));
+    }
+    for id in view.dirty.services.clone() {
+        let Some(service) = draft.state().service(id).cloned() else { continue };
+        if service.status == ServiceStatus::Active {
+            look_at(draft, view, &service);
+        }
+    }
+}
+
+fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
+    let roster = Roster::of(draft.state(), service, view.now);
+    let mut targets = targets(service, &roster);
+    if service.backoff.until > view.now && targets.start > 0 {
+        targets.start = 0;
+        view.wakes.service_at(service.backoff.until, service.id);
+        explain::throttled(draft, view.now, service);
+    }
+    if let Some(at) = roster.next_healthy {
+        view.wakes.service_at(at, service.id);
+    }
+    if is_stuck(service, &roster, targets) {
+        explain::stuck(draft, view.now, service);
+    }
+    if targets != Targets::default() {
+        draft.targets.insert(service.id, targets);
+    } else if is_settled(service, &roster) {
+        settle(draft, view, service);
+    }
+}
+
+fn targets(service: &Service, roster: &Roster) -> Targets {
+    let percents = service.spec.deployment;
+    let desired = service.spec.desired_count;
+    let (d, floor) = (desired as usize, percents.floor(desired).min(desired) as usize);
+    let ceiling = percents.ceiling(desired) as usize;
+
+    let start = d.saturating_sub(roster.good.len()).min(ceiling.saturating_sub(roster.all()));
+    let excess = roster.good.len().saturating_sub(d);
+
+    // Scaling in gives up what is not healthy first.
+    let good_healthy = count(&roster.good, Standing::Healthy);
+    let mut healthy = roster.healthy() - excess.saturating_sub(roster.good.len() - good_healthy);
+    let old = may_go(&roster.old, &mut healthy, floor);
+    // A drain replaces first where there is room to do so, whatever the floor would allow.
+    let drain_floor = if ceiling > d { d } else { floor };
+    let draining = may_go(&roster.draining, &mut healthy, drain_floor);
+    Targets { start, excess, old, draining }
+}
+
+/// How many of these may go: what is not RUNNING serves nobody and goes at once; what is young
+/// only beside enough healthy ones; each healthy one only above the floor.
+fn may_go(members: &[super::roster::Member], healthy: &mut usize, floor: usize) -> usize {
+    let idle = count(members, Standing::Unplaced) + count(members, Standing::Starting);
+    if *healthy < floor {
+        return idle;
+    }
+    let stop = count(members, Standing::Healthy).min(*healthy - floor);
+    *healthy -= stop;
+    idle + count(members, Standing::Young) + stop
+}
+
+/// The percentages leave no move, and no task is on its way that would change that.
+fn is_stuck(service: &Service, roster: &Roster, targets: Targets) -> bool {
+    let missing = roster.good.len() < service.spec.desired_count as usize;
+    let waits = roster.ending > 0 || roster.next_healthy.is_some();
+    missing && roster.outgoing() > 0 && !waits && targets == Targets::default()
+        && roster.healthy() == roster.all()
+}
+
+fn is_settled(service: &Service, roster: &Roster) -> bool {
+    let good_healthy = count(&roster.good, Standing::Healthy);
+    roster.outgoing() == 0
+        && roster.ending == 0
+        && good_healthy == roster.good.len()
+        && good_healthy == service.spec.desired_count as usize
+}
+
+/// Nothing is left to do for the service: its newest deployment is done.
+fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
+    if let Some(newest) = service.primary().filter(|d| d.rollout == RolloutState::InProgress) {
+        if draft.full() {
+            view.dirty.defer(service.id);
+            return;
+        }
+        if older_left(draft, service.id, newest) {
+            return;
+        }
+        let (service, deployment) = (service.id, newest.id);
+        let rollout = RolloutState::Completed;
+        draft.push(Step::Advance { service, deployment, rollout });
+        explain::completed(draft, service, deployment);
+    }
+    explain::steady(draft, view.now, service.id);
+}
+
+fn older_left(draft: &Draft, service: ServiceId, newest: &Deployment) -> bool {
+    let of_older = |t: &&std::sync::Arc<Task>| t.deployment() != Some(newest.id);
+    draft.state().tasks_of(service).filter(of_older).any(|t| t.ended_at().is_none())
+}

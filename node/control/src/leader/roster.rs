@@ -1,0 +1,105 @@
+//! A service's tasks as its reconciler sees them: what each still is good for.
+//!
+//! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`.
+
+use muster_model::{
+    Desired, InstanceStatus, Phase, Service, State, Task, Time, limits,
+};
+use std::sync::Arc;
+
+/// How far a wanted task has come; what serves least is given up first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Unplaced,
+    /// Placed, not RUNNING.
+    Starting,
+    /// RUNNING for less than `limits::HEALTHY_AFTER`.
+    Young,
+    Healthy,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub task: Arc<Task>,
+    pub standing: Standing,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// Of the newest deployment, on instances that stay.
+    pub good: Vec<Member>,
+    /// Of older deployments.
+    pub old: Vec<Member>,
+    /// Of the newest deployment, on instances that are draining.
+    pub draining: Vec<Member>,
+    /// Told to stop, not stopped yet: they still run beside the others.
+    pub ending: usize,
+    /// When the next Young one becomes Healthy.
+    pub next_healthy: Option<Time>,
+}
+
+impl Roster {
+    pub fn of(state: &State, service: &Service, now: Time) -> Self {
+        let mut roster = Self::default();
+        let newest = service.primary().map(|d| d.id);
+        for task in state.tasks_of(service.id) {
+            if !task.wanted() {
+                roster.ending += usize::from(is_ending(task));
+                continue;
+            }
+            let standing = roster.standing(task, now);
+            let member = Member { task: task.clone(), standing };
+            if task.deployment() != newest {
+                roster.old.push(member);
+            } else if on_draining(state, task) {
+                roster.draining.push(member);
+            } else {
+                roster.good.push(member);
+            }
+        }
+        roster
+    }
+
+    fn standing(&mut self, task: &Task, now: Time) -> Standing {
+        if task.instance.is_none() {
+            return Standing::Unplaced;
+        }
+        if task.observed.phase != Phase::Running {
+            return Standing::Starting;
+        }
+        // The agent's clock says when it started; it cannot have been before it was placed.
+        let started = task.observed.started_at.max(task.placed_at).unwrap_or(task.created_at);
+        let healthy_at = started + limits::HEALTHY_AFTER;
+        if healthy_at <= now {
+            return Standing::Healthy;
+        }
+        self.next_healthy = self.next_healthy.into_iter().chain([healthy_at]).min();
+        Standing::Young
+    }
+
+    /// Everything that exists, for the ceiling: also what is still stopping.
+    pub fn all(&self) -> usize {
+        self.good.len() + self.old.len() + self.draining.len() + self.ending
+    }
+
+    pub fn outgoing(&self) -> usize {
+        self.old.len() + self.draining.len()
+    }
+
+    pub fn healthy(&self) -> usize {
+        [&self.good, &self.old, &self.draining].map(|m| count(m, Standing::Healthy)).iter().sum()
+    }
+}
+
+pub(super) fn count(members: &[Member], standing: Standing) -> usize {
+    members.iter().filter(|m| m.standing == standing).count()
+}
+
+fn is_ending(task: &Task) -> bool {
+    !task.finished() && matches!(task.desired, Desired::Stopped { .. })
+}
+
+fn on_draining(state: &State, task: &Task) -> bool {
+    let instance = task.instance.and_then(|id| state.instance(id));
+    instance.is_some_and(|row| row.status == InstanceStatus::Draining)
+}

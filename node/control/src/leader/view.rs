@@ -1,0 +1,178 @@
+//! What a round of planning looks at: the time, the rows that changed, the times to look again.
+//!
+//! Invariant: a key leaves the dirty set only when every stage that looks at it has done so.
+
+use muster_model::{
+    Changes, IdSource, InstanceId, Phase, ServiceId, State, Step, Task, Time,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) struct View<'a> {
+    pub now: Time,
+    pub dirty: Dirty,
+    pub ids: &'a mut IdSource,
+    pub wakes: &'a mut Wakes,
+}
+
+/// Keys whose rows, or whose neighbours, changed since a stage last looked.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub services: BTreeSet<ServiceId>,
+    pub instances: BTreeSet<InstanceId>,
+    /// Tasks wait, or something that could help them happened.
+    pub waiting: bool,
+    pub history: bool,
+    /// Every row, not only those named here.
+    pub all: bool,
+    deferred: BTreeSet<ServiceId>,
+    deferred_waiting: bool,
+    deferred_all: bool,
+}
+
+impl Dirty {
+    pub fn is_empty(&self) -> bool {
+        !self.all
+            && !self.waiting
+            && !self.history
+            && self.services.is_empty()
+            && self.instances.is_empty()
+    }
+
+    pub fn everything(&mut self) {
+        self.all = true;
+    }
+
+    pub fn mark(&mut self, changes: &Changes, state: &State) {
+        self.services.extend(changes.services.iter().filter_map(|c| c.latest()).map(|s| s.id));
+        for change in &changes.tasks {
+            if let (Some(before), Some(after)) = (&change.before, &change.after) {
+                if only_seen(before, after) {
+                    continue;
+                }
+            }
+            let Some(task) = change.latest() else { continue };
+            self.mark_task(task);
+        }
+        for change in &changes.instances {
+            let Some(row) = change.latest() else { continue };
+            self.mark_instance(row.id, state);
+        }
+    }
+
+    fn mark_task(&mut self, task: &Task) {
+        self.services.extend(task.service());
+        self.waiting = true;
+        self.history |= task.ended_at().is_some();
+    }
+
+    fn mark_instance(&mut self, id: InstanceId, state: &State) {
+        self.instances.insert(id);
+        self.services.extend(state.tasks_on(id).filter_map(|task| task.service()));
+        self.waiting = true;
+    }
+
+    /// What a step touched, or would have touched had it not been refused.
+    pub fn mark_step(&mut self, step: &Step, state: &State) {
+        match step {
+            Step::CreateTasks { service, .. }
+            | Step::Advance { service, .. }
+            | Step::Event { service, .. }
+            | Step::Retire { service } => {
+                self.services.insert(*service);
+                self.waiting = true;
+            }
+            Step::Place { task, instance, .. } => {
+                self.instances.insert(*instance);
+                state.task(*task).map(|task| self.mark_task(task));
+            }
+            Step::Stop { task, .. } | Step::Abandon { task } | Step::Explain { task, .. } => {
+                if let Some(task) = state.task(*task) {
+                    self.instances.extend(task.instance);
+                    self.mark_task(task);
+                }
+            }
+            Step::SetHealth { instance, .. } => self.mark_instance(*instance, state),
+            Step::Forget { .. } | Step::Purge { .. } => self.history = true,
+        }
+    }
+
+    /// The plan is full: this service is looked at again in the next one.
+    pub fn defer(&mut self, service: ServiceId) {
+        self.deferred.insert(service);
+    }
+
+    /// The plan is full while tasks still wait.
+    pub fn defer_waiting(&mut self) {
+        self.deferred_waiting = true;
+    }
+
+    /// The plan is full in a stage that keeps no list: everything once more.
+    pub fn defer_all(&mut self) {
+        self.deferred_all = true;
+    }
+
+    /// What the next round starts with.
+    pub fn left_over(self) -> Self {
+        Self {
+            services: self.deferred,
+            waiting: self.deferred_waiting,
+            all: self.deferred_all,
+            ..Self::default()
+        }
+    }
+}
+
+/// A change that no stage decides on: the agent's progress before RUNNING.
+fn only_seen(before: &Task, after: &Task) -> bool {
+    before.desired == after.desired
+        && before.instance == after.instance
+        && before.waiting == after.waiting
+        && before.observed.phase < Phase::Running
+        && after.observed.phase < Phase::Running
+}
+
+/// Services to look at again at a time of their own.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    by_time: BTreeSet<(Time, ServiceId)>,
+    of: BTreeMap<ServiceId, Time>,
+    history: Option<Time>,
+}
+
+impl Wakes {
+    /// The earliest wish of a service counts; it states the others again when it is looked at.
+    pub fn service_at(&mut self, at: Time, service: ServiceId) {
+        if let Some(old) = self.of.get(&service) {
+            if *old <= at {
+                return;
+            }
+            self.by_time.remove(&(*old, service));
+        }
+        self.of.insert(service, at);
+        self.by_time.insert((at, service));
+    }
+
+    pub fn history_at(&mut self, at: Time) {
+        self.history = Some(at);
+    }
+
+    /// Moves what is due into the dirty set.
+    pub fn due(&mut self, now: Time, dirty: &mut Dirty) {
+        while let Some(&(at, service)) = self.by_time.first() {
+            if at > now {
+                break;
+            }
+            self.by_time.pop_first();
+            self.of.remove(&service);
+            dirty.services.insert(service);
+        }
+        if self.history.is_some_and(|at| at <= now) {
+            self.history = None;
+            dirty.history = true;
+        }
+    }
+
+    pub fn next(&self) -> Option<Time> {
+        self.by_time.first().map(|(at, _)| *at).into_iter().chain(self.history).min()
+    }
+}

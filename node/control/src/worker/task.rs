@@ -1,0 +1,493 @@
+//! One task on this machine and its one next action.
+//!
+//! It decides how a task gets from assigned to running to stopped, and what its end is called. It
+//! does not know other tasks (the ledger does), or whether a report arrived.
+//! Invariants: a stage never moves back; containers start in the order of the definition; once the
+//! task is to stop, nothing of it is created or started any more.
+
+use super::ledger::{Ledger, Verdict};
+use crate::io::{ContainerEvent, Ending, Found, FoundContainer, Signal, WorkerOutput};
+use muster_model::dispatch::Assignment;
+use muster_model::task::{ContainerStatus, StopCode, reason};
+use muster_model::{Millis, Observed, Phase, TaskId, Time};
+use std::sync::Arc;
+
+/// A killed container whose end was not seen is killed again after this long.
+const KILL_AGAIN: Millis = Millis::from_secs(10);
+
+const ESSENTIAL_EXITED: &str = "Essential container in task exited";
+const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
+const VANISHED: &str = "ContainerVanishedError: the container ended and its exit code was lost";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Found at boot before it had started: goes on only if a manager still wants it.
+    Paused,
+    New,
+    Pulling,
+    /// Images are here; waits for room in the ledger.
+    Pulled,
+    Starting,
+    Running,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Absent,
+    Creating,
+    Created,
+    Starting,
+    Running,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Container {
+    essential: bool,
+    stop_timeout: Millis,
+    life: Life,
+    /// When SIGKILL follows; set with the stop signal.
+    kill_at: Option<Time>,
+    status: ContainerStatus,
+}
+
+/// What `advance` leaves open.
+#[derive(Debug, Default)]
+pub(super) struct Next {
+    pub look_again: Option<Time>,
+    pub waits_for_room: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Work {
+    pub id: TaskId,
+    /// Grows with every change that a report shows.
+    pub version: u64,
+    /// `None`: an order to stop something this machine never had.
+    assignment: Option<Arc<Assignment>>,
+    stage: Stage,
+    containers: Vec<Container>,
+    /// Set once, when it is to stop, whoever said so.
+    stopping: Option<Time>,
+    /// Why it ended, if it was not ordered to.
+    ending: Option<Ending>,
+    pub(super) forget: bool,
+    pub(super) deleting: bool,
+    pull_started_at: Option<Time>,
+    pull_stopped_at: Option<Time>,
+    started_at: Option<Time>,
+    stopped_at: Option<Time>,
+}
+
+impl Work {
+    pub fn new(assignment: Assignment) -> Self {
+        let containers = assignment
+            .spec
+            .containers
+            .iter()
+            .map(|c| Container {
+                essential: c.essential,
+                stop_timeout: Millis::from_secs(u64::from(c.stop_timeout_secs())),
+                life: Life::Absent,
+                kill_at: None,
+                status: ContainerStatus {
+                    name: Arc::from(c.name.as_str()),
+                    phase: Phase::Pending,
+                    ..ContainerStatus::default()
+                },
+            })
+            .collect();
+        Self {
+            id: assignment.task,
+            assignment: Some(Arc::new(assignment)),
+            containers,
+            ..Self::unknown(TaskId::from_bits(0))
+        }
+    }
+
+    /// The answer to an order to stop what is not here: it has stopped.
+    pub fn unknown(id: TaskId) -> Self {
+        Self {
+            id,
+            version: 1,
+            assignment: None,
+            stage: Stage::New,
+            containers: Vec::new(),
+            stopping: None,
+            ending: None,
+            forget: false,
+            deleting: false,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            stopped_at: None,
+        }
+    }
+
+    /// Adopts what a restart found. Running containers stay as they are.
+    pub fn found(now: Time, found: Found) -> Self {
+        let mut work = Self::new(found.assignment);
+        for (name, what) in found.containers {
+            let Some(container) = work.containers.iter_mut().find(|c| c.status.name == name)
+            else {
+                continue;
+            };
+            match what {
+                FoundContainer::Missing => {}
+                FoundContainer::Running { status, started_at } => {
+                    container.adopt(status, Life::Running, Phase::Running);
+                    work.started_at = work.started_at.max(Some(started_at));
+                }
+                FoundContainer::Exited { status, started_at, .. } => {
+                    if started_at.is_some() && status.exit_code.is_none() && status.reason.is_none()
+                    {
+                        container.status.reason = Some(Arc::from(VANISHED));
+                    }
+                    container.adopt(status, Life::Ended, Phase::Stopped);
+                    work.started_at = work.started_at.max(started_at);
+                }
+            }
+        }
+        work.resume(now, found.stopping);
+        work
+    }
+
+    fn resume(&mut self, now: Time, stopping: bool) {
+        let started = |c: &Container| matches!(c.life, Life::Running | Life::Ended);
+        let ended = |c: &Container| c.essential && c.life == Life::Ended;
+        self.stage = match self.containers.iter().all(started) {
+            true => Stage::Running,
+            false => Stage::Paused,
+        };
+        if self.stage == Stage::Paused {
+            self.started_at = None;
+        }
+        if stopping {
+            self.stopping = Some(now);
+        } else if let Some(container) = self.containers.iter().find(|c| ended(c)) {
+            let ending = match container.status.exit_code.is_none() && self.started_at.is_none() {
+                true => Ending {
+                    code: StopCode::TaskFailedToStart,
+                    reason: container.status.reason.clone().unwrap_or(Arc::from(VANISHED)),
+                },
+                false => essential_exited(),
+            };
+            self.end(now, ending);
+        }
+    }
+
+    // ---- what others ask ----
+
+    pub fn assignment(&self) -> Option<&Arc<Assignment>> {
+        self.assignment.as_ref()
+    }
+
+    /// Holds memory and cpu of the machine.
+    pub fn alive(&self) -> bool {
+        self.stage != Stage::Ended
+            && self.containers.iter().any(|c| !matches!(c.life, Life::Absent | Life::Ended))
+    }
+
+    /// Will end without anybody deciding more.
+    pub fn ends(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    pub fn ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    pub fn forgotten(&self) -> bool {
+        self.forget
+    }
+
+    pub fn tombstone(&self) -> bool {
+        self.assignment.is_none() && self.ended()
+    }
+
+    /// Its row may still change by what is reported.
+    pub fn reports(&self) -> bool {
+        !self.forget
+    }
+
+    /// A user waits for this news; other news is gathered for a moment.
+    pub fn urgent(&self) -> bool {
+        matches!(self.phase(), Phase::Running | Phase::Stopped)
+    }
+
+    /// ECS `lastStatus` as this machine sees it.
+    pub fn phase(&self) -> Phase {
+        match (self.stage, self.stopping) {
+            (Stage::Ended, _) => Phase::Stopped,
+            (_, Some(_)) => Phase::Stopping,
+            (Stage::Running, _) => Phase::Running,
+            (Stage::New | Stage::Paused, _) => Phase::Pending,
+            (Stage::Pulling, _) if self.pull_started_at.is_none() => Phase::Pending,
+            (Stage::Pulling | Stage::Pulled | Stage::Starting, _) => Phase::Activating,
+        }
+    }
+
+    pub fn observed(&self) -> Observed {
+        Observed {
+            phase: self.phase(),
+            containers: self.containers.iter().map(|c| c.status.clone()).collect(),
+            pull_started_at: self.pull_started_at,
+            pull_stopped_at: self.pull_stopped_at,
+            started_at: self.started_at,
+            stopping_at: self.stopping,
+            stopped_at: self.stopped_at,
+            stop_code: self.ending.as_ref().map(|e| e.code),
+            reason: self.ending.as_ref().map(|e| e.reason.clone()),
+        }
+    }
+
+    // ---- what happens to it ----
+
+    /// A manager still wants it: goes on if it was found half started.
+    pub fn confirm(&mut self) {
+        if self.stage == Stage::Paused {
+            self.stage = Stage::New;
+        }
+    }
+
+    pub fn order_stop(&mut self, now: Time) {
+        if self.stopping.is_none() && !self.ended() {
+            self.stopping = Some(now);
+            self.version += 1;
+        }
+    }
+
+    fn end(&mut self, now: Time, ending: Ending) {
+        if self.stopping.is_none() && !self.ended() {
+            self.ending = Some(ending);
+            self.stopping = Some(now);
+            self.version += 1;
+        }
+    }
+
+    /// Late or repeated events change nothing: a container's life only moves forward.
+    pub fn observe(&mut self, now: Time, event: ContainerEvent) {
+        if self.ended() {
+            return;
+        }
+        self.version += 1;
+        match event {
+            ContainerEvent::PullStarted => {
+                self.pull_started_at.get_or_insert(now);
+            }
+            ContainerEvent::Pulled => {
+                self.pull_stopped_at.get_or_insert(now);
+                if self.stage == Stage::Pulling {
+                    self.stage = Stage::Pulled;
+                }
+            }
+            ContainerEvent::PullFailed { reason: why } => {
+                self.pull_stopped_at.get_or_insert(now);
+                self.end(now, failed_to_start(&why));
+            }
+            ContainerEvent::Created { container, status } => {
+                if let Some(c) = self.container(&container, Life::Created) {
+                    c.adopt(status, Life::Created, Phase::Pending);
+                }
+            }
+            ContainerEvent::Started { container, at } => {
+                if let Some(c) = self.container(&container, Life::Running) {
+                    c.life = Life::Running;
+                    c.status.phase = Phase::Running;
+                    self.started_at = self.started_at.max(Some(at));
+                }
+            }
+            ContainerEvent::Failed { container, reason: why } => {
+                let Some(c) = self.container(&container, Life::Ended) else { return };
+                c.finish(None, Some(reason(&why)));
+                if c.essential {
+                    self.end(now, failed_to_start(&why));
+                }
+            }
+            ContainerEvent::Exited { container, exit_code, oom_killed, .. } => {
+                let Some(c) = self.container(&container, Life::Ended) else { return };
+                let why = match (oom_killed, exit_code) {
+                    (true, _) => Some(Arc::from(OUT_OF_MEMORY)),
+                    (false, None) => Some(Arc::from(VANISHED)),
+                    (false, Some(_)) => None,
+                };
+                c.finish(exit_code, why);
+                if c.essential {
+                    self.end(now, essential_exited());
+                }
+            }
+            ContainerEvent::Deleted => {}
+        }
+    }
+
+    /// The container of this name, if `life` is ahead of it.
+    fn container(&mut self, name: &str, life: Life) -> Option<&mut Container> {
+        self.containers.iter_mut().find(|c| &*c.status.name == name && (c.life as u8) < life as u8)
+    }
+
+    // ---- the one next action ----
+
+    pub fn advance(
+        &mut self,
+        now: Time,
+        ledger: &mut Ledger,
+        out: &mut Vec<WorkerOutput>,
+    ) -> Next {
+        let mut next = Next::default();
+        if self.stopping.is_none() {
+            self.build_up(now, ledger, out, &mut next);
+        }
+        if self.stopping.is_some() && !self.ended() {
+            next = Next { look_again: self.wind_down(now, ledger, out), waits_for_room: false };
+        }
+        next
+    }
+
+    fn build_up(
+        &mut self,
+        now: Time,
+        ledger: &mut Ledger,
+        out: &mut Vec<WorkerOutput>,
+        next: &mut Next,
+    ) {
+        let Some(assignment) = self.assignment.clone() else { return };
+        if self.stage == Stage::New {
+            self.stage = Stage::Pulling;
+            out.push(WorkerOutput::Pull(assignment.clone()));
+        }
+        if self.stage == Stage::Pulled {
+            match ledger.admit(&assignment) {
+                Verdict::Granted => self.create_all(&assignment, out),
+                Verdict::Wait => next.waits_for_room = true,
+                Verdict::Never(what) => {
+                    let why = format!("TaskFailedToStart: {what}");
+                    self.end(now, failed_to_start(&why));
+                }
+            }
+        }
+        if self.stage == Stage::Starting {
+            self.start_next(out);
+        }
+    }
+
+    fn create_all(&mut self, assignment: &Arc<Assignment>, out: &mut Vec<WorkerOutput>) {
+        self.stage = Stage::Starting;
+        self.version += 1;
+        for container in self.containers.iter_mut().filter(|c| c.life == Life::Absent) {
+            container.life = Life::Creating;
+            out.push(WorkerOutput::Create {
+                assignment: assignment.clone(),
+                container: container.status.name.clone(),
+            });
+        }
+    }
+
+    /// Starts containers in the order of the definition, each once the one before has started.
+    fn start_next(&mut self, out: &mut Vec<WorkerOutput>) {
+        let task = self.id;
+        for container in &mut self.containers {
+            match container.life {
+                Life::Running | Life::Ended => {}
+                Life::Created => {
+                    container.life = Life::Starting;
+                    let container = container.status.name.clone();
+                    out.push(WorkerOutput::Start { task, container });
+                    return;
+                }
+                Life::Absent | Life::Creating | Life::Starting => return,
+            }
+        }
+        self.stage = Stage::Running;
+        self.version += 1;
+    }
+
+    /// Stops what lives; the time of the next SIGKILL, if one is due later.
+    fn wind_down(
+        &mut self,
+        now: Time,
+        ledger: &mut Ledger,
+        out: &mut Vec<WorkerOutput>,
+    ) -> Option<Time> {
+        let task = self.id;
+        let unsignalled = |c: &Container| c.signallable() && c.kill_at.is_none();
+        if self.containers.iter().any(unsignalled) {
+            out.push(WorkerOutput::Stopping { task });
+        }
+        ledger.ending(task);
+        let mut look_again = None;
+        for container in &mut self.containers {
+            if let Some(signal) = container.wind_down(now) {
+                let container = container.status.name.clone();
+                out.push(WorkerOutput::Signal { task, container, signal });
+            }
+            look_again = look_again.into_iter().chain(container.next_kill()).min();
+        }
+        if self.containers.iter().all(|c| c.life == Life::Ended) {
+            self.stage = Stage::Ended;
+            self.stopped_at = Some(now);
+            self.version += 1;
+            ledger.release(task);
+        }
+        look_again
+    }
+}
+
+impl Container {
+    fn adopt(&mut self, status: ContainerStatus, life: Life, phase: Phase) {
+        let name = self.status.name.clone();
+        let reason = status.reason.clone().or(self.status.reason.take());
+        self.life = life;
+        self.status = ContainerStatus { name, phase, reason, ..status };
+    }
+
+    fn finish(&mut self, exit_code: Option<i32>, reason: Option<Arc<str>>) {
+        self.life = Life::Ended;
+        self.status.phase = Phase::Stopped;
+        self.status.exit_code = exit_code;
+        self.status.reason = reason;
+    }
+
+    fn signallable(&self) -> bool {
+        matches!(self.life, Life::Created | Life::Starting | Life::Running)
+    }
+
+    fn next_kill(&self) -> Option<Time> {
+        self.kill_at.filter(|_| self.life != Life::Ended)
+    }
+
+    /// The signal that is due now. What never started needs no grace; what is being created is
+    /// waited for: its end or its creation is the next event.
+    fn wind_down(&mut self, now: Time) -> Option<Signal> {
+        match self.life {
+            Life::Absent => {
+                self.finish(None, None);
+                None
+            }
+            Life::Created => {
+                self.finish(None, None);
+                Some(Signal::Kill)
+            }
+            Life::Creating | Life::Ended => None,
+            Life::Starting | Life::Running => match self.kill_at {
+                None => {
+                    self.kill_at = Some(now + self.stop_timeout);
+                    Some(Signal::Stop)
+                }
+                Some(at) if at <= now => {
+                    self.kill_at = Some(now + KILL_AGAIN);
+                    Some(Signal::Kill)
+                }
+                Some(_) => None,
+            },
+        }
+    }
+}
+
+fn essential_exited() -> Ending {
+    Ending { code: StopCode::EssentialContainerExited, reason: Arc::from(ESSENTIAL_EXITED) }
+}
+
+fn failed_to_start(why: &str) -> Ending {
+    Ending { code: StopCode::TaskFailedToStart, reason: reason(why) }
+}
