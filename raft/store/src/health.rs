@@ -1,0 +1,114 @@
+//! What this manager knows of its own fitness to lead: its disk, and who answers it.
+//!
+//! Written by the writer thread, the network and the guard; read by everyone. It decides nothing.
+
+use crate::limits::DISK_STALL;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shared facts about this process.
+pub struct Health {
+    begun: Instant,
+    /// Milliseconds after `begun`, plus one, at which the running write began; 0 if none runs.
+    writing: AtomicU64,
+    /// Milliseconds after `begun`, plus one, at which a leader was last heard; 0 if never.
+    heard: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    refusing: Option<String>,
+    peers: BTreeMap<u64, PeerHealth>,
+}
+
+/// How a peer answered this manager's calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerHealth {
+    pub answered: Option<Instant>,
+    /// Since when every call has failed.
+    pub failing: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            writing: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            inner: Mutex::default(),
+        }
+    }
+}
+
+impl Health {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    pub fn write_begins(&self) {
+        self.writing.store(self.now(), Ordering::Relaxed);
+    }
+    pub fn write_ends(&self) {
+        self.writing.store(0, Ordering::Relaxed);
+    }
+    /// True if one write has been running for longer than [`DISK_STALL`].
+    pub fn stalled(&self) -> bool {
+        let begun = self.writing.load(Ordering::Relaxed);
+        begun != 0 && Duration::from_millis(self.now().saturating_sub(begun)) > DISK_STALL
+    }
+
+    /// A leader's append or heartbeat was accepted.
+    pub fn heard_leader(&self) {
+        self.heard.store(self.now(), Ordering::Relaxed);
+    }
+    /// How long ago that was; `None` if never.
+    pub fn leader_silent(&self) -> Option<Duration> {
+        match self.heard.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(Duration::from_millis(self.now().saturating_sub(at))),
+        }
+    }
+    /// How long this process has run: the longest a leader can have been silent to it.
+    pub fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Why writes are refused; `None` while they are taken.
+    pub fn refusing(&self) -> Option<String> {
+        self.inner().refusing.clone()
+    }
+    /// Returns true if this is a change.
+    pub fn set_refusing(&self, why: Option<String>) -> bool {
+        let mut inner = self.inner();
+        let changed = inner.refusing.is_some() != why.is_some();
+        inner.refusing = why;
+        changed
+    }
+
+    pub fn peer_answered(&self, id: u64) {
+        let now = Some(Instant::now());
+        self.inner().peers.insert(id, PeerHealth { answered: now, failing: None });
+    }
+    /// Returns for how long every call to it has failed.
+    pub fn peer_failed(&self, id: u64) -> Duration {
+        let mut inner = self.inner();
+        let peer = inner.peers.entry(id).or_default();
+        peer.failing.get_or_insert_with(Instant::now).elapsed()
+    }
+    /// A new connection was made: count failures from now.
+    pub fn peer_reconnected(&self, id: u64) {
+        if let Some(peer) = self.inner().peers.get_mut(&id) {
+            peer.failing = None;
+        }
+    }
+    pub fn peer(&self, id: u64) -> PeerHealth {
+        self.inner().peers.get(&id).copied().unwrap_or_default()
+    }
+}

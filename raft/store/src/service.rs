@@ -1,0 +1,259 @@
+//! The gRPC side of Raft: what other managers ask of this one.
+//!
+//! It does not know what the answers are for. Invariants: nothing is taken from anyone but the
+//! manager that the connection proves ([`Peers::check`]); a manager whose disk is full takes no
+//! entries, yet answers heartbeats and votes.
+
+use crate::forward;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::raft::Core;
+use crate::snapshot::Receiver;
+use crate::types::{LogId, Snapshot, SnapshotMeta};
+use crate::{codec, members, wire};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use muster_model::Index;
+use muster_proto::raft as pb;
+use muster_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
+use openraft::raft::TransferLeaderRequest;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service, ready for a tonic server.
+pub type RaftService = RaftServer<Service>;
+
+#[derive(Clone)]
+pub struct Service {
+    core: Arc<Core>,
+}
+
+pub fn service(core: Arc<Core>) -> RaftService {
+    RaftServer::new(Service { core })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("this manager is stopping: {error}"))
+}
+
+#[allow(clippy::result_large_err)] // tonic's own type
+impl Service {
+    /// The message and who sent it.
+    fn open<T>(&self, request: Request<T>) -> Result<(u64, T), Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let envelope = Request::from_parts(metadata, extensions, ());
+        Ok((self.core.peers.sender(&envelope)?, message))
+    }
+
+    fn check(&self, sender: u64, header: Option<&pb::Header>) -> Result<u64, Status> {
+        self.core.peers.check(sender, header)
+    }
+
+    fn room(&self) -> Result<(), Status> {
+        match self.core.health.refusing() {
+            Some(why) => Err(Status::resource_exhausted(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// The first message of a stream, which must come.
+    async fn first<T>(&self, stream: &mut Streaming<T>) -> Result<T, Status> {
+        stream.message().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))
+    }
+
+    async fn receive_snapshot(
+        &self,
+        parts: &mut Streaming<pb::SnapshotPart>,
+        last: Option<LogId>,
+    ) -> Result<crate::snapshot::Image, Status> {
+        use pb::snapshot_part::Part;
+        let mut receiver = Receiver::default();
+        loop {
+            let part = parts.message().await?.and_then(|part| part.part);
+            match part {
+                Some(Part::Rows(rows)) => receiver.part(&rows).map_err(Status::data_loss)?,
+                Some(Part::End(end)) => {
+                    let applied = Index(last.map_or(0, |id| id.index));
+                    return receiver.end(&end, applied).map_err(Status::data_loss);
+                }
+                Some(Part::Begin(_)) | None => {
+                    return Err(Status::data_loss("the snapshot ends without its end"));
+                }
+            }
+        }
+    }
+}
+
+/// The appends of one stream, checked and decoded; ends at the first that is not acceptable.
+fn appends(
+    service: Service,
+    sender: u64,
+    first: pb::AppendRequest,
+    rest: Streaming<pb::AppendRequest>,
+    ended: tokio::sync::oneshot::Sender<Status>,
+) -> impl Stream<Item = openraft::raft::AppendEntriesRequest<crate::types::Types>> + Send + 'static {
+    let start = (service, sender, Some(first), rest, Some(ended));
+    futures::stream::unfold(start, |(service, sender, first, mut rest, mut ended)| async move {
+        let next = match first {
+            Some(first) => Ok(Some(first)),
+            None => rest.message().await,
+        };
+        let taken = next.and_then(|rpc| match rpc {
+            Some(rpc) if rpc.entries.is_empty() => wire::to_append(rpc).map(Some),
+            Some(rpc) => service.room().and_then(|()| wire::to_append(rpc)).map(Some),
+            None => Ok(None),
+        });
+        match taken {
+            Ok(Some(rpc)) => Some((rpc, (service, sender, None, rest, ended))),
+            Ok(None) => None,
+            Err(status) => {
+                tracing::warn!(from = sender, %status, "refused log entries");
+                let _ = ended.take().map(|ended| ended.send(status));
+                None
+            }
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl RaftRpc for Service {
+    type AppendStream = BoxStream<'static, Result<pb::AppendResponse, Status>>;
+    type ForwardStream = BoxStream<'static, Result<pb::ForwardResponse, Status>>;
+
+    async fn identify(
+        &self,
+        request: Request<pb::IdentifyRequest>,
+    ) -> Result<Response<pb::IdentifyResponse>, Status> {
+        let (_, asked) = self.open(request)?;
+        let me = self.core.peers.me();
+        if asked.fleet[..] != me.fleet.to_be_bytes() || asked.to != me.raft_id {
+            let why = format!("this is manager {} of the set {:032x}", me.raft_id, me.fleet);
+            return Err(Status::permission_denied(why));
+        }
+        let empty = !self.core.raft.is_initialized().await.map_err(fatal)?;
+        Ok(Response::new(pb::IdentifyResponse { disk: me.disk, empty }))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let (sender, mut stream) = self.open(request)?;
+        let first = self.first(&mut stream).await?;
+        self.check(sender, first.header.as_ref())?;
+        let (ended, why) = tokio::sync::oneshot::channel();
+        let input = appends(self.clone(), sender, first, stream, ended);
+        let health = self.core.health.clone();
+        let answers = self.core.raft.stream_append(input).map(move |answer| match answer {
+            Ok(result) => {
+                if result.is_ok() {
+                    health.heard_leader();
+                }
+                Ok(wire::from_appended(&result))
+            }
+            Err(e) => Err(fatal(e)),
+        });
+        // After the last answer, the reason why no more entries are taken, if there is one.
+        let refusal = futures::stream::once(why).filter_map(async |why| why.ok().map(Err));
+        Ok(Response::new(answers.chain(refusal).boxed()))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
+        let (sender, rpc) = self.open(request)?;
+        self.check(sender, rpc.header.as_ref())?;
+        if !rpc.entries.is_empty() {
+            return Err(Status::invalid_argument("a heartbeat carries no entries"));
+        }
+        let rpc = wire::to_append(rpc)?;
+        let answers = self.core.raft.stream_append(futures::stream::iter([rpc]));
+        let answer = std::pin::pin!(answers).next().await;
+        let result = answer.ok_or_else(|| fatal("no answer"))?.map_err(fatal)?;
+        if result.is_ok() {
+            self.core.health.heard_leader();
+        }
+        Ok(Response::new(wire::from_appended(&result)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        let (sender, rpc) = self.open(request)?;
+        self.check(sender, rpc.header.as_ref())?;
+        let pre = rpc.pre;
+        let rpc = wire::to_vote_request(rpc)?;
+        let response = match pre {
+            true => self.core.raft.pre_vote(rpc).await,
+            false => self.core.raft.vote(rpc).await,
+        };
+        Ok(Response::new(wire::from_vote_response(&response.map_err(fatal)?)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotPart>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        let (sender, mut parts) = self.open(request)?;
+        let Some(pb::snapshot_part::Part::Begin(begin)) = self.first(&mut parts).await?.part
+        else {
+            return Err(Status::invalid_argument("a snapshot begins with its Begin"));
+        };
+        self.check(sender, begin.header.as_ref())?;
+        self.room()?;
+        let busy = || Status::unavailable("another snapshot is being received");
+        let _one = self.core.receiving.try_lock().map_err(|_| busy())?;
+        let vote = wire::to_vote(begin.vote)?;
+        let last_log_id = begin.last.map(wire::to_log_id).transpose()?;
+        let last_membership =
+            codec::decode(codec::MEMBERSHIP, &begin.membership).map_err(wire::bad)?;
+        tracing::info!(from = sender, last = ?last_log_id, "receiving a snapshot");
+        let image = self.receive_snapshot(&mut parts, last_log_id).await?;
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        let snapshot = Snapshot { meta, snapshot: image };
+        let installed = self.core.raft.install_full_snapshot(vote, snapshot).await;
+        let vote = wire::from_vote(&installed.map_err(fatal)?.vote);
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(vote) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferResponse>, Status> {
+        let (sender, rpc) = self.open(request)?;
+        self.check(sender, rpc.header.as_ref())?;
+        let leader = wire::to_vote(rpc.leader)?;
+        let last = rpc.last.map(wire::to_log_id).transpose()?;
+        let rpc = TransferLeaderRequest::new(leader, rpc.to, last);
+        let answer = self.core.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
+        let refused = answer.err().map(|e| e.to_string()).unwrap_or_default();
+        Ok(Response::new(pb::TransferResponse { refused }))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<pb::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let (sender, mut stream) = self.open(request)?;
+        let first = self.first(&mut stream).await?;
+        self.check(sender, first.header.as_ref())?;
+        Ok(Response::new(forward::serve(self.core.clone(), first, stream).boxed()))
+    }
+
+    async fn members(
+        &self,
+        request: Request<pb::MembersRequest>,
+    ) -> Result<Response<pb::MembersResponse>, Status> {
+        let (sender, rpc) = self.open(request)?;
+        self.check(sender, rpc.header.as_ref())?;
+        let change = members::from_wire(rpc.change)?;
+        let error = match members::change_here(&self.core, change).await {
+            Ok(()) => bytes::Bytes::new(),
+            Err(e) => wire::from_error(&e),
+        };
+        Ok(Response::new(pb::MembersResponse { error, index: 0 }))
+    }
+}
