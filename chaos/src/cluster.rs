@@ -1,0 +1,380 @@
+//! A Muster cluster on a lab: founded, joined and asked with the `muster` binary, as by hand.
+
+use crate::image::Registry;
+use crate::lab::Lab;
+use crate::wait;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// How long forming may take on a busy machine.
+const FORM_WAIT: Duration = Duration::from_secs(60);
+
+/// A running cluster; everything of it is gone when it is dropped.
+pub struct Cluster {
+    // Dropped in this order: processes, registry, hosts, files.
+    processes: BTreeMap<String, Child>,
+    pub registry: Registry,
+    pub lab: Lab,
+    pub dir: tempfile::TempDir,
+    pub managers: u32,
+    pub workers: u32,
+    manager_token: String,
+    worker_token: String,
+}
+
+/// The binary under test: built beside the tests.
+pub fn muster() -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_default();
+    let beside = test.ancestors().nth(2).unwrap_or(Path::new("."));
+    beside.join("muster")
+}
+
+/// Zone of the n-th manager or worker.
+pub fn zone(number: u32) -> &'static str {
+    ["az-a", "az-b", "az-c"][((number - 1) % 3) as usize]
+}
+
+impl Cluster {
+    /// Managers and workers, all joined, all connected.
+    ///
+    /// # Panics
+    /// It does not form in time.
+    pub fn form(managers: u32, workers: u32) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("muster-test-")
+            .tempdir()
+            .unwrap_or_else(|error| panic!("temporary directory: {error}"));
+        let lab = Lab::up(managers, workers);
+        let registry = Registry::start(&lab, dir.path());
+        let mut cluster = Self {
+            processes: BTreeMap::new(),
+            registry,
+            lab,
+            dir,
+            managers,
+            workers,
+            manager_token: String::new(),
+            worker_token: String::new(),
+        };
+        cluster.found();
+        for number in 2..=managers {
+            cluster.join_manager(number);
+        }
+        cluster.wait_voters(managers as usize);
+        for number in 1..=workers {
+            cluster.join_worker(number, &[]);
+        }
+        cluster.wait_connected(workers as usize);
+        cluster
+    }
+
+    fn found(&mut self) {
+        let address = self.manager_address(1);
+        let (data, config) = (self.data("m1"), self.config("m1"));
+        let words = [
+            "init",
+            "--address",
+            &address,
+            "--zone",
+            zone(1),
+            "--name",
+            "m1",
+            "--output",
+            "json",
+            "--data-dir",
+            &data,
+            "--config",
+            &config,
+        ];
+        let tokens = self.json(&words);
+        let token = |name: &str| tokens[name].as_str().unwrap_or_default().to_owned();
+        self.manager_token = token("managerToken");
+        self.worker_token = token("workerToken");
+        self.start("m1");
+        wait::until("the first manager leads", FORM_WAIT, || self.leader().ok_or("none".into()));
+    }
+
+    /// Joins and starts another manager.
+    pub fn join_manager(&mut self, number: u32) {
+        let host = format!("m{number}");
+        let (first, address) = (self.any_manager(), self.manager_address(number));
+        let (data, config) = (self.data(&host), self.config(&host));
+        self.on(
+            &host,
+            &[
+                "join",
+                "--manager",
+                &first,
+                "--zone",
+                zone(number),
+                "--name",
+                &host,
+                "--address",
+                &address,
+                "--token",
+                &self.manager_token,
+                "--data-dir",
+                &data,
+                "--config",
+                &config,
+            ],
+        );
+        self.managers = self.managers.max(number);
+        self.start(&host);
+    }
+
+    /// Joins and starts a worker; `more` are further words for `muster join`.
+    pub fn join_worker(&mut self, number: u32, more: &[&str]) {
+        let host = format!("w{number}");
+        let (first, address) = (self.any_manager(), self.lab.address(&host));
+        let (data, config) = (self.data(&host), self.config(&host));
+        let mut words = vec![
+            "join",
+            "--manager",
+            &first,
+            "--zone",
+            zone(number),
+            "--name",
+            &host,
+            "--address",
+            &address,
+            "--insecure-registry",
+            &self.registry.address,
+            "--token",
+            &self.worker_token,
+            "--data-dir",
+            &data,
+            "--config",
+            &config,
+        ];
+        words.extend(more);
+        self.on(&host, &words);
+        self.start(&host);
+    }
+
+    /// Starts a host's daemon, booting the host first if it has crashed.
+    pub fn start(&mut self, host: &str) {
+        self.lab.done(&["boot", host]);
+        let role = if host.starts_with('m') { "manager" } else { "agent" };
+        let (binary, config) = (muster(), self.config(host));
+        // The shell's pid becomes the daemon's: what `kill` needs, as the host counts.
+        let pid = self.path(host).join("pid");
+        let script = format!("echo $$ >{}; exec \"$0\" \"$@\"", pid.display());
+        let binary = binary.to_string_lossy();
+        let words = ["sh", "-c", &script, &binary, role, "--config", &config];
+        let log = self.path(host).join("log");
+        let child = self.lab.start(host, &words, &log);
+        self.processes.insert(host.to_owned(), child);
+    }
+
+    /// Sends a signal to a host's daemon.
+    pub fn signal(&self, host: &str, signal: &str) {
+        let pid = std::fs::read_to_string(self.path(host).join("pid")).unwrap_or_default();
+        self.lab.done(&["run", host, "kill", signal, pid.trim()]);
+    }
+
+    /// `kill -9` of a host's daemon; returns once it is gone.
+    pub fn kill(&mut self, host: &str) {
+        self.signal(host, "-9");
+        self.reap(host);
+    }
+
+    /// Waits for a host's daemon to end.
+    pub fn reap(&mut self, host: &str) {
+        if let Some(mut child) = self.processes.remove(host) {
+            child.wait().ok();
+        }
+    }
+
+    /// The whole host: every process at once.
+    pub fn crash(&mut self, host: &str) {
+        self.lab.done(&["crash", host]);
+        self.reap(host);
+    }
+
+    /// Files of a host.
+    pub fn path(&self, host: &str) -> PathBuf {
+        let path = self.dir.path().join(host);
+        std::fs::create_dir_all(&path).ok();
+        path
+    }
+
+    fn data(&self, host: &str) -> String {
+        self.path(host).join("data").to_string_lossy().into_owned()
+    }
+
+    fn config(&self, host: &str) -> String {
+        let role = if host.starts_with('m') { "manager.toml" } else { "agent.toml" };
+        self.path(host).join(role).to_string_lossy().into_owned()
+    }
+
+    pub fn manager_address(&self, number: u32) -> String {
+        format!("{}:7400", self.lab.address(&format!("m{number}")))
+    }
+
+    /// Addresses of all managers, as a client wants them.
+    pub fn manager_addresses(&self) -> String {
+        let all: Vec<_> = (1..=self.managers).map(|n| self.manager_address(n)).collect();
+        all.join(",")
+    }
+
+    fn any_manager(&self) -> String {
+        self.manager_address(1)
+    }
+
+    /// The directory of the administrator's certificate.
+    pub fn admin(&self) -> PathBuf {
+        self.dir.path().join("admin")
+    }
+
+    /// A `muster` command as the administrator, from the hub; not started yet.
+    pub fn client(&self, words: &[&str]) -> Command {
+        let mut command = self.lab.hub_command(&muster().to_string_lossy());
+        command
+            .args(words)
+            .env("MUSTER_MANAGERS", self.manager_addresses())
+            .env("MUSTER_IDENTITY", self.admin())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a `muster` command.
+    pub fn ask(&self, words: &[&str]) -> Output {
+        let output = self.client(words).output();
+        output.unwrap_or_else(|error| panic!("starting muster {}: {error}", words.join(" ")))
+    }
+
+    /// Runs a `muster` command that must succeed.
+    ///
+    /// # Panics
+    /// It fails; with what it said.
+    pub fn run(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        assert!(
+            output.status.success(),
+            "muster {}: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a `muster` command with JSON output.
+    ///
+    /// # Panics
+    /// It fails or answers something else.
+    pub fn json(&self, words: &[&str]) -> Value {
+        let mut words = words.to_vec();
+        if !words.contains(&"--output") {
+            words.extend(["--output", "json"]);
+        }
+        let text = self.run(&words);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Runs `muster` on a host.
+    fn on(&self, host: &str, words: &[&str]) {
+        let binary = muster();
+        let mut all = vec!["run", host];
+        let binary = binary.to_string_lossy();
+        all.push(&binary);
+        all.extend(words);
+        self.lab.done(&all);
+    }
+
+    /// Host name of the leader, if the managers know one.
+    pub fn leader(&self) -> Option<String> {
+        let words = ["operator", "raft", "status", "--timeout", "2", "--output", "json"];
+        let output = self.ask(&words);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let leader = status["leader"].as_u64()?;
+        let members = status["members"].as_array()?;
+        let member = members.iter().find(|m| m["id"].as_u64() == Some(leader))?;
+        Some(member["name"].as_str()?.to_owned())
+    }
+
+    pub fn wait_leader(&self) -> String {
+        wait::until("a manager leads", FORM_WAIT, || self.leader().ok_or("none".into()))
+    }
+
+    pub fn wait_voters(&self, count: usize) {
+        wait::until("all managers vote", FORM_WAIT, || {
+            let words = ["operator", "raft", "status", "--timeout", "2", "--output", "json"];
+            let text = self.ask(&words).stdout;
+            let status: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let voters = members.iter().filter(|m| m["role"] != "learner").count();
+            if voters == count { Ok(()) } else { Err(format!("{voters} voters")) }
+        });
+    }
+
+    pub fn wait_connected(&self, count: usize) {
+        wait::until("all workers are connected", FORM_WAIT, || {
+            let text = self.ask(&["instance", "list", "--timeout", "2", "--output", "json"]).stdout;
+            let list: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+            let instances = list["containerInstances"].as_array().cloned().unwrap_or_default();
+            let connected = instances.iter().filter(|i| i["agentConnected"] == true).count();
+            if connected == count { Ok(()) } else { Err(format!("{connected} connected")) }
+        });
+    }
+
+    /// Registers a definition of one busybox container.
+    pub fn register(&self, family: &str, container: Value) {
+        let mut container = container;
+        let defaults = serde_json::json!({
+            "name": "main", "image": self.registry.busybox(), "cpu": 64, "memory": 32,
+            "stopTimeout": 2,
+        });
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if container.get(key).is_none() {
+                container[key] = value.clone();
+            }
+        }
+        let definition =
+            serde_json::json!({ "family": family, "containerDefinitions": [container] });
+        let path = self.dir.path().join(format!("{family}.json"));
+        std::fs::write(&path, definition.to_string()).unwrap_or_else(|e| panic!("{family}: {e}"));
+        self.run(&["taskdef", "register", &path.to_string_lossy()]);
+    }
+
+    /// Tasks of a service, as `task list` shows them.
+    pub fn tasks(&self, service: &str) -> Vec<Value> {
+        let list = self.json(&["task", "list", "--service", service]);
+        list["tasks"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Running tasks of a service: instance name and pid of the first container, sorted.
+    pub fn running(&self, service: &str) -> Vec<(String, u64)> {
+        let tasks = self.tasks(service);
+        let running = tasks.iter().filter(|t| t["lastStatus"] == "RUNNING");
+        let mut pids: Vec<_> = running
+            .map(|t| {
+                let name = t["instanceName"].as_str().unwrap_or_default().to_owned();
+                (name, t["containers"][0]["pid"].as_u64().unwrap_or(0))
+            })
+            .collect();
+        pids.sort();
+        pids
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for host in self.processes.keys() {
+                let log = self.path(host).join("log");
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let lines: Vec<_> = text.lines().rev().take(40).collect();
+                eprintln!("---- the end of {host}'s log ----");
+                lines.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        self.lab.done(&["down"]);
+        for (_, mut child) in std::mem::take(&mut self.processes) {
+            child.wait().ok();
+        }
+    }
+}

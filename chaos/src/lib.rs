@@ -1,0 +1,10 @@
+//! Real clusters on one machine, for tests that break them: hosts in network namespaces, real
+//! processes, real disks, real containers.
+//!
+//! It drives `deploy/lib/lab` and the `muster` binary as an operator would, and knows nothing of
+//! what is inside. Invariant: what a [`Cluster`] made is gone when it is dropped.
+
+pub mod cluster;
+pub mod image;
+pub mod lab;
+pub mod wait;
