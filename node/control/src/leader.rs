@@ -38,6 +38,9 @@ use view::{Dirty, View, Wakes};
 
 /// After `Unavailable` the next attempt waits this long.
 const RETRY: Millis = Millis(200);
+/// A proposal without an answer for this long counts as one with an unknown outcome: the shell has
+/// its own, shorter, deadline, so only a lost answer comes to this.
+const PATIENCE: Millis = Millis::from_secs(30);
 
 /// What operators count about a leader; none of it decides anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,7 @@ struct InFlight {
     /// The state it was made on.
     base: muster_model::Index,
     answered: bool,
+    since: Time,
 }
 
 #[derive(Debug)]
@@ -138,7 +142,9 @@ impl Leader {
                 if self.sessions.current(&self.state, instance, session, &mut out) {
                     self.heard(now, instance);
                     let from = outbox::From { instance, session, sequence };
-                    self.outbox.take(&self.state, from, reports, &mut out);
+                    if let Err(why) = self.outbox.take(&self.state, from, reports) {
+                        self.sessions.end(instance, session, why, &mut out);
+                    }
                 }
             }
             LeaderInput::Gone { instance, session } => self.sessions.gone(instance, session),
@@ -147,6 +153,7 @@ impl Leader {
         if self.silent {
             return out;
         }
+        self.lose_patience(now, &mut out);
         self.send_reports(now, &mut out);
         self.send_plan(now, &mut out);
         self.ask_to_wake(now, &mut out);
@@ -241,7 +248,7 @@ impl Leader {
             // one is applied, the unknown one is either visible or dead.
             Err(Error::UnknownOutcome { .. }) => {
                 self.dirty.everything();
-                self.propose_plan(Vec::new(), out);
+                self.propose_plan(now, Vec::new(), out);
             }
             Err(_) => {
                 self.plan = None;
@@ -261,16 +268,28 @@ impl Leader {
         }
     }
 
+    fn lose_patience(&mut self, now: Time, out: &mut Vec<LeaderOutput>) {
+        let unknown = || Err(Error::UnknownOutcome { why: "no answer".into() });
+        if self.plan.as_ref().is_some_and(|p| !p.answered && now.since(p.since) > PATIENCE) {
+            self.plan_answered(now, unknown(), out);
+        }
+        if self.outbox.since().is_some_and(|since| now.since(since) > PATIENCE) {
+            self.outbox.answered(false, &self.sessions, out);
+        }
+    }
+
     fn send_reports(&mut self, now: Time, out: &mut Vec<LeaderOutput>) {
         if self.retry_at.is_some_and(|at| at > now) || self.outbox.ticket().is_some() {
             return;
         }
-        if self.outbox.is_empty() {
-            return;
-        }
-        let ticket = self.ticket();
-        if let Some(reports) = self.outbox.depart(ticket) {
-            out.push(LeaderOutput::Propose { ticket, command: Command::Report { reports } });
+        while !self.outbox.is_empty() {
+            let ticket = self.ticket();
+            let reports = self.outbox.depart(now, ticket);
+            if !reports.is_empty() {
+                out.push(LeaderOutput::Propose { ticket, command: Command::Report { reports } });
+                return;
+            }
+            self.outbox.answered(true, &self.sessions, out);
         }
     }
 
@@ -294,15 +313,15 @@ impl Leader {
         if !steps.is_empty() {
             self.counters.plans += 1;
             self.counters.steps += steps.len() as u64;
-            self.propose_plan(steps, out);
+            self.propose_plan(now, steps, out);
         }
     }
 
-    fn propose_plan(&mut self, steps: Vec<Step>, out: &mut Vec<LeaderOutput>) {
+    fn propose_plan(&mut self, now: Time, steps: Vec<Step>, out: &mut Vec<LeaderOutput>) {
         let ticket = self.ticket();
         let base = self.state.applied();
         let command = Command::Plan { epoch: self.mandate.epoch, steps: steps.clone() };
-        self.plan = Some(InFlight { ticket, steps, base, answered: false });
+        self.plan = Some(InFlight { ticket, steps, base, answered: false, since: now });
         out.push(LeaderOutput::Propose { ticket, command });
     }
 

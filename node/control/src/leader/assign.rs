@@ -86,6 +86,18 @@ impl Sessions {
         }
     }
 
+    /// Ends a session for a reason of its own.
+    pub fn end(
+        &mut self,
+        instance: InstanceId,
+        session: SessionId,
+        why: Error,
+        out: &mut Vec<LeaderOutput>,
+    ) {
+        self.gone(instance, session);
+        out.push(LeaderOutput::Close { instance, session, why });
+    }
+
     /// The instance was deregistered.
     pub fn dismiss(&mut self, instance: InstanceId, out: &mut Vec<LeaderOutput>) {
         if let Some(session) = self.of.remove(&instance) {

@@ -4,8 +4,7 @@
 //! history says already is not written again before `limits::EVENT_REPEAT`.
 
 use super::draft::Draft;
-use muster_model::spec::Resources;
-use muster_model::task::Blocker;
+use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
     DeploymentId, InstanceId, Service, ServiceId, Step, TaskId, Time, limits,
 };
@@ -80,9 +79,7 @@ pub(super) fn unplaced(
     now: Time,
     service: ServiceId,
     closest: Option<(InstanceId, Blocker)>,
-    wanted: Resources,
 ) {
-    let _ = wanted;
     let Some((instance, blocker)) = closest.filter(|(_, b)| *b != Blocker::Inactive) else {
         let why = " Reason: No Container Instances were found in your cluster.";
         return once(draft, now, service, &format!("{UNPLACED}{why}"), why);
@@ -96,6 +93,30 @@ pub(super) fn unplaced(
     };
     let text = format!("{UNPLACED} The closest matching (container-instance {instance}){why}");
     once(draft, now, service, &text, why);
+}
+
+/// Why a task of RunTask was refused: ECS's `failures[].reason` first, then how many instances each
+/// reason removed.
+pub(super) fn refusal(waiting: &Waiting) -> Arc<str> {
+    let code = |blocker: Blocker| match blocker {
+        Blocker::Inactive => "INACTIVE",
+        Blocker::Agent => "AGENT",
+        Blocker::Cpu => "RESOURCE:CPU",
+        Blocker::Memory => "RESOURCE:MEMORY",
+        Blocker::Ports => "RESOURCE:PORTS",
+        Blocker::Constraint => "ATTRIBUTE",
+    };
+    // The later the filter, the closer the instance was.
+    let Some(closest) = waiting.removed.iter().map(|(blocker, _)| *blocker).max() else {
+        return Arc::from("No Container Instances were found in your cluster.");
+    };
+    let counts: Vec<String> = waiting
+        .removed
+        .iter()
+        .map(|(blocker, count)| format!("{} {count}", code(*blocker)))
+        .collect();
+    let all = waiting.instances;
+    reason(&format!("{} (of {all} container instances: {})", code(closest), counts.join(", ")))
 }
 
 /// Written unless the history has said the same since the service last got further. Texts with the

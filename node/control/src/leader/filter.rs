@@ -3,10 +3,10 @@
 //! Filters in ECS's order: status, agent, cpu, memory, ports, constraints; an instance is counted
 //! under the first that removes it. Invariant: what passes here is what `apply` accepts.
 
-use super::index::{At, Gate, Index, Signature};
+use super::index::{At, Gate, Index, OwnerKey, Signature};
 use muster_model::spec::{PlacementConstraint, Protocol};
 use muster_model::task::{Blocker, Shortfall, Waiting};
-use muster_model::{InstanceId, Resources, State, TaskDefinition};
+use muster_model::{InstanceId, Resources, State, Task, TaskDefinition};
 use std::sync::Arc;
 
 /// What a signature asks of an instance, read once per batch.
@@ -23,7 +23,7 @@ impl Wish {
     pub fn of(state: &State, signature: &Signature) -> Option<Self> {
         let definition = state.definition(signature.definition)?.spec.clone();
         let mut constraints = definition.placement_constraints.clone();
-        if let super::index::OwnerKey::Service(service) = &signature.owner {
+        if let OwnerKey::Service(service) = &signature.owner {
             let service = state.service(*service)?;
             constraints.extend(service.spec.placement.constraints.iter().cloned());
         }
@@ -49,10 +49,28 @@ impl Wish {
         (self.distinct && own > 0).then_some(Blocker::Constraint)
     }
 
-    /// The host ports a task would get on an instance, in the order of its mappings; the first
-    /// that is not free otherwise. Dynamic ones are searched from `start`, which differs from task
-    /// to task, so that a port just freed is not at once another's.
-    pub fn ports(&self, state: &State, on: InstanceId, start: u128) -> Result<Vec<u16>, u16> {
+    /// The filters that look at what is on the instance: the host ports a task would get there, or
+    /// what removes it, and the port if it is one.
+    pub fn fine(
+        &self,
+        state: &State,
+        owner: &OwnerKey,
+        on: InstanceId,
+        start: u128,
+    ) -> Result<Vec<u16>, (Blocker, u16)> {
+        let ports = self.ports(state, on, start).map_err(|port| (Blocker::Ports, port))?;
+        // One that is still stopping counts as well: two would run beside each other.
+        let companion = |task: &std::sync::Arc<Task>| task.reserves() && OwnerKey::of(task) == *owner;
+        if self.distinct && state.tasks_on(on).any(companion) {
+            return Err((Blocker::Constraint, 0));
+        }
+        Ok(ports)
+    }
+
+    /// Host ports in the order of the mappings; the first that is not free otherwise. Dynamic ones
+    /// are searched from `start`, which differs from task to task, so that a port just freed is not
+    /// at once another's.
+    fn ports(&self, state: &State, on: InstanceId, start: u128) -> Result<Vec<u16>, u16> {
         if !self.has_ports {
             return Ok(Vec::new());
         }
@@ -88,9 +106,9 @@ impl Wish {
     }
 
     /// Whether something that an instance gained lets this signature in.
-    pub fn passes(&self, index: &Index, state: &State, at: At, own: u32) -> bool {
-        self.coarse(index, at, own).is_none()
-            && self.ports(state, index.ids[at as usize], 0).is_ok()
+    pub fn passes(&self, index: &Index, state: &State, owner: &OwnerKey, at: At) -> bool {
+        self.coarse(index, at, index.count(owner, at)).is_none()
+            && self.fine(state, owner, index.ids[at as usize], 0).is_ok()
     }
 }
 

@@ -85,6 +85,8 @@ pub(super) struct Index {
     /// Wanted tasks of an owner per position.
     counts: BTreeMap<OwnerKey, BTreeMap<At, u32>>,
     waiting: BTreeMap<Signature, Queue>,
+    /// Tasks of RunTask whose caller was told that they cannot be placed.
+    refused: BTreeSet<(Time, TaskId)>,
     finished: BTreeMap<OwnerKey, BTreeSet<(Time, TaskId)>>,
     /// Owners with more history than is kept.
     crowded: BTreeSet<OwnerKey>,
@@ -210,6 +212,9 @@ impl Index {
                 self.arrived.insert(signature);
             }
         }
+        if is_refused(task) {
+            self.refused.insert((task.created_at, task.id));
+        }
         if counted(task) {
             if let Some(at) = task.instance.and_then(|id| self.positions.get(&id)) {
                 *self.counts.entry(owner.clone()).or_default().entry(*at).or_default() += 1;
@@ -233,6 +238,9 @@ impl Index {
             if queue.is_empty() {
                 self.waiting.remove(&signature);
             }
+        }
+        if is_refused(task) {
+            self.refused.remove(&(task.created_at, task.id));
         }
         if counted(task) {
             self.uncount(&owner, task.instance);
@@ -267,6 +275,10 @@ impl Index {
 
     pub fn waiting(&self) -> &BTreeMap<Signature, Queue> {
         &self.waiting
+    }
+
+    pub fn refused(&self) -> &BTreeSet<(Time, TaskId)> {
+        &self.refused
     }
 
     /// Positions of a cluster's instances.
@@ -331,7 +343,11 @@ fn gate(row: &Instance) -> Gate {
 }
 
 fn is_waiting(task: &Task) -> bool {
-    task.wanted() && task.instance.is_none()
+    task.wanted() && task.instance.is_none() && !is_refused(task)
+}
+
+fn is_refused(task: &Task) -> bool {
+    task.wanted() && task.service().is_none() && task.waiting.is_some()
 }
 
 /// Counts for spread: placed and wanted.

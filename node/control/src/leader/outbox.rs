@@ -7,7 +7,7 @@
 
 use super::assign::Sessions;
 use crate::io::{LeaderOutput, Ticket};
-use muster_model::{Error, InstanceId, SessionId, State, TaskReport};
+use muster_model::{Error, InstanceId, SessionId, State, TaskReport, Time};
 use std::collections::VecDeque;
 
 /// Task reports in one entry: about 1 KiB each, far below an entry's bound.
@@ -28,32 +28,35 @@ pub(super) struct Outbox {
     waiting: VecDeque<(From, Vec<TaskReport>)>,
     /// Task reports in `waiting`.
     size: usize,
-    in_flight: Option<(Ticket, Vec<(From, Vec<TaskReport>)>)>,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    ticket: Ticket,
+    since: Time,
+    batch: Vec<(From, Vec<TaskReport>)>,
 }
 
 impl Outbox {
-    /// Accepts what an agent's current session says.
+    /// Accepts what an agent's current session says. On an error the session must end: a later
+    /// acknowledgement would stand for what was turned away here too.
     pub fn take(
         &mut self,
         state: &State,
         from: From,
         reports: Vec<TaskReport>,
-        out: &mut Vec<LeaderOutput>,
-    ) {
-        let From { instance, session, .. } = from;
-        if reports.iter().any(|report| report.instance != instance) {
-            let principal = format!("instance/{instance}");
-            let why = Error::Denied { principal, action: "report for another instance".into() };
-            out.push(LeaderOutput::Close { instance, session, why });
-            return;
+    ) -> Result<(), Error> {
+        if reports.iter().any(|report| report.instance != from.instance) {
+            let principal = format!("instance/{}", from.instance);
+            return Err(Error::Denied { principal, action: "report for another instance".into() });
         }
         if self.size + reports.len() > REPORTS_WAITING_MAX {
-            let why = Error::Unavailable { why: "too many reports wait to be committed".into() };
-            out.push(LeaderOutput::Close { instance, session, why });
-            return;
+            return Err(Error::Unavailable { why: "too many reports wait to be committed".into() });
         }
         let news = reports.into_iter().filter(|report| is_news(state, report)).collect();
         self.put(from, news);
+        Ok(())
     }
 
     fn put(&mut self, from: From, reports: Vec<TaskReport>) {
@@ -62,20 +65,25 @@ impl Outbox {
     }
 
     pub fn ticket(&self) -> Option<Ticket> {
-        self.in_flight.as_ref().map(|(ticket, _)| *ticket)
+        self.in_flight.as_ref().map(|entry| entry.ticket)
+    }
+
+    /// When the entry under way was proposed.
+    pub fn since(&self) -> Option<Time> {
+        self.in_flight.as_ref().map(|entry| entry.since)
     }
 
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// The next entry's reports.
-    pub fn depart(&mut self, ticket: Ticket) -> Option<Vec<TaskReport>> {
+    /// The next entry's reports; none, if nothing that waits would change anything.
+    pub fn depart(&mut self, now: Time, ticket: Ticket) -> Vec<TaskReport> {
         let mut batch = Vec::new();
         let mut size = 0;
         while let Some((from, reports)) = self.waiting.pop_front() {
             // A message is at most half an entry, so a first one always fits.
-            if !batch.is_empty() && size + reports.len() > REPORTS_PER_ENTRY_MAX {
+            if size > 0 && size + reports.len() > REPORTS_PER_ENTRY_MAX {
                 self.waiting.push_front((from, reports));
                 break;
             }
@@ -84,13 +92,13 @@ impl Outbox {
         }
         self.size -= size;
         let reports = batch.iter().flat_map(|(_, reports)| reports.iter().cloned()).collect();
-        self.in_flight = Some((ticket, batch));
-        Some(reports)
+        self.in_flight = Some(InFlight { ticket, since: now, batch });
+        reports
     }
 
     /// The entry is committed, or its fate is unknown: then it goes again.
     pub fn answered(&mut self, ok: bool, sessions: &Sessions, out: &mut Vec<LeaderOutput>) {
-        let Some((_, batch)) = self.in_flight.take() else { return };
+        let Some(InFlight { batch, .. }) = self.in_flight.take() else { return };
         if !ok {
             for (from, reports) in batch.into_iter().rev() {
                 self.size += reports.len();

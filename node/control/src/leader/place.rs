@@ -3,8 +3,9 @@
 //! Works on signatures, the one that waits longest first. What cannot be placed is parked under
 //! its reasons and looked at again only when an instance gained something that lets it in; it
 //! never holds up others. Only instances of the task's own cluster are considered, all of them.
-//! A service's task waits; a task of RunTask is refused, as ECS does (its caller is answered with
-//! the reason), so it must not start later behind the caller's back.
+//! A service's task waits. A task of RunTask is refused, as ECS does: its caller is answered with
+//! the reason, so it must not start later behind the caller's back. Its row shows the counted
+//! reasons for a moment, then it is stopped.
 //! Invariant: each placement is accepted by `apply` on the state it was made on.
 
 use super::draft::Draft;
@@ -14,10 +15,13 @@ use super::index::{At, Index, OwnerKey, Queue, Signature};
 use super::score::Ranking;
 use super::view::View;
 use muster_model::spec::Placement;
-use muster_model::task::{Blocker, StopCode, Waiting};
-use muster_model::{InstanceId, ServiceId, State, Step, TaskId};
+use muster_model::task::{StopCode, Waiting};
+use muster_model::{InstanceId, Millis, ServiceId, State, Step, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+
+/// How long a refused task of RunTask shows its counted reasons before it is stopped: longer than
+/// its caller waits for them.
+const REFUSAL_SHOWN: Millis = Millis::from_secs(5);
 
 /// Signatures that nothing could take, until something is gained.
 #[derive(Debug, Default)]
@@ -32,6 +36,7 @@ pub(super) fn stage(
     parking: &mut Parking,
 ) {
     index.sync(draft.state());
+    dismiss_refused(draft, view, index);
     parking.wake(draft.state(), index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
     for signature in order(index, parking) {
@@ -80,7 +85,7 @@ impl Parking {
 fn helps(state: &State, index: &Index, signature: &Signature, gains: &BTreeSet<At>) -> bool {
     let Some(wish) = Wish::of(state, signature) else { return false };
     let mut gains = gains.iter().filter(|at| index.is_member(signature.cluster, **at));
-    gains.any(|at| wish.passes(index, state, *at, index.count(&signature.owner, *at)))
+    gains.any(|at| wish.passes(index, state, &signature.owner, *at))
 }
 
 fn place_all(
@@ -112,10 +117,8 @@ fn place_all(
             view.dirty.defer_waiting();
             return placed;
         }
-        let Some((at, ports)) = best(draft.state(), index, &wish, &mut ranking, &mut tally, task)
-        else {
-            break;
-        };
+        let found = best(draft.state(), index, &signature.owner, &wish, &mut ranking, &mut tally, task);
+        let Some((at, ports)) = found else { break };
         left.next();
         let instance = index.ids[at as usize];
         if !draft.push(Step::Place { task, instance, ports }) {
@@ -132,24 +135,25 @@ fn place_all(
     }
     if left.peek().is_some() {
         parking.parked.insert(signature.clone());
-        give_reasons(draft, view, signature, &wish, tally, left.collect());
+        give_reasons(draft, view, signature, tally, left.collect());
     }
     placed
 }
 
-/// The best instance whose ports are free too; those whose ports are not are out for this batch.
+/// The best instance that passes the fine filters too; the others are out for this batch.
 fn best(
     state: &State,
     index: &Index,
+    owner: &OwnerKey,
     wish: &Wish,
     ranking: &mut Ranking,
     tally: &mut Tally,
     task: TaskId,
 ) -> Option<(At, Vec<u16>)> {
     while let Some(at) = ranking.pop(index) {
-        match wish.ports(state, index.ids[at as usize], task.bits()) {
+        match wish.fine(state, owner, index.ids[at as usize], task.bits()) {
             Ok(ports) => return Some((at, ports)),
-            Err(port) => tally.remove(index, at, wish, Blocker::Ports, port),
+            Err((blocker, port)) => tally.remove(index, at, wish, blocker, port),
         }
     }
     None
@@ -174,12 +178,14 @@ fn give_reasons(
     draft: &mut Draft,
     view: &mut View,
     signature: &Signature,
-    wish: &Wish,
     tally: Tally,
     tasks: Vec<TaskId>,
 ) {
     let closest = tally.closest();
     let waiting = tally.waiting();
+    if let OwnerKey::Group(..) = signature.owner {
+        view.wakes.waiting_at(view.now + REFUSAL_SHOWN);
+    }
     for task in tasks {
         if draft.full() {
             view.dirty.defer_all();
@@ -188,14 +194,9 @@ fn give_reasons(
         if is_news(draft.state(), task, &waiting, view.dirty.all) {
             draft.push(Step::Explain { task, waiting: waiting.clone() });
         }
-        if let OwnerKey::Group(..) = signature.owner {
-            let code = StopCode::TaskFailedToStart;
-            let reason = refusal(closest.map(|(_, blocker)| blocker));
-            draft.push(Step::Stop { task, code, reason });
-        }
     }
     if let OwnerKey::Service(service) = signature.owner {
-        explain::unplaced(draft, view.now, service, closest, wish.size);
+        explain::unplaced(draft, view.now, service, closest);
     }
 }
 
@@ -206,15 +207,20 @@ fn is_news(state: &State, task: TaskId, waiting: &Waiting, exact: bool) -> bool 
     if exact { old != waiting } else { reasons(old) != reasons(waiting) }
 }
 
-/// ECS's `failures[].reason`.
-fn refusal(blocker: Option<Blocker>) -> Arc<str> {
-    Arc::from(match blocker {
-        None => "No Container Instances were found in your cluster.",
-        Some(Blocker::Inactive) => "INACTIVE",
-        Some(Blocker::Agent) => "AGENT",
-        Some(Blocker::Cpu) => "RESOURCE:CPU",
-        Some(Blocker::Memory) => "RESOURCE:MEMORY",
-        Some(Blocker::Ports) => "RESOURCE:PORTS",
-        Some(Blocker::Constraint) => "ATTRIBUTE",
-    })
+/// Stops tasks of RunTask that were refused long enough ago for their callers to have seen why.
+fn dismiss_refused(draft: &mut Draft, view: &mut View, index: &Index) {
+    for (created, task) in index.refused() {
+        let until = *created + REFUSAL_SHOWN;
+        if until > view.now {
+            view.wakes.waiting_at(until);
+            return;
+        }
+        if draft.full() {
+            view.dirty.defer_waiting();
+            return;
+        }
+        let waiting = draft.state().task(*task).and_then(|row| row.waiting.clone());
+        let reason = explain::refusal(&waiting.unwrap_or_default());
+        draft.push(Step::Stop { task: *task, code: StopCode::TaskFailedToStart, reason });
+    }
 }

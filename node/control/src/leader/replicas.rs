@@ -1,6 +1,6 @@
 //! The service reconciler: fills slots and gives up tasks, as many as `rollout` allows.
 //!
-//! Slots: `apply` holds at most one wanted task per slot. A new task takes the lowest slot, from 1,
+//! Slots: `apply` holds at most one wanted task per slot. A new task takes the lowest slot, from 0,
 //! that no wanted task holds. A replacement for a dead task therefore takes its slot over; one that
 //! is started beside a living task (a roll, a drain) takes a higher one, and the slot of the task
 //! it replaces is free for the task after. A slot is a place, not a name: nothing else depends on it.
@@ -61,7 +61,7 @@ fn create(
 fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
     let members = [&roster.good, &roster.old, &roster.draining].into_iter().flatten();
     let taken: BTreeSet<Slot> = members.filter_map(|m| m.task.slot()).collect();
-    (1..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
+    (0..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
 }
 
 fn stop_chosen(

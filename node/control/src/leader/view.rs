@@ -137,6 +137,7 @@ pub(super) struct Wakes {
     by_time: BTreeSet<(Time, ServiceId)>,
     of: BTreeMap<ServiceId, Time>,
     history: Option<Time>,
+    waiting: Option<Time>,
 }
 
 impl Wakes {
@@ -156,6 +157,10 @@ impl Wakes {
         self.history = Some(at);
     }
 
+    pub fn waiting_at(&mut self, at: Time) {
+        self.waiting = Some(self.waiting.map_or(at, |old| old.min(at)));
+    }
+
     /// Moves what is due into the dirty set.
     pub fn due(&mut self, now: Time, dirty: &mut Dirty) {
         while let Some(&(at, service)) = self.by_time.first() {
@@ -170,9 +175,14 @@ impl Wakes {
             self.history = None;
             dirty.history = true;
         }
+        if self.waiting.is_some_and(|at| at <= now) {
+            self.waiting = None;
+            dirty.waiting = true;
+        }
     }
 
     pub fn next(&self) -> Option<Time> {
-        self.by_time.first().map(|(at, _)| *at).into_iter().chain(self.history).min()
+        let service = self.by_time.first().map(|(at, _)| *at);
+        [service, self.history, self.waiting].into_iter().flatten().min()
     }
 }

@@ -1,0 +1,451 @@
+//! A stage for the leader's brain: a world of text around it that applies what it proposes, when
+//! told to, and says what came out, in names.
+
+#![allow(dead_code)] // each test file uses a part of it
+
+use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
+use muster_control::leader::Leader;
+use muster_model::dispatch::{Assignments, Held, Order};
+use muster_model::fixture::{BEGIN, Line, Noun, World};
+use muster_model::{
+    Command, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId, Step, TaskId,
+    TaskReport, Time,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::sync::Arc;
+
+pub struct Stage {
+    pub world: World,
+    pub leader: Option<Leader>,
+    pub pending: VecDeque<(Ticket, Command)>,
+    sessions: BTreeMap<InstanceId, (SessionId, u64)>,
+    /// What each agent was told of each task: `true` to run it.
+    pub told: BTreeMap<InstanceId, BTreeMap<TaskId, bool>>,
+    pub wake: Option<Time>,
+    next_session: u128,
+    named: u32,
+    out: String,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Self {
+            world: World::new(),
+            leader: None,
+            pending: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            told: BTreeMap::new(),
+            wake: None,
+            next_session: 1,
+            named: 0,
+            out: String::new(),
+        }
+    }
+
+    /// Lines that begin with `>` are for the leader, the others for the world.
+    pub fn block(&mut self, lines: &[&str]) -> String {
+        for line in lines {
+            match line.strip_prefix('>') {
+                Some(line) => self.direct(line.trim()),
+                None => {
+                    let answer = self.world.run(line);
+                    if !answer.starts_with("ok") || line.starts_with("show") {
+                        let _ = writeln!(self.out, "{}", answer.trim_end());
+                    }
+                }
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn direct(&mut self, text: &str) {
+        let mut line = Line::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        match line.verb.as_str() {
+            "lead" => self.lead(),
+            "state" => self.show_state(),
+            "tick" => {
+                if let Ok(span) = line.word("a span") {
+                    self.world.run(&format!("time {span}"));
+                }
+                self.tell(LeaderInput::Tick);
+            }
+            "wake" => {
+                let at = self.wake.take().expect("no wake was asked for");
+                let _ = writeln!(self.out, "woken {}", shown(at));
+                self.world.at = self.world.at.max(at);
+                self.tell(LeaderInput::Tick);
+            }
+            "hello" => {
+                for instance in self.instances(&mut line) {
+                    let held: Vec<Held> = line
+                        .take_all("held")
+                        .iter()
+                        .map(|name| Held { task: self.world.task(name), phase: Phase::Running })
+                        .collect();
+                    self.hello(instance, held);
+                }
+            }
+            "beat" => {
+                for instance in self.instances(&mut line) {
+                    self.beat(instance);
+                }
+            }
+            "gone" => {
+                for instance in self.instances(&mut line) {
+                    if let Some((session, _)) = self.sessions.remove(&instance) {
+                        self.tell(LeaderInput::Gone { instance, session });
+                    }
+                }
+            }
+            "up" => self.report_told(true, Phase::Running),
+            "down" => self.report_told(false, Phase::Stopped),
+            "report" => self.report_line(&mut line),
+            "commit" => self.commit(),
+            "settle" => {
+                while !self.pending.is_empty() {
+                    self.commit();
+                }
+            }
+            "fail" => {
+                let why = String::from("test");
+                let error = match line.word("a fate").expect("a fate").as_str() {
+                    "unknown" => Error::UnknownOutcome { why },
+                    "unavailable" => Error::Unavailable { why },
+                    _ => Error::StaleEpoch { refused: Epoch(1), current: Epoch(2) },
+                };
+                let (ticket, _) = self.pending.pop_front().expect("nothing is proposed");
+                self.tell(LeaderInput::Proposed { ticket, result: Err(error) });
+            }
+            "counters" => {
+                let counters = self.leader.as_ref().expect("no leader").counters();
+                let _ = writeln!(self.out, "{counters:?}");
+            }
+            other => panic!("unknown direction {other:?}"),
+        }
+        line.done().unwrap_or_else(|why| panic!("{text}: {why}"));
+    }
+
+    fn instances(&self, line: &mut Line) -> Vec<InstanceId> {
+        match line.words() {
+            words if words == ["all"] => self.world.state.instances().map(|i| i.id).collect(),
+            words => words.iter().map(|name| self.world.instance(name)).collect(),
+        }
+    }
+
+    pub fn lead(&mut self) {
+        self.world.run("takeover 1");
+        let epoch = self.world.state.meta().epoch;
+        let mandate = Mandate { manager: RaftId(1), epoch, seed: u128::from(epoch.0) };
+        self.leader = Some(Leader::new(mandate, self.world.at));
+        self.sessions.clear();
+        self.pending.clear();
+        self.wake = None;
+        self.show_state();
+    }
+
+    pub fn show_state(&mut self) {
+        self.tell(LeaderInput::State(Arc::new(self.world.state.clone())));
+    }
+
+    pub fn hello(&mut self, instance: InstanceId, inventory: Vec<Held>) {
+        let session = SessionId::from_bits(self.next_session);
+        self.next_session += 1;
+        self.sessions.insert(instance, (session, 0));
+        self.tell(LeaderInput::Hello { instance, session, inventory });
+    }
+
+    pub fn connected(&self, instance: InstanceId) -> bool {
+        self.sessions.contains_key(&instance)
+    }
+
+    pub fn beat(&mut self, instance: InstanceId) {
+        if let Some((session, _)) = self.sessions.get(&instance).copied() {
+            self.tell(LeaderInput::Heartbeat { instance, session });
+        }
+    }
+
+    fn report_told(&mut self, run: bool, phase: Phase) {
+        let told: Vec<(InstanceId, Vec<TaskId>)> = self
+            .told
+            .iter()
+            .map(|(instance, tasks)| {
+                let tasks = tasks.iter().filter(|(_, r)| **r == run).map(|(t, _)| *t).collect();
+                (*instance, tasks)
+            })
+            .collect();
+        for (instance, tasks) in told {
+            let reports: Vec<TaskReport> = tasks
+                .into_iter()
+                .filter(|task| {
+                    let row = self.world.state.task(*task);
+                    row.is_some_and(|row| row.observed.phase < phase)
+                })
+                .map(|task| self.seen(task, instance, phase))
+                .collect();
+            if !reports.is_empty() {
+                self.report(instance, reports);
+            }
+        }
+    }
+
+    pub fn seen(&self, task: TaskId, instance: InstanceId, phase: Phase) -> TaskReport {
+        let row = self.world.state.task(task);
+        let old = row.and_then(|row| row.observed.started_at);
+        let started_at = old.or((phase == Phase::Running).then_some(self.world.at));
+        let stopped_at = (phase == Phase::Stopped).then_some(self.world.at);
+        let observed = Observed { phase, started_at, stopped_at, ..Observed::default() };
+        TaskReport { task, instance, observed }
+    }
+
+    fn report_line(&mut self, line: &mut Line) {
+        let task = self.world.task(&line.word("a task").expect("a task"));
+        let phase = match line.word("a phase").expect("a phase").as_str() {
+            "ACTIVATING" => Phase::Activating,
+            "RUNNING" => Phase::Running,
+            "STOPPING" => Phase::Stopping,
+            _ => Phase::Stopped,
+        };
+        let placed = self.world.state.task(task).and_then(|row| row.instance);
+        let instance = match line.take("on") {
+            Some(name) => self.world.instance(&name),
+            None => placed.expect("the task is not placed"),
+        };
+        let as_if = line.take("as").map(|name| self.world.instance(&name));
+        let report = self.seen(task, as_if.unwrap_or(instance), phase);
+        self.report(instance, vec![report]);
+    }
+
+    pub fn report(&mut self, instance: InstanceId, reports: Vec<TaskReport>) {
+        let Some((session, sequence)) = self.sessions.get_mut(&instance) else { return };
+        *sequence += 1;
+        let (session, sequence) = (*session, *sequence);
+        self.tell(LeaderInput::Report { instance, session, sequence, reports });
+    }
+
+    /// Applies the oldest proposal; the leader sees the state, then the answer.
+    pub fn commit(&mut self) {
+        let (ticket, command) = self.pending.pop_front().expect("nothing is proposed");
+        let by = muster_model::ids::Principal::Manager(RaftId(1));
+        let request = self.world.ids.request();
+        let result = self.world.apply_as(by, request, command);
+        if let Ok(Response::Plan { refused }) = &result {
+            for (position, why) in refused {
+                let _ = writeln!(self.out, "refused {position}: {}", self.world.named(&why.to_string()));
+            }
+        }
+        self.show_state();
+        self.tell(LeaderInput::Proposed { ticket, result });
+    }
+
+    pub fn tell(&mut self, input: LeaderInput) {
+        let outputs = self.leader.as_mut().expect("no leader").handle(self.world.at, input);
+        for output in outputs {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: LeaderOutput) {
+        match output {
+            LeaderOutput::Propose { ticket, command } => {
+                self.show_command(ticket, &command);
+                self.pending.push_back((ticket, command));
+            }
+            LeaderOutput::Send { instance, session, assignments } => {
+                if self.sessions.get(&instance).map(|s| s.0) == Some(session) {
+                    self.show_orders(instance, &assignments);
+                }
+            }
+            LeaderOutput::Ack { instance, sequence, .. } => {
+                let name = self.instance_name(instance);
+                let _ = writeln!(self.out, "ack {name} {sequence}");
+            }
+            LeaderOutput::Close { instance, session, why } => {
+                let name = self.instance_name(instance);
+                let why = self.world.named(&why.to_string());
+                let _ = writeln!(self.out, "close {name}: {why}");
+                if self.sessions.get(&instance).map(|s| s.0) == Some(session) {
+                    self.sessions.remove(&instance);
+                }
+            }
+            LeaderOutput::WakeAt(at) => self.wake = Some(at),
+        }
+    }
+
+    fn show_command(&mut self, ticket: Ticket, command: &Command) {
+        match command {
+            Command::Plan { steps, .. } => {
+                let _ = writeln!(self.out, "plan #{}", ticket.0);
+                for step in steps {
+                    let line = self.show_step(step);
+                    let _ = writeln!(self.out, "  {line}");
+                }
+            }
+            Command::Report { reports } => {
+                let all: Vec<String> = reports
+                    .iter()
+                    .map(|r| format!("{} {:?}", self.task_name(r.task), r.observed.phase))
+                    .collect();
+                let _ = writeln!(self.out, "reports #{}: {}", ticket.0, all.join(", "));
+            }
+            other => {
+                let _ = writeln!(self.out, "propose #{}: {other:?}", ticket.0);
+            }
+        }
+    }
+
+    fn show_step(&mut self, step: &Step) -> String {
+        let line = match step {
+            Step::CreateTasks { service, deployment, tasks } => {
+                let mut line = format!(
+                    "create for {} {}:",
+                    self.name(Noun::Service, service.bits()),
+                    self.name(Noun::Deployment, deployment.bits())
+                );
+                for (slot, task) in tasks {
+                    self.named += 1;
+                    let name = format!("n{}", self.named);
+                    self.world.name(Noun::Task, task.bits(), &name);
+                    let _ = write!(line, " {slot}={name}");
+                }
+                line
+            }
+            Step::Place { task, instance, ports } => {
+                let (task, on) = (self.task_name(*task), self.instance_name(*instance));
+                let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                match ports.is_empty() {
+                    true => format!("place {task} on {on}"),
+                    false => format!("place {task} on {on} ports {}", ports.join(",")),
+                }
+            }
+            Step::Stop { task, code, reason } => {
+                format!("stop {} {code:?}: {reason}", self.task_name(*task))
+            }
+            Step::Abandon { task } => format!("abandon {}", self.task_name(*task)),
+            Step::SetHealth { instance, health } => {
+                let health = format!("{health:?}");
+                let health = health.split(' ').next().unwrap_or_default();
+                format!("health {} {health}", self.instance_name(*instance))
+            }
+            Step::Advance { service, deployment, rollout } => format!(
+                "advance {} {} {rollout:?}",
+                self.name(Noun::Service, service.bits()),
+                self.name(Noun::Deployment, deployment.bits())
+            ),
+            Step::Event { text, .. } => format!("event {text}"),
+            Step::Explain { task, waiting } => {
+                let mut line = format!(
+                    "explain {}: {} instances {:?}",
+                    self.task_name(*task),
+                    waiting.instances,
+                    waiting.removed
+                );
+                if let Some((instance, shortfall)) = &waiting.nearest {
+                    let _ = write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
+                }
+                line
+            }
+            Step::Forget { tasks } => {
+                let names: Vec<String> = tasks.iter().map(|t| self.task_name(*t)).collect();
+                format!("forget {}", names.join(" "))
+            }
+            Step::Retire { service } => format!("retire {}", self.name(Noun::Service, service.bits())),
+            Step::Purge { services, instances } => {
+                let mut names: Vec<String> =
+                    services.iter().map(|s| self.name(Noun::Service, s.bits())).collect();
+                names.extend(instances.iter().map(|i| self.instance_name(*i)));
+                format!("purge {}", names.join(" "))
+            }
+        };
+        self.readable(&line)
+    }
+
+    fn show_orders(&mut self, instance: InstanceId, assignments: &Assignments) {
+        let mut line = format!("send {}", self.instance_name(instance));
+        if assignments.complete {
+            line.push_str(" complete");
+        }
+        let told = self.told.entry(instance).or_default();
+        for order in &assignments.orders {
+            match order {
+                Order::Run(a) => told.insert(a.task, true),
+                Order::Stop(task) => told.insert(*task, false),
+                Order::Forget(task) => told.remove(task),
+            };
+        }
+        for order in &assignments.orders {
+            let _ = match order {
+                Order::Run(a) => {
+                    write!(line, "; run {} {}:{}", self.task_name(a.task), a.family, a.revision)
+                }
+                Order::Stop(task) => write!(line, "; stop {}", self.task_name(*task)),
+                Order::Forget(task) => write!(line, "; forget {}", self.task_name(*task)),
+            };
+        }
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    // ---- names ----
+
+    fn readable(&self, text: &str) -> String {
+        let mut text = self.world.named(text);
+        for deployment in self.world.state.services().flat_map(|s| s.deployments.clone()) {
+            let name = self.name(Noun::Deployment, deployment.id.bits());
+            text = text.replace(&format!("ecs-svc/{}", deployment.id), &format!("ecs-svc/{name}"));
+        }
+        for instance in self.world.state.instances() {
+            let id = format!("container-instance {}", instance.id);
+            let name = format!("container-instance {}", self.instance_name(instance.id));
+            text = text.replace(&id, &name);
+        }
+        text
+    }
+
+    fn name(&self, noun: Noun, bits: u128) -> String {
+        self.world.name_of(noun, bits)
+    }
+
+    pub fn task_name(&self, task: TaskId) -> String {
+        self.name(Noun::Task, task.bits())
+    }
+
+    pub fn instance_name(&self, instance: InstanceId) -> String {
+        self.name(Noun::Instance, instance.bits())
+    }
+}
+
+fn shown(at: Time) -> String {
+    format!("@{}ms", at.since(BEGIN).0)
+}
+
+/// Compares a script's recorded answers with those of now; `UPDATE=1` records them instead.
+pub fn check(path: &std::path::Path, text: &str, now: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, now).expect("a script is not writable");
+        return;
+    }
+    if text != now {
+        let first = text.lines().zip(now.lines()).position(|(a, b)| a != b).unwrap_or(0);
+        let from = first.saturating_sub(12);
+        let part = |text: &str| text.lines().skip(from).take(40).collect::<Vec<_>>().join("\n");
+        panic!(
+            "{} differs from line {} on (UPDATE=1 records)\n---- recorded\n{}\n---- now\n{}",
+            path.display(),
+            first + 1,
+            part(text),
+            part(now)
+        );
+    }
+}
+
+/// Every script of a folder, in order of name.
+pub fn scripts(folder: &str) -> Vec<std::path::PathBuf> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder);
+    let mut paths: Vec<_> = std::fs::read_dir(&folder)
+        .expect("no scripts")
+        .map(|entry| entry.expect("unreadable").path())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no scripts in {}", folder.display());
+    paths
+}
