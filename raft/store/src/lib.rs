@@ -23,6 +23,8 @@ mod rounds;
 mod rows;
 mod service;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 mod writer;

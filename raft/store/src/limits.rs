@@ -40,7 +40,7 @@ pub const SNAPSHOT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Parts built ahead of the network.
 pub const SNAPSHOT_PARTS_AHEAD: usize = 4;
 /// Bytes of rows in one write while a snapshot is installed.
-pub const INSTALL_BATCH_BYTES: usize = 1024 * 1024;
+pub const INSTALL_BATCH_BYTES: usize = 256 * 1024;
 /// A whole snapshot transfer; a connection that is dead ends it sooner.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 /// An append that is not answered for so long is sent again on a new stream. Longer than a disk

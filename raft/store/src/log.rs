@@ -79,8 +79,11 @@ impl Tail {
         }
     }
 
-    /// Forgets entries from `from` on.
-    fn cut(&mut self, from: u64, last: Option<LogId>) {
+    /// Forgets entries from `from` on. False if there are none.
+    fn cut(&mut self, from: u64, last: Option<LogId>) -> bool {
+        if from >= self.next() {
+            return false;
+        }
         while self.next() > from.max(self.first) {
             self.bytes -= u64::from(self.sizes.pop_back().unwrap_or(0));
             if let Some(entry) = self.cache.pop_back() {
@@ -89,7 +92,8 @@ impl Tail {
         }
         self.durable_next = self.durable_next.min(from);
         self.cuts += 1;
-        self.last = last.or(self.purged);
+        self.last = last.max(self.purged);
+        true
     }
 
     /// Forgets entries up to and with `upto`.
@@ -323,7 +327,9 @@ impl RaftLogStorage<Types> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |id| id.index + 1);
-        self.shared.tail().cut(from, last);
+        if !self.shared.tail().cut(from, last) {
+            return Ok(());
+        }
         self.writer.send(Job::Truncate { from }).await
     }
 

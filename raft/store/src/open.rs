@@ -458,3 +458,13 @@ impl Db {
         Ok(())
     }
 }
+
+#[cfg(test)]
+impl Db {
+    pub fn put_raw_meta(&self, key: &[u8], value: &[u8]) {
+        self.rocks.put_cf(self.meta(), key, value).unwrap();
+    }
+    pub fn delete_raw_log(&self, index: u64) {
+        self.rocks.delete_cf(self.log(), key(index)).unwrap();
+    }
+}
