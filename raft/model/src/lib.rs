@@ -10,6 +10,8 @@ pub mod command;
 pub mod diff;
 pub mod dispatch;
 pub mod error;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 mod hash;
 pub mod ids;
 pub mod instance;

@@ -96,15 +96,15 @@ pub(super) fn delete(state: &mut State, id: ClusterId) -> Result<Response, Error
 fn contents(state: &State, id: ClusterId) -> Option<String> {
     let services = state.service_count(id);
     if services > 0 {
-        return Some(format!("it contains {services} services; delete them first"));
+        return Some(format!("services ({services}); delete them first"));
     }
     let here = |i: &&Arc<crate::Instance>| i.cluster == id && i.status != InstanceStatus::Inactive;
     let instances = state.instances().filter(here).count();
     if instances > 0 {
-        return Some(format!("it contains {instances} container instances; deregister them first"));
+        return Some(format!("container instances ({instances}); deregister them first"));
     }
     let tasks = state.waiting().filter(|task| task.cluster == id).count();
-    (tasks > 0).then(|| format!("it contains {tasks} tasks; stop them first"))
+    (tasks > 0).then(|| format!("tasks ({tasks}); stop them first"))
 }
 
 /// Keeps the newest INACTIVE clusters only: create and delete in a loop must not fill the state.

@@ -95,7 +95,7 @@ pub(super) fn deregister(
     let tasks: Vec<Arc<Task>> =
         state.tasks_on(id).filter(|task| task.reserves()).cloned().collect();
     if !tasks.is_empty() && !force {
-        let what = format!("{} tasks run on it; drain it first, or use force", tasks.len());
+        let what = format!("running tasks ({}); drain it first, or use force", tasks.len());
         return Err(Error::InUse { kind: Kind::ContainerInstance, name: id.to_string(), what });
     }
     let now = state.now();

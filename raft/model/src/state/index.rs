@@ -235,15 +235,6 @@ impl State {
         let mappings = row.spec.port_mappings();
         task.ports.iter().zip(mappings).map(|(port, (_, m))| (*port, m.protocol)).collect()
     }
-
-    /// The same tables with indexes made from nothing: what the setters must have kept.
-    pub(crate) fn reindexed(&self) -> State {
-        let mut fresh = State { applied: self.applied, ..State::default() };
-        for row in self.rows() {
-            fresh.put_row(row);
-        }
-        fresh
-    }
 }
 
 fn service_name(service: &Service) -> Option<(ClusterId, Arc<str>)> {

@@ -1,0 +1,270 @@
+//! What holds whatever is proposed: arbitrary commands in arbitrary order, checked at every index.
+
+#[path = "laws/generate.rs"]
+mod generate;
+
+use generate::{asked, instance_spec, task_definition};
+use muster_model::command::{Bootstrap, RegisterInstance};
+use muster_model::spec::Protocol;
+use muster_model::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type Asked = (Command, Principal, RequestId, u64);
+type Rows = BTreeMap<(Table, Vec<u8>), Row>;
+
+/// A state and its log; every step is checked.
+#[derive(Default)]
+struct Run {
+    state: State,
+    log: Vec<Entry>,
+}
+
+impl Run {
+    /// A cluster with three ready instances and four definitions, so that what follows can hit.
+    fn started(definitions: Vec<Arc<muster_model::TaskDefinition>>) -> Self {
+        let mut run = Self::default();
+        run.ask(Command::Bootstrap(Box::new(bootstrap())));
+        run.ask(Command::Takeover { manager: RaftId(1) });
+        for definition in definitions {
+            run.ask(Command::RegisterTaskDefinition(definition));
+        }
+        for bits in 0..3 {
+            let (id, cluster) = (InstanceId::from_bits(bits), ClusterId::from_bits(0));
+            let spec = instance_spec(id, 0);
+            run.ask(Command::RegisterInstance(RegisterInstance { id, cluster, spec }));
+            let (epoch, health) = (run.state.meta().epoch, Health::Ready);
+            let steps = vec![Step::SetHealth { instance: id, health }];
+            run.ask(Command::Plan { epoch, steps });
+        }
+        run
+    }
+
+    fn ask(&mut self, command: Command) {
+        let request = RequestId::from_bits(1_000_000 + self.log.len() as u128);
+        let by = Principal::Manager(RaftId(1));
+        self.apply(Entry { request, at: Time(0), by, trace: None, command }).expect("a fair start");
+    }
+
+    fn apply(&mut self, entry: Entry) -> Result<Response, Error> {
+        let before = self.state.clone();
+        let index = Index(before.applied().0 + 1);
+        let answer = apply(&mut self.state, index, &entry);
+        assert_eq!(self.state.applied(), index);
+        assert_eq!(self.state.now(), before.now().max(entry.at));
+        if answer.is_err() {
+            unchanged(&before, &self.state);
+        }
+        moves_forward(&before, &self.state);
+        self.log.push(entry);
+        answer
+    }
+
+    fn run(&mut self, (mut command, by, request, wait): Asked) -> Result<Response, Error> {
+        if let Command::Plan { epoch, .. } = &mut command {
+            if *epoch == Epoch(1) {
+                *epoch = self.state.meta().epoch;
+            }
+        }
+        // Now and then the proposer's clock stands behind.
+        let at = Time(self.state.now().0.saturating_add(wait).saturating_sub(1000));
+        self.apply(Entry { request, at, by, trace: None, command })
+    }
+}
+
+fn bootstrap() -> Bootstrap {
+    Bootstrap {
+        name: Arc::from("test"),
+        account: Arc::from("0"),
+        region: Arc::from("local"),
+        default_cluster: ClusterId::from_bits(0),
+        authority: Authority::default(),
+        manager: Manager {
+            id: RaftId(1),
+            name: Arc::from("m1"),
+            zone: Arc::from("az-a"),
+            address: Arc::from("m1:1"),
+            level: 1,
+            joined_at: Time(0),
+            removed_at: None,
+        },
+        admin: Arc::from("admin"),
+        admin_serial: Arc::from("1"),
+    }
+}
+
+/// A refused entry leaves no trace but the index and the time (old requests may be forgotten).
+fn unchanged(before: &State, after: &State) {
+    let mut changes = State::diff(before, after);
+    assert!(changes.requests.iter().all(|(_, change)| change.after.is_none()));
+    changes.requests.clear();
+    if let Some(meta) = changes.meta.take() {
+        assert_eq!(*meta, muster_model::state::Meta { now: after.now(), ..before.meta().clone() });
+    }
+    assert!(changes.is_empty(), "a refused entry changed {changes:?}");
+}
+
+/// States move one way, versions grow, a task stays where it was placed.
+fn moves_forward(before: &State, after: &State) {
+    for change in State::diff(before, after).tasks {
+        let (Some(old), Some(new)) = (&change.before, &change.after) else { continue };
+        assert!(new.version > old.version, "{old:?} became {new:?}");
+        assert!(new.observed.phase >= old.observed.phase, "{old:?} became {new:?}");
+        assert!(new.desired.rank() >= old.desired.rank(), "{old:?} became {new:?}");
+        assert!(old.instance.is_none() || new.instance == old.instance);
+        assert_eq!((new.cluster, &new.owner), (old.cluster, &old.owner));
+        if old.observed.phase == Phase::Stopped {
+            assert_eq!(old.observed, new.observed);
+        }
+    }
+}
+
+/// Never more than there is, no port twice, nothing across clusters: counted from the tasks.
+fn capacity_holds(state: &State) {
+    let mut held = BTreeMap::<InstanceId, Resources>::new();
+    let mut ports = BTreeSet::<(InstanceId, u16, Protocol)>::new();
+    for task in state.tasks().filter(|task| task.reserves()) {
+        let on = task.instance.expect("what reserves is placed");
+        let sum = held.entry(on).or_default();
+        *sum = sum.plus(state.reservation(task));
+        for (port, protocol) in state.host_ports(task) {
+            assert!(ports.insert((on, port, protocol)), "port {port} is held twice on {on}");
+            let system = state.instance(on).map(|row| row.spec.reserved_ports.clone());
+            let system = system.unwrap_or_default();
+            assert!(protocol == Protocol::Udp || !system.contains(&port));
+        }
+        if let Some(row) = state.instance(on) {
+            assert_eq!(row.cluster, task.cluster);
+        }
+    }
+    for row in state.instances() {
+        let sum = held.remove(&row.id).unwrap_or_default();
+        assert!(sum.fits_in(row.spec.total), "{sum:?} on {:?}", row.spec.total);
+        assert_eq!(state.reserved(row.id).resources, sum);
+    }
+    // Instances are purged only after their tasks were abandoned.
+    assert!(held.is_empty(), "room is held on unknown instances: {held:?}");
+}
+
+fn slots_are_unique(state: &State) {
+    let mut slots = BTreeSet::new();
+    for task in state.tasks().filter(|task| task.wanted()) {
+        if let (Some(service), Some(slot)) = (task.service(), task.slot()) {
+            assert!(slots.insert((service, slot)), "slot {slot} of {service} is held twice");
+            assert_eq!(state.in_slot(service, slot).map(|task| task.id), Some(task.id));
+        }
+    }
+}
+
+fn indexes_are_a_rebuild(state: &State) {
+    let rebuilt = State::restore(state.rows(), state.applied()).expect("its own rows");
+    assert!(rebuilt == *state, "the indexes differ from a rebuild");
+    assert_eq!(rebuilt.hash(), state.hash());
+}
+
+fn rows(state: &State) -> Rows {
+    state.rows().map(|row| ((row.table(), row.key()), row)).collect()
+}
+
+/// What the store does with a diff: the tables on disk come to the same.
+fn diff_is_all(before: &State, after: &State) {
+    let mut disk = rows(before);
+    let changes = State::diff(before, after);
+    for (table, key, row) in changes.rows() {
+        match row {
+            Some(row) => {
+                assert_eq!((row.table(), row.key()), (table, key.clone()));
+                disk.insert((table, key), row);
+            }
+            None => assert!(disk.remove(&(table, key)).is_some(), "what is not there was removed"),
+        }
+    }
+    assert!(disk == rows(after), "the diff is not all that changed");
+    assert_eq!(changes.is_empty(), rows(before) == rows(after));
+    assert!(State::diff(after, after).is_empty());
+}
+
+/// Positional encoding, as the store does it.
+fn survives_the_store(state: &State) {
+    let config = bincode::config::standard();
+    let stored = state.rows().map(|row| {
+        let bytes = bincode::serde::encode_to_vec(&row, config).expect("every row encodes");
+        let (row, length): (Row, usize) =
+            bincode::serde::decode_from_slice(&bytes, config).expect("and decodes");
+        assert_eq!(length, bytes.len());
+        row
+    });
+    let restored = State::restore(stored, state.applied()).expect("its own rows");
+    assert!(restored == *state, "a row changed on its way to the disk and back");
+    // The other way round: tasks before their definitions.
+    let backwards: Vec<Row> = state.rows().collect::<Vec<_>>().into_iter().rev().collect();
+    let restored = State::restore(backwards.into_iter(), state.applied()).expect("any order");
+    assert!(restored == *state);
+}
+
+fn definitions() -> impl Strategy<Value = Vec<Arc<muster_model::TaskDefinition>>> {
+    vec(task_definition(), 3..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_index_is_sound(start in definitions(), asked in vec(asked(), 1..80)) {
+        let mut run = Run::started(start);
+        let mut last = run.state.clone();
+        for (number, ask) in asked.into_iter().enumerate() {
+            let _ = run.run(ask);
+            capacity_holds(&run.state);
+            slots_are_unique(&run.state);
+            // Over several entries at once, as the store does it in a batch.
+            if number % 3 == 0 {
+                indexes_are_a_rebuild(&run.state);
+                diff_is_all(&last, &run.state);
+                last = run.state.clone();
+            }
+        }
+        survives_the_store(&run.state);
+    }
+
+    #[test]
+    fn the_same_log_gives_the_same_state(start in definitions(), asked in vec(asked(), 1..60)) {
+        let mut run = Run::started(start);
+        for ask in asked {
+            let _ = run.run(ask);
+        }
+        let mut again = State::default();
+        for (index, entry) in (1..).zip(&run.log) {
+            // As it comes from the log of another manager.
+            let config = bincode::config::standard();
+            let bytes = bincode::serde::encode_to_vec(entry, config).expect("every entry encodes");
+            let (entry, _): (Entry, _) =
+                bincode::serde::decode_from_slice(&bytes, config).expect("and decodes");
+            let _ = apply(&mut again, Index(index), &entry);
+        }
+        prop_assert!(again == run.state);
+        prop_assert_eq!(again.hash(), run.state.hash());
+    }
+
+    #[test]
+    fn a_repeat_is_answered_alike_and_changes_nothing(
+        start in definitions(),
+        asked in vec(asked(), 1..40),
+    ) {
+        let mut run = Run::started(start);
+        for ask in asked {
+            let first = run.run(ask.clone());
+            let fenced = matches!(ask.0, Command::Plan { .. } | Command::Takeover { .. });
+            if first.is_err() || fenced {
+                continue;
+            }
+            let before = run.state.clone();
+            let entry = run.log.last().expect("just applied").clone();
+            let second = run.apply(entry);
+            prop_assert_eq!(first, second);
+            unchanged(&before, &run.state);
+        }
+    }
+}

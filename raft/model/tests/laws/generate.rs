@@ -1,0 +1,324 @@
+//! Arbitrary commands over small pools of ids, so that they hit each other.
+
+use muster_model::cluster::UserRole;
+use muster_model::command::*;
+use muster_model::service::{DeploymentConfiguration, RolloutState, ServiceSpec};
+use muster_model::spec::*;
+use muster_model::task::{Blocker, ContainerStatus, Observed, Phase, StopCode, Waiting};
+use muster_model::*;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+pub fn task() -> impl Strategy<Value = TaskId> {
+    (0u128..12).prop_map(TaskId::from_bits)
+}
+pub fn service() -> impl Strategy<Value = ServiceId> {
+    (0u128..4).prop_map(ServiceId::from_bits)
+}
+pub fn instance() -> impl Strategy<Value = InstanceId> {
+    (0u128..4).prop_map(InstanceId::from_bits)
+}
+pub fn cluster() -> impl Strategy<Value = ClusterId> {
+    prop_oneof![4 => Just(0u128), 1 => 1u128..3].prop_map(ClusterId::from_bits)
+}
+fn deployment() -> impl Strategy<Value = DeploymentId> {
+    (0u128..4).prop_map(DeploymentId::from_bits)
+}
+fn definition() -> impl Strategy<Value = DefinitionId> {
+    (1u64..6).prop_map(DefinitionId)
+}
+fn raft_id() -> impl Strategy<Value = RaftId> {
+    (1u64..5).prop_map(RaftId)
+}
+fn name() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![Just("default"), Just("a"), Just("b"), Just("")].prop_map(Arc::from)
+}
+fn text() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![Just(""), Just("because"), Just("because é")].prop_map(Arc::from)
+}
+fn tags() -> impl Strategy<Value = Tags> {
+    btree_map("[ab]", "[xy]", 0..2)
+}
+fn time() -> impl Strategy<Value = Time> {
+    prop_oneof![8 => (0u64..100_000).prop_map(Time), 1 => any::<u64>().prop_map(Time)]
+}
+
+/// Five kinds of definitions: plain, a fixed port, a dynamic one, two in host mode, one alone.
+pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
+    let port = |container_port, host_port, protocol| PortMapping {
+        name: None,
+        container_port,
+        host_port,
+        protocol,
+    };
+    let ports = prop_oneof![
+        Just(vec![]),
+        Just(vec![port(80, 8080, Protocol::Tcp)]),
+        Just(vec![port(80, 0, Protocol::Tcp)]),
+        Just(vec![port(80, 0, Protocol::Tcp), port(81, 8080, Protocol::Udp)]),
+    ];
+    let mode = prop_oneof![
+        4 => Just(NetworkMode::Bridge),
+        1 => Just(NetworkMode::Host),
+        1 => Just(NetworkMode::None)
+    ];
+    let distinct = prop_oneof![
+        3 => Just(vec![]),
+        1 => Just(vec![PlacementConstraint::DistinctInstance])
+    ];
+    ("[wv]", 0u32..600, 0u32..600, ports, mode, distinct).prop_map(
+        |(family, cpu, memory, port_mappings, network_mode, placement_constraints)| {
+            Arc::new(TaskDefinition {
+                family,
+                containers: vec![ContainerDefinition {
+                    name: "main".into(),
+                    cpu,
+                    memory_mib: Some(memory),
+                    port_mappings,
+                    ..ContainerDefinition::default()
+                }],
+                network_mode,
+                placement_constraints,
+                ..TaskDefinition::default()
+            })
+        },
+    )
+}
+
+fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
+    (name(), 0u32..5, any::<bool>()).prop_map(|(name, desired_count, propagate)| {
+        Arc::new(ServiceSpec {
+            name: name.to_string(),
+            desired_count,
+            deployment: DeploymentConfiguration::default(),
+            placement: Placement::default(),
+            propagate_service_tags: propagate,
+        })
+    })
+}
+
+fn observed() -> impl Strategy<Value = Observed> {
+    let phase = prop_oneof![
+        Just(Phase::Provisioning),
+        Just(Phase::Pending),
+        Just(Phase::Activating),
+        Just(Phase::Running),
+        Just(Phase::Running),
+        Just(Phase::Stopping),
+        Just(Phase::Stopped),
+        Just(Phase::Stopped),
+    ];
+    (phase, option::of(time()), option::of(time()), option::of(text()), option::of(any::<i32>()))
+        .prop_map(|(phase, started_at, stopped_at, reason, exit_code)| Observed {
+            phase,
+            started_at,
+            stopped_at,
+            reason,
+            containers: exit_code
+                .map(|code| ContainerStatus {
+                    name: Arc::from("main"),
+                    phase,
+                    exit_code: Some(code),
+                    ..ContainerStatus::default()
+                })
+                .into_iter()
+                .collect(),
+            ..Observed::default()
+        })
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![
+        4 => Just(Health::Ready),
+        1 => Just(Health::Registered),
+        1 => time().prop_map(|since| Health::Down { since })
+    ]
+}
+
+fn stop_code() -> impl Strategy<Value = StopCode> {
+    prop_oneof![Just(StopCode::ServiceSchedulerInitiated), Just(StopCode::UserInitiated)]
+}
+
+fn waiting() -> impl Strategy<Value = Waiting> {
+    (0u32..3).prop_map(|instances| Waiting {
+        instances,
+        removed: vec![(Blocker::Cpu, instances)],
+        nearest: None,
+    })
+}
+
+pub fn step() -> impl Strategy<Value = Step> {
+    let rollout = prop_oneof![
+        Just(RolloutState::InProgress),
+        Just(RolloutState::Completed),
+        Just(RolloutState::Completed),
+        Just(RolloutState::Failed)
+    ];
+    let slots = vec(((0u32..4).prop_map(Slot), task()), 0..3);
+    let ports =
+        vec(prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769), Just(1)], 0..3);
+    prop_oneof![
+        6 => (service(), deployment(), slots).prop_map(|(service, deployment, tasks)| {
+            Step::CreateTasks { service, deployment, tasks }
+        }),
+        8 => (task(), instance(), ports)
+            .prop_map(|(task, instance, ports)| Step::Place { task, instance, ports }),
+        2 => (task(), stop_code(), text())
+            .prop_map(|(task, code, reason)| Step::Stop { task, code, reason }),
+        2 => task().prop_map(|task| Step::Abandon { task }),
+        3 => (instance(), health())
+            .prop_map(|(instance, health)| Step::SetHealth { instance, health }),
+        2 => (service(), deployment(), rollout).prop_map(|(service, deployment, rollout)| {
+            Step::Advance { service, deployment, rollout }
+        }),
+        1 => (service(), text()).prop_map(|(service, text)| Step::Event { service, text }),
+        1 => (task(), waiting()).prop_map(|(task, waiting)| Step::Explain { task, waiting }),
+        2 => vec(task(), 0..3).prop_map(|tasks| Step::Forget { tasks }),
+        1 => service().prop_map(|service| Step::Retire { service }),
+        1 => (vec(service(), 0..2), vec(instance(), 0..2))
+            .prop_map(|(services, instances)| Step::Purge { services, instances }),
+    ]
+}
+
+fn update() -> impl Strategy<Value = UpdateService> {
+    let change = option::of(0u32..5).prop_map(|desired_count| {
+        Arc::new(ServiceChange { desired_count, ..ServiceChange::default() })
+    });
+    (service(), option::of(1u64..4), deployment(), option::of(definition()), any::<bool>(), change)
+        .prop_map(|(service, expected_version, deployment, definition, force, change)| {
+            UpdateService {
+                service,
+                expected_version,
+                deployment,
+                definition,
+                force_new_deployment: force,
+                change,
+            }
+        })
+}
+
+fn run_task() -> impl Strategy<Value = RunTask> {
+    let overrides = option::of(0u32..300)
+        .prop_map(|cpu| Arc::new(Overrides { cpu, ..Overrides::default() }));
+    (cluster(), definition(), vec(task(), 0..4), text(), overrides, tags()).prop_map(
+        |(cluster, definition, tasks, group, overrides, tags)| RunTask {
+            cluster,
+            definition,
+            tasks,
+            group,
+            started_by: None,
+            overrides,
+            tags,
+        },
+    )
+}
+
+/// Sizes never shrink, so that "never more than there is" holds at every index.
+pub fn instance_spec(id: InstanceId, agent_version: u8) -> Arc<InstanceSpec> {
+    Arc::new(InstanceSpec {
+        zone: format!("az-{}", id.bits() % 3),
+        total: Resources { cpu: 1024, memory_mib: 1024 },
+        reserved_ports: [80].into(),
+        agent_version: agent_version.to_string(),
+        ..InstanceSpec::default()
+    })
+}
+
+fn users_and_services() -> impl Strategy<Value = Command> {
+    let status = prop_oneof![
+        3 => Just(InstanceStatus::Active),
+        1 => Just(InstanceStatus::Draining),
+        1 => Just(InstanceStatus::Inactive)
+    ];
+    let resource = prop_oneof![
+        cluster().prop_map(Resource::Cluster),
+        service().prop_map(Resource::Service),
+        task().prop_map(Resource::Task),
+        instance().prop_map(Resource::Instance),
+    ];
+    prop_oneof![
+        1 => (cluster(), name(), tags()).prop_map(|(id, name, tags)| {
+            Command::CreateCluster(CreateCluster { id, name, settings: Default::default(), tags })
+        }),
+        1 => cluster().prop_map(|cluster| Command::DeleteCluster { cluster }),
+        2 => task_definition().prop_map(Command::RegisterTaskDefinition),
+        1 => definition()
+            .prop_map(|definition| Command::DeregisterTaskDefinition { definition }),
+        4 => (service(), deployment(), cluster(), definition(), service_spec(), tags()).prop_map(
+            |(id, deployment, cluster, definition, spec, tags)| {
+                Command::CreateService(CreateService {
+                    id, deployment, cluster, definition, spec, tags,
+                })
+            }
+        ),
+        3 => update().prop_map(Command::UpdateService),
+        1 => (service(), any::<bool>())
+            .prop_map(|(service, force)| Command::DeleteService { service, force }),
+        4 => run_task().prop_map(Command::RunTask),
+        2 => (task(), text()).prop_map(|(task, reason)| Command::StopTask { task, reason }),
+        1 => (resource, tags()).prop_map(|(resource, set)| {
+            Command::TagResource { resource, set, remove: vec!["a".into()] }
+        }),
+        3 => (instance(), cluster(), any::<u8>()).prop_map(|(id, cluster, version)| {
+            let spec = instance_spec(id, version);
+            Command::RegisterInstance(RegisterInstance { id, cluster, spec })
+        }),
+        1 => (instance(), status)
+            .prop_map(|(instance, status)| Command::UpdateInstanceStatus { instance, status }),
+        1 => (instance(), any::<bool>())
+            .prop_map(|(instance, force)| Command::DeregisterInstance { instance, force }),
+    ]
+}
+
+fn managers() -> impl Strategy<Value = Command> {
+    let role = prop_oneof![Just(UserRole::Admin), Just(UserRole::ReadOnly)];
+    prop_oneof![
+        raft_id().prop_map(|manager| Command::Takeover { manager }),
+        (0u32..3).prop_map(|level| Command::RaiseLevel { level }),
+        (name(), 0u32..3).prop_map(|(name, level)| Command::AddManager {
+            zone: name.clone(),
+            address: name.clone(),
+            name,
+            level
+        }),
+        (raft_id(), name(), 0u32..3)
+            .prop_map(|(manager, address, level)| Command::UpdateManager {
+                manager, address, level
+            }),
+        raft_id().prop_map(|manager| Command::RemoveManager { manager }),
+        text().prop_map(|hash| Command::RotateToken { role: TokenRole::Worker, hash }),
+        (name(), role, text())
+            .prop_map(|(name, role, serial)| Command::CreateUser { name, role, serial }),
+        name().prop_map(|name| Command::RemoveUser { name }),
+    ]
+}
+
+/// A plan's epoch is 0 if it is to be stale; the test puts the present one in place of 1.
+pub fn command() -> impl Strategy<Value = Command> {
+    let reports = vec(
+        (task(), instance(), observed())
+            .prop_map(|(task, instance, observed)| TaskReport { task, instance, observed }),
+        0..4,
+    );
+    let epoch = prop_oneof![1 => Just(Epoch(0)), 20 => Just(Epoch(1))];
+    prop_oneof![
+        12 => (epoch, vec(step(), 1..6))
+            .prop_map(|(epoch, steps)| Command::Plan { epoch, steps }),
+        8 => reports.prop_map(|reports| Command::Report { reports }),
+        10 => users_and_services(),
+        1 => managers(),
+    ]
+}
+
+/// Who asks, under which request, after how many milliseconds.
+pub fn asked() -> impl Strategy<Value = (Command, Principal, RequestId, u64)> {
+    let by = prop_oneof![
+        6 => Just(Principal::Manager(RaftId(1))),
+        1 => instance().prop_map(Principal::Instance),
+        1 => Just(Principal::User("admin".into())),
+    ];
+    let request = (0u128..1000).prop_map(RequestId::from_bits);
+    (command(), by, request, prop_oneof![9 => 0u64..20_000, 1 => 0u64..50_000_000])
+}
