@@ -170,13 +170,10 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
         Kind::Cluster => {
             format!("The Cluster cannot be deleted while Tasks are active. {name:?}: {what}")
         }
-        Kind::Service => format!(
-            "The service cannot be stopped while it is scaled above 0. {name:?}: {what}; \
-             scale it to 0 or pass --force."
-        ),
-        Kind::ContainerInstance => format!(
-            "Found running tasks on the instance. {name:?}: {what}; drain it first or pass --force."
-        ),
+        Kind::Service => {
+            format!("The service cannot be stopped while it is scaled above 0. {name:?}: {what}")
+        }
+        Kind::ContainerInstance => format!("Found running tasks on the instance. {name:?}: {what}"),
         Kind::TaskDefinition | Kind::Task | Kind::Manager | Kind::User | Kind::Deployment => {
             format!("{kind} {name:?} is in use: {what}")
         }

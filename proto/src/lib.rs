@@ -4,9 +4,14 @@
 //! `convert`, once, and ends in types that cannot be wrong. Names and ARNs are resolved here too;
 //! nothing inside knows them. This crate does no IO; only `client` (a feature) needs a runtime.
 
+pub mod arn;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod convert;
 pub mod error;
 pub mod json;
 pub mod policy;
+pub mod view;
 
 /// The public API, ECS-shaped.
 #[allow(clippy::large_enum_variant, reason = "generated")]

@@ -1,0 +1,258 @@
+//! ARNs, written and read. They exist only here and in `convert`: inside there are ids.
+//!
+//! Read: every form ECS clients send (a name, an id, `service/web`, a full ARN). It does not know
+//! what a row is used for. Invariant: what `Arns` writes, the readers below find again.
+
+use muster_model::{
+    Cluster, ClusterId, DefinitionRow, DeploymentId, Error, Instance, InstanceId, InstanceStatus,
+    Kind, Revision, Service, State, Task, TaskId, cluster::DEFAULT_CLUSTER, command::Resource,
+};
+use std::sync::Arc;
+
+/// Longest reference that is looked at: a full ARN with two names of 255 characters is shorter.
+const REFERENCE_BYTES_MAX: usize = 1024;
+
+/// Writes ARNs with the region and account of a cluster of managers.
+#[derive(Clone, Copy, Debug)]
+pub struct Arns<'a> {
+    region: &'a str,
+    account: &'a str,
+}
+
+impl<'a> Arns<'a> {
+    pub fn of(state: &'a State) -> Self {
+        let meta = state.meta();
+        Self { region: &meta.region, account: &meta.account }
+    }
+
+    fn arn(&self, resource: std::fmt::Arguments<'_>) -> String {
+        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+    }
+
+    pub fn cluster(&self, name: &str) -> String {
+        self.arn(format_args!("cluster/{name}"))
+    }
+    pub fn service(&self, cluster: &str, name: &str) -> String {
+        self.arn(format_args!("service/{cluster}/{name}"))
+    }
+    pub fn task(&self, cluster: &str, id: TaskId) -> String {
+        self.arn(format_args!("task/{cluster}/{id}"))
+    }
+    pub fn instance(&self, cluster: &str, id: InstanceId) -> String {
+        self.arn(format_args!("container-instance/{cluster}/{id}"))
+    }
+    /// ECS gives each container a UUID; ours follows from its task and name.
+    pub fn container(&self, cluster: &str, task: TaskId, name: &str) -> String {
+        let hash = format!("{:032x}", fnv128(&[&task.bits().to_be_bytes()[..], name.as_bytes()]));
+        let parts = [&hash[..8], &hash[8..12], &hash[12..16], &hash[16..20], &hash[20..]];
+        self.arn(format_args!("container/{cluster}/{task}/{}", parts.join("-")))
+    }
+    pub fn definition(&self, family: &str, revision: Revision) -> String {
+        self.arn(format_args!("task-definition/{family}:{revision}"))
+    }
+
+    /// The part behind `arn:aws:ecs:<region>:<account>:`, or the text itself if it is no ARN.
+    fn resource<'t>(&self, field: &str, text: &'t str) -> Result<&'t str, Error> {
+        let allowed = || format!("a name, an id or an ARN of {}", self.arn(format_args!("…")));
+        if text.len() > REFERENCE_BYTES_MAX {
+            return Err(Error::invalid(field, text, allowed()));
+        }
+        if !text.starts_with("arn:") {
+            return Ok(text);
+        }
+        let mut parts = text.splitn(6, ':');
+        let head = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+        let ours =
+            head == [Some("arn"), Some("aws"), Some("ecs"), Some(self.region), Some(self.account)];
+        match parts.next() {
+            Some(resource) if ours => Ok(resource),
+            _ => Err(Error::invalid(field, text, allowed())),
+        }
+    }
+}
+
+/// ECS's id of a deployment, which is also `startedBy` of its tasks and stands in events.
+pub fn deployment(id: DeploymentId) -> String {
+    format!("ecs-svc/{id}")
+}
+
+/// 128-bit FNV-1a: names and tokens to ids, the same on every manager and in every version.
+pub fn fnv128(parts: &[&[u8]]) -> u128 {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let bytes = parts.iter().flat_map(|part| part.iter());
+    bytes.fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
+}
+
+/// The name a cluster is asked for by; empty means `default`.
+pub fn cluster_name<'t>(state: &State, text: &'t str) -> Result<&'t str, Error> {
+    if text.is_empty() {
+        return Ok(DEFAULT_CLUSTER);
+    }
+    let resource = Arns::of(state).resource("cluster", text)?;
+    Ok(resource.strip_prefix("cluster/").unwrap_or(resource))
+}
+
+/// The active cluster that `text` names; empty means `default`.
+pub fn cluster<'s>(state: &'s State, text: &str) -> Result<&'s Arc<Cluster>, Error> {
+    let name = cluster_name(state, text)?;
+    state.cluster_named(name).ok_or_else(|| Error::not_found(Kind::Cluster, name))
+}
+
+/// As `cluster`, but finds a deleted one too: `describe` shows it as INACTIVE.
+pub fn cluster_or_deleted<'s>(state: &'s State, text: &str) -> Result<&'s Arc<Cluster>, Error> {
+    let name = cluster_name(state, text)?;
+    let newest = || state.clusters().filter(|c| &*c.name == name).max_by_key(|c| c.created_at);
+    state.cluster_named(name).or_else(newest).ok_or_else(|| Error::not_found(Kind::Cluster, name))
+}
+
+/// The last part of `kind/[cluster/]last`; a bare `last` stays. `None` if another cluster or
+/// another kind of thing is named.
+fn within<'t>(resource: &'t str, kind: &str, cluster: &Cluster) -> Option<&'t str> {
+    let Some((first, rest)) = resource.split_once('/') else { return Some(resource) };
+    if first != kind {
+        return None;
+    }
+    match rest.split_once('/') {
+        None => Some(rest),
+        Some((named, last)) => (*named == *cluster.name).then_some(last),
+    }
+}
+
+/// The name a service of this cluster is asked for by.
+fn service_name<'t>(state: &State, cluster: &Cluster, text: &'t str) -> Result<&'t str, Error> {
+    let resource = Arns::of(state).resource("service", text)?;
+    within(resource, "service", cluster).ok_or_else(|| Error::not_found(Kind::Service, text))
+}
+
+/// The service that `text` names, unless it is INACTIVE.
+pub fn service<'s>(
+    state: &'s State,
+    cluster: &Cluster,
+    text: &str,
+) -> Result<&'s Arc<Service>, Error> {
+    let name = service_name(state, cluster, text)?;
+    state.service_named(cluster.id, name).ok_or_else(|| Error::not_found(Kind::Service, name))
+}
+
+/// As `service`, but finds an INACTIVE one too, the newest of its name: it stays describable.
+pub fn service_or_deleted<'s>(
+    state: &'s State,
+    cluster: &Cluster,
+    text: &str,
+) -> Result<&'s Arc<Service>, Error> {
+    let name = service_name(state, cluster, text)?;
+    let newest = || {
+        let named = |s: &&Arc<Service>| s.cluster == cluster.id && s.spec.name == name;
+        state.services().filter(named).max_by_key(|s| (s.created_at, s.id))
+    };
+    state
+        .service_named(cluster.id, name)
+        .or_else(newest)
+        .ok_or_else(|| Error::not_found(Kind::Service, name))
+}
+
+/// The task of this cluster that `text` names by id or ARN.
+pub fn task<'s>(state: &'s State, cluster: &Cluster, text: &str) -> Result<&'s Arc<Task>, Error> {
+    let missing = || Error::not_found(Kind::Task, text);
+    let resource = Arns::of(state).resource("task", text)?;
+    let id: TaskId =
+        within(resource, "task", cluster).ok_or_else(missing)?.parse().map_err(|_| missing())?;
+    state.task(id).filter(|task| task.cluster == cluster.id).ok_or_else(missing)
+}
+
+/// The instance of this cluster that `text` names by id, ARN or, if only one that is not
+/// deregistered has it, host name.
+pub fn instance<'s>(
+    state: &'s State,
+    cluster: &Cluster,
+    text: &str,
+) -> Result<&'s Arc<Instance>, Error> {
+    let missing = || Error::not_found(Kind::ContainerInstance, text);
+    let resource = Arns::of(state).resource("containerInstance", text)?;
+    let last = within(resource, "container-instance", cluster).ok_or_else(missing)?;
+    let here = |instance: &&Arc<Instance>| instance.cluster == cluster.id;
+    if let Ok(id) = last.parse::<InstanceId>() {
+        return state.instance(id).filter(here).ok_or_else(missing);
+    }
+    let mut named = state
+        .instances()
+        .filter(here)
+        .filter(|i| i.status != InstanceStatus::Inactive && i.spec.hostname == last);
+    match (named.next(), named.next()) {
+        (Some(instance), None) => Ok(instance),
+        (Some(_), Some(_)) => {
+            Err(Error::invalid("containerInstance", text, "an id: several have this host name"))
+        }
+        (None, _) => Err(missing()),
+    }
+}
+
+/// `family` and, if it is given, `revision` of `family`, `family:revision` or an ARN.
+pub fn family<'t>(state: &State, text: &'t str) -> Result<(&'t str, Option<Revision>), Error> {
+    const FIELD: &str = "taskDefinition";
+    let resource = Arns::of(state).resource(FIELD, text)?;
+    let resource = resource.strip_prefix("task-definition/").unwrap_or(resource);
+    let Some((family, revision)) = resource.split_once(':') else { return Ok((resource, None)) };
+    let digits = revision.bytes().all(|b| b.is_ascii_digit());
+    match revision.parse() {
+        Ok(number) if digits && number > 0 => Ok((family, Some(Revision(number)))),
+        _ => Err(Error::invalid(
+            FIELD,
+            text,
+            format!("family or family:revision. Invalid revision number. Number: {revision}"),
+        )),
+    }
+}
+
+/// The task definition that `text` names; without a revision the newest ACTIVE one.
+pub fn definition<'s>(state: &'s State, text: &str) -> Result<&'s Arc<DefinitionRow>, Error> {
+    let (family, revision) = family(state, text)?;
+    let row = match revision {
+        Some(revision) => state.revision(family, revision),
+        None => state.latest(family),
+    };
+    row.ok_or_else(|| Error::not_found(Kind::TaskDefinition, text))
+}
+
+/// The row that an ARN names, for tags: a cluster, a service, a task or a container instance.
+pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
+    const FIELD: &str = "resourceArn";
+    let allowed = "the ARN of a cluster, a service, a task or a container instance";
+    let invalid = || Error::invalid(FIELD, text, allowed);
+    let path = Arns::of(state).resource(FIELD, text)?;
+    let (kind, rest) =
+        path.split_once('/').filter(|_| text.starts_with("arn:")).ok_or_else(invalid)?;
+    if kind == "cluster" {
+        return cluster(state, rest).map(|row| Resource::Cluster(row.id));
+    }
+    if kind == "task-definition" {
+        return Err(Error::Unsupported {
+            feature: "changing the tags of a task definition".into(),
+            instead: "register a new revision with the tags".into(),
+        });
+    }
+    let owner = |state| cluster_of(state, rest).ok_or_else(invalid);
+    match kind {
+        "service" => service(state, owner(state)?, text).map(|row| Resource::Service(row.id)),
+        "task" => task(state, owner(state)?, text).map(|row| Resource::Task(row.id)),
+        "container-instance" => {
+            instance(state, owner(state)?, text).map(|row| Resource::Instance(row.id))
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// The cluster of `cluster/last`; a short ARN without one means `default`.
+fn cluster_of<'s>(state: &'s State, rest: &str) -> Option<&'s Arc<Cluster>> {
+    let name = rest.split_once('/').map_or(DEFAULT_CLUSTER, |(cluster, _)| cluster);
+    state.cluster_named(name)
+}
+
+/// The name of a cluster for an ARN; a row outlives its cluster only briefly, then by its id.
+pub fn name_of(state: &State, cluster: ClusterId) -> Arc<str> {
+    match state.cluster(cluster) {
+        Some(row) => row.name.clone(),
+        None => Arc::from(cluster.to_string()),
+    }
+}

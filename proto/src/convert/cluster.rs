@@ -1,0 +1,81 @@
+//! Requests about clusters and about the tags of any resource.
+
+use super::{At, name, tags, text};
+use crate::{arn, pb};
+use muster_model::cluster::DEFAULT_CLUSTER;
+use muster_model::command::CreateCluster;
+use muster_model::limits::{TAG_KEY_CHARS_MAX, TAGS_MAX};
+use muster_model::spec::Tags;
+use muster_model::{Command, Error, IdSource, State};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The one setting ECS has for clusters, and its values.
+const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
+    ("containerInsights", ["enabled", "disabled", "enhanced"]);
+
+/// CreateCluster; without a name it is `default`.
+pub fn create(ids: &mut IdSource, wire: &pb::CreateClusterRequest) -> Result<Command, Error> {
+    let cluster_name = match wire.cluster_name.as_str() {
+        "" => DEFAULT_CLUSTER,
+        given => given,
+    };
+    name(&At::Field("clusterName"), cluster_name)?;
+    Ok(Command::CreateCluster(CreateCluster {
+        id: ids.cluster(),
+        name: Arc::from(cluster_name),
+        settings: settings(&wire.settings)?,
+        tags: tags(&At::Field("tags"), &wire.tags)?,
+    }))
+}
+
+fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
+    let (known, values) = CONTAINER_INSIGHTS;
+    let list = At::Field("settings");
+    let mut settings = BTreeMap::new();
+    for (index, setting) in wire.iter().enumerate() {
+        let at = list.index(index);
+        if setting.name != known {
+            return Err(at.field("name").invalid(&setting.name, known));
+        }
+        if !values.contains(&setting.value.as_str()) {
+            return Err(at.field("value").invalid(&setting.value, values.join(", ")));
+        }
+        if settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
+            return Err(at.field("name").invalid(&setting.name, "each setting once"));
+        }
+    }
+    Ok(settings)
+}
+
+/// DeleteCluster; ECS requires the name.
+pub fn delete(state: &State, wire: &pb::DeleteClusterRequest) -> Result<Command, Error> {
+    if wire.cluster.is_empty() {
+        return Err(Error::invalid("cluster", "", "a name or an ARN"));
+    }
+    Ok(Command::DeleteCluster { cluster: arn::cluster(state, &wire.cluster)?.id })
+}
+
+/// TagResource: sets the tags that are given, keeps the others.
+pub fn tag(state: &State, wire: &pb::TagResourceRequest) -> Result<Command, Error> {
+    let at = At::Field("tags");
+    if wire.tags.is_empty() {
+        return Err(at.invalid("none", format!("1 to {TAGS_MAX} tags")));
+    }
+    let resource = arn::resource(state, &wire.resource_arn)?;
+    let set = tags(&at, &wire.tags)?;
+    Ok(Command::TagResource { resource, set, remove: Vec::new() })
+}
+
+/// UntagResource.
+pub fn untag(state: &State, wire: &pb::UntagResourceRequest) -> Result<Command, Error> {
+    let at = At::Field("tagKeys");
+    if wire.tag_keys.is_empty() || wire.tag_keys.len() > TAGS_MAX {
+        return Err(at.invalid(wire.tag_keys.len(), format!("1 to {TAGS_MAX} keys")));
+    }
+    for (index, key) in wire.tag_keys.iter().enumerate() {
+        text(&at.index(index), key, 1..=TAG_KEY_CHARS_MAX)?;
+    }
+    let resource = arn::resource(state, &wire.resource_arn)?;
+    Ok(Command::TagResource { resource, set: Tags::new(), remove: wire.tag_keys.clone() })
+}

@@ -1,0 +1,179 @@
+//! Task definitions: what holds for the task as a whole. One container is `container.rs`.
+
+mod container;
+mod ports;
+mod size;
+
+pub(crate) use container::{environment, words};
+pub(crate) use size::{cpu, memory};
+
+use super::{At, at_most, given, name, placement, tags};
+use crate::{arn, pb};
+use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
+use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
+use muster_model::{Command, Error, State, TaskDefinition};
+use prost::Message as _;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Volumes of one task; ECS names no bound, each is a directory and some mounts.
+const VOLUMES_MAX: usize = 50;
+const ROLE_CHARS_MAX: usize = 2048;
+
+/// RegisterTaskDefinition.
+pub fn register(wire: &pb::RegisterTaskDefinitionRequest) -> Result<Command, Error> {
+    checked(wire).map(|spec| Command::RegisterTaskDefinition(Arc::new(spec)))
+}
+
+/// The definition itself, for callers that only check a file.
+pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinition, Error> {
+    let bytes = wire.encoded_len();
+    if bytes > DEFINITION_BYTES_MAX {
+        let allowed = format!("at most {DEFINITION_BYTES_MAX} bytes");
+        return Err(Error::invalid("containerDefinitions", format!("{bytes} bytes"), allowed));
+    }
+    name(&At::Field("family"), &wire.family)?;
+    compatibilities(&wire.requires_compatibilities)?;
+    let network_mode = network_mode(&wire.network_mode)?;
+    let volumes = volumes(&wire.volumes)?;
+    let task = Resources {
+        cpu: cpu(&At::Field("cpu"), &wire.cpu)?.unwrap_or(0),
+        memory_mib: memory(&At::Field("memory"), &wire.memory)?.unwrap_or(0),
+    };
+    let limit = Limit { cpu: some(task.cpu), memory_mib: some(task.memory_mib) };
+    let containers = containers(&wire.container_definitions, network_mode, &volumes, &limit)?;
+    Ok(TaskDefinition {
+        family: wire.family.clone(),
+        containers,
+        network_mode,
+        cpu: limit.cpu,
+        memory_mib: limit.memory_mib,
+        volumes,
+        placement_constraints: placement::of_definition(&wire.placement_constraints)?,
+        requires_compatibilities: wire.requires_compatibilities.clone(),
+        task_role_arn: role(&At::Field("taskRoleArn"), &wire.task_role_arn)?,
+        execution_role_arn: role(&At::Field("executionRoleArn"), &wire.execution_role_arn)?,
+        tags: tags(&At::Field("tags"), &wire.tags)?,
+    })
+}
+
+/// The size of the whole task, as far as it names one.
+struct Limit {
+    cpu: Option<u32>,
+    memory_mib: Option<u32>,
+}
+
+fn some(number: u32) -> Option<u32> {
+    (number > 0).then_some(number)
+}
+
+fn containers(
+    wire: &[pb::ContainerDefinition],
+    network: NetworkMode,
+    volumes: &[Volume],
+    limit: &Limit,
+) -> Result<Vec<ContainerDefinition>, Error> {
+    let list = At::Field("containerDefinitions");
+    if wire.is_empty() || wire.len() > CONTAINERS_PER_DEFINITION_MAX {
+        let allowed = format!("1 to {CONTAINERS_PER_DEFINITION_MAX} containers");
+        return Err(list.invalid(format!("{} containers", wire.len()), allowed));
+    }
+    let mut names = BTreeSet::new();
+    let mut containers = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate() {
+        let at = list.index(index);
+        let container = container::checked(&at, wire, volumes, limit.memory_mib)?;
+        if !names.insert(container.name.clone()) {
+            return Err(at.field("name").invalid(&container.name, "each container name once"));
+        }
+        containers.push(container);
+    }
+    if !containers.iter().any(|container| container.essential) {
+        return Err(list.invalid("no essential container", "at least one with essential = true"));
+    }
+    ports::check(&list, &containers, network)?;
+    within(&list, &containers, limit)?;
+    Ok(containers)
+}
+
+/// What the containers reserve together must fit into the task.
+fn within(list: &At<'_>, containers: &[ContainerDefinition], limit: &Limit) -> Result<(), Error> {
+    let sum = containers.iter().fold(Resources::default(), |sum, c| sum.plus(c.reservation()));
+    if let Some(cpu) = limit.cpu.filter(|cpu| sum.cpu > *cpu) {
+        let allowed = format!("together at most the task's cpu, {cpu}");
+        return Err(list.invalid(format!("{} cpu units", sum.cpu), allowed));
+    }
+    if let Some(memory) = limit.memory_mib.filter(|memory| sum.memory_mib > *memory) {
+        let allowed = format!("together at most the task's memory, {memory} MiB");
+        return Err(list.invalid(format!("{} MiB reserved", sum.memory_mib), allowed));
+    }
+    Ok(())
+}
+
+fn volumes(wire: &[pb::Volume]) -> Result<Vec<Volume>, Error> {
+    let list = At::Field("volumes");
+    at_most(&list, wire.len(), VOLUMES_MAX, "volumes")?;
+    let mut names = BTreeSet::new();
+    let mut volumes = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate() {
+        let at = list.index(index);
+        name(&at.field("name"), &wire.name)?;
+        if !names.insert(wire.name.as_str()) {
+            return Err(at.field("name").invalid(&wire.name, "each volume name once"));
+        }
+        let host_path = wire.host.as_ref().and_then(|host| given(&host.source_path));
+        if let Some(path) = &host_path {
+            container::absolute(&at.field("host").field("sourcePath"), path)?;
+        }
+        volumes.push(Volume { name: wire.name.clone(), host_path });
+    }
+    Ok(volumes)
+}
+
+fn network_mode(text: &str) -> Result<NetworkMode, Error> {
+    let at = At::Field("networkMode");
+    match text {
+        "" | "bridge" => Ok(NetworkMode::Bridge),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        "awsvpc" => Err(at.unsupported(text, "use bridge, host or none")),
+        other => Err(at.invalid(other, "bridge, host or none")),
+    }
+}
+
+fn compatibilities(wire: &[String]) -> Result<(), Error> {
+    let list = At::Field("requiresCompatibilities");
+    for (index, text) in wire.iter().enumerate() {
+        let at = list.index(index);
+        match text.as_str() {
+            "EC2" => {}
+            "FARGATE" | "EXTERNAL" | "MANAGED_INSTANCES" => {
+                return Err(at.unsupported(text, "use EC2: the cluster's container instances"));
+            }
+            other => return Err(at.invalid(other, "EC2")),
+        }
+    }
+    at_most(&list, wire.len(), 1, "entries")
+}
+
+/// Roles are kept and shown; nothing is granted by them yet.
+fn role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+    super::text(at, wire, 0..=ROLE_CHARS_MAX)?;
+    Ok(given(wire))
+}
+
+/// DeregisterTaskDefinition: needs the revision.
+pub fn deregister(
+    state: &State,
+    wire: &pb::DeregisterTaskDefinitionRequest,
+) -> Result<Command, Error> {
+    let text = &wire.task_definition;
+    if arn::family(state, text)?.1.is_none() {
+        return Err(Error::invalid(
+            "taskDefinition",
+            text,
+            "family:revision. Revision is missing.",
+        ));
+    }
+    Ok(Command::DeregisterTaskDefinition { definition: arn::definition(state, text)?.id })
+}

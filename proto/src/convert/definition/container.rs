@@ -1,0 +1,500 @@
+//! One container of a task definition.
+
+use crate::convert::{At, at_most, given, name, number, text};
+use crate::pb;
+use muster_model::Error;
+use muster_model::limits::{
+    CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX,
+};
+use muster_model::spec::{
+    ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Tmpfs, Ulimit, Volume,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+const IMAGE_CHARS_MAX: usize = 512;
+/// Linux's PATH_MAX, less its NUL.
+const PATH_CHARS_MAX: usize = 4095;
+const ENVIRONMENT_MAX: usize = 1000;
+const ARGUMENTS_MAX: usize = 1000;
+const LABELS_MAX: usize = 200;
+const MOUNTS_MAX: usize = 50;
+/// A word of a command or a value of the environment: Linux's limit for one argument, 128 KiB,
+/// is more than a whole definition may have.
+const WORD_CHARS_MAX: usize = 65_536;
+/// Entries of /etc/resolv.conf that resolvers read.
+const DNS_SERVERS_MAX: usize = 3;
+const HOSTNAME_CHARS_MAX: usize = 253;
+
+/// ECS's names of resource limits.
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// ECS's names of capabilities, and those of newer kernels.
+const CAPABILITIES: [&str; 42] = [
+    "ALL",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "SYSLOG",
+    "WAKE_ALARM",
+];
+
+/// Mount options of a tmpfs that the kernel takes and that cannot widen what a container may do.
+const TMPFS_OPTIONS: [&str; 17] = [
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "noatime",
+    "relatime",
+    "strictatime",
+    "nodiratime",
+    "remount",
+];
+const TMPFS_SETTINGS: [&str; 5] = ["mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="];
+
+pub fn checked(
+    at: &At<'_>,
+    wire: &pb::ContainerDefinition,
+    volumes: &[Volume],
+    task_memory_mib: Option<u32>,
+) -> Result<ContainerDefinition, Error> {
+    name(&at.field("name"), &wire.name)?;
+    image(&at.field("image"), &wire.image)?;
+    not_built(at, wire)?;
+    let (memory_mib, memory_reservation_mib) = memory(at, wire, task_memory_mib)?;
+    let linux = wire.linux_parameters.clone().unwrap_or_default();
+    let linux_at = at.field("linuxParameters");
+    let capabilities = linux.capabilities.unwrap_or_default();
+    let capabilities_at = linux_at.field("capabilities");
+    Ok(ContainerDefinition {
+        name: wire.name.clone(),
+        image: wire.image.clone(),
+        cpu: number(&at.field("cpu"), wire.cpu, 0..=CPU_UNITS_MAX)?,
+        memory_mib,
+        memory_reservation_mib,
+        essential: wire.essential.unwrap_or(true),
+        command: words(&at.field("command"), &wire.command)?,
+        entry_point: words(&at.field("entryPoint"), &wire.entry_point)?,
+        environment: environment(&at.field("environment"), &wire.environment)?,
+        port_mappings: port_mappings(&at.field("portMappings"), &wire.port_mappings)?,
+        mount_points: mount_points(&at.field("mountPoints"), &wire.mount_points, volumes)?,
+        user: user(&at.field("user"), &wire.user)?,
+        working_directory: optional_path(&at.field("workingDirectory"), &wire.working_directory)?,
+        readonly_root_filesystem: wire.readonly_root_filesystem,
+        hostname: hostname(&at.field("hostname"), &wire.hostname)?,
+        ulimits: ulimits(&at.field("ulimits"), &wire.ulimits)?,
+        tmpfs: tmpfs(&linux_at.field("tmpfs"), &linux.tmpfs)?,
+        capabilities_add: capability_names(&capabilities_at.field("add"), &capabilities.add)?,
+        capabilities_drop: capability_names(&capabilities_at.field("drop"), &capabilities.drop)?,
+        docker_labels: labels(&at.field("dockerLabels"), &wire.docker_labels)?,
+        stop_timeout_secs: wire
+            .stop_timeout
+            .map(|secs| number(&at.field("stopTimeout"), secs, 0..=STOP_TIMEOUT_SECS_MAX))
+            .transpose()?,
+        log_configuration: wire
+            .log_configuration
+            .as_ref()
+            .map(|wire| logs(&at.field("logConfiguration"), wire))
+            .transpose()?,
+        extra_hosts: extra_hosts(&at.field("extraHosts"), &wire.extra_hosts)?,
+        dns_servers: dns_servers(&at.field("dnsServers"), &wire.dns_servers)?,
+        pseudo_terminal: wire.pseudo_terminal,
+    })
+}
+
+/// Fields that stand in the API only because clients send them empty.
+fn not_built(at: &At<'_>, wire: &pb::ContainerDefinition) -> Result<(), Error> {
+    let instead = "leave it out or empty";
+    match (wire.volumes_from.is_empty(), wire.system_controls.is_empty()) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Error::Unsupported {
+            feature: at.field("volumesFrom").to_string(),
+            instead: "mount the same volume in both containers".into(),
+        }),
+        (_, false) => Err(Error::Unsupported {
+            feature: at.field("systemControls").to_string(),
+            instead: instead.into(),
+        }),
+    }
+}
+
+fn image(at: &At<'_>, wire: &str) -> Result<(), Error> {
+    let fits = !wire.is_empty()
+        && wire.len() <= IMAGE_CHARS_MAX
+        && wire.bytes().all(|b| b.is_ascii_graphic());
+    let allowed =
+        || format!("1 to {IMAGE_CHARS_MAX} characters without spaces, as registry:5000/name:tag");
+    if fits { Ok(()) } else { Err(at.invalid(wire.escape_default(), allowed())) }
+}
+
+/// Hard and soft limit in MiB; without a size of the task one of them must be given.
+fn memory(
+    at: &At<'_>,
+    wire: &pb::ContainerDefinition,
+    task: Option<u32>,
+) -> Result<(Option<u32>, Option<u32>), Error> {
+    let of = |field, wire: Option<i32>| {
+        wire.map(|wire| number(&at.field(field), wire, MEMORY_MIB_MIN..=MEMORY_MIB_MAX)).transpose()
+    };
+    let hard = of("memory", wire.memory)?;
+    let soft = of("memoryReservation", wire.memory_reservation)?;
+    match (hard, soft, task) {
+        (None, None, None) => Err(at.field("memory").invalid(
+            "",
+            format!(
+                "Invalid setting for container '{}'. At least one of 'memory' or \
+                 'memoryReservation' must be specified.",
+                wire.name
+            ),
+        )),
+        (Some(hard), Some(soft), _) if soft > hard => {
+            Err(at.field("memoryReservation").invalid(soft, format!("at most memory, {hard} MiB")))
+        }
+        (Some(hard), _, Some(task)) if hard > task => {
+            Err(at.field("memory").invalid(hard, format!("at most the task's memory, {task} MiB")))
+        }
+        _ => Ok((hard, soft)),
+    }
+}
+
+pub(crate) fn words(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {
+    at_most(at, wire.len(), ARGUMENTS_MAX, "words")?;
+    for (index, word) in wire.iter().enumerate() {
+        no_nul(&at.index(index), word)?;
+    }
+    Ok(wire.to_vec())
+}
+
+/// Arguments and values of the environment may hold anything that execve takes.
+fn no_nul(at: &At<'_>, wire: &str) -> Result<(), Error> {
+    if wire.contains('\0') {
+        return Err(at.invalid(wire.escape_default(), "no NUL character"));
+    }
+    if wire.len() > WORD_CHARS_MAX {
+        return Err(at.invalid(wire, format!("at most {WORD_CHARS_MAX} bytes")));
+    }
+    Ok(())
+}
+
+pub(crate) fn environment(
+    at: &At<'_>,
+    wire: &[pb::KeyValuePair],
+) -> Result<BTreeMap<String, String>, Error> {
+    at_most(at, wire.len(), ENVIRONMENT_MAX, "variables")?;
+    let mut environment = BTreeMap::new();
+    for (index, pair) in wire.iter().enumerate() {
+        let at = at.index(index);
+        let name = at.field("name");
+        text(&name, &pair.name, 1..=WORD_CHARS_MAX)?;
+        if pair.name.contains('=') {
+            return Err(name.invalid(&pair.name, "a name without ="));
+        }
+        no_nul(&at.field("value"), &pair.value)?;
+        if environment.insert(pair.name.clone(), pair.value.clone()).is_some() {
+            return Err(name.invalid(&pair.name, "each name once"));
+        }
+    }
+    Ok(environment)
+}
+
+fn port_mappings(at: &At<'_>, wire: &[pb::PortMapping]) -> Result<Vec<PortMapping>, Error> {
+    at_most(at, wire.len(), PORT_MAPPINGS_MAX, "port mappings")?;
+    let mapping = |(index, wire): (usize, &pb::PortMapping)| {
+        let at = at.index(index);
+        let protocol = match wire.protocol.as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(at.field("protocol").invalid(other, "tcp or udp")),
+        };
+        if !wire.name.is_empty() {
+            name(&at.field("name"), &wire.name)?;
+        }
+        let port = |field, wire: i32, low: u32| {
+            let port = number(&at.field(field), wire, low..=u32::from(u16::MAX))?;
+            Ok(u16::try_from(port).unwrap_or(u16::MAX))
+        };
+        Ok(PortMapping {
+            name: given(&wire.name),
+            container_port: port("containerPort", wire.container_port, 1)?,
+            host_port: port("hostPort", wire.host_port, 0)?,
+            protocol,
+        })
+    };
+    wire.iter().enumerate().map(mapping).collect()
+}
+
+fn mount_points(
+    at: &At<'_>,
+    wire: &[pb::MountPoint],
+    volumes: &[Volume],
+) -> Result<Vec<MountPoint>, Error> {
+    at_most(at, wire.len(), MOUNTS_MAX, "mount points")?;
+    let mut paths = BTreeSet::new();
+    let mut mounts = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate() {
+        let at = at.index(index);
+        if !volumes.iter().any(|volume| volume.name == wire.source_volume) {
+            let known: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+            let allowed = match known.as_slice() {
+                [] => "a name in volumes, which is empty".to_owned(),
+                known => format!("a name in volumes: {}", known.join(", ")),
+            };
+            return Err(at.field("sourceVolume").invalid(&wire.source_volume, allowed));
+        }
+        let path = at.field("containerPath");
+        absolute(&path, &wire.container_path)?;
+        if !paths.insert(wire.container_path.trim_end_matches('/')) {
+            return Err(path.invalid(&wire.container_path, "each path once"));
+        }
+        mounts.push(MountPoint {
+            source_volume: wire.source_volume.clone(),
+            container_path: wire.container_path.clone(),
+            read_only: wire.read_only,
+        });
+    }
+    Ok(mounts)
+}
+
+/// An absolute path that does not climb.
+pub(crate) fn absolute(at: &At<'_>, path: &str) -> Result<(), Error> {
+    text(at, path, 1..=PATH_CHARS_MAX)?;
+    if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(at.invalid(path, "an absolute path without .."));
+    }
+    Ok(())
+}
+
+fn optional_path(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+    if !wire.is_empty() {
+        absolute(at, wire)?;
+    }
+    Ok(given(wire))
+}
+
+/// `user`, `uid`, `user:group`, `uid:gid` and so on.
+fn user(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let (user, group) = match wire.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (wire, None),
+    };
+    let fits = wire.len() <= 255 && part(user) && group.is_none_or(part);
+    if wire.is_empty() || fits {
+        return Ok(given(wire));
+    }
+    Err(at.invalid(wire, "user, uid, user:group or uid:gid"))
+}
+
+fn is_hostname(text: &str) -> bool {
+    let charset = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_';
+    !text.is_empty() && text.len() <= HOSTNAME_CHARS_MAX && text.bytes().all(charset)
+}
+
+fn hostname(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+    if wire.is_empty() || is_hostname(wire) {
+        return Ok(given(wire));
+    }
+    Err(at.invalid(wire, format!("up to {HOSTNAME_CHARS_MAX} letters, digits, hyphens and dots")))
+}
+
+fn ulimits(at: &At<'_>, wire: &[pb::Ulimit]) -> Result<Vec<Ulimit>, Error> {
+    let mut names = BTreeSet::new();
+    let mut ulimits = Vec::with_capacity(wire.len().min(ULIMITS.len()));
+    for (index, wire) in wire.iter().enumerate() {
+        let at = at.index(index);
+        if !ULIMITS.contains(&wire.name.as_str()) {
+            return Err(at.field("name").invalid(&wire.name, ULIMITS.join(", ")));
+        }
+        if !names.insert(wire.name.as_str()) {
+            return Err(at.field("name").invalid(&wire.name, "each limit once"));
+        }
+        let value = |field, wire: i64| match wire {
+            -1 => Ok(u64::MAX),
+            wire => u64::try_from(wire)
+                .map_err(|_| at.field(field).invalid(wire, "0 or more, or -1 for unlimited")),
+        };
+        let soft = value("softLimit", wire.soft_limit)?;
+        let hard = value("hardLimit", wire.hard_limit)?;
+        if soft > hard {
+            let allowed = format!("at most hardLimit, {}", wire.hard_limit);
+            return Err(at.field("softLimit").invalid(wire.soft_limit, allowed));
+        }
+        ulimits.push(Ulimit { name: wire.name.clone(), soft, hard });
+    }
+    Ok(ulimits)
+}
+
+fn tmpfs(at: &At<'_>, wire: &[pb::Tmpfs]) -> Result<Vec<Tmpfs>, Error> {
+    at_most(at, wire.len(), MOUNTS_MAX, "tmpfs mounts")?;
+    let mount = |(index, wire): (usize, &pb::Tmpfs)| {
+        let at = at.index(index);
+        absolute(&at.field("containerPath"), &wire.container_path)?;
+        let options = at.field("mountOptions");
+        for (index, option) in wire.mount_options.iter().enumerate() {
+            let set = TMPFS_SETTINGS.iter().any(|start| {
+                option.strip_prefix(start).is_some_and(|value| {
+                    !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())
+                })
+            });
+            if !set && !TMPFS_OPTIONS.contains(&option.as_str()) {
+                let allowed =
+                    format!("{}, {}N", TMPFS_OPTIONS.join(", "), TMPFS_SETTINGS.join("N, "));
+                return Err(options.index(index).invalid(option, allowed));
+            }
+        }
+        Ok(Tmpfs {
+            container_path: wire.container_path.clone(),
+            size_mib: number(&at.field("size"), wire.size, 1..=MEMORY_MIB_MAX)?,
+            mount_options: wire.mount_options.clone(),
+        })
+    };
+    wire.iter().enumerate().map(mount).collect()
+}
+
+fn capability_names(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {
+    let mut names = Vec::with_capacity(wire.len().min(CAPABILITIES.len()));
+    for (index, name) in wire.iter().enumerate() {
+        if !CAPABILITIES.contains(&name.as_str()) {
+            let allowed = format!("one of {}", CAPABILITIES.join(", "));
+            return Err(at.index(index).invalid(name, allowed));
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}
+
+fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    at_most(at, wire.len(), LABELS_MAX, "labels")?;
+    for (key, value) in wire {
+        text(at, key, 1..=WORD_CHARS_MAX)?;
+        no_nul(at, value)?;
+    }
+    Ok(wire.clone())
+}
+
+/// Output goes to files on the instance, with rotation; other drivers are not built.
+fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration, Error> {
+    let driver = at.field("logDriver");
+    match wire.log_driver.as_str() {
+        "json-file" => {}
+        "awsfirelens" | "awslogs" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog" => {
+            let instead =
+                "use json-file or leave logConfiguration out; `muster task logs` reads it";
+            return Err(driver.unsupported(&wire.log_driver, instead));
+        }
+        other => return Err(driver.invalid(other, "json-file")),
+    }
+    for (option, value) in &wire.options {
+        let at = at.field("options");
+        let digits = |text: &str| {
+            !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
+        };
+        let size = value.strip_suffix(['k', 'm', 'g']).unwrap_or(value);
+        let fits = match option.as_str() {
+            "max-size" => digits(size) && size.parse() != Ok(0_u32),
+            "max-file" => digits(value) && value.parse() != Ok(0_u32),
+            _ => return Err(at.invalid(option, "max-size, max-file")),
+        };
+        if !fits {
+            let allowed = "a number from 1; max-size with k, m or g";
+            return Err(at.field(option).invalid(value, allowed));
+        }
+    }
+    Ok(LogConfiguration { driver: wire.log_driver.clone(), options: wire.options.clone() })
+}
+
+fn extra_hosts(at: &At<'_>, wire: &[pb::HostEntry]) -> Result<BTreeMap<String, String>, Error> {
+    at_most(at, wire.len(), MOUNTS_MAX, "hosts")?;
+    let mut hosts = BTreeMap::new();
+    for (index, wire) in wire.iter().enumerate() {
+        let at = at.index(index);
+        if !is_hostname(&wire.hostname) {
+            return Err(at.field("hostname").invalid(&wire.hostname, "a host name"));
+        }
+        address(&at.field("ipAddress"), &wire.ip_address)?;
+        if hosts.insert(wire.hostname.clone(), wire.ip_address.clone()).is_some() {
+            return Err(at.field("hostname").invalid(&wire.hostname, "each host name once"));
+        }
+    }
+    Ok(hosts)
+}
+
+fn dns_servers(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {
+    at_most(at, wire.len(), DNS_SERVERS_MAX, "servers")?;
+    for (index, server) in wire.iter().enumerate() {
+        address(&at.index(index), server)?;
+    }
+    Ok(wire.to_vec())
+}
+
+fn address(at: &At<'_>, wire: &str) -> Result<(), Error> {
+    match wire.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(at.invalid(wire, "an IP address")),
+    }
+}

@@ -1,0 +1,96 @@
+//! Placement constraints and strategies, launch types: what is built, and by name what is not.
+
+use super::{At, at_most};
+use crate::pb;
+use muster_model::Error;
+use muster_model::limits::{PLACEMENT_CONSTRAINTS_MAX, PLACEMENT_STRATEGIES_MAX};
+use muster_model::spec::{Placement, PlacementConstraint, PlacementStrategy, SpreadField};
+
+/// The attribute under which ECS knows an instance's zone.
+pub(crate) const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+
+pub fn placement(
+    constraints: &[pb::PlacementConstraint],
+    strategies: &[pb::PlacementStrategy],
+) -> Result<Placement, Error> {
+    let at = At::Field("placementConstraints");
+    at_most(&at, constraints.len(), PLACEMENT_CONSTRAINTS_MAX, "constraints")?;
+    let mut placement = Placement::default();
+    for (index, wire) in constraints.iter().enumerate() {
+        let constraint = constraint(&at.index(index), wire)?;
+        if !placement.constraints.contains(&constraint) {
+            placement.constraints.push(constraint);
+        }
+    }
+    let at = At::Field("placementStrategy");
+    at_most(&at, strategies.len(), PLACEMENT_STRATEGIES_MAX, "strategies")?;
+    for (index, wire) in strategies.iter().enumerate() {
+        placement.strategies.push(strategy(&at.index(index), wire)?);
+    }
+    Ok(placement)
+}
+
+fn constraint(at: &At<'_>, wire: &pb::PlacementConstraint) -> Result<PlacementConstraint, Error> {
+    match wire.r#type.as_str() {
+        "distinctInstance" if wire.expression.is_empty() => {
+            Ok(PlacementConstraint::DistinctInstance)
+        }
+        "distinctInstance" => {
+            Err(at.field("expression").invalid(&wire.expression, "none with distinctInstance"))
+        }
+        "memberOf" => Err(member_of(at)),
+        other => Err(at.field("type").invalid(other, "distinctInstance")),
+    }
+}
+
+/// A task definition takes only memberOf, as in ECS; the query language is not built yet.
+pub fn of_definition(wire: &[pb::PlacementConstraint]) -> Result<Vec<PlacementConstraint>, Error> {
+    let at = At::Field("placementConstraints");
+    match wire.first() {
+        None => Ok(Vec::new()),
+        Some(first) if first.r#type == "memberOf" => Err(member_of(&at.index(0))),
+        Some(first) => Err(at.index(0).field("type").invalid(
+            &first.r#type,
+            "none in a task definition; distinctInstance is a constraint of the service",
+        )),
+    }
+}
+
+fn member_of(at: &At<'_>) -> Error {
+    at.unsupported("memberOf", "use clusters to keep kinds of instances apart")
+}
+
+fn strategy(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy, Error> {
+    let instead = || {
+        format!(
+            "use spread over attribute:{ZONE_ATTRIBUTE} or instanceId, or leave it out for both"
+        )
+    };
+    match (wire.r#type.as_str(), wire.field.as_str()) {
+        ("spread", "instanceId" | "host") => Ok(PlacementStrategy::Spread(SpreadField::InstanceId)),
+        ("spread", field) if field.strip_prefix("attribute:") == Some(ZONE_ATTRIBUTE) => {
+            Ok(PlacementStrategy::Spread(SpreadField::AvailabilityZone))
+        }
+        ("spread", field) if field.starts_with("attribute:") => {
+            Err(at.unsupported(&format!("spread over {field}"), instead()))
+        }
+        ("spread", field) => {
+            let allowed = format!("instanceId, host or attribute:{ZONE_ATTRIBUTE}");
+            Err(at.field("field").invalid(field, allowed))
+        }
+        ("binpack" | "random", _) => Err(at.unsupported(&wire.r#type, instead())),
+        (other, _) => Err(at.field("type").invalid(other, "spread")),
+    }
+}
+
+/// Only EC2, that is: on the cluster's own instances.
+pub fn launch_type(text: &str) -> Result<(), Error> {
+    let at = At::Field("launchType");
+    match text {
+        "" | "EC2" => Ok(()),
+        "FARGATE" | "EXTERNAL" | "MANAGED_INSTANCES" => {
+            Err(at.unsupported(text, "use EC2: tasks run on the cluster's container instances"))
+        }
+        other => Err(at.invalid(other, "EC2")),
+    }
+}

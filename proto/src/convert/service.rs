@@ -1,0 +1,157 @@
+//! Requests about services.
+
+use super::{At, name, number, placement, tags};
+use crate::{arn, pb};
+use muster_model::command::{CreateService, ServiceChange, UpdateService};
+use muster_model::limits::DESIRED_COUNT_MAX;
+use muster_model::service::DeploymentConfiguration;
+use muster_model::{Command, Error, IdSource, ServiceSpec, State};
+use std::sync::Arc;
+
+/// ECS lets no more than all tasks stay, and ours at most ten times as many exist.
+const MINIMUM_HEALTHY_PERCENT_MAX: u32 = 100;
+const MAXIMUM_PERCENT_MAX: u32 = 1000;
+
+/// CreateService. The task definition may be a family: its newest ACTIVE revision.
+pub fn create(
+    state: &State,
+    ids: &mut IdSource,
+    wire: &pb::CreateServiceRequest,
+) -> Result<Command, Error> {
+    name(&At::Field("serviceName"), &wire.service_name)?;
+    placement::launch_type(&wire.launch_type)?;
+    scheduling(&wire.scheduling_strategy)?;
+    if wire.task_definition.is_empty() {
+        let allowed = "family, family:revision or an ARN";
+        return Err(Error::invalid("taskDefinition", "", allowed));
+    }
+    let wanted = wire.deployment_configuration.unwrap_or_default();
+    let (minimum, maximum) = percents(&wanted)?;
+    let deployment = whole(DeploymentConfiguration::default(), minimum, maximum)?;
+    let spec = ServiceSpec {
+        name: wire.service_name.clone(),
+        desired_count: desired_count(wire.desired_count)?,
+        deployment,
+        placement: placement::placement(&wire.placement_constraints, &wire.placement_strategy)?,
+        propagate_service_tags: propagate(&wire.propagate_tags)?,
+    };
+    let tags = tags(&At::Field("tags"), &wire.tags)?;
+    let cluster = arn::cluster(state, &wire.cluster)?.id;
+    Ok(Command::CreateService(CreateService {
+        id: ids.service(),
+        deployment: ids.deployment(),
+        cluster,
+        definition: arn::definition(state, &wire.task_definition)?.id,
+        spec: Arc::new(spec),
+        tags,
+    }))
+}
+
+/// UpdateService: fields that are absent stay as they are.
+pub fn update(
+    state: &State,
+    ids: &mut IdSource,
+    wire: &pb::UpdateServiceRequest,
+) -> Result<Command, Error> {
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    let service = arn::service(state, cluster, &wire.service)?;
+    let wanted = wire.deployment_configuration.unwrap_or_default();
+    let (minimum, maximum) = percents(&wanted)?;
+    whole(service.spec.deployment, minimum, maximum)?;
+    let listed = !wire.placement_constraints.is_empty() || !wire.placement_strategy.is_empty();
+    let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
+    if listed && !wire.set_placement {
+        let allowed = "true with placementConstraints or placementStrategy";
+        return Err(Error::invalid("setPlacement", "false", allowed));
+    }
+    let definition = match wire.task_definition.as_str() {
+        "" => None,
+        text => Some(arn::definition(state, text)?.id),
+    };
+    let expected = At::Field("expectedVersion");
+    let change = ServiceChange {
+        desired_count: wire.desired_count.map(desired_count).transpose()?,
+        minimum_healthy_percent: minimum,
+        maximum_percent: maximum,
+        placement: wire.set_placement.then_some(wanted),
+    };
+    Ok(Command::UpdateService(UpdateService {
+        service: service.id,
+        expected_version: wire
+            .expected_version
+            .map(|version| {
+                u64::try_from(version).map_err(|_| expected.invalid(version, "0 or more"))
+            })
+            .transpose()?,
+        deployment: ids.deployment(),
+        definition,
+        force_new_deployment: wire.force_new_deployment,
+        change: Arc::new(change),
+    }))
+}
+
+/// DeleteService; also of one that is draining already.
+pub fn delete(state: &State, wire: &pb::DeleteServiceRequest) -> Result<Command, Error> {
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    let service = arn::service(state, cluster, &wire.service)?;
+    Ok(Command::DeleteService { service: service.id, force: wire.force })
+}
+
+fn desired_count(wire: i32) -> Result<u32, Error> {
+    number(&At::Field("desiredCount"), wire, 0..=DESIRED_COUNT_MAX)
+}
+
+fn percents(wire: &pb::DeploymentConfiguration) -> Result<(Option<u32>, Option<u32>), Error> {
+    let at = At::Field("deploymentConfiguration");
+    let percent = |field, wire: Option<i32>, allowed| {
+        wire.map(|wire| number(&at.field(field), wire, allowed)).transpose()
+    };
+    Ok((
+        percent(
+            "minimumHealthyPercent",
+            wire.minimum_healthy_percent,
+            0..=MINIMUM_HEALTHY_PERCENT_MAX,
+        )?,
+        percent("maximumPercent", wire.maximum_percent, 100..=MAXIMUM_PERCENT_MAX)?,
+    ))
+}
+
+/// Both percents together must let a deployment move.
+fn whole(
+    old: DeploymentConfiguration,
+    minimum: Option<u32>,
+    maximum: Option<u32>,
+) -> Result<DeploymentConfiguration, Error> {
+    let new = DeploymentConfiguration {
+        minimum_healthy_percent: minimum.unwrap_or(old.minimum_healthy_percent),
+        maximum_percent: maximum.unwrap_or(old.maximum_percent),
+    };
+    if new.minimum_healthy_percent == 100 && new.maximum_percent == 100 {
+        return Err(Error::invalid(
+            "deploymentConfiguration",
+            "100 and 100",
+            "one of them not 100: Both maximumPercent and minimumHealthyPercent cannot be 100 as \
+             this will block deployments.",
+        ));
+    }
+    Ok(new)
+}
+
+fn scheduling(text: &str) -> Result<(), Error> {
+    let at = At::Field("schedulingStrategy");
+    match text {
+        "" | "REPLICA" => Ok(()),
+        "DAEMON" => Err(at.unsupported(text, "use REPLICA with the constraint distinctInstance")),
+        other => Err(at.invalid(other, "REPLICA")),
+    }
+}
+
+fn propagate(text: &str) -> Result<bool, Error> {
+    let at = At::Field("propagateTags");
+    match text {
+        "" | "NONE" => Ok(false),
+        "SERVICE" => Ok(true),
+        "TASK_DEFINITION" => Err(at.unsupported(text, "use SERVICE with tags on the service")),
+        other => Err(at.invalid(other, "NONE or SERVICE")),
+    }
+}

@@ -1,0 +1,136 @@
+//! Requests about tasks.
+
+use super::definition::{environment, words};
+use super::{At, at_most, given, number, placement, tags, text};
+use crate::{arn, pb};
+use muster_model::command::RunTask;
+use muster_model::limits::{
+    CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX,
+    RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
+};
+use muster_model::spec::{ContainerOverride, Overrides};
+use muster_model::{Command, Error, IdSource, State, TaskDefinition, task};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// ECS's reason for a task that is stopped without one.
+const STOPPED_BY_USER: &str = "Task stopped by user";
+/// Groups of this form belong to services.
+const SERVICE_GROUP: &str = "service:";
+
+/// RunTask: one new id per task. Placement of its own is not built.
+pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Result<Command, Error> {
+    placement::launch_type(&wire.launch_type)?;
+    let count = match wire.count {
+        0 => 1,
+        count => number(&At::Field("count"), count, 1..=RUN_TASK_COUNT_MAX)?,
+    };
+    no_placement(wire)?;
+    let group = At::Field("group");
+    text(&group, &wire.group, 0..=NAME_CHARS_MAX)?;
+    if wire.group.starts_with(SERVICE_GROUP) {
+        return Err(group.invalid(&wire.group, "a group that does not begin with service:"));
+    }
+    started_by(&At::Field("startedBy"), &wire.started_by)?;
+    let tags = tags(&At::Field("tags"), &wire.tags)?;
+    let cluster = arn::cluster(state, &wire.cluster)?.id;
+    let row = arn::definition(state, &wire.task_definition)?;
+    let overrides = match &wire.overrides {
+        Some(wire) => overrides(wire, &row.spec)?,
+        None => Overrides::default(),
+    };
+    let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
+    Ok(Command::RunTask(RunTask {
+        cluster,
+        definition: row.id,
+        tasks: (0..count).map(|_| ids.task()).collect(),
+        group: Arc::from(group),
+        started_by: given(&wire.started_by).map(Arc::from),
+        overrides: Arc::new(overrides),
+        tags,
+    }))
+}
+
+fn no_placement(wire: &pb::RunTaskRequest) -> Result<(), Error> {
+    let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
+    let unsupported = |feature: &str| Error::Unsupported {
+        feature: format!("{feature} of RunTask"),
+        instead: "leave it out: tasks are spread over zones, then over instances".into(),
+    };
+    if !wanted.constraints.is_empty() {
+        return Err(unsupported("placementConstraints"));
+    }
+    if !wanted.strategies.is_empty() {
+        return Err(unsupported("placementStrategy"));
+    }
+    Ok(())
+}
+
+fn started_by(at: &At<'_>, wire: &str) -> Result<(), Error> {
+    let charset = |b: u8| b.is_ascii_alphanumeric() || b"-_/.:@".contains(&b);
+    if wire.len() <= STARTED_BY_CHARS_MAX && wire.bytes().all(charset) {
+        return Ok(());
+    }
+    Err(at.invalid(wire, format!("up to {STARTED_BY_CHARS_MAX} letters, digits and -_/.:@")))
+}
+
+fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides, Error> {
+    let at = At::Field("overrides");
+    // ECS counts the characters of the JSON.
+    let chars = crate::json::to_value(wire).to_string().len();
+    if chars > OVERRIDES_BYTES_MAX {
+        let allowed = format!("at most {OVERRIDES_BYTES_MAX} characters");
+        return Err(at.invalid(format!("{chars} characters"), allowed));
+    }
+    let list = at.field("containerOverrides");
+    at_most(&list, wire.container_overrides.len(), spec.containers.len(), "overrides")?;
+    let mut names = BTreeSet::new();
+    let mut containers = Vec::with_capacity(wire.container_overrides.len());
+    for (index, wire) in wire.container_overrides.iter().enumerate() {
+        let at = list.index(index);
+        if !names.insert(wire.name.as_str()) {
+            return Err(at.field("name").invalid(&wire.name, "each container once"));
+        }
+        containers.push(container(&at, wire, spec)?);
+    }
+    let overrides = Overrides {
+        containers,
+        cpu: super::definition::cpu(&at.field("cpu"), &wire.cpu)?,
+        memory_mib: super::definition::memory(&at.field("memory"), &wire.memory)?,
+    };
+    Ok(overrides)
+}
+
+fn container(
+    at: &At<'_>,
+    wire: &pb::ContainerOverride,
+    spec: &TaskDefinition,
+) -> Result<ContainerOverride, Error> {
+    if !spec.containers.iter().any(|container| container.name == wire.name) {
+        let known: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+        let allowed = format!("a container of {}: {}", spec.family, known.join(", "));
+        return Err(at.field("name").invalid(&wire.name, allowed));
+    }
+    let memory = |field, wire: Option<i32>| {
+        wire.map(|wire| number(&at.field(field), wire, MEMORY_MIB_MIN..=MEMORY_MIB_MAX)).transpose()
+    };
+    let cpu = |wire| number(&at.field("cpu"), wire, 0..=CPU_UNITS_MAX);
+    let command = words(&at.field("command"), &wire.command)?;
+    Ok(ContainerOverride {
+        name: wire.name.clone(),
+        command: (!command.is_empty()).then_some(command),
+        environment: environment(&at.field("environment"), &wire.environment)?,
+        cpu: wire.cpu.map(cpu).transpose()?,
+        memory_mib: memory("memory", wire.memory)?,
+        memory_reservation_mib: memory("memoryReservation", wire.memory_reservation)?,
+    })
+}
+
+/// StopTask; stopping a stopped task is not an error.
+pub fn stop(state: &State, wire: &pb::StopTaskRequest) -> Result<Command, Error> {
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    let row = arn::task(state, cluster, &wire.task)?;
+    text(&At::Field("reason"), &wire.reason, 0..=muster_model::limits::REASON_CHARS_MAX)?;
+    let reason = if wire.reason.is_empty() { STOPPED_BY_USER } else { &wire.reason };
+    Ok(Command::StopTask { task: row.id, reason: task::reason(reason) })
+}

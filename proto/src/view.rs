@@ -1,0 +1,43 @@
+//! Rows as ECS clients see them: the domain on its way out.
+//!
+//! Each function reads one `State`, so all parts of an answer are of the same moment. It does not
+//! know who asks or what they left out (`include`): views are complete. Invariant: no row panics.
+
+mod cluster;
+mod definition;
+mod instance;
+mod operator;
+mod service;
+mod task;
+mod waiting;
+
+pub use cluster::{cluster, clusters};
+pub use definition::{definition, tag_list as tags};
+pub use instance::instance;
+pub use operator::user;
+pub use service::{event, service};
+pub use task::task;
+pub use waiting::{placement_failure, waiting};
+
+use crate::pb;
+use muster_model::Time;
+use prost_types::Timestamp;
+
+/// ECS's reason for a name that nothing has.
+const MISSING: &str = "MISSING";
+
+/// The failure of a describe call for something that is not there.
+pub fn missing(arn: impl Into<String>) -> pb::Failure {
+    pb::Failure { arn: arn.into(), reason: MISSING.into(), detail: String::new() }
+}
+
+pub(crate) fn timestamp(time: Time) -> Timestamp {
+    let millis = time.0.min(i64::MAX as u64) as i64;
+    // At most 999,999,999: it fits.
+    Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 }
+}
+
+/// Counts and sizes on the wire are i32, in the domain u32 or usize.
+pub(crate) fn int(number: impl TryInto<i32>) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}

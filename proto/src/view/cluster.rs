@@ -1,0 +1,78 @@
+//! Clusters with their counts.
+
+use super::{int, tags};
+use crate::arn::Arns;
+use crate::pb;
+use muster_model::{
+    Cluster, ClusterId, ClusterStatus, InstanceStatus, Phase, ServiceStatus, State,
+};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+struct Counts {
+    instances: usize,
+    running: usize,
+    pending: usize,
+    services: usize,
+}
+
+/// One cluster. Costs a pass over all tasks; for many take `clusters`.
+pub fn cluster(state: &State, row: &Cluster) -> pb::Cluster {
+    let mut counts = count(state);
+    show(state, row, &counts.remove(&row.id).unwrap_or_default())
+}
+
+/// Several clusters in one pass over tasks, services and instances.
+pub fn clusters<'a>(
+    state: &State,
+    rows: impl IntoIterator<Item = &'a Cluster>,
+) -> Vec<pb::Cluster> {
+    let counts = count(state);
+    let none = Counts::default();
+    rows.into_iter().map(|row| show(state, row, counts.get(&row.id).unwrap_or(&none))).collect()
+}
+
+fn count(state: &State) -> BTreeMap<ClusterId, Counts> {
+    let mut counts: BTreeMap<ClusterId, Counts> = BTreeMap::new();
+    for instance in state.instances().filter(|i| i.status != InstanceStatus::Inactive) {
+        counts.entry(instance.cluster).or_default().instances += 1;
+    }
+    for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
+        counts.entry(service.cluster).or_default().services += 1;
+    }
+    for task in state.tasks() {
+        match task.last_status() {
+            Phase::Provisioning | Phase::Pending | Phase::Activating => {
+                counts.entry(task.cluster).or_default().pending += 1;
+            }
+            Phase::Running => counts.entry(task.cluster).or_default().running += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+fn show(state: &State, row: &Cluster, counts: &Counts) -> pb::Cluster {
+    let setting = |(name, value): (&String, &String)| pb::Setting {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let status = match row.status {
+        ClusterStatus::Active => "ACTIVE",
+        ClusterStatus::Inactive => "INACTIVE",
+    };
+    pb::Cluster {
+        cluster_arn: Arns::of(state).cluster(&row.name),
+        cluster_name: row.name.to_string(),
+        status: status.into(),
+        registered_container_instances_count: int(counts.instances),
+        running_tasks_count: int(counts.running),
+        pending_tasks_count: int(counts.pending),
+        active_services_count: int(counts.services),
+        settings: row.settings.iter().map(setting).collect(),
+        tags: tags(&row.tags),
+        statistics: Vec::new(),
+        capacity_providers: Vec::new(),
+        default_capacity_provider_strategy: Vec::new(),
+    }
+}

@@ -1,0 +1,157 @@
+//! Task definitions as they were registered, with ECS's defaults filled in.
+
+use super::timestamp;
+use crate::arn::Arns;
+use crate::pb;
+use muster_model::spec::{
+    ContainerDefinition, NetworkMode, PlacementConstraint, PortMapping, Protocol, Tags, Ulimit,
+};
+use muster_model::{DefinitionRow, State};
+use std::collections::BTreeMap;
+
+pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
+    let spec = &row.spec;
+    let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
+    let volume = |volume: &muster_model::spec::Volume| pb::Volume {
+        name: volume.name.clone(),
+        host: Some(pb::HostVolumeProperties {
+            source_path: volume.host_path.clone().unwrap_or_default(),
+        }),
+    };
+    let status = if row.deregistered_at.is_some() { "INACTIVE" } else { "ACTIVE" };
+    pb::TaskDefinition {
+        task_definition_arn: Arns::of(state).definition(&row.family, row.revision),
+        family: row.family.to_string(),
+        revision: super::int(row.revision.0),
+        status: status.into(),
+        container_definitions: spec.containers.iter().map(container).collect(),
+        network_mode: network_mode(spec.network_mode).into(),
+        cpu: number(spec.cpu),
+        memory: number(spec.memory_mib),
+        volumes: spec.volumes.iter().map(volume).collect(),
+        placement_constraints: constraints(&spec.placement_constraints),
+        requires_compatibilities: spec.requires_compatibilities.clone(),
+        compatibilities: vec!["EC2".into()],
+        task_role_arn: spec.task_role_arn.clone().unwrap_or_default(),
+        execution_role_arn: spec.execution_role_arn.clone().unwrap_or_default(),
+        registered_at: Some(timestamp(row.registered_at)),
+        deregistered_at: row.deregistered_at.map(timestamp),
+        registered_by: row.registered_by.to_string(),
+    }
+}
+
+fn network_mode(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+}
+
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+pub(super) fn constraints(rows: &[PlacementConstraint]) -> Vec<pb::PlacementConstraint> {
+    let constraint = |row: &PlacementConstraint| match row {
+        PlacementConstraint::DistinctInstance => {
+            pb::PlacementConstraint { r#type: "distinctInstance".into(), expression: String::new() }
+        }
+    };
+    rows.iter().map(constraint).collect()
+}
+
+/// Tags in order of their keys.
+pub fn tag_list(tags: &Tags) -> Vec<pb::Tag> {
+    tags.iter().map(|(key, value)| pb::Tag { key: key.clone(), value: value.clone() }).collect()
+}
+
+pub(super) fn environment(variables: &BTreeMap<String, String>) -> Vec<pb::KeyValuePair> {
+    variables
+        .iter()
+        .map(|(name, value)| pb::KeyValuePair { name: name.clone(), value: value.clone() })
+        .collect()
+}
+
+fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
+    pb::ContainerDefinition {
+        name: spec.name.clone(),
+        image: spec.image.clone(),
+        cpu: super::int(spec.cpu),
+        memory: spec.memory_mib.map(super::int),
+        memory_reservation: spec.memory_reservation_mib.map(super::int),
+        port_mappings: spec.port_mappings.iter().map(port_mapping).collect(),
+        essential: Some(spec.essential),
+        entry_point: spec.entry_point.clone(),
+        command: spec.command.clone(),
+        environment: environment(&spec.environment),
+        mount_points: spec.mount_points.iter().map(mount_point).collect(),
+        user: spec.user.clone().unwrap_or_default(),
+        working_directory: spec.working_directory.clone().unwrap_or_default(),
+        readonly_root_filesystem: spec.readonly_root_filesystem,
+        hostname: spec.hostname.clone().unwrap_or_default(),
+        ulimits: spec.ulimits.iter().map(ulimit).collect(),
+        linux_parameters: linux_parameters(spec),
+        docker_labels: spec.docker_labels.clone(),
+        stop_timeout: spec.stop_timeout_secs.map(super::int),
+        log_configuration: spec.log_configuration.as_ref().map(|logs| pb::LogConfiguration {
+            log_driver: logs.driver.clone(),
+            options: logs.options.clone(),
+        }),
+        extra_hosts: spec
+            .extra_hosts
+            .iter()
+            .map(|(hostname, address)| pb::HostEntry {
+                hostname: hostname.clone(),
+                ip_address: address.clone(),
+            })
+            .collect(),
+        dns_servers: spec.dns_servers.clone(),
+        pseudo_terminal: spec.pseudo_terminal,
+        volumes_from: Vec::new(),
+        system_controls: Vec::new(),
+    }
+}
+
+fn port_mapping(row: &PortMapping) -> pb::PortMapping {
+    pb::PortMapping {
+        container_port: row.container_port.into(),
+        host_port: row.host_port.into(),
+        protocol: protocol(row.protocol).into(),
+        name: row.name.clone().unwrap_or_default(),
+    }
+}
+
+fn mount_point(row: &muster_model::spec::MountPoint) -> pb::MountPoint {
+    pb::MountPoint {
+        source_volume: row.source_volume.clone(),
+        container_path: row.container_path.clone(),
+        read_only: row.read_only,
+    }
+}
+
+fn ulimit(row: &Ulimit) -> pb::Ulimit {
+    // Unlimited is -1 in ECS.
+    let limit = |value: u64| i64::try_from(value).unwrap_or(-1);
+    pb::Ulimit { name: row.name.clone(), soft_limit: limit(row.soft), hard_limit: limit(row.hard) }
+}
+
+fn linux_parameters(spec: &ContainerDefinition) -> Option<pb::LinuxParameters> {
+    let tmpfs = |row: &muster_model::spec::Tmpfs| pb::Tmpfs {
+        container_path: row.container_path.clone(),
+        size: super::int(row.size_mib),
+        mount_options: row.mount_options.clone(),
+    };
+    let changed = !spec.capabilities_add.is_empty() || !spec.capabilities_drop.is_empty();
+    let shown = changed || !spec.tmpfs.is_empty();
+    shown.then(|| pb::LinuxParameters {
+        capabilities: changed.then(|| pb::KernelCapabilities {
+            add: spec.capabilities_add.clone(),
+            drop: spec.capabilities_drop.clone(),
+        }),
+        tmpfs: spec.tmpfs.iter().map(tmpfs).collect(),
+    })
+}

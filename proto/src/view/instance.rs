@@ -1,0 +1,93 @@
+//! Container instances with what they have and what is left of it.
+
+use super::{int, tags, timestamp};
+use crate::arn::{Arns, name_of};
+use crate::convert::ZONE_ATTRIBUTE;
+use crate::pb;
+use muster_model::spec::{Protocol, Resources};
+use muster_model::{Instance, InstanceStatus, Phase, State};
+use std::collections::BTreeSet;
+
+pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
+    let arns = Arns::of(state);
+    let cluster = name_of(state, row.cluster);
+    let (mut running, mut pending) = (0_i32, 0_i32);
+    for task in state.tasks_on(row.id) {
+        match task.last_status() {
+            Phase::Running => running += 1,
+            phase if phase < Phase::Running => pending += 1,
+            _ => {}
+        }
+    }
+    let reserved = &row.spec.reserved_ports;
+    let held = state.reserved(row.id).ports;
+    let taken =
+        |protocol: Protocol| held.keys().filter(move |key| key.1 == protocol).map(|key| key.0);
+    let tcp: BTreeSet<u16> = reserved.iter().copied().chain(taken(Protocol::Tcp)).collect();
+    let udp: BTreeSet<u16> = taken(Protocol::Udp).collect();
+    pb::ContainerInstance {
+        container_instance_arn: arns.instance(&cluster, row.id),
+        ec2_instance_id: row.spec.hostname.clone(),
+        status: status(row.status).into(),
+        agent_connected: row.ready(),
+        running_tasks_count: running,
+        pending_tasks_count: pending,
+        registered_resources: resources(row.spec.total, reserved, &BTreeSet::new()),
+        remaining_resources: resources(state.free(row), &tcp, &udp),
+        attributes: attributes(row),
+        version_info: Some(pb::VersionInfo {
+            agent_version: row.spec.agent_version.clone(),
+            versions: row.spec.versions.clone(),
+        }),
+        registered_at: Some(timestamp(row.registered_at)),
+        version: i64::try_from(row.version).unwrap_or(i64::MAX),
+        tags: tags(&row.tags),
+        availability_zone: row.spec.zone.clone(),
+        address: row.spec.address.clone(),
+        cluster_arn: arns.cluster(&cluster),
+    }
+}
+
+fn status(status: InstanceStatus) -> &'static str {
+    match status {
+        InstanceStatus::Active => "ACTIVE",
+        InstanceStatus::Draining => "DRAINING",
+        InstanceStatus::Inactive => "INACTIVE",
+    }
+}
+
+/// ECS lists the ports that are taken, also under what remains.
+fn resources(
+    amount: Resources,
+    tcp: &BTreeSet<u16>,
+    udp: &BTreeSet<u16>,
+) -> Vec<pb::InstanceResource> {
+    let integer = |name: &str, value: u32| pb::InstanceResource {
+        name: name.into(),
+        r#type: "INTEGER".into(),
+        integer_value: int(value),
+        string_set_value: Vec::new(),
+    };
+    let ports = |name: &str, ports: &BTreeSet<u16>| pb::InstanceResource {
+        name: name.into(),
+        r#type: "STRINGSET".into(),
+        integer_value: 0,
+        string_set_value: ports.iter().map(u16::to_string).collect(),
+    };
+    vec![
+        integer("CPU", amount.cpu),
+        integer("MEMORY", amount.memory_mib),
+        ports("PORTS", tcp),
+        ports("PORTS_UDP", udp),
+    ]
+}
+
+fn attributes(row: &Instance) -> Vec<pb::Attribute> {
+    let zone = pb::Attribute { name: ZONE_ATTRIBUTE.into(), value: Some(row.spec.zone.clone()) };
+    let own = row
+        .spec
+        .attributes
+        .iter()
+        .map(|(name, value)| pb::Attribute { name: name.clone(), value: value.clone() });
+    std::iter::once(zone).chain(own).collect()
+}

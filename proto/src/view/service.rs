@@ -1,0 +1,139 @@
+//! Services with their deployments, counts and events.
+
+use super::definition::constraints;
+use super::{int, tags, timestamp};
+use crate::arn::{self, Arns, name_of};
+use crate::pb;
+use muster_model::service::{Deployment, RolloutState};
+use muster_model::spec::{PlacementStrategy, SpreadField};
+use muster_model::{DefinitionId, DeploymentId, Event, Phase, Service, ServiceStatus, State};
+use std::collections::BTreeMap;
+
+/// Tasks of one deployment that should run.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    pending: u32,
+    running: u32,
+}
+
+pub fn service(state: &State, row: &Service) -> pb::Service {
+    let arns = Arns::of(state);
+    let cluster = name_of(state, row.cluster);
+    let counts = count(state, row);
+    let all = counts.values().fold(Counts::default(), |all, one| Counts {
+        pending: all.pending + one.pending,
+        running: all.running + one.running,
+    });
+    let deployments = row.deployments.iter().enumerate().map(|(index, deployment)| {
+        let counts = counts.get(&deployment.id).copied().unwrap_or_default();
+        show(state, row, deployment, index == 0, counts)
+    });
+    // What holds tasks back matters only as long as it does.
+    let throttled = row.backoff.until > state.meta().now;
+    pb::Service {
+        service_arn: arns.service(&cluster, &row.spec.name),
+        service_name: row.spec.name.clone(),
+        cluster_arn: arns.cluster(&cluster),
+        status: status(row.status).into(),
+        desired_count: int(row.spec.desired_count),
+        running_count: int(all.running),
+        pending_count: int(all.pending),
+        task_definition: row.primary().map_or(String::new(), |d| definition(state, d.definition)),
+        launch_type: "EC2".into(),
+        scheduling_strategy: "REPLICA".into(),
+        deployment_configuration: Some(pb::DeploymentConfiguration {
+            minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
+            maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
+        }),
+        deployments: deployments.collect(),
+        events: state.events(row.id).rev().map(|(n, e)| event(row, n, e)).collect(),
+        placement_constraints: constraints(&row.spec.placement.constraints),
+        placement_strategy: row.spec.placement.strategies.iter().map(strategy).collect(),
+        created_at: Some(timestamp(row.created_at)),
+        created_by: row.created_by.to_string(),
+        tags: tags(&row.tags),
+        propagate_tags: if row.spec.propagate_service_tags { "SERVICE" } else { "NONE" }.into(),
+        version: i64::try_from(row.version).unwrap_or(i64::MAX),
+        throttled_until: throttled.then(|| timestamp(row.backoff.until)),
+        load_balancers: Vec::new(),
+        service_registries: Vec::new(),
+    }
+}
+
+fn status(status: ServiceStatus) -> &'static str {
+    match status {
+        ServiceStatus::Active => "ACTIVE",
+        ServiceStatus::Draining => "DRAINING",
+        ServiceStatus::Inactive => "INACTIVE",
+    }
+}
+
+/// ECS counts what should run: a task that is being stopped is in neither number.
+fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Counts> {
+    let mut counts: BTreeMap<DeploymentId, Counts> = BTreeMap::new();
+    for task in state.tasks_of(row.id).filter(|task| task.wanted()) {
+        let Some(deployment) = task.deployment() else { continue };
+        let counts = counts.entry(deployment).or_default();
+        match task.last_status() {
+            Phase::Running => counts.running += 1,
+            phase if phase < Phase::Running => counts.pending += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+fn show(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+    primary: bool,
+    counts: Counts,
+) -> pb::Deployment {
+    let id = arn::deployment(deployment.id);
+    let (rollout, reason) = match deployment.rollout {
+        RolloutState::InProgress => ("IN_PROGRESS", format!("ECS deployment {id} in progress.")),
+        RolloutState::Completed => ("COMPLETED", format!("ECS deployment {id} completed.")),
+        RolloutState::Failed => ("FAILED", format!("ECS deployment {id} failed.")),
+    };
+    let desired = if primary { row.spec.desired_count } else { 0 };
+    pb::Deployment {
+        id,
+        status: if primary { "PRIMARY" } else { "ACTIVE" }.into(),
+        task_definition: definition(state, deployment.definition),
+        desired_count: int(desired),
+        pending_count: int(counts.pending),
+        running_count: int(counts.running),
+        failed_tasks: int(deployment.failed_tasks),
+        created_at: Some(timestamp(deployment.created_at)),
+        updated_at: Some(timestamp(deployment.updated_at)),
+        rollout_state: rollout.into(),
+        rollout_state_reason: reason,
+    }
+}
+
+/// The ARN of a definition; empty if it is gone.
+pub(super) fn definition(state: &State, id: DefinitionId) -> String {
+    let arn = |row: &std::sync::Arc<muster_model::DefinitionRow>| {
+        Arns::of(state).definition(&row.family, row.revision)
+    };
+    state.definition(id).map(arn).unwrap_or_default()
+}
+
+fn strategy(row: &PlacementStrategy) -> pb::PlacementStrategy {
+    let PlacementStrategy::Spread(field) = row;
+    let field = match field {
+        SpreadField::AvailabilityZone => "attribute:ecs.availability-zone",
+        SpreadField::InstanceId => "instanceId",
+    };
+    pb::PlacementStrategy { r#type: "spread".into(), field: field.into() }
+}
+
+/// One event of a service; its id is the service's and its number in it.
+pub fn event(service: &Service, number: u64, event: &Event) -> pb::ServiceEvent {
+    pb::ServiceEvent {
+        id: format!("{}-{number}", service.id),
+        created_at: Some(timestamp(event.at)),
+        message: event.text.to_string(),
+    }
+}

@@ -1,0 +1,190 @@
+//! Tasks: what is wanted, what was seen, and why one waits or has stopped.
+
+use super::definition::{environment, protocol};
+use super::{int, tags, timestamp, waiting};
+use crate::arn::{self, Arns, name_of};
+use crate::pb;
+use muster_model::spec::{ContainerDefinition, ContainerOverride, Overrides};
+use muster_model::task::{ContainerStatus, NetworkBinding};
+use muster_model::{Desired, Instance, Owner, Phase, State, StopCode, Task, limits};
+
+pub fn task(state: &State, row: &Task) -> pb::Task {
+    let arns = Arns::of(state);
+    let cluster = name_of(state, row.cluster);
+    let instance = row.instance.and_then(|id| state.instance(id));
+    let (stop_code, stopped_reason) = stopped(row);
+    let reservation = state.reservation(row);
+    let observed = &row.observed;
+    let time = |time: Option<muster_model::Time>| time.map(timestamp);
+    let lost_at = match row.desired {
+        Desired::Abandoned { at } => Some(at),
+        _ => None,
+    };
+    pb::Task {
+        task_arn: arns.task(&cluster, row.id),
+        cluster_arn: arns.cluster(&cluster),
+        task_definition_arn: super::service::definition(state, row.definition),
+        container_instance_arn: row
+            .instance
+            .map(|id| arns.instance(&cluster, id))
+            .unwrap_or_default(),
+        last_status: status(row.last_status()).into(),
+        desired_status: if row.desired == Desired::Running { "RUNNING" } else { "STOPPED" }.into(),
+        group: state.group_of(row).to_string(),
+        started_by: started_by(row),
+        containers: containers(state, row, &arns, &cluster),
+        cpu: reservation.cpu.to_string(),
+        memory: reservation.memory_mib.to_string(),
+        availability_zone: instance.map(|i| i.spec.zone.clone()).unwrap_or_default(),
+        connectivity: instance.map(|i| connectivity(i)).unwrap_or_default().into(),
+        stop_code: stop_code.map(stop_code_name).unwrap_or_default().into(),
+        stopped_reason,
+        created_at: Some(timestamp(row.created_at)),
+        pull_started_at: time(observed.pull_started_at),
+        pull_stopped_at: time(observed.pull_stopped_at),
+        started_at: time(observed.started_at),
+        stopping_at: time(observed.stopping_at),
+        stopped_at: time(observed.stopped_at.or(lost_at)),
+        version: i64::try_from(row.version).unwrap_or(i64::MAX),
+        overrides: Some(overrides(row.overrides.as_deref())),
+        tags: tags(&row.tags),
+        launch_type: "EC2".into(),
+        waiting_reason: row
+            .waiting
+            .as_deref()
+            .filter(|_| row.instance.is_none() && row.wanted())
+            .map(|why| waiting(state, why))
+            .unwrap_or_default(),
+        instance_name: instance.map(|i| i.spec.hostname.clone()).unwrap_or_default(),
+    }
+}
+
+fn status(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Provisioning => "PROVISIONING",
+        Phase::Pending => "PENDING",
+        Phase::Activating => "ACTIVATING",
+        Phase::Running => "RUNNING",
+        Phase::Deactivating => "DEACTIVATING",
+        Phase::Stopping => "STOPPING",
+        Phase::Deprovisioning => "DEPROVISIONING",
+        Phase::Stopped => "STOPPED",
+    }
+}
+
+fn connectivity(instance: &Instance) -> &'static str {
+    if instance.ready() { "CONNECTED" } else { "DISCONNECTED" }
+}
+
+fn stop_code_name(code: StopCode) -> &'static str {
+    match code {
+        StopCode::TaskFailedToStart => "TaskFailedToStart",
+        StopCode::EssentialContainerExited => "EssentialContainerExited",
+        StopCode::UserInitiated => "UserInitiated",
+        StopCode::ServiceSchedulerInitiated => "ServiceSchedulerInitiated",
+        StopCode::TerminationNotice => "TerminationNotice",
+    }
+}
+
+/// Who decided first: a stop that was ordered explains the end, else what the agent saw does.
+fn stopped(row: &Task) -> (Option<StopCode>, String) {
+    let seen = row.observed.reason.as_deref().unwrap_or_default();
+    match &row.desired {
+        Desired::Stopped { code, reason } => (Some(*code), reason.to_string()),
+        Desired::Abandoned { .. } => {
+            let lost = format!(
+                "Container instance lost: its agent was not heard for {} seconds.",
+                limits::LEASE.0 / 1000
+            );
+            (Some(StopCode::TerminationNotice), lost)
+        }
+        Desired::Running => (row.observed.stop_code, seen.to_owned()),
+    }
+}
+
+fn started_by(row: &Task) -> String {
+    match &row.owner {
+        Owner::Service { deployment, .. } => arn::deployment(*deployment),
+        Owner::Run { started_by, .. } => started_by.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Every container of the definition, also those the agent has not spoken of yet.
+fn containers(state: &State, row: &Task, arns: &Arns<'_>, cluster: &str) -> Vec<pb::Container> {
+    let seen = |name: &str| row.observed.containers.iter().find(|c| &*c.name == name);
+    let Some(spec) = state.spec_of(row) else {
+        return row
+            .observed
+            .containers
+            .iter()
+            .map(|c| container(row, c, None, arns.container(cluster, row.id, &c.name)))
+            .collect();
+    };
+    let show = |definition: &ContainerDefinition| {
+        let arn = arns.container(cluster, row.id, &definition.name);
+        let status = seen(&definition.name).cloned().unwrap_or_else(|| ContainerStatus {
+            name: definition.name.as_str().into(),
+            ..ContainerStatus::default()
+        });
+        container(row, &status, Some(definition), arn)
+    };
+    spec.containers.iter().map(show).collect()
+}
+
+fn container(
+    row: &Task,
+    seen: &ContainerStatus,
+    definition: Option<&ContainerDefinition>,
+    container_arn: String,
+) -> pb::Container {
+    let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+    // A container of a task that has ended has ended, whatever was last heard of it.
+    let phase = match row.last_status() {
+        Phase::Stopped => Phase::Stopped,
+        _ => seen.phase.max(Phase::Pending),
+    };
+    let mib = |mib: Option<u32>| mib.map(|mib| mib.to_string()).unwrap_or_default();
+    pb::Container {
+        container_arn,
+        name: seen.name.to_string(),
+        image: definition.map(|d| d.image.clone()).unwrap_or_default(),
+        image_digest: text(&seen.image_digest),
+        runtime_id: text(&seen.runtime_id),
+        last_status: status(phase).into(),
+        exit_code: seen.exit_code,
+        reason: text(&seen.reason),
+        network_bindings: seen.bindings.iter().map(binding).collect(),
+        cpu: definition.map_or(0, |d| d.cpu).to_string(),
+        memory: mib(definition.and_then(|d| d.memory_mib)),
+        memory_reservation: mib(definition.and_then(|d| d.memory_reservation_mib)),
+        address: text(&seen.address),
+        pid: seen.pid.map(int),
+    }
+}
+
+fn binding(row: &NetworkBinding) -> pb::NetworkBinding {
+    pb::NetworkBinding {
+        bind_ip: "0.0.0.0".into(),
+        container_port: row.container_port.into(),
+        host_port: row.host_port.into(),
+        protocol: protocol(row.protocol).into(),
+    }
+}
+
+fn overrides(row: Option<&Overrides>) -> pb::TaskOverride {
+    let Some(row) = row else { return pb::TaskOverride::default() };
+    let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
+    let container = |row: &ContainerOverride| pb::ContainerOverride {
+        name: row.name.clone(),
+        command: row.command.clone().unwrap_or_default(),
+        environment: environment(&row.environment),
+        cpu: row.cpu.map(int),
+        memory: row.memory_mib.map(int),
+        memory_reservation: row.memory_reservation_mib.map(int),
+    };
+    pb::TaskOverride {
+        container_overrides: row.containers.iter().map(container).collect(),
+        cpu: number(row.cpu),
+        memory: number(row.memory_mib),
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a task is not placed, in words and in ECS's reason codes.
+
+use crate::arn::{Arns, name_of};
+use crate::pb;
+use muster_model::task::{Blocker, Shortfall, Waiting};
+use muster_model::{InstanceId, State, Task};
+
+/// ECS's text for a cluster without instances.
+const NO_INSTANCES: &str = "No Container Instances were found in your cluster.";
+
+/// One line: how many instances each filter removed, largest first, and the nearest miss.
+pub fn waiting(state: &State, why: &Waiting) -> String {
+    if why.instances == 0 {
+        return NO_INSTANCES.into();
+    }
+    let removed: Vec<String> =
+        why.removed.iter().map(|(blocker, count)| format!("{count} {}", lacks(*blocker))).collect();
+    let fits =
+        if why.instances == 1 { "the 1 container instance does not fit" } else { "none fits" };
+    let mut text = match why.instances {
+        1 => fits.to_owned(),
+        n => format!("of {n} container instances {fits}"),
+    };
+    if !removed.is_empty() {
+        text.push_str(&format!(": {}", removed.join(", ")));
+    }
+    if let Some((instance, shortfall)) = &why.nearest {
+        text.push_str(&format!("; nearest: {} {}", named(state, *instance), short(shortfall)));
+    }
+    text
+}
+
+fn lacks(blocker: Blocker) -> &'static str {
+    match blocker {
+        Blocker::Inactive => "draining or deregistered",
+        Blocker::Agent => "not connected",
+        Blocker::Cpu => "short of cpu",
+        Blocker::Memory => "short of memory",
+        Blocker::Ports => "with a wanted host port taken",
+        Blocker::Constraint => "ruled out by a placement constraint",
+    }
+}
+
+fn named(state: &State, id: InstanceId) -> String {
+    match state.instance(id) {
+        Some(row) => format!("{} ({id})", row.spec.hostname),
+        None => id.to_string(),
+    }
+}
+
+fn short(shortfall: &Shortfall) -> String {
+    match shortfall {
+        Shortfall::Cpu { wanted, free } => format!("has {free} cpu units free, {wanted} wanted"),
+        Shortfall::MemoryMib { wanted, free } => format!("has {free} MiB free, {wanted} wanted"),
+        Shortfall::Port { port } => format!("has host port {port} taken"),
+    }
+}
+
+/// RunTask's failure for a task that found no place: the nearest instance and ECS's reason.
+/// `None` if nothing is known yet.
+pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
+    let why = task.waiting.as_deref()?;
+    let reason = match (&why.nearest, why.removed.first()) {
+        (Some((_, Shortfall::Cpu { .. })), _) => "RESOURCE:CPU",
+        (Some((_, Shortfall::MemoryMib { .. })), _) => "RESOURCE:MEMORY",
+        (Some((_, Shortfall::Port { .. })), _) => "RESOURCE:PORTS",
+        (None, Some((blocker, _))) => code(*blocker),
+        (None, None) => "RESOURCE",
+    };
+    let cluster = name_of(state, task.cluster);
+    let arn = match why.nearest {
+        Some((instance, _)) => Arns::of(state).instance(&cluster, instance),
+        None => String::new(),
+    };
+    Some(pb::Failure { arn, reason: reason.into(), detail: waiting(state, why) })
+}
+
+fn code(blocker: Blocker) -> &'static str {
+    match blocker {
+        Blocker::Inactive => "INACTIVE",
+        Blocker::Agent => "AGENT",
+        Blocker::Cpu => "RESOURCE:CPU",
+        Blocker::Memory => "RESOURCE:MEMORY",
+        Blocker::Ports => "RESOURCE:PORTS",
+        Blocker::Constraint => "ATTRIBUTE",
+    }
+}
