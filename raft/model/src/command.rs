@@ -11,8 +11,8 @@ use crate::ids::{
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::service::RolloutState;
-use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
 use crate::service::ServiceSpec;
+use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
 use crate::stored::named;
 use crate::task::{Observed, StopCode, Waiting};
 use crate::time::Time;
@@ -38,42 +38,91 @@ pub enum Command {
     /// First entry of a new cluster.
     Bootstrap(Box<Bootstrap>),
     /// First entry of a new leader: its log index becomes the epoch.
-    Takeover { manager: RaftId },
+    Takeover {
+        manager: RaftId,
+    },
     /// All managers can apply commands up to this level.
-    RaiseLevel { level: u32 },
+    RaiseLevel {
+        level: u32,
+    },
 
     CreateCluster(CreateCluster),
-    DeleteCluster { cluster: ClusterId },
+    DeleteCluster {
+        cluster: ClusterId,
+    },
     RegisterTaskDefinition(#[serde(with = "named")] Arc<TaskDefinition>),
-    DeregisterTaskDefinition { definition: DefinitionId },
+    DeregisterTaskDefinition {
+        definition: DefinitionId,
+    },
     CreateService(CreateService),
     UpdateService(UpdateService),
-    DeleteService { service: ServiceId, force: bool },
+    DeleteService {
+        service: ServiceId,
+        force: bool,
+    },
     RunTask(RunTask),
-    StopTask { task: TaskId, reason: Arc<str> },
-    TagResource { resource: Resource, set: Tags, remove: Vec<String> },
+    StopTask {
+        task: TaskId,
+        reason: Arc<str>,
+    },
+    TagResource {
+        resource: Resource,
+        set: Tags,
+        remove: Vec<String>,
+    },
 
     /// An agent joined with a token, or re-registers what its machine is. The first registration is
     /// proposed `by` the manager that checked the token; `by` the instance itself only renews.
     RegisterInstance(RegisterInstance),
-    UpdateInstanceStatus { instance: InstanceId, status: InstanceStatus },
-    DeregisterInstance { instance: InstanceId, force: bool },
+    UpdateInstanceStatus {
+        instance: InstanceId,
+        status: InstanceStatus,
+    },
+    DeregisterInstance {
+        instance: InstanceId,
+        force: bool,
+    },
     /// What agents said, gathered over instances. Foreign reports were refused before.
-    Report { reports: Vec<TaskReport> },
+    Report {
+        reports: Vec<TaskReport>,
+    },
 
     /// What the leader of this epoch decided. Each step is judged alone.
-    Plan { epoch: Epoch, steps: Vec<Step> },
+    Plan {
+        epoch: Epoch,
+        steps: Vec<Step>,
+    },
 
     /// Gives out the next Raft id with the row that describes it.
-    AddManager { name: Arc<str>, zone: Arc<str>, address: Arc<str>, level: u32 },
+    AddManager {
+        name: Arc<str>,
+        zone: Arc<str>,
+        address: Arc<str>,
+        level: u32,
+    },
     /// A manager says its address or what level it can apply.
-    UpdateManager { manager: RaftId, address: Arc<str>, level: u32 },
-    RemoveManager { manager: RaftId },
+    UpdateManager {
+        manager: RaftId,
+        address: Arc<str>,
+        level: u32,
+    },
+    RemoveManager {
+        manager: RaftId,
+    },
     /// New hash for the join token of a role; the old token is refused from here on.
-    RotateToken { role: TokenRole, hash: Arc<str> },
+    RotateToken {
+        role: TokenRole,
+        hash: Arc<str>,
+    },
     /// A certificate was issued to a user; creates the user if need be.
-    CreateUser { name: Arc<str>, role: UserRole, serial: Arc<str> },
-    RemoveUser { name: Arc<str> },
+    CreateUser {
+        name: Arc<str>,
+        role: UserRole,
+        serial: Arc<str>,
+    },
+    RemoveUser {
+        name: Arc<str>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,25 +231,59 @@ pub struct TaskReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// New tasks in free slots of a service.
-    CreateTasks { service: ServiceId, deployment: DeploymentId, tasks: Vec<(Slot, TaskId)> },
+    CreateTasks {
+        service: ServiceId,
+        deployment: DeploymentId,
+        tasks: Vec<(Slot, TaskId)>,
+    },
     /// `ports`: host ports in the order of `TaskDefinition::port_mappings`.
-    Place { task: TaskId, instance: InstanceId, ports: Vec<u16> },
-    Stop { task: TaskId, code: StopCode, reason: Arc<str> },
+    Place {
+        task: TaskId,
+        instance: InstanceId,
+        ports: Vec<u16>,
+    },
+    Stop {
+        task: TaskId,
+        code: StopCode,
+        reason: Arc<str>,
+    },
     /// The task's instance is lost.
-    Abandon { task: TaskId },
-    SetHealth { instance: InstanceId, health: Health },
+    Abandon {
+        task: TaskId,
+    },
+    SetHealth {
+        instance: InstanceId,
+        health: Health,
+    },
     /// A deployment's state; `Completed` ends older ones that have no task left.
-    Advance { service: ServiceId, deployment: DeploymentId, rollout: RolloutState },
+    Advance {
+        service: ServiceId,
+        deployment: DeploymentId,
+        rollout: RolloutState,
+    },
     /// A line of the service's history.
-    Event { service: ServiceId, text: Arc<str> },
+    Event {
+        service: ServiceId,
+        text: Arc<str>,
+    },
     /// Why a task waits.
-    Explain { task: TaskId, waiting: Waiting },
+    Explain {
+        task: TaskId,
+        waiting: Waiting,
+    },
     /// History that is no longer kept.
-    Forget { tasks: Vec<TaskId> },
+    Forget {
+        tasks: Vec<TaskId>,
+    },
     /// A draining service has no task left.
-    Retire { service: ServiceId },
+    Retire {
+        service: ServiceId,
+    },
     /// Inactive rows past their time: services, instances.
-    Purge { services: Vec<ServiceId>, instances: Vec<InstanceId> },
+    Purge {
+        services: Vec<ServiceId>,
+        instances: Vec<InstanceId>,
+    },
 }
 
 /// What an applied entry answers.
@@ -214,7 +297,11 @@ pub enum Response {
     Instance(InstanceId),
     Manager(RaftId),
     /// Steps that were refused, by position, with the reason; the rest stand.
-    Plan { refused: Vec<(u32, Error)> },
+    Plan {
+        refused: Vec<(u32, Error)>,
+    },
     /// Reports that were refused, by position, with the reason; the rest stand.
-    Reports { refused: Vec<(u32, Error)> },
+    Reports {
+        refused: Vec<(u32, Error)>,
+    },
 }

@@ -217,7 +217,9 @@ impl World {
     /// The name of an id, or its first eight digits.
     pub fn name_of(&self, noun: Noun, bits: u128) -> String {
         let mut named = self.names.iter().filter(|((n, _), b)| *n == noun && **b == bits);
-        named.next().map_or_else(|| format!("{bits:032x}")[..8].to_string(), |((_, n), _)| n.clone())
+        named
+            .next()
+            .map_or_else(|| format!("{bits:032x}")[..8].to_string(), |((_, n), _)| n.clone())
     }
 
     /// The name of an id given as text, whatever it is the id of.
@@ -242,7 +244,8 @@ impl World {
                 Noun::Request => continue,
             };
             for quote in [" \"", " ", "/"] {
-                text = text.replace(&format!("{word}{quote}{bits:032x}"), &format!("{word}{quote}{name}"));
+                text = text
+                    .replace(&format!("{word}{quote}{bits:032x}"), &format!("{word}{quote}{name}"));
             }
         }
         text

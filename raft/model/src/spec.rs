@@ -173,10 +173,8 @@ pub struct TaskDefinition {
 impl TaskDefinition {
     /// What one task takes from its instance while it is placed there.
     pub fn reservation(&self) -> Resources {
-        let sum = self
-            .containers
-            .iter()
-            .fold(Resources::default(), |sum, c| sum.plus(c.reservation()));
+        let sum =
+            self.containers.iter().fold(Resources::default(), |sum, c| sum.plus(c.reservation()));
         Resources {
             cpu: self.cpu.unwrap_or(sum.cpu),
             memory_mib: self.memory_mib.unwrap_or(sum.memory_mib),

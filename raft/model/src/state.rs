@@ -44,6 +44,8 @@ pub struct DefinitionRow {
 pub struct RequestRow {
     /// Hash of the command: another command under the same id is a conflict.
     pub hash: u64,
+    /// Index of its entry: the order of ages, since many entries may share a time.
+    pub index: Index,
     pub at: Time,
     pub answer: Result<Response, Error>,
 }
@@ -120,7 +122,7 @@ pub(crate) struct Indexes {
     /// Tasks that have ended, lost ones included, by the time they did.
     pub finished: OrdSet<(Time, TaskId)>,
     /// Remembered requests by age.
-    pub request_ages: OrdSet<(Time, RequestId)>,
+    pub request_ages: OrdMap<Index, RequestId>,
 }
 
 impl State {
@@ -196,7 +198,10 @@ impl State {
         self.index.services_per_cluster.get(&cluster).copied().unwrap_or(0)
     }
     /// Oldest first.
-    pub fn events(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
+    pub fn events(
+        &self,
+        service: ServiceId,
+    ) -> impl DoubleEndedIterator<Item = (u64, &Arc<Event>)> {
         self.events.range((service, 0)..=(service, u64::MAX)).map(|((_, n), e)| (*n, e))
     }
 

@@ -221,7 +221,10 @@ pub mod named {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use std::sync::Arc;
 
-    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::new();
         ciborium::into_writer(&**value, &mut bytes).map_err(S::Error::custom)?;
         bytes.serialize(to)

@@ -13,9 +13,16 @@ use std::sync::Arc;
 /// Why the task exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Owner {
-    Service { service: ServiceId, slot: Slot, deployment: DeploymentId },
+    Service {
+        service: ServiceId,
+        slot: Slot,
+        deployment: DeploymentId,
+    },
     /// RunTask or StartTask. `group` is `family:<family>` unless the user named one.
-    Run { group: Arc<str>, started_by: Option<Arc<str>> },
+    Run {
+        group: Arc<str>,
+        started_by: Option<Arc<str>>,
+    },
 }
 
 /// What the managers want. Ordered: a later value never gives way to an earlier one.
@@ -248,6 +255,31 @@ impl Task {
     /// RUNNING and wanted.
     pub fn running(&self) -> bool {
         self.desired == Desired::Running && self.observed.phase == Phase::Running
+    }
+
+    /// ECS `stopCode`: what the managers decided, else what the agent saw. `None` while nothing
+    /// ends it.
+    pub fn stop_code(&self) -> Option<StopCode> {
+        match &self.desired {
+            Desired::Stopped { code, .. } => Some(*code),
+            Desired::Abandoned { .. } => Some(StopCode::TerminationNotice),
+            Desired::Running if self.observed.phase < Phase::Stopped => self.observed.stop_code,
+            Desired::Running => {
+                Some(self.observed.stop_code.unwrap_or(match self.observed.started_at {
+                    None => StopCode::TaskFailedToStart,
+                    Some(_) => StopCode::EssentialContainerExited,
+                }))
+            }
+        }
+    }
+
+    /// ECS `stoppedReason`, beside `stop_code`.
+    pub fn stopped_reason(&self) -> Option<Arc<str>> {
+        match &self.desired {
+            Desired::Stopped { reason, .. } => Some(reason.clone()),
+            Desired::Abandoned { .. } => Some(Arc::from("Container instance was lost")),
+            Desired::Running => self.observed.reason.clone(),
+        }
     }
 
     /// ECS `lastStatus`: the managers' own steps before and after the agent's.

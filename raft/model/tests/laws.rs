@@ -1,5 +1,8 @@
 //! What holds whatever is proposed: arbitrary commands in arbitrary order, checked at every index.
 
+// What a law rests on may fail loudly; clippy knows tests only inside `#[test]`.
+#![allow(clippy::expect_used)]
+
 #[path = "laws/generate.rs"]
 mod generate;
 
@@ -63,10 +66,10 @@ impl Run {
     }
 
     fn run(&mut self, (mut command, by, request, wait): Asked) -> Result<Response, Error> {
-        if let Command::Plan { epoch, .. } = &mut command {
-            if *epoch == Epoch(1) {
-                *epoch = self.state.meta().epoch;
-            }
+        if let Command::Plan { epoch, .. } = &mut command
+            && *epoch == Epoch(1)
+        {
+            *epoch = self.state.meta().epoch;
         }
         // Now and then the proposer's clock stands behind.
         let at = Time(self.state.now().0.saturating_add(wait).saturating_sub(1000));

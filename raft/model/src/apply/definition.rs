@@ -22,11 +22,7 @@ pub(super) fn register(
     }
     find::at_most("task definitions", state.definitions.len() + 1, limits::DEFINITIONS_MAX)?;
     let newest = state.revisions(&spec.family).next_back().map_or(0, |row| row.revision.0);
-    find::at_most(
-        "revisions of a family",
-        newest as usize + 1,
-        limits::REVISIONS_PER_FAMILY_MAX,
-    )?;
+    find::at_most("revisions of a family", newest as usize + 1, limits::REVISIONS_PER_FAMILY_MAX)?;
     let id = DefinitionId(state.meta().next_definition);
     state.meta_mut().next_definition = id.0.saturating_add(1);
     state.put_definition(Arc::new(DefinitionRow {

@@ -27,10 +27,8 @@ pub(super) fn takeover(
 
 /// Never down, and never above what a member can apply.
 pub(super) fn raise_level(state: &mut State, level: u32) -> Result<Response, Error> {
-    let laggard = state
-        .managers()
-        .filter(|row| row.removed_at.is_none())
-        .find(|row| row.level < level);
+    let laggard =
+        state.managers().filter(|row| row.removed_at.is_none()).find(|row| row.level < level);
     if let Some(row) = laggard {
         let what = format!("manager {} applies commands up to level {}", row.name, row.level);
         return Err(Error::UpgradeRequired { what });
@@ -53,6 +51,16 @@ fn members(state: &State) -> usize {
     state.managers().filter(|row| row.removed_at.is_none()).count()
 }
 
+/// A member that is older than the commands in use could not apply them.
+fn applies_ours(state: &State, name: &str, level: u32) -> Result<(), Error> {
+    let used = state.meta().level;
+    if level >= used {
+        return Ok(());
+    }
+    let what = format!("manager {name} applies commands up to level {level}; {used} is in use");
+    Err(Error::UpgradeRequired { what })
+}
+
 /// Always a new id: a machine that lost its disk is another member, whatever its name.
 pub(super) fn add(
     state: &mut State,
@@ -62,13 +70,7 @@ pub(super) fn add(
     level: u32,
 ) -> Result<Response, Error> {
     find::at_most("managers", members(state) + 1, limits::MANAGERS_MAX)?;
-    if level < state.meta().level {
-        let what = format!(
-            "manager {name} applies commands up to level {level}; the cluster uses {}",
-            state.meta().level
-        );
-        return Err(Error::UpgradeRequired { what });
-    }
+    applies_ours(state, name, level)?;
     let id = RaftId(state.meta().next_manager);
     state.meta_mut().next_manager = id.0.saturating_add(1);
     state.put_manager(Arc::new(Manager {
@@ -90,6 +92,7 @@ pub(super) fn update(
     level: u32,
 ) -> Result<Response, Error> {
     let old = known(state, id)?;
+    applies_ours(state, &old.name, level)?;
     let mut new = Manager::clone(&old);
     new.address = address.clone();
     new.level = level;

@@ -82,12 +82,7 @@ fn create_tasks(
     Ok(())
 }
 
-fn place(
-    state: &mut State,
-    id: TaskId,
-    instance: InstanceId,
-    ports: &[u16],
-) -> Result<(), Error> {
+fn place(state: &mut State, id: TaskId, instance: InstanceId, ports: &[u16]) -> Result<(), Error> {
     let task = find::task(state, id)?;
     let instance = find::instance(state, instance)?;
     state.check_place(&task, &instance, ports)?;
@@ -236,11 +231,7 @@ fn retire(state: &mut State, id: ServiceId) -> Result<(), Error> {
 }
 
 /// Rows that are gone already are skipped.
-fn purge(
-    state: &mut State,
-    services: &[ServiceId],
-    instances: &[InstanceId],
-) -> Result<(), Error> {
+fn purge(state: &mut State, services: &[ServiceId], instances: &[InstanceId]) -> Result<(), Error> {
     for id in services {
         if state.service(*id).is_some_and(|row| row.status != ServiceStatus::Inactive) {
             return Err(Error::refused(format!("service {id} is not INACTIVE")));
@@ -259,4 +250,3 @@ fn purge(
     }
     Ok(())
 }
-

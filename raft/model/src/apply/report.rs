@@ -48,11 +48,12 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
     new.observed = observed;
     new.version += 1;
     state.put_task(Arc::new(new));
-    if ended && old.desired == Desired::Running {
-        if let Owner::Service { service, deployment, .. } = old.owner {
-            let failed = failed_to_start(&old, &report.observed, state.now());
-            count(state, service, deployment, failed);
-        }
+    if ended
+        && old.desired == Desired::Running
+        && let Owner::Service { service, deployment, .. } = old.owner
+    {
+        let failed = failed_to_start(&old, &report.observed, state.now());
+        count(state, service, deployment, failed);
     }
     Ok(())
 }

@@ -48,10 +48,13 @@ pub(super) fn remember(state: &mut State, entry: &Entry, response: &Response) {
         return;
     }
     let hash = fingerprint(&entry.command);
-    let row = RequestRow { hash, at: state.now(), answer: Ok(response.clone()) };
+    let row =
+        RequestRow { hash, index: state.applied(), at: state.now(), answer: Ok(response.clone()) };
     state.put_request(entry.request, Arc::new(row));
-    if state.requests.len() > limits::REQUESTS_MAX {
-        forget_oldest(state);
+    if state.requests.len() > limits::REQUESTS_MAX
+        && let Some((id, _)) = oldest(state)
+    {
+        state.remove_request(id);
     }
 }
 
@@ -59,18 +62,16 @@ pub(super) fn remember(state: &mut State, entry: &Entry, response: &Response) {
 /// quiet day pays for the whole day.
 pub(super) fn forget_old(state: &mut State) {
     for _ in 0..limits::REQUESTS_FORGOTTEN_PER_ENTRY {
-        match state.index.request_ages.get_min() {
-            Some((at, _)) if expired(state, *at) => forget_oldest(state),
+        match oldest(state) {
+            Some((id, at)) if expired(state, at) => state.remove_request(id),
             _ => return,
         }
     }
 }
 
-fn forget_oldest(state: &mut State) {
-    let oldest: Option<RequestId> = state.index.request_ages.get_min().map(|(_, id)| *id);
-    if let Some(id) = oldest {
-        state.remove_request(id);
-    }
+fn oldest(state: &State) -> Option<(RequestId, Time)> {
+    let (_, id) = state.index.request_ages.get_min()?;
+    Some((*id, state.request(*id)?.at))
 }
 
 fn expired(state: &State, at: Time) -> bool {

@@ -5,9 +5,7 @@ use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::service::{
-    Backoff, Deployment, RolloutState, Service, ServiceSpec, ServiceStatus,
-};
+use crate::service::{Backoff, Deployment, RolloutState, Service, ServiceSpec, ServiceStatus};
 use crate::state::State;
 use crate::time::Time;
 use std::sync::Arc;
@@ -126,11 +124,7 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
 }
 
 /// To DRAINING, with nothing desired any more; its name stays taken until `Step::Retire`.
-pub(super) fn delete(
-    state: &mut State,
-    id: ServiceId,
-    force: bool,
-) -> Result<Response, Error> {
+pub(super) fn delete(state: &mut State, id: ServiceId, force: bool) -> Result<Response, Error> {
     let old = find::service(state, id)?;
     match old.status {
         ServiceStatus::Active => {}

@@ -31,8 +31,7 @@ pub(super) fn run(state: &mut State, command: &RunTask) -> Result<Response, Erro
     let overrides = (*command.overrides != Overrides::default()).then(|| command.overrides.clone());
     let tags = Arc::new(command.tags.clone());
     for id in &command.tasks {
-        let owner =
-            Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
+        let owner = Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
         state.put_task(Arc::new(Task {
             overrides: overrides.clone(),
             tags: tags.clone(),

@@ -45,13 +45,13 @@ impl State {
             )));
         }
         self.check_ports(&spec, instance, ports)?;
-        if self.wants_distinct(task) {
-            if let Some(other) = self.companion(task, instance) {
-                return Err(Error::refused(format!(
-                    "distinctInstance: task {} of the same group is on container instance {}",
-                    other.id, instance.id
-                )));
-            }
+        if self.wants_distinct(task)
+            && let Some(other) = self.companion(task, instance)
+        {
+            return Err(Error::refused(format!(
+                "distinctInstance: task {} of the same group is on container instance {}",
+                other.id, instance.id
+            )));
         }
         Ok(())
     }
@@ -78,8 +78,7 @@ impl State {
                 return Err(Error::refused(format!("host port {port} is not what was asked for")));
             }
             let key = (*port, mapping.protocol);
-            let by_system =
-                key.1 == Protocol::Tcp && instance.spec.reserved_ports.contains(port);
+            let by_system = key.1 == Protocol::Tcp && instance.spec.reserved_ports.contains(port);
             if by_system || held.is_some_and(|held| held.ports.contains_key(&key)) {
                 return Err(Error::refused(format!(
                     "host port {port} is taken on container instance {}",

@@ -37,8 +37,7 @@ impl Keys {
         }
     }
 
-    const NONE: Self =
-        Self { slot: None, on: None, reserves: false, waiting: false, ended: None };
+    const NONE: Self = Self { slot: None, on: None, reserves: false, waiting: false, ended: None };
 }
 
 impl State {
@@ -135,16 +134,16 @@ impl State {
     }
 
     pub(crate) fn put_request(&mut self, id: RequestId, row: Arc<RequestRow>) {
-        let at = row.at;
+        let index = row.index;
         if let Some(old) = self.requests.insert(id, row) {
-            self.index.request_ages.remove(&(old.at, id));
+            self.index.request_ages.remove(&old.index);
         }
-        self.index.request_ages.insert((at, id));
+        self.index.request_ages.insert(index, id);
     }
 
     pub(crate) fn remove_request(&mut self, id: RequestId) {
         if let Some(old) = self.requests.remove(&id) {
-            self.index.request_ages.remove(&(old.at, id));
+            self.index.request_ages.remove(&old.index);
         }
     }
 
@@ -153,10 +152,10 @@ impl State {
         let is = Keys::of(&row);
         let old = self.tasks.insert(row.id, row.clone());
         let was = old.as_deref().map_or(Keys::NONE, Keys::of);
-        if old.is_none() {
-            if let Some(service) = row.service() {
-                self.index.tasks_of_service.insert((service, row.id));
-            }
+        if old.is_none()
+            && let Some(service) = row.service()
+        {
+            self.index.tasks_of_service.insert((service, row.id));
         }
         self.move_task(&row, &was, &is);
     }

@@ -157,8 +157,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         Just(RolloutState::Failed)
     ];
     let slots = vec(((0u32..4).prop_map(Slot), task()), 0..3);
-    let ports =
-        vec(prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769), Just(1)], 0..3);
+    let ports = vec(prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769), Just(1)], 0..3);
     prop_oneof![
         6 => (service(), deployment(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
@@ -200,8 +199,8 @@ fn update() -> impl Strategy<Value = UpdateService> {
 }
 
 fn run_task() -> impl Strategy<Value = RunTask> {
-    let overrides = option::of(0u32..300)
-        .prop_map(|cpu| Arc::new(Overrides { cpu, ..Overrides::default() }));
+    let overrides =
+        option::of(0u32..300).prop_map(|cpu| Arc::new(Overrides { cpu, ..Overrides::default() }));
     (cluster(), definition(), vec(task(), 0..4), text(), overrides, tags()).prop_map(
         |(cluster, definition, tasks, group, overrides, tags)| RunTask {
             cluster,
@@ -283,14 +282,18 @@ fn managers() -> impl Strategy<Value = Command> {
             name,
             level
         }),
-        (raft_id(), name(), 0u32..3)
-            .prop_map(|(manager, address, level)| Command::UpdateManager {
-                manager, address, level
-            }),
+        (raft_id(), name(), 0u32..3).prop_map(|(manager, address, level)| Command::UpdateManager {
+            manager,
+            address,
+            level
+        }),
         raft_id().prop_map(|manager| Command::RemoveManager { manager }),
         text().prop_map(|hash| Command::RotateToken { role: TokenRole::Worker, hash }),
-        (name(), role, text())
-            .prop_map(|(name, role, serial)| Command::CreateUser { name, role, serial }),
+        (name(), role, text()).prop_map(|(name, role, serial)| Command::CreateUser {
+            name,
+            role,
+            serial
+        }),
         name().prop_map(|name| Command::RemoveUser { name }),
     ]
 }
@@ -298,8 +301,11 @@ fn managers() -> impl Strategy<Value = Command> {
 /// A plan's epoch is 0 if it is to be stale; the test puts the present one in place of 1.
 pub fn command() -> impl Strategy<Value = Command> {
     let reports = vec(
-        (task(), instance(), observed())
-            .prop_map(|(task, instance, observed)| TaskReport { task, instance, observed }),
+        (task(), instance(), observed()).prop_map(|(task, instance, observed)| TaskReport {
+            task,
+            instance,
+            observed,
+        }),
         0..4,
     );
     let epoch = prop_oneof![1 => Just(Epoch(0)), 20 => Just(Epoch(1))];

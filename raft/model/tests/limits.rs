@@ -1,0 +1,161 @@
+//! Each bound at its edge: the last one that is allowed, and the first that is not.
+
+use muster_model::command::{CreateCluster, RegisterInstance};
+use muster_model::fixture::World;
+use muster_model::service::Backoff;
+use muster_model::spec::Tags;
+use muster_model::*;
+use std::sync::Arc;
+
+fn refused_by(limit: usize, answer: Result<Response, Error>) -> bool {
+    matches!(answer, Err(Error::LimitExceeded { limit: l, .. }) if l == limit as u64)
+}
+
+#[test]
+fn tags_of_a_resource() {
+    let mut world = World::new();
+    let cluster = world.cluster("default");
+    let tag = |count: usize| -> Command {
+        let set: Tags = (0..count).map(|n| (n.to_string(), String::new())).collect();
+        let resource = command::Resource::Cluster(cluster);
+        Command::TagResource { resource, set, remove: Vec::new() }
+    };
+    assert_eq!(world.apply(tag(limits::TAGS_MAX)), Ok(Response::Done));
+    assert!(refused_by(limits::TAGS_MAX, world.apply(tag(limits::TAGS_MAX + 1))));
+}
+
+#[test]
+fn clusters() {
+    let mut world = World::new();
+    let mut create = |n: usize| {
+        let command = CreateCluster {
+            id: world.ids.cluster(),
+            name: Arc::from(format!("c{n}")),
+            settings: Default::default(),
+            tags: Tags::new(),
+        };
+        world.apply(Command::CreateCluster(command))
+    };
+    for n in 1..limits::CLUSTERS_MAX {
+        assert!(create(n).is_ok());
+    }
+    assert!(refused_by(limits::CLUSTERS_MAX, create(0)));
+    assert!(create(1).is_ok(), "an existing name is no new cluster");
+}
+
+#[test]
+fn deleted_clusters_are_forgotten_beyond_a_hundred() {
+    let mut world = World::new();
+    for n in 0..limits::INACTIVE_CLUSTERS_MAX + 5 {
+        world.extend(&format!("time +1s\ncluster c{n}\ndelete-cluster c{n}"));
+    }
+    let names: Vec<_> = world
+        .state
+        .clusters()
+        .filter(|row| row.status == ClusterStatus::Inactive)
+        .map(|row| row.name.clone())
+        .collect();
+    assert_eq!(names.len(), limits::INACTIVE_CLUSTERS_MAX);
+    assert!(!names.contains(&Arc::from("c4")) && names.contains(&Arc::from("c5")));
+}
+
+#[test]
+fn container_instances() {
+    let mut world = World::new();
+    let cluster = world.cluster("default");
+    let mut register = || {
+        let id = world.ids.instance();
+        let spec = Arc::new(InstanceSpec::default());
+        world.apply(Command::RegisterInstance(RegisterInstance { id, cluster, spec }))
+    };
+    for _ in 0..limits::INSTANCES_MAX {
+        assert!(register().is_ok());
+    }
+    assert!(refused_by(limits::INSTANCES_MAX, register()));
+}
+
+#[test]
+fn the_newest_events_of_a_service_are_kept() {
+    let mut world = World::from_text("definition web\nservice web");
+    let service = world.service("web");
+    for n in 0..limits::EVENTS_PER_SERVICE_MAX + 3 {
+        world.plan(vec![Step::Event { service, text: Arc::from(n.to_string()) }]);
+    }
+    let numbers: Vec<u64> = world.state.events(service).map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), limits::EVENTS_PER_SERVICE_MAX);
+    assert_eq!((numbers[0], numbers[numbers.len() - 1]), (3, 102));
+}
+
+#[test]
+fn deployments_of_a_service() {
+    let mut world = World::from_text("definition web\nservice web");
+    for _ in 0..limits::DEPLOYMENTS_PER_SERVICE_MAX + 3 {
+        world.extend("update-service web force");
+    }
+    let service = world.state.service(world.service("web")).expect("just created");
+    assert_eq!(service.deployments.len(), limits::DEPLOYMENTS_PER_SERVICE_MAX);
+    assert_eq!(service.primary().map(|d| d.id), Some(world.deployment("d14")));
+}
+
+#[test]
+fn the_newest_certificates_of_a_user_are_accepted() {
+    let mut world = World::new();
+    for n in 0..limits::USER_CERTIFICATES_MAX + 2 {
+        world.extend(&format!("user ann operator serial=s{n}"));
+    }
+    let user = world.state.user("ann").expect("just created");
+    assert_eq!(user.serials.len(), limits::USER_CERTIFICATES_MAX);
+    assert_eq!(&*user.serials[0], "s2");
+}
+
+#[test]
+fn requests_are_remembered_up_to_a_bound() {
+    let world = World::new();
+    let first = world.state.applied().0 + 1;
+    let (max, at) = (limits::REQUESTS_MAX as u64, world.state.now());
+    let row = |n: u64| {
+        let row = state::RequestRow { hash: 0, index: Index(n), at, answer: Ok(Response::Done) };
+        Row::Request(RequestId::from_bits(n.into()), Arc::new(row))
+    };
+    let known = |state: &State, n: u64| state.request(RequestId::from_bits(n.into())).is_some();
+    let rows = world.state.rows().filter(|row| row.table() != Table::Requests);
+    let full = rows.chain((first..first + max).map(row));
+    let mut state = State::restore(full, Index(first + max)).expect("fair rows");
+    let command = Command::RotateToken { role: command::TokenRole::Worker, hash: Arc::from("h") };
+    let (request, by) = (RequestId::from_bits(0), Principal::User("admin".into()));
+    let entry = Entry { request, at, by, trace: None, command };
+    // One comes, the oldest goes, even if all have one time.
+    assert_eq!(apply(&mut state, Index(first + max + 1), &entry), Ok(Response::Done));
+    assert!(state.request(request).is_some());
+    assert!(!known(&state, first) && known(&state, first + 1));
+    // A day later all of them are old: a few go with each entry.
+    let later = Entry { at: at + limits::REQUEST_KEPT + Millis(1), ..entry };
+    assert_eq!(apply(&mut state, Index(first + max + 2), &later), Ok(Response::Done));
+    let gone = limits::REQUESTS_FORGOTTEN_PER_ENTRY as u64;
+    assert!(!known(&state, first + gone) && known(&state, first + gone + 1));
+}
+
+#[test]
+fn back_off_grows_to_its_bound_and_is_forgotten() {
+    let mut backoff = Backoff::default();
+    let mut delays = Vec::new();
+    let now = Time(1 << 40);
+    for _ in 0..12 {
+        backoff = backoff.failed(now);
+        delays.push(backoff.until.since(now).0 / 1000);
+    }
+    assert_eq!(delays, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    let late = backoff.until + limits::BACKOFF_FORGET;
+    assert_eq!(backoff.failed(late).failures, 13);
+    assert_eq!(backoff.failed(late + Millis(1)), Backoff { failures: 1, until: late + Millis(1) });
+    let worn = Backoff { failures: u32::MAX, until: now }.failed(now);
+    assert_eq!(worn, Backoff { failures: u32::MAX, until: now + limits::BACKOFF_MAX });
+}
+
+#[test]
+fn an_unknown_definition_makes_a_task_row_unreadable() {
+    let world = World::from_text("definition web\nrun t1 definition=web");
+    let rows = world.state.rows().filter(|row| row.table() != Table::Definitions);
+    let answer = State::restore(rows, Index(1));
+    assert!(matches!(answer, Err(Error::UpgradeRequired { .. })), "{answer:?}");
+}
