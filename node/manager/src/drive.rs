@@ -1,0 +1,275 @@
+//! The thin shell around the brain: select what happened, let the brain handle it, perform what it
+//! says.
+//!
+//! It decides nothing but order: a state is heard before anything that was said after it was
+//! applied. It owns every task it starts and joins them when it ends. Invariant: once the reign is
+//! over (leadership, term or epoch lost) nothing more is performed.
+
+use crate::hub::Hub;
+use crate::limits::{PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX};
+use crate::wire;
+use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
+use muster_control::leader::Leader;
+use muster_model::{Command, Entry, Error, Principal, Response, State, Time};
+use muster_proto::convert::dispatch as convert;
+use muster_proto::dispatch as pb;
+use muster_replica::{Instant, Leadership};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// One reign of one brain.
+pub struct Drive {
+    hub: Arc<Hub>,
+    mandate: Mandate,
+    term: u64,
+    leader: Leader,
+    states: watch::Receiver<Arc<State>>,
+    leadership: watch::Receiver<Leadership>,
+    events: mpsc::Receiver<LeaderInput>,
+    ended: CancellationToken,
+    proposals: JoinSet<(Ticket, Result<Response, Error>)>,
+    waiting: VecDeque<(Ticket, Command)>,
+    wake_at: Option<Time>,
+}
+
+/// Everything that can wake the drive.
+enum Event {
+    State,
+    Tick,
+    Agent(LeaderInput),
+    Proposed(Result<(Ticket, Result<Response, Error>), JoinError>),
+    Leadership,
+    Ended,
+}
+
+/// Why a reign ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Another leader, or none.
+    Leadership,
+    /// A later `Takeover` was applied.
+    Epoch,
+    Stopped,
+}
+
+impl Drive {
+    pub fn new(
+        hub: Arc<Hub>,
+        mandate: Mandate,
+        term: u64,
+        events: mpsc::Receiver<LeaderInput>,
+        ended: CancellationToken,
+    ) -> Self {
+        let mut states = hub.replica.watch();
+        // The state of now is the brain's first input, whether or not it is news to the watch.
+        states.mark_changed();
+        Self {
+            leader: Leader::new(mandate, hub.now()),
+            leadership: hub.replica.leadership(),
+            states,
+            hub,
+            mandate,
+            term,
+            events,
+            ended,
+            proposals: JoinSet::new(),
+            waiting: VecDeque::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Runs until the reign is over, then joins what it started.
+    pub async fn run(mut self) -> Over {
+        let over = loop {
+            let event = self.select().await;
+            if let Err(over) = self.handle(event) {
+                break over;
+            }
+        };
+        // Whatever was under way is settled by the log; its answer is nobody's any more.
+        self.proposals.shutdown().await;
+        over
+    }
+
+    async fn select(&mut self) -> Event {
+        let wait = match self.wake_at {
+            Some(at) => Duration::from_millis(at.since(self.hub.now()).0).min(TICK_MAX),
+            None => TICK_MAX,
+        };
+        tokio::select! {
+            _ = self.states.changed() => Event::State,
+            _ = self.leadership.changed() => Event::Leadership,
+            () = self.ended.cancelled() => Event::Ended,
+            Some(input) = self.events.recv() => Event::Agent(input),
+            Some(done) = self.proposals.join_next() => Event::Proposed(done),
+            () = tokio::time::sleep(wait) => Event::Tick,
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Over> {
+        match event {
+            Event::Ended => return Err(Over::Stopped),
+            Event::Leadership => self.still_leading()?,
+            Event::State => self.hear_state()?,
+            Event::Tick => self.tick(),
+            Event::Agent(input) => {
+                self.hear_state()?;
+                self.tell(input);
+            }
+            Event::Proposed(done) => {
+                // The answer was applied here before it came: the brain sees its effect first.
+                self.hear_state()?;
+                self.proposed(done);
+            }
+        }
+        self.tick_if_due();
+        self.start_proposals();
+        Ok(())
+    }
+
+    fn still_leading(&mut self) -> Result<(), Over> {
+        let now = self.leadership.borrow_and_update();
+        if now.mine && now.term == self.term { Ok(()) } else { Err(Over::Leadership) }
+    }
+
+    fn hear_state(&mut self) -> Result<(), Over> {
+        match self.states.has_changed() {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(_) => return Err(Over::Stopped),
+        }
+        let state = self.states.borrow_and_update().clone();
+        let meta = state.meta();
+        if meta.epoch != self.mandate.epoch || meta.leader != self.mandate.manager {
+            return Err(Over::Epoch);
+        }
+        self.tell(LeaderInput::State(state));
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.wake_at = None;
+        self.tell(LeaderInput::Tick);
+    }
+
+    /// Under a flood of other events the clock must still be looked at.
+    fn tick_if_due(&mut self) {
+        if self.wake_at.is_some_and(|at| at <= self.hub.now()) {
+            self.tick();
+        }
+    }
+
+    fn tell(&mut self, input: LeaderInput) {
+        let started = Instant::now();
+        let outputs = self.leader.handle(self.hub.now(), input);
+        metrics::histogram!("muster_leader_handle_seconds").record(started.elapsed());
+        for output in outputs {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: LeaderOutput) {
+        match output {
+            LeaderOutput::Propose { ticket, command } => self.waiting.push_back((ticket, command)),
+            LeaderOutput::Send { instance, session, assignments } => {
+                match convert::assignments_to_wire(&assignments) {
+                    Ok(orders) => {
+                        let message = pb::manager_message::Message::Assignments(orders);
+                        let message = pb::ManagerMessage { message: Some(message) };
+                        self.hub.send(instance, session, message);
+                    }
+                    // Orders must not be skipped: the next session begins with all of them.
+                    Err(why) => {
+                        tracing::error!(%instance, %why, "orders cannot be written down");
+                        self.hub.close(instance, session, wire::status(&why));
+                    }
+                }
+            }
+            LeaderOutput::Ack { instance, session, sequence } => {
+                let message = pb::manager_message::Message::Ack(pb::Ack { sequence });
+                let message = pb::ManagerMessage { message: Some(message) };
+                self.hub.send(instance, session, message);
+            }
+            LeaderOutput::Close { instance, session, why } => {
+                tracing::info!(%instance, %session, %why, "agent's session closed");
+                self.hub.close(instance, session, wire::status(&why));
+            }
+            LeaderOutput::WakeAt(at) => self.wake_at = Some(at),
+        }
+    }
+
+    fn start_proposals(&mut self) {
+        while self.proposals.len() < PROPOSALS_MAX {
+            let Some((ticket, command)) = self.waiting.pop_front() else { return };
+            self.start_proposal(ticket, command);
+        }
+        while self.waiting.len() > PROPOSALS_WAITING_MAX {
+            let Some((ticket, _)) = self.waiting.pop_back() else { return };
+            let why = format!("{PROPOSALS_WAITING_MAX} proposals of this leader wait already");
+            tracing::error!(%why, "leader proposes faster than the log takes");
+            self.tell(LeaderInput::Proposed { ticket, result: Err(Error::Unavailable { why }) });
+        }
+    }
+
+    fn start_proposal(&mut self, ticket: Ticket, command: Command) {
+        let hub = self.hub.clone();
+        let (name, span) = match &command {
+            Command::Report { reports } => {
+                ("report", tracing::info_span!("report.propose", reports = reports.len()))
+            }
+            Command::Plan { steps, .. } => {
+                ("plan", tracing::info_span!("plan.propose", steps = steps.len()))
+            }
+            _ => ("other", tracing::info_span!("leader.propose")),
+        };
+        let entry = Entry {
+            request: self.hub.ids().request(),
+            at: self.hub.now(),
+            by: Principal::Manager(self.mandate.manager),
+            trace: None,
+            command,
+        };
+        let propose = async move {
+            let started = Instant::now();
+            let result = propose(&hub, entry).await;
+            let outcome = if result.is_ok() { "ok" } else { "error" };
+            metrics::counter!(
+                "muster_leader_proposals_total", "command" => name, "outcome" => outcome
+            )
+            .increment(1);
+            metrics::histogram!("muster_leader_propose_seconds", "command" => name)
+                .record(started.elapsed());
+            (ticket, result)
+        };
+        self.proposals.spawn(propose.instrument(span));
+    }
+
+    fn proposed(&mut self, done: Result<(Ticket, Result<Response, Error>), JoinError>) {
+        match done {
+            Ok((ticket, result)) => {
+                if let Err(error) = &result {
+                    tracing::debug!(%error, "a proposal of this leader was not accepted");
+                }
+                self.tell(LeaderInput::Proposed { ticket, result });
+            }
+            // Its ticket is lost with it; the brain's own patience must cover that.
+            Err(error) => tracing::error!(%error, "a proposal's task failed"),
+        }
+    }
+}
+
+/// Answers only once the effect shows in the state here.
+async fn propose(hub: &Hub, entry: Entry) -> Result<Response, Error> {
+    let deadline = Instant::now() + PROPOSE_WAIT;
+    let applied = hub.replica.propose(entry, deadline).await?;
+    match hub.replica.applied(applied.index, deadline).await {
+        Ok(_) => Ok(applied.response),
+        // Committed, but not seen: the brain must not take it for undone.
+        Err(error) => Err(Error::UnknownOutcome { why: error.to_string() }),
+    }
+}

@@ -1,0 +1,73 @@
+//! Every bound of this crate, with its reason.
+
+use std::time::Duration;
+
+/// What agents said and the brain has not heard yet. A heartbeat of each of 5,000 agents within
+/// its period fits once; a full queue slows the agents' streams, never the leader.
+pub const EVENTS_MAX: usize = 8192;
+
+/// Messages waiting for one agent. Deltas are small and an agent reads at once; one that is this
+/// far behind hangs, and is better served by a new session with the complete set.
+pub const SESSION_QUEUE_MAX: usize = 64;
+
+/// How long an agent may take from opening its stream to its `Hello`.
+pub const HELLO_WAIT: Duration = Duration::from_secs(5);
+
+/// How long an agent that asks while nobody leads is held before it is sent away.
+pub const HOLD_MAX: Duration = Duration::from_secs(1);
+
+/// Largest message an agent may send: 20,000 reports at some 400 bytes.
+pub const AGENT_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Proposals of the brain under way: a plan, and reports behind one another's fsync.
+pub const PROPOSALS_MAX: usize = 16;
+
+/// Proposals waiting for a place among these; the brain keeps few under way, so more are a fault.
+pub const PROPOSALS_WAITING_MAX: usize = 1024;
+
+/// How long a proposal of the brain may take. Longer than an election, shorter than patience: the
+/// brain hears `UnknownOutcome` and looks again.
+pub const PROPOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Pause between tries to take over: a fraction of an election.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The brain looks at the clock at least this often, whatever it asked for.
+pub const TICK_MAX: Duration = Duration::from_secs(30);
+
+/// How long an agent may take to answer an order to attach.
+pub const ATTACH_WAIT: Duration = Duration::from_secs(10);
+
+/// Attach orders that wait for their agents: a user holds one per `logs` or `exec`.
+pub const ATTACHES_MAX: usize = 1024;
+
+/// Messages towards an agent on one attach stream (key strokes, pasted text).
+pub const ATTACH_QUEUE_MAX: usize = 16;
+
+/// How long joining, renewing and asking may wait for the log.
+pub const ENROLL_WAIT: Duration = Duration::from_secs(10);
+
+/// How long certificates of managers and instances live; they are renewed from half of it on, so a
+/// machine may be off for two weeks and still come back by itself.
+pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long a user's certificate lives, unless asked for less.
+pub const USER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How often the leader compares the managers' rows with who replicates.
+pub const MEMBERS_LOOK: Duration = Duration::from_millis(250);
+
+/// How long one change of who replicates may take.
+pub const MEMBERS_WAIT: Duration = Duration::from_secs(10);
+
+/// A learner is promoted once it was this little behind, and answering, for a while.
+pub const LEARNER_LAG_MAX: u64 = 1000;
+pub const LEARNER_STEADY: Duration = Duration::from_secs(1);
+/// A learner that has not answered for this long is not steady.
+pub const LEARNER_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Longest pause between tries to add a manager that does not answer yet.
+pub const MEMBERS_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before a failed renewal of our own certificate is tried again.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
