@@ -1,0 +1,116 @@
+//! Who? A certificate of this cluster says a name; the state says whether it still counts.
+//!
+//! `judge` is pure. What it cannot know from this manager's state, because the state may be behind,
+//! is asked of the leader once (`Authn::caller`); what the state knows to be revoked is refused at
+//! once, also without a quorum.
+//! Invariant: a removed user, manager or instance is refused from the entry on that removed it.
+
+use crate::authz::Caller;
+use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX};
+use muster_identity::Peer;
+use muster_model::{Error, InstanceStatus, Principal, State};
+use muster_proto::error::to_status;
+use muster_replica::Replica;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// What a state says of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Known(Caller),
+    /// Not in this state; a newer one may have it.
+    Unknown(String),
+    /// Removed: no newer state brings it back.
+    Revoked(String),
+}
+
+/// What `state` says of `peer`.
+pub fn judge(state: &State, peer: &Peer) -> Verdict {
+    match &peer.principal {
+        None => Verdict::Known(Caller::Nobody),
+        Some(Principal::User(name)) => user(state, name, peer.serial.as_deref().unwrap_or("")),
+        Some(Principal::Instance(id)) => match state.instance(*id) {
+            None => Verdict::Unknown(format!(
+                "container instance {id} is not known here; if its row is gone, remove its data \
+                 directory and run `muster join` with a new token"
+            )),
+            Some(row) if row.status == InstanceStatus::Inactive => Verdict::Revoked(format!(
+                "container instance {id} was deregistered; to use the machine again, remove its \
+                 data directory and run `muster join` with a new token"
+            )),
+            Some(_) => Verdict::Known(Caller::Instance(*id)),
+        },
+        // Unknown managers pass: one that lags must hear the newer ones that bring it up to date,
+        // and only the authority, under a leader's eyes, signs for managers.
+        Some(Principal::Manager(id)) => match state.manager(*id).and_then(|row| row.removed_at) {
+            Some(_) => Verdict::Revoked(format!(
+                "manager {id} was removed; to use the machine again, remove its data directory \
+                 and run `muster join` with a new token"
+            )),
+            None => Verdict::Known(Caller::Manager(*id)),
+        },
+    }
+}
+
+fn user(state: &State, name: &str, serial: &str) -> Verdict {
+    let Some(row) = state.user(name) else {
+        return Verdict::Unknown(format!(
+            "user {name:?} is not known; an administrator can run `muster user create {name}`"
+        ));
+    };
+    if row.serials.iter().any(|listed| **listed == *serial) && row.removed_at.is_none() {
+        return Verdict::Known(Caller::User { name: name.to_owned(), role: row.role });
+    }
+    match row.removed_at {
+        // A user created again under the same name is unknown, not revoked, to a state behind.
+        Some(_) => Verdict::Unknown(format!("user {name:?} was removed")),
+        None => Verdict::Unknown(format!(
+            "this certificate of user {name:?} (serial {serial}) is not listed any more; an \
+             administrator can run `muster user create {name}` for a new one"
+        )),
+    }
+}
+
+/// Decides who calls, with the state at hand or a newer one.
+pub struct Authn {
+    replica: Replica,
+    reads: Semaphore,
+}
+
+impl Authn {
+    pub fn new(replica: Replica) -> Self {
+        Self { replica, reads: Semaphore::new(AUTHN_READS_MAX) }
+    }
+
+    /// Who `peer` is.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for a certificate that does not count, `Unavailable` when this manager
+    /// does not know it and cannot ask the leader.
+    pub async fn caller(&self, peer: &Peer) -> Result<Caller, Status> {
+        match judge(&self.replica.state(), peer) {
+            Verdict::Known(caller) => return Ok(caller),
+            Verdict::Revoked(why) => return Err(Status::unauthenticated(why)),
+            Verdict::Unknown(_) => {}
+        }
+        let Ok(_permit) = self.reads.try_acquire() else {
+            return Err(unavailable(format!(
+                "{AUTHN_READS_MAX} unknown certificates are being looked up already; try again"
+            )));
+        };
+        let state = self.replica.read(Instant::now() + AUTHN_READ_MAX).await.map_err(|error| {
+            unavailable(format!(
+                "this manager does not know the certificate and cannot ask the leader: {error}"
+            ))
+        })?;
+        match judge(&state, peer) {
+            Verdict::Known(caller) => Ok(caller),
+            Verdict::Unknown(why) | Verdict::Revoked(why) => Err(Status::unauthenticated(why)),
+        }
+    }
+}
+
+fn unavailable(why: String) -> Status {
+    to_status(&Error::Unavailable { why })
+}

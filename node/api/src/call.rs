@@ -1,0 +1,81 @@
+//! What a handler knows about the call it answers, and what goes back beside the answer.
+//!
+//! Front ends (gRPC now, ECS's JSON later) make a `Call`, run a method of the `Dispatcher` and turn
+//! its answer or error into their own words.
+
+use crate::authz::Caller;
+use crate::guard::Admitted;
+use muster_identity::Peer;
+use muster_model::{Error, Index, Principal, State, TraceId};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+
+/// Metadata of answers: the state's index the answer was read from.
+pub const INDEX: &str = "muster-state-index";
+/// How old a stale answer may be, in milliseconds.
+pub const AGE: &str = "muster-state-age-ms";
+
+/// One call being answered.
+#[derive(Debug)]
+pub struct Call {
+    pub principal: Principal,
+    pub caller: Caller,
+    pub peer: Option<Peer>,
+    pub deadline: Instant,
+    pub trace: Option<TraceId>,
+    seen: Mutex<Seen>,
+}
+
+/// What the answer was made from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    index: Option<Index>,
+    age: Option<Duration>,
+}
+
+impl Call {
+    /// # Errors
+    /// `Denied` for a caller without a certificate.
+    pub fn new(admitted: Admitted, trace: Option<TraceId>) -> Result<Self, Error> {
+        let Some(principal) = admitted.caller.principal() else {
+            return Err(Error::Denied {
+                principal: "nobody".into(),
+                action: "call this without a client certificate".into(),
+            });
+        };
+        Ok(Self {
+            principal,
+            caller: admitted.caller,
+            peer: admitted.peer,
+            deadline: admitted.deadline,
+            trace: trace.or(admitted.parent),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Remembers what the answer was read from; `age` for stale answers.
+    pub fn saw(&self, state: &State, age: Option<Duration>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Seen { index: Some(state.applied()), age: age.or(seen.age) };
+    }
+
+    /// Writes what was remembered beside an answer.
+    pub fn tell(&self, metadata: &mut MetadataMap) {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = seen.index {
+            put(metadata, INDEX, &index.to_string());
+        }
+        if let Some(age) = seen.age {
+            put(metadata, AGE, &age.as_millis().to_string());
+        }
+    }
+}
+
+/// Adds a value; one that metadata cannot carry is left out.
+pub fn put(metadata: &mut MetadataMap, key: &'static str, value: &str) {
+    if let Ok(value) = AsciiMetadataValue::try_from(value) {
+        metadata.insert(AsciiMetadataKey::from_static(key), value);
+    }
+}

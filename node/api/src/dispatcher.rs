@@ -1,0 +1,103 @@
+//! One method per rpc, in words of the protobuf messages and without a transport: gRPC calls these
+//! methods now, ECS's JSON door will call the same ones.
+//!
+//! The methods stand in `handle/`, one file per noun. What they share stands here.
+
+use crate::call::Call;
+use crate::live::LiveBackend;
+use crate::watch::history::History;
+use muster_model::{Error, IdSource, RaftId, State, Time};
+use muster_replica::Replica;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// The process's clock.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// Answers requests.
+pub struct Dispatcher {
+    pub(crate) replica: Replica,
+    pub(crate) live: Arc<dyn LiveBackend>,
+    pub(crate) history: Arc<History>,
+    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// What calls leave to do behind them.
+    pub(crate) background: TaskTracker,
+    now: Clock,
+    ids: Mutex<IdSource>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        replica: Replica,
+        live: Arc<dyn LiveBackend>,
+        history: Arc<History>,
+        now: Clock,
+        seed: u128,
+    ) -> Self {
+        Self {
+            replica,
+            live,
+            history,
+            watchers: Arc::new(Semaphore::new(crate::limits::WATCHERS_MAX)),
+            streams: Arc::new(Semaphore::new(crate::limits::LIVE_STREAMS_MAX)),
+            background: TaskTracker::new(),
+            now,
+            ids: Mutex::new(IdSource::new(seed)),
+        }
+    }
+
+    /// A state to answer a read from: linearizable, or, if `stale`, what this manager has, with its
+    /// age beside the answer.
+    ///
+    /// # Errors
+    /// `Unavailable` when a linearizable one cannot be had; it says who is missing.
+    pub(crate) async fn view(&self, call: &Call, stale: bool) -> Result<Arc<State>, Error> {
+        let state = match stale {
+            true => self.replica.state(),
+            false => self.replica.read(call.deadline).await?,
+        };
+        call.saw(&state, stale.then(|| self.replica.age()));
+        Ok(state)
+    }
+
+    pub(crate) fn time(&self) -> Time {
+        (self.now)()
+    }
+
+    /// The same clock for certificates.
+    pub(crate) fn wall(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.time().0)
+    }
+
+    /// Fresh ids; never held across anything.
+    pub(crate) fn ids(&self) -> MutexGuard<'_, IdSource> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The leader this manager knows of.
+    pub(crate) fn leader(&self) -> Option<(RaftId, String)> {
+        self.replica.leadership().borrow().leader.clone()
+    }
+
+    /// For what only the leader can answer: it holds the agents' sessions and hears the followers.
+    ///
+    /// # Errors
+    /// `Unavailable`, naming the leader.
+    pub(crate) fn require_leading(&self, what: &str) -> Result<(), Error> {
+        let leadership = self.replica.leadership();
+        let leadership = leadership.borrow();
+        if leadership.mine {
+            return Ok(());
+        }
+        let why = match &leadership.leader {
+            Some((id, address)) => {
+                format!("only the leader can {what}: ask manager {id} at {address}")
+            }
+            None => format!("only the leader can {what}, and no manager leads now: try again"),
+        };
+        Err(Error::Unavailable { why })
+    }
+}

@@ -1,0 +1,214 @@
+//! gRPC: one line per rpc. Unpacks the call, runs the dispatcher's method, packs answer or error.
+//!
+//! It holds no rule of its own. A request without the guard's mark is refused, so a service that
+//! was mounted without the guard serves nobody.
+
+use crate::authz::{Caller, Rule, allow};
+use crate::call::{Call, put};
+use crate::dispatcher::Dispatcher;
+use crate::guard::Admitted;
+use crate::live::Answers;
+use crate::watch::Watching;
+use futures::stream::{Map, StreamExt};
+use muster_model::{Error, TraceId, UserRole};
+use muster_proto::dispatch::{self, attach_down};
+use muster_proto::error::LEADER_METADATA;
+use muster_proto::pb;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What the three services share; a clone is a handle.
+#[derive(Clone)]
+pub struct Front {
+    dispatcher: Arc<Dispatcher>,
+    current_trace: Option<fn() -> Option<TraceId>>,
+}
+
+impl Front {
+    pub fn new(
+        dispatcher: Arc<Dispatcher>,
+        current_trace: Option<fn() -> Option<TraceId>>,
+    ) -> Self {
+        Self { dispatcher, current_trace }
+    }
+
+    /// The call that a request is.
+    fn open<T>(&self, request: Request<T>) -> Result<(Call, T), Status> {
+        let (_, extensions, message) = request.into_parts();
+        let Some(admitted) = extensions.get::<Admitted>() else {
+            // Says what any caller without a certificate hears; the operator sees the log.
+            tracing::error!("a service is mounted without the guard: all its calls are refused");
+            let nobody = allow("", Some(Rule::User(UserRole::ReadOnly)), &Caller::Nobody);
+            return Err(nobody.err().unwrap_or_else(|| Status::internal("no guard")));
+        };
+        let trace = self.current_trace.and_then(|current| current());
+        let call = Call::new(admitted.clone(), trace).map_err(|error| self.status(&error))?;
+        Ok((call, message))
+    }
+
+    /// An answer, with what it was read from beside it.
+    fn close<T>(&self, call: &Call, answer: Result<T, Error>) -> Result<Response<T>, Status> {
+        let mut response = Response::new(answer.map_err(|error| self.status(&error))?);
+        call.tell(response.metadata_mut());
+        Ok(response)
+    }
+
+    /// An error in gRPC's words; with the leader's address where asking there may help.
+    fn status(&self, error: &Error) -> Status {
+        let mut status = muster_proto::error::to_status(error);
+        let elsewhere = matches!(error, Error::Unavailable { .. } | Error::UnknownOutcome { .. });
+        if let Some((_, address)) = self.dispatcher.leader().filter(|_| elsewhere) {
+            put(status.metadata_mut(), LEADER_METADATA, &address);
+        }
+        status
+    }
+}
+
+macro_rules! rpcs {
+    (impl $server:path as $service:ident { $($name:ident: $request:ident -> $response:ident;)* }) => {
+        #[tonic::async_trait]
+        impl $server for $service {$(
+            async fn $name(
+                &self,
+                request: Request<pb::$request>,
+            ) -> Result<Response<pb::$response>, Status> {
+                let (call, message) = self.0.open(request)?;
+                let answer = self.0.dispatcher.$name(&call, message).await;
+                self.0.close(&call, answer)
+            }
+        )*}
+    };
+}
+
+#[derive(Clone)]
+pub struct EcsService(pub Front);
+
+rpcs! {
+    impl pb::ecs_server::Ecs as EcsService {
+        create_cluster: CreateClusterRequest -> CreateClusterResponse;
+        describe_clusters: DescribeClustersRequest -> DescribeClustersResponse;
+        list_clusters: ListClustersRequest -> ListClustersResponse;
+        delete_cluster: DeleteClusterRequest -> DeleteClusterResponse;
+
+        register_task_definition: RegisterTaskDefinitionRequest -> RegisterTaskDefinitionResponse;
+        describe_task_definition: DescribeTaskDefinitionRequest -> DescribeTaskDefinitionResponse;
+        list_task_definitions: ListTaskDefinitionsRequest -> ListTaskDefinitionsResponse;
+        list_task_definition_families:
+            ListTaskDefinitionFamiliesRequest -> ListTaskDefinitionFamiliesResponse;
+        deregister_task_definition:
+            DeregisterTaskDefinitionRequest -> DeregisterTaskDefinitionResponse;
+
+        create_service: CreateServiceRequest -> CreateServiceResponse;
+        update_service: UpdateServiceRequest -> UpdateServiceResponse;
+        delete_service: DeleteServiceRequest -> DeleteServiceResponse;
+        describe_services: DescribeServicesRequest -> DescribeServicesResponse;
+        list_services: ListServicesRequest -> ListServicesResponse;
+
+        run_task: RunTaskRequest -> RunTaskResponse;
+        stop_task: StopTaskRequest -> StopTaskResponse;
+        describe_tasks: DescribeTasksRequest -> DescribeTasksResponse;
+        list_tasks: ListTasksRequest -> ListTasksResponse;
+
+        describe_container_instances:
+            DescribeContainerInstancesRequest -> DescribeContainerInstancesResponse;
+        list_container_instances: ListContainerInstancesRequest -> ListContainerInstancesResponse;
+        update_container_instances_state:
+            UpdateContainerInstancesStateRequest -> UpdateContainerInstancesStateResponse;
+        deregister_container_instance:
+            DeregisterContainerInstanceRequest -> DeregisterContainerInstanceResponse;
+
+        tag_resource: TagResourceRequest -> TagResourceResponse;
+        untag_resource: UntagResourceRequest -> UntagResourceResponse;
+        list_tags_for_resource: ListTagsForResourceRequest -> ListTagsForResourceResponse;
+    }
+}
+
+#[derive(Clone)]
+pub struct OperatorService(pub Front);
+
+rpcs! {
+    impl pb::operator_server::Operator as OperatorService {
+        raft_status: RaftStatusRequest -> RaftStatusResponse;
+        transfer_leadership: TransferLeadershipRequest -> TransferLeadershipResponse;
+        add_manager: AddManagerRequest -> AddManagerResponse;
+        remove_manager: RemoveManagerRequest -> RemoveManagerResponse;
+        rotate_token: RotateTokenRequest -> RotateTokenResponse;
+        create_user: CreateUserRequest -> CreateUserResponse;
+        list_users: ListUsersRequest -> ListUsersResponse;
+        remove_user: RemoveUserRequest -> RemoveUserResponse;
+    }
+}
+
+#[derive(Clone)]
+pub struct LiveService(pub Front);
+
+/// A stream whose errors are in gRPC's words.
+type Statuses<S, T> = Map<S, Box<dyn FnMut(Result<T, Error>) -> Result<T, Status> + Send>>;
+
+impl Front {
+    fn stream<S, T>(&self, answers: S) -> Statuses<S, T>
+    where
+        S: futures::Stream<Item = Result<T, Error>>,
+    {
+        let front = self.clone();
+        answers.map(Box::new(move |answer: Result<T, Error>| {
+            answer.map_err(|error| front.status(&error))
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::live_server::Live for LiveService {
+    type WatchStream = Statuses<Watching, pb::WatchResponse>;
+    type LogsStream = Statuses<Answers<pb::LogsResponse>, pb::LogsResponse>;
+    type ExecStream = Statuses<Answers<pb::ExecResponse>, pb::ExecResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (call, message) = self.0.open(request)?;
+        let answer = self.0.dispatcher.watch(&call, message).await;
+        self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
+    }
+
+    async fn logs(
+        &self,
+        request: Request<pb::LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let (call, message) = self.0.open(request)?;
+        let answer = self.0.dispatcher.logs(&call, message).await;
+        self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<pb::ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let (call, mut messages) = self.0.open(request)?;
+        let first = tokio::time::timeout_at(call.deadline, messages.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no start message came"))??;
+        let start = match first.and_then(|first| first.message) {
+            Some(pb::exec_request::Message::Start(start)) => start,
+            _ => return Err(Status::invalid_argument("the first message must be start")),
+        };
+        let input = messages.map(|message| input(message.ok()?.message?));
+        let input = Box::pin(tokio_stream::StreamExt::map_while(input, |message| message));
+        let answer = self.0.dispatcher.exec(&call, start, input).await;
+        self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
+    }
+}
+
+/// A second start, like a broken stream, ends the input.
+fn input(message: pb::exec_request::Message) -> Option<attach_down::Message> {
+    use pb::exec_request::Message;
+    match message {
+        Message::Start(_) => None,
+        Message::Stdin(bytes) => Some(attach_down::Message::Stdin(bytes)),
+        Message::StdinClosed(closed) => Some(attach_down::Message::StdinClosed(closed)),
+        Message::Resize(pb::exec_request::Resize { rows, columns }) => {
+            let resize = dispatch::AttachResize { rows, columns };
+            Some(attach_down::Message::Resize(resize))
+        }
+    }
+}

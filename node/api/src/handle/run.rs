@@ -1,0 +1,162 @@
+//! RunTask: run what fits now, and say what does not.
+//!
+//! As in ECS, a run is not all or nothing and never waits for room: tasks that the scheduler could
+//! not place are stopped and come back as failures with ECS's reason codes. The waiting is done
+//! beside the call, so that a caller who hangs up leaves no task waiting behind. Only if the
+//! scheduler says nothing at all for `PLACEMENT_WAIT` (a leader change) is a task answered as it
+//! is, PROVISIONING; should it turn out not to fit, it is stopped all the same.
+//! A repeat with the same client token finds the same tasks, stopped ones by their reason.
+
+use crate::call::Call;
+use crate::dispatcher::Dispatcher;
+use crate::limits::{PLACEMENT_WAIT, SETTLE_MAX};
+use crate::make;
+use crate::write::{Draft, fresh_for, unexpected};
+use muster_model::{
+    Command, Entry, Error, InstanceStatus, Principal, Response, State, Task, TaskId, TraceId,
+};
+use muster_proto::arn::{self, Arns};
+use muster_proto::{pb, view};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Begins the reason of a task that was stopped because it did not fit; ECS's words.
+const DID_NOT_FIT: &str = "TaskFailedToStart: ";
+
+impl Dispatcher {
+    pub async fn run_task(
+        self: &Arc<Self>,
+        call: &Call,
+        request: pb::RunTaskRequest,
+    ) -> Result<pb::RunTaskResponse, Error> {
+        self.require_instances(call, &request.cluster).await?;
+        let fresh = fresh_for(&request.task_definition);
+        let make = |draft: &mut Draft<'_>| make::run_task(draft, &request);
+        let written = self.write(call, &request.client_token, fresh, make).await?;
+        let Response::Tasks(tasks) = written.response else {
+            return Err(unexpected(&written.response));
+        };
+        let settle = self.clone().settle(tasks.clone(), call.principal.clone(), call.trace);
+        let settling = self.background.spawn(settle);
+        let until = call.deadline.min(Instant::now() + PLACEMENT_WAIT);
+        let unfit = match tokio::time::timeout_at(until, settling).await {
+            Ok(Ok(unfit)) => unfit,
+            // It goes on without us.
+            Ok(Err(_)) | Err(_) => BTreeMap::new(),
+        };
+        let state = self.replica.state();
+        call.saw(&state, None);
+        Ok(answer(&state, &tasks, unfit))
+    }
+
+    /// ECS: an error, not a failure.
+    async fn require_instances(&self, call: &Call, cluster: &str) -> Result<(), Error> {
+        if any_instance(&self.replica.state(), cluster) == Ok(true) {
+            return Ok(());
+        }
+        let state = self.replica.read(call.deadline).await?;
+        match any_instance(&state, cluster)? {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "cluster",
+                arn::cluster_name(&state, cluster)?,
+                "a cluster with container instances: No Container Instances were found in your \
+                 cluster. Add one with `muster join --role worker`",
+            )),
+        }
+    }
+
+    /// Waits for the scheduler's word on each task, and stops those that do not fit.
+    async fn settle(
+        self: Arc<Self>,
+        mut open: Vec<TaskId>,
+        by: Principal,
+        trace: Option<TraceId>,
+    ) -> BTreeMap<TaskId, pb::Failure> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        let mut states = self.replica.watch();
+        states.mark_changed();
+        let mut unfit = BTreeMap::new();
+        while !open.is_empty() {
+            match tokio::time::timeout_at(deadline, states.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break,
+            }
+            let state = states.borrow_and_update().clone();
+            let mut explained = Vec::new();
+            open.retain(|id| match state.task(*id) {
+                Some(task) if task.wanted() && task.instance.is_none() => {
+                    let failure = view::placement_failure(&state, task);
+                    explained.extend(failure.map(|failure| (*id, failure)));
+                    task.waiting.is_none()
+                }
+                _ => false,
+            });
+            for (id, failure) in explained {
+                self.stop_unfit(id, &failure, &by, trace, deadline).await;
+                unfit.insert(id, failure);
+            }
+        }
+        unfit
+    }
+
+    async fn stop_unfit(
+        &self,
+        task: TaskId,
+        failure: &pb::Failure,
+        by: &Principal,
+        trace: Option<TraceId>,
+        deadline: Instant,
+    ) {
+        let reason = format!("{DID_NOT_FIT}{} {}", failure.reason, failure.detail);
+        let entry = Entry {
+            request: self.ids().request(),
+            at: self.time(),
+            by: by.clone(),
+            trace,
+            command: Command::StopTask { task, reason: reason.into() },
+        };
+        if let Err(error) = self.commit(entry, deadline).await {
+            tracing::warn!(%task, %error, "task that does not fit was not stopped: it waits");
+        }
+    }
+}
+
+fn any_instance(state: &State, cluster: &str) -> Result<bool, Error> {
+    let cluster = arn::cluster(state, cluster)?.id;
+    let usable = |status| status != InstanceStatus::Inactive;
+    Ok(state.instances().any(|row| row.cluster == cluster && usable(row.status)))
+}
+
+/// Tasks that run or will, and failures for those that do not.
+fn answer(
+    state: &State,
+    tasks: &[TaskId],
+    mut unfit: BTreeMap<TaskId, pb::Failure>,
+) -> pb::RunTaskResponse {
+    let mut answer = pb::RunTaskResponse::default();
+    for id in tasks {
+        let row = state.task(*id);
+        let earlier = || row.and_then(|task| failure_of_stopped(state, task));
+        match (unfit.remove(id).or_else(earlier), row) {
+            (Some(failure), _) => answer.failures.push(failure),
+            (None, Some(task)) => answer.tasks.push(view::task(state, task)),
+            // Long stopped and forgotten: a repeat, a day later.
+            (None, None) => {}
+        }
+    }
+    answer
+}
+
+/// What an earlier attempt of the same request was told of this task.
+fn failure_of_stopped(state: &State, task: &Task) -> Option<pb::Failure> {
+    let reason = task.observed.reason.as_deref()?.strip_prefix(DID_NOT_FIT)?;
+    task.instance.is_none().then_some(())?;
+    let (reason, detail) = reason.split_once(' ').unwrap_or((reason, ""));
+    Some(pb::Failure { arn: task_arn(state, task), reason: reason.into(), detail: detail.into() })
+}
+
+fn task_arn(state: &State, task: &Task) -> String {
+    Arns::of(state).task(&arn::name_of(state, task.cluster), task.id)
+}

@@ -1,0 +1,179 @@
+//! The front ends of a manager: who asks, whether they may, and what is answered.
+//!
+//! One [`Dispatcher`] method per rpc, in protobuf messages and without a transport; `grpc` carries
+//! them over gRPC, and ECS's JSON door will call the same methods. Reads are pure functions over a
+//! state (`read`), writes become one entry of the log (`write`). This crate does not know who leads,
+//! where state is kept, or what becomes of a request after it is committed.
+//!
+//! Reading order: `guard` (every request passes it), `grpc`, `handle/`, `write`, `read`.
+
+pub mod authn;
+pub mod authz;
+pub mod call;
+mod deadline;
+mod dispatcher;
+mod grpc;
+mod guard;
+mod handle;
+pub mod limits;
+pub mod live;
+mod make;
+mod page;
+mod read;
+mod resolve;
+mod show;
+mod watch;
+mod write;
+
+pub use authz::Caller;
+pub use call::Call;
+pub use dispatcher::{Clock, Dispatcher};
+pub use guard::{Admitted, Guard, Guarded};
+pub use live::LiveBackend;
+
+use authn::Authn;
+use authz::Rules;
+use grpc::{EcsService, Front, LiveService, OperatorService};
+use limits::{ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX};
+use muster_model::TraceId;
+use muster_proto::pb::ecs_server::EcsServer;
+use muster_proto::pb::live_server::LiveServer;
+use muster_proto::pb::operator_server::OperatorServer;
+use muster_replica::Replica;
+use std::sync::Arc;
+use tokio::task::AbortHandle;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use watch::history::History;
+
+/// What the process gives its front ends.
+pub struct ApiConfig {
+    /// The process's one clock.
+    pub now: Clock,
+    /// For ids; from the machine's entropy, or from a test's seed.
+    pub seed: u128,
+    /// The trace the current span belongs to, where spans are exported.
+    pub current_trace: Option<fn() -> Option<TraceId>>,
+    /// Makes a span a child of what the request's headers name, where spans are exported.
+    pub adopt_parent: Option<fn(&http::HeaderMap, &tracing::Span)>,
+}
+
+/// The front ends of one manager. Dropping it ends what it does in the background; calls in
+/// progress go on.
+pub struct Api {
+    dispatcher: Arc<Dispatcher>,
+    guard: Guard,
+    health: HealthReporter,
+    routes: Routes,
+    followers: [AbortHandle; 2],
+}
+
+impl Api {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the compiled-in descriptions of the services cannot be read.
+    pub async fn new(
+        config: ApiConfig,
+        replica: Replica,
+        live: Arc<dyn LiveBackend>,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        let history = Arc::new(History::default());
+        let ApiConfig { now, seed, current_trace, adopt_parent } = config;
+        let dispatcher =
+            Arc::new(Dispatcher::new(replica.clone(), live, history.clone(), now, seed));
+        let front = Front::new(dispatcher.clone(), current_trace);
+        let policies = muster_proto::policy::POLICIES.iter().map(|p| (p.path, p.auth));
+        let guard = Guard::new(Rules::new(policies), Authn::new(replica.clone()), adopt_parent);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<EcsServer<EcsService>>().await;
+        let routes = services(&front)?.add_service(health_service);
+        let followers = [
+            tokio::spawn(follow(replica.clone(), history)).abort_handle(),
+            tokio::spawn(report_leader(replica, health.clone())).abort_handle(),
+        ];
+        Ok(Self { dispatcher, guard, health, routes, followers })
+    }
+
+    /// `Ecs`, `Live`, `Operator`, health and reflection. The caller adds the managers' own services
+    /// and serves all of them behind [`Api::guard`].
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// The layer around all services of the listener.
+    pub fn guard(&self) -> Guard {
+        self.guard.clone()
+    }
+
+    /// For other front ends.
+    pub fn dispatcher(&self) -> Arc<Dispatcher> {
+        self.dispatcher.clone()
+    }
+
+    /// Tells health probes that this manager is going away.
+    pub async fn stop_serving(&self) {
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.set_not_serving::<EcsServer<EcsService>>().await;
+    }
+
+    /// Waits for what calls left to do behind them, `SETTLE_MAX` at most.
+    pub async fn drained(&self) {
+        self.dispatcher.background.close();
+        self.dispatcher.background.wait().await;
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        for follower in &self.followers {
+            follower.abort();
+        }
+    }
+}
+
+fn services(front: &Front) -> Result<Routes, tonic_reflection::server::Error> {
+    let ecs = EcsServer::new(EcsService(front.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let live = LiveServer::new(LiveService(front.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let operator = OperatorServer::new(OperatorService(front.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let descriptions = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(muster_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(ecs)
+        .add_service(live)
+        .add_service(operator)
+        .add_service(descriptions().build_v1()?)
+        .add_service(descriptions().build_v1alpha()?))
+}
+
+/// Keeps every state this manager publishes, as far as it sees them, for watches to resume from.
+async fn follow(replica: Replica, history: Arc<History>) {
+    let mut states = replica.watch();
+    states.mark_changed();
+    while states.changed().await.is_ok() {
+        let state = states.borrow_and_update().clone();
+        history.keep(state);
+    }
+}
+
+/// Health of the service named `leader`: serving on the leader alone, for probes that look for it.
+async fn report_leader(replica: Replica, health: HealthReporter) {
+    let mut leadership = replica.leadership();
+    leadership.mark_changed();
+    while leadership.changed().await.is_ok() {
+        let status = match leadership.borrow_and_update().mine {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        health.set_service_status("leader", status).await;
+    }
+}

@@ -1,0 +1,91 @@
+//! Every bound of the front ends, with its reason.
+
+use std::time::Duration;
+
+/// promises.md and ECS's clients: one request's body.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest answer: a page of 100 task definitions of 64 KiB each, with room for names.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a caller waits that names no deadline of its own (`grpc-timeout`).
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest a unary call may hold its place; a longer `grpc-timeout` is cut to this.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(120);
+
+/// Kept back from a caller's deadline, so that our answer and not its own timer ends the call.
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(25);
+
+/// Calls in progress on one manager, streams not counted. A call waits mostly for an fsync and
+/// takes some 20 KiB; eight times the 1,024 clients of the benchmark.
+pub const CALLS_MAX: usize = 8192;
+
+/// Calls in progress of one user: one broken script must not use up `CALLS_MAX`.
+pub const CALLS_PER_USER_MAX: usize = 4096;
+
+/// Watches on one manager; each keeps one old version of the state alive.
+pub const WATCHERS_MAX: usize = 20_000;
+
+/// Log and command streams on one manager; each is one more stream on an agent's connection.
+pub const LIVE_STREAMS_MAX: usize = 2_000;
+
+/// Messages a watch keeps ready for a reader that is behind; later changes are merged instead.
+pub const WATCH_BUFFER_MESSAGES: usize = 4;
+
+/// Changes in one message of a watch: about 512 KiB of tasks.
+pub const WATCH_CHANGES_PER_MESSAGE: usize = 500;
+
+/// A watch that had nothing to tell for this many entries of the log tells its position, so that
+/// its reader can resume: a quarter of the versions that are kept.
+pub const WATCH_BOOKMARK_ENTRIES: u64 = 1024;
+
+/// A watcher that takes nothing for this long is cut off: it keeps an old state in memory.
+pub const WATCH_STALL_MAX: Duration = Duration::from_secs(120);
+
+/// How long a watch that is ahead of this manager waits for it to catch up.
+pub const WATCH_CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// State time between two kept versions within which a watch may resume between them: no row
+/// that its reader knows can have been made and forgotten in less.
+pub const WATCH_GAP_MS_MAX: u64 = 1000;
+
+/// A repeat after an unknown outcome waits this long first, doubling up to the maximum: a new
+/// leader needs half a second.
+pub const RETRY_FIRST: Duration = Duration::from_millis(20);
+pub const RETRY_MAX: Duration = Duration::from_millis(200);
+
+/// A certificate the state does not know is looked up once more through the leader, for at most
+/// this long: this manager may be behind.
+pub const AUTHN_READ_MAX: Duration = Duration::from_secs(2);
+
+/// Look-ups of unknown certificates at once: they cost a round to a quorum each.
+pub const AUTHN_READS_MAX: usize = 64;
+
+/// How long RunTask waits for its tasks to be placed or explained. A plan takes a few
+/// milliseconds; a leader change in between takes half a second.
+pub const PLACEMENT_WAIT: Duration = Duration::from_secs(2);
+
+/// ECS: items of one page when the caller names no number, and the most it may name.
+pub const PAGE_DEFAULT: usize = 100;
+pub const PAGE_MAX: usize = 100;
+
+/// Longest page token we read; ours are far shorter.
+pub const TOKEN_BYTES_MAX: usize = 1024;
+
+/// ECS: names in one DescribeTasks, DescribeContainerInstances or DescribeClusters call.
+pub const DESCRIBE_MAX: usize = 100;
+/// ECS: names in one DescribeServices call.
+pub const DESCRIBE_SERVICES_MAX: usize = 10;
+
+/// Shortest prefix of a task's or an instance's id that is looked up, in hexadecimal digits.
+pub const ID_PREFIX_MIN: usize = 6;
+
+/// A manager that answered the leader this recently can be counted on: forty heartbeats.
+pub const REACHABLE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a removal looks whether Raft's membership has followed; the leader acts every 250 ms.
+pub const FOLLOW_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a run's tasks are watched for the scheduler's word, whether the caller waits or not.
+pub const SETTLE_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,29 @@
+//! Describing and listing: pure functions from a state and a request to an answer.
+//!
+//! They do not know how fresh the state is, nor who asks. A name that is not there is a failure
+//! beside the others' rows (`MISSING`), never an error, as in ECS; a missing cluster is an error.
+
+pub mod cluster;
+pub mod definition;
+pub mod instance;
+pub mod service;
+pub mod tags;
+pub mod task;
+
+use muster_model::{Cluster, State};
+
+/// Whether `include` names `TAGS`; everything else that may be included is always there.
+fn wants_tags(include: &[String]) -> bool {
+    include.iter().any(|what| what.eq_ignore_ascii_case("TAGS"))
+}
+
+/// The ARN that a row of this name would have; an ARN as it is.
+pub fn arn_or(state: &State, kind: &str, cluster: &Cluster, text: &str) -> String {
+    match text.starts_with("arn:") {
+        true => text.to_owned(),
+        false => {
+            let meta = state.meta();
+            format!("arn:aws:ecs:{}:{}:{kind}/{}/{text}", meta.region, meta.account, cluster.name)
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Services as callers see them.
+
+use super::{arn_or, wants_tags};
+use crate::limits::DESCRIBE_SERVICES_MAX;
+use crate::page::Page;
+use crate::show;
+use muster_model::{Error, ServiceStatus, State};
+use muster_proto::arn::{self, Arns};
+use muster_proto::convert::some_names;
+use muster_proto::pb;
+use muster_proto::view::missing;
+
+/// Draining and, for a day, inactive services are described too.
+///
+/// # Errors
+/// `NotFound` for the cluster, `Invalid` for no or too many names.
+pub fn describe(
+    state: &State,
+    request: &pb::DescribeServicesRequest,
+) -> Result<pb::DescribeServicesResponse, Error> {
+    let cluster = arn::cluster(state, &request.cluster)?;
+    some_names("services", &request.services, DESCRIBE_SERVICES_MAX)?;
+    let tags = wants_tags(&request.include);
+    let mut answer = pb::DescribeServicesResponse::default();
+    for text in &request.services {
+        match arn::service_or_deleted(state, cluster, text) {
+            Ok(row) => answer.services.push(show::service(state, row, tags)),
+            Err(Error::NotFound { .. }) => {
+                answer.failures.push(missing(arn_or(state, "service", cluster, text)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answer)
+}
+
+/// Active services by name, as ECS lists them.
+///
+/// # Errors
+/// `NotFound` for the cluster, `Invalid` for a bad page.
+pub fn list(
+    state: &State,
+    request: &pb::ListServicesRequest,
+) -> Result<pb::ListServicesResponse, Error> {
+    let cluster = arn::cluster(state, &request.cluster)?;
+    let kind = format!("services {}", cluster.id);
+    let page = Page::new(kind, &request.next_token, request.max_results)?;
+    let arns = Arns::of(state);
+    let items = state
+        .services_in(cluster.id)
+        .filter(|row| row.status == ServiceStatus::Active)
+        .filter(|row| page.after().is_none_or(|last| row.spec.name.as_str() > last))
+        .map(|row| (row.spec.name.clone(), arns.service(&cluster.name, &row.spec.name)));
+    let (service_arns, next_token) = page.take(items);
+    Ok(pb::ListServicesResponse { service_arns, next_token })
+}

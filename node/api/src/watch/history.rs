@@ -1,0 +1,102 @@
+//! The newest states, so that a watch can resume where its reader was cut off.
+//!
+//! States are clones of a few pointers; keeping one costs what it alone still refers to.
+//! A state arrives here whenever this manager publishes one, so several entries may lie between two
+//! kept ones. Invariant: indexes grow strictly, and at most `WATCH_HISTORY_MAX` states are kept.
+
+use crate::limits::WATCH_GAP_MS_MAX;
+use muster_model::limits::WATCH_HISTORY_MAX;
+use muster_model::{Error, Index, State};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The states kept, oldest first.
+#[derive(Default)]
+pub struct History {
+    states: Mutex<VecDeque<Arc<State>>>,
+}
+
+impl History {
+    /// Keeps a state; one that is not newer than the newest is no news.
+    pub fn keep(&self, state: Arc<State>) {
+        let mut states = self.locked();
+        if states.back().is_some_and(|newest| newest.applied() >= state.applied()) {
+            return;
+        }
+        while states.len() >= WATCH_HISTORY_MAX {
+            states.pop_front();
+        }
+        states.push_back(state);
+    }
+
+    /// The state to continue from for a reader that has seen everything up to `index`.
+    ///
+    /// That is the one at `index` or, where this manager published several entries at once, the one
+    /// before: its reader then sees some changes a second time, and misses none as long as no row
+    /// was both made and forgotten between two kept states (`WATCH_GAP_MS_MAX`).
+    ///
+    /// # Errors
+    /// `Compacted` when it is no longer kept: the reader starts over with the present rows.
+    pub fn since(&self, index: Index) -> Result<Arc<State>, Error> {
+        let states = self.locked();
+        let oldest = states.front().map_or(0, |state| state.applied().0);
+        let compacted = Error::Compacted { since: index.0, oldest };
+        let next = states.partition_point(|state| state.applied() <= index);
+        let Some(before) = next.checked_sub(1).and_then(|at| states.get(at)) else {
+            return Err(compacted);
+        };
+        if before.applied() == index {
+            return Ok(before.clone());
+        }
+        let Some(after) = states.get(next) else { return Err(compacted) };
+        let gap = after.meta().now.since(before.meta().now);
+        match gap.0 <= WATCH_GAP_MS_MAX {
+            true => Ok(before.clone()),
+            false => Err(compacted),
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, VecDeque<Arc<State>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64) -> Arc<State> {
+        let mut state = State::default();
+        state.skip(Index(index));
+        Arc::new(state)
+    }
+
+    fn since(history: &History, index: u64) -> Result<u64, Error> {
+        history.since(Index(index)).map(|state| state.applied().0)
+    }
+
+    #[test]
+    fn a_reader_continues_at_its_index_or_just_before() {
+        let history = History::default();
+        for index in [5, 6, 9, 9, 7] {
+            history.keep(at(index));
+        }
+        assert_eq!(since(&history, 5), Ok(5));
+        assert_eq!(since(&history, 8), Ok(6));
+        assert_eq!(since(&history, 9), Ok(9));
+        assert_eq!(since(&history, 4), Err(Error::Compacted { since: 4, oldest: 5 }));
+        assert!(since(&history, 10).is_err());
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let history = History::default();
+        let last = WATCH_HISTORY_MAX as u64 + 10;
+        for index in 1..=last {
+            history.keep(at(index));
+        }
+        assert_eq!(since(&history, 10), Err(Error::Compacted { since: 10, oldest: 11 }));
+        assert_eq!(since(&history, 11), Ok(11));
+    }
+}

@@ -1,0 +1,161 @@
+//! RunTask and lists: what is placed, what is refused, and pages over many tasks.
+
+mod support;
+
+use muster_proto::pb;
+use std::collections::BTreeSet;
+use support::{Bench, definition};
+use tonic::Code;
+
+fn run(count: i32, token: &str) -> pb::RunTaskRequest {
+    pb::RunTaskRequest {
+        task_definition: "web".into(),
+        count,
+        client_token: token.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn run_task_places_what_fits_and_stops_the_rest() {
+    let mut bench = Bench::start().await;
+    bench.instance(1024, 4096).await;
+    let _planner = bench.planner();
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 400, 64)).await.unwrap();
+    let answer = ecs.run_task(run(4, "t")).await.unwrap().into_inner();
+    assert_eq!((answer.tasks.len(), answer.failures.len()), (2, 2), "{answer:?}");
+    for task in &answer.tasks {
+        assert!(!task.container_instance_arn.is_empty(), "{task:?}");
+        assert_eq!(task.last_status, "PENDING");
+    }
+    for failure in &answer.failures {
+        assert_eq!(failure.reason, "RESOURCE:CPU", "{failure:?}");
+        assert!(failure.arn.contains("container-instance/default/"), "{failure:?}");
+        assert!(failure.detail.contains("224 of 400 CPU units"), "{failure:?}");
+    }
+    // Nothing is left waiting.
+    assert_eq!(bench.replica.state().waiting().count(), 0);
+    let stopped = pb::ListTasksRequest { desired_status: "STOPPED".into(), ..Default::default() };
+    let arns = ecs.list_tasks(stopped).await.unwrap().into_inner().task_arns;
+    let describe = pb::DescribeTasksRequest { tasks: arns, ..Default::default() };
+    let tasks = ecs.describe_tasks(describe).await.unwrap().into_inner().tasks;
+    assert_eq!(tasks.len(), 2);
+    assert!(tasks[0].stopped_reason.starts_with("TaskFailedToStart: RESOURCE:CPU"), "{tasks:?}");
+
+    // The same request again has no second effect and the same answer.
+    let again = ecs.run_task(run(4, "t")).await.unwrap().into_inner();
+    let arns = |answer: &pb::RunTaskResponse| -> BTreeSet<String> {
+        answer.tasks.iter().map(|task| task.task_arn.clone()).collect()
+    };
+    assert_eq!(arns(&again), arns(&answer));
+    assert_eq!(again.failures.len(), 2);
+    assert_eq!(bench.replica.state().task_count(), 4);
+    let conflict = ecs.run_task(run(3, "t")).await.unwrap_err();
+    assert_eq!(conflict.code(), Code::AlreadyExists, "{conflict}");
+}
+
+#[tokio::test]
+async fn a_repeat_runs_the_revision_of_its_first_time() {
+    let mut bench = Bench::start().await;
+    bench.instance(4096, 4096).await;
+    let _planner = bench.planner();
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    let first = ecs.run_task(run(1, "t")).await.unwrap().into_inner();
+    ecs.register_task_definition(definition("web", 2, 64)).await.unwrap();
+    let again = ecs.run_task(run(1, "t")).await.unwrap().into_inner();
+    assert_eq!(again.tasks[0].task_arn, first.tasks[0].task_arn);
+    assert!(again.tasks[0].task_definition_arn.ends_with("web:1"), "{again:?}");
+    let other = ecs.run_task(run(1, "u")).await.unwrap().into_inner();
+    assert!(other.tasks[0].task_definition_arn.ends_with("web:2"), "{other:?}");
+}
+
+#[tokio::test]
+async fn without_container_instances_run_task_is_an_error() {
+    let bench = Bench::start().await;
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    let refused = ecs.run_task(run(1, "")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let words = "No Container Instances were found in your cluster.";
+    assert!(refused.message().contains(words), "{refused}");
+}
+
+#[tokio::test]
+async fn without_the_schedulers_word_tasks_are_answered_as_they_are() {
+    let mut bench = Bench::start().await;
+    bench.instance(4096, 4096).await;
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    let answer = ecs.run_task(run(1, "t")).await.unwrap().into_inner();
+    assert_eq!(answer.tasks[0].last_status, "PROVISIONING", "{answer:?}");
+}
+
+#[tokio::test]
+async fn pages_over_250_tasks_show_each_once() {
+    let mut bench = Bench::start().await;
+    bench.instance(1 << 18, 1 << 20).await;
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 6)).await.unwrap();
+    let _planner = bench.planner();
+    for _ in 0..25 {
+        ecs.run_task(run(10, "")).await.unwrap();
+    }
+    let (mut seen, mut token, mut pages) = (BTreeSet::new(), String::new(), Vec::new());
+    loop {
+        let request = pb::ListTasksRequest { next_token: token, ..Default::default() };
+        let page = ecs.list_tasks(request).await.unwrap().into_inner();
+        pages.push(page.task_arns.len());
+        seen.extend(page.task_arns);
+        token = page.next_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages, [100, 100, 50]);
+    assert_eq!(seen.len(), 250);
+    let foreign = pb::ListTasksRequest { next_token: "Z2FyYmFnZQ".into(), ..Default::default() };
+    let refused = ecs.list_tasks(foreign).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("nextToken"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_token_of_one_list_is_no_token_of_another() {
+    let mut bench = Bench::start().await;
+    bench.instance(4096, 4096).await;
+    bench.instance(4096, 4096).await;
+    let mut ecs = bench.admin().await;
+    let one = pb::ListContainerInstancesRequest { max_results: 1, ..Default::default() };
+    let token = ecs.list_container_instances(one).await.unwrap().into_inner().next_token;
+    assert!(!token.is_empty());
+    let tasks = pb::ListTasksRequest { next_token: token.clone(), ..Default::default() };
+    assert_eq!(ecs.list_tasks(tasks).await.unwrap_err().code(), Code::InvalidArgument);
+    let status = "DRAINING".into();
+    let other =
+        pb::ListContainerInstancesRequest { next_token: token, status, ..Default::default() };
+    let refused = ecs.list_container_instances(other).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn tasks_are_found_by_the_first_digits_of_their_id() {
+    let mut bench = Bench::start().await;
+    bench.instance(4096, 4096).await;
+    let _planner = bench.planner();
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    let answer = ecs.run_task(run(1, "")).await.unwrap().into_inner();
+    let arn = answer.tasks[0].task_arn.clone();
+    let id = arn.rsplit('/').next().unwrap().to_owned();
+    let names = vec![id[..6].to_owned(), id.clone(), arn.clone(), "00000000".into()];
+    let describe = pb::DescribeTasksRequest { tasks: names, ..Default::default() };
+    let told = ecs.describe_tasks(describe).await.unwrap().into_inner();
+    assert_eq!(told.tasks.len(), 3, "{told:?}");
+    assert!(told.tasks.iter().all(|task| task.task_arn == arn));
+    assert_eq!(told.failures[0].reason, "MISSING");
+    let stop = pb::StopTaskRequest { task: id[..8].into(), ..Default::default() };
+    let stopped = ecs.stop_task(stop).await.unwrap().into_inner().task.unwrap();
+    assert_eq!((stopped.task_arn, stopped.desired_status.as_str()), (arn, "STOPPED"));
+}

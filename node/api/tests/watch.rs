@@ -1,0 +1,177 @@
+//! Watching: the present, then changes without a gap, from any kept version on.
+
+mod support;
+
+use muster_model::{Command, Step, UserRole};
+use muster_proto::pb;
+use muster_proto::pb::watch_response::change::Row;
+use std::time::Duration;
+use support::{Bench, definition, user};
+use tonic::{Code, Streaming};
+
+async fn next(watch: &mut Streaming<pb::WatchResponse>) -> pb::WatchResponse {
+    let told = tokio::time::timeout(Duration::from_secs(5), watch.message()).await;
+    told.expect("the watch says something").unwrap().expect("the watch goes on")
+}
+
+fn names(told: &pb::WatchResponse) -> Vec<String> {
+    told.changes
+        .iter()
+        .map(|change| match change.row.as_ref().unwrap() {
+            Row::Service(row) => format!("service {} {}", row.service_name, row.desired_count),
+            Row::Task(row) => format!("task {}", row.last_status),
+            Row::ContainerInstance(row) => format!("instance {}", row.status),
+            Row::Cluster(row) => format!("cluster {} {}", row.cluster_name, row.status),
+            Row::Event(row) => format!("event {}", row.event.as_ref().unwrap().message),
+            Row::RemovedArn(arn) => format!("removed {arn}"),
+        })
+        .collect()
+}
+
+fn create(name: &str) -> pb::CreateServiceRequest {
+    pb::CreateServiceRequest {
+        service_name: name.into(),
+        task_definition: "web".into(),
+        desired_count: 2,
+        ..Default::default()
+    }
+}
+
+async fn prepared() -> Bench {
+    let bench = Bench::start().await;
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    ecs.create_service(create("one")).await.unwrap();
+    bench
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_the_present_and_goes_on_with_changes() {
+    let mut bench = prepared().await;
+    let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);
+    let mut watch = live.watch(pb::WatchRequest::default()).await.unwrap().into_inner();
+    let first = next(&mut watch).await;
+    assert_eq!(names(&first), ["cluster default ACTIVE", "service one 2"]);
+    assert!(first.synced && !first.resume_token.is_empty());
+    ecs.create_service(create("two")).await.unwrap();
+    assert_eq!(names(&next(&mut watch).await), ["service two 2"]);
+    let service =
+        bench.replica.state().service_named(support::default_cluster(), "one").unwrap().id;
+    let step = Step::Event { service, text: "(service one) hello".into() };
+    bench.commit(Command::Plan { epoch: bench.epoch(), steps: vec![step] }).await;
+    let told = names(&next(&mut watch).await);
+    assert!(told.contains(&"event (service one) hello".to_owned()), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_watch_resumes_after_what_its_reader_has_seen() {
+    let bench = prepared().await;
+    let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);
+    let mut watch = live.watch(pb::WatchRequest::default()).await.unwrap().into_inner();
+    let token = next(&mut watch).await.resume_token;
+    drop(watch);
+    ecs.create_service(create("two")).await.unwrap();
+    ecs.create_service(create("three")).await.unwrap();
+    let resume = pb::WatchRequest { resume_from: token, ..Default::default() };
+    let mut watch = live.watch(resume).await.unwrap().into_inner();
+    let mut told = names(&next(&mut watch).await);
+    told.sort();
+    assert_eq!(told, ["service three 2", "service two 2"]);
+}
+
+#[tokio::test]
+async fn changes_only_leaves_the_present_out() {
+    let bench = prepared().await;
+    let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);
+    let request = pb::WatchRequest { changes_only: true, ..Default::default() };
+    let mut watch = live.watch(request).await.unwrap().into_inner();
+    let first = next(&mut watch).await;
+    assert!(first.changes.is_empty() && first.synced && !first.resume_token.is_empty());
+    ecs.create_service(create("two")).await.unwrap();
+    assert_eq!(names(&next(&mut watch).await), ["service two 2"]);
+}
+
+#[tokio::test]
+async fn kinds_and_clusters_narrow_a_watch_and_wrong_ones_are_refused() {
+    let mut bench = prepared().await;
+    bench.instance(1024, 1024).await;
+    let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);
+    let other = pb::CreateClusterRequest { cluster_name: "other".into(), ..Default::default() };
+    ecs.create_cluster(other).await.unwrap();
+    let watch = |cluster: &str, kinds: &[&str]| pb::WatchRequest {
+        cluster: cluster.into(),
+        kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        ..Default::default()
+    };
+    for (request, expected) in [
+        (watch("", &["service"]), vec!["service one 2"]),
+        (watch("other", &[]), vec!["cluster other ACTIVE"]),
+        (watch("", &["container-instance"]), vec!["instance ACTIVE"]),
+    ] {
+        let mut stream = live.watch(request).await.unwrap().into_inner();
+        assert_eq!(names(&next(&mut stream).await), expected);
+    }
+    let refused = live.watch(watch("nowhere", &[])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let refused = live.watch(watch("", &["node"])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let token = pb::WatchRequest { resume_from: "w0-?".into(), ..Default::default() };
+    assert_eq!(live.watch(token).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_is_no_longer_kept_is_compacted() {
+    let bench = prepared().await;
+    let mut live = bench.live(user("admin")).await;
+    let old = pb::WatchRequest { resume_from: "w1-1".into(), ..Default::default() };
+    let refused = live.watch(old).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert!(refused.message().contains("no longer kept"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_right_to_it() {
+    let mut bench = prepared().await;
+    bench.user("rita", UserRole::ReadOnly).await;
+    let mut live = bench.live(user("rita")).await;
+    let mut watch = live.watch(pb::WatchRequest::default()).await.unwrap().into_inner();
+    next(&mut watch).await;
+    bench.commit(Command::RemoveUser { name: "rita".into() }).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), watch.message()).await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_slow_reader_hears_fewer_messages_and_the_same_end() {
+    let bench = prepared().await;
+    let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);
+    let request = pb::WatchRequest { kinds: vec!["service".into()], ..Default::default() };
+    let mut watch = live.watch(request).await.unwrap().into_inner();
+    next(&mut watch).await;
+    // Large enough that HTTP/2 windows fill up while nobody reads.
+    let tags = |n: i32| {
+        (0..40).map(|k| pb::Tag { key: format!("{k}"), value: format!("{n:0>250}") }).collect()
+    };
+    let service =
+        pb::DescribeServicesRequest { services: vec!["one".into()], ..Default::default() };
+    let told = ecs.describe_services(service).await.unwrap().into_inner();
+    let resource_arn = told.services[0].service_arn.clone();
+    for n in 0..200 {
+        let tag = pb::TagResourceRequest {
+            resource_arn: resource_arn.clone(),
+            tags: tags(n),
+            ..Default::default()
+        };
+        ecs.tag_resource(tag).await.unwrap();
+    }
+    let mut messages = 0;
+    loop {
+        messages += 1;
+        let told = next(&mut watch).await;
+        let Some(Row::Service(row)) = &told.changes[0].row else { panic!("{told:?}") };
+        if row.tags.iter().any(|tag| tag.value.ends_with("199")) {
+            break;
+        }
+    }
+    assert!(messages < 200, "{messages}");
+}
