@@ -1,0 +1,221 @@
+//! What an agent reads at start: one TOML file, unknown keys refused. `deploy/config/agent.toml` is
+//! its documentation.
+//!
+//! Cluster-wide settings are not here: they are state. [`machine`] makes of it, and of the machine
+//! itself, what the instance registers as.
+
+pub mod machine;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Everything this agent keeps: identity, journal, images, containers, logs. One agent each.
+    pub data_dir: PathBuf,
+    /// host:port of managers to ask first; where they are later is learnt and kept in `data_dir`.
+    pub managers: Vec<String>,
+    /// Name of the cluster that this instance joined. Fixed by joining; here for people.
+    pub cluster: String,
+    /// Availability zone (attribute `ecs.availability-zone`).
+    pub zone: String,
+    /// Address or name at which other machines reach published host ports.
+    pub address: String,
+    /// Name of the machine; absent: its host name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Custom attributes; an empty text is an attribute without a value.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// What tasks may use altogether; absent: the machine less `reserved`.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
+    /// What the system keeps for itself.
+    #[serde(default)]
+    pub reserved: Capacity,
+    /// Host ports (tcp) that the system uses itself.
+    #[serde(default = "default_reserved_ports")]
+    pub reserved_ports: Vec<u16>,
+    /// The OCI runtime: runc, or a program with its arguments.
+    #[serde(default = "default_runtime")]
+    pub runtime: PathBuf,
+    /// The shim that outlives the agent; absent: `muster-shim` beside this program.
+    #[serde(default)]
+    pub shim: Option<PathBuf>,
+    /// Name of the cgroup under which every container gets its own.
+    #[serde(default = "default_cgroup_root")]
+    pub cgroup_root: String,
+    /// Containers created or started at once.
+    #[serde(default = "default_starts_max")]
+    pub starts_max: usize,
+    #[serde(default)]
+    pub bridge: BridgeConfig,
+    #[serde(default)]
+    pub registry: RegistryConfig,
+    #[serde(default)]
+    pub logs: LogsConfig,
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+    /// Runs nothing and pretends to: for trials and load tests.
+    #[serde(default)]
+    pub simulate: Option<SimulateConfig>,
+}
+
+/// CPU units (1024 = one core) and memory in MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    #[serde(default)]
+    pub cpu: u32,
+    #[serde(default)]
+    pub memory_mib: u32,
+}
+
+/// The bridge that tasks with network mode `bridge` are on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BridgeConfig {
+    /// Its interface name, at most 15 characters.
+    pub name: String,
+    /// Its IPv4 network in CIDR form; the first address is the machine's.
+    pub subnet: String,
+}
+
+// Only this section has defaults of its own: a whole `AgentConfig` never comes from nothing.
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self { name: "muster0".to_owned(), subnet: "172.31.240.0/20".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Registries (`host` or `host:port`) that are spoken to over plain HTTP.
+    pub insecure: Vec<String>,
+    /// A file in the form of Docker's `config.json` with the registries' credentials.
+    pub credentials: Option<PathBuf>,
+    /// Images pulled at once.
+    pub pulls_max: usize,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { insecure: Vec::new(), credentials: None, pulls_max: 4 }
+    }
+}
+
+/// Limits of one container's log, unless its definition says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// Size in MiB at which a log file is rotated.
+    pub max_size_mib: u32,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+    /// Hours for which the logs of an ended task are kept.
+    pub kept_hours: u32,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { max_size_mib: 10, max_files: 3, kept_hours: 24 }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Prometheus metrics over HTTP; loopback addresses only.
+    pub metrics_listen: Option<SocketAddr>,
+    /// OTLP over gRPC: where spans go, for example `http://127.0.0.1:4317`. Absent: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// One JSON object per log line instead of text.
+    pub json_logs: bool,
+}
+
+/// How pretended containers behave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulateConfig {
+    /// From the order to start until it runs, in milliseconds.
+    pub start_ms: u64,
+    /// From running until it ends with exit code 0, in milliseconds. Absent: it runs until stopped.
+    pub exit_ms: Option<u64>,
+}
+
+impl AgentConfig {
+    /// Where the identity is kept.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.data_dir.join("identity")
+    }
+
+    /// The shim to start.
+    pub fn shim_path(&self) -> PathBuf {
+        self.shim.clone().unwrap_or_else(|| beside_this_program("muster-shim"))
+    }
+
+    /// Checks what the form of the file cannot.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is allowed.
+    pub fn check(&self) -> Result<(), muster_model::Error> {
+        let invalid = |field: &str, value: &str, allowed: &str| {
+            muster_model::Error::invalid(field, value, allowed)
+        };
+        if self.managers.is_empty() {
+            return Err(invalid("managers", "[]", "at least one manager as host:port"));
+        }
+        if self.zone.is_empty() {
+            return Err(invalid("zone", "", "the name of an availability zone"));
+        }
+        if self.address.is_empty() {
+            return Err(invalid("address", "", "an address that other machines reach"));
+        }
+        let name = &self.bridge.name;
+        if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(invalid("bridge.name", name, "1 to 15 letters and digits"));
+        }
+        for (field, value) in
+            [("starts_max", self.starts_max), ("registry.pulls_max", self.registry.pulls_max)]
+        {
+            if !(1..=1024).contains(&value) {
+                return Err(invalid(field, &value.to_string(), "1 to 1024"));
+            }
+        }
+        match self.telemetry.metrics_listen {
+            Some(address) if !address.ip().is_loopback() => Err(invalid(
+                "telemetry.metrics_listen",
+                &address.to_string(),
+                "a loopback address, because metrics are served without TLS",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn beside_this_program(name: &str) -> PathBuf {
+    match std::env::current_exe() {
+        Ok(exe) => exe.parent().unwrap_or(Path::new("/usr/bin")).join(name),
+        Err(_) => Path::new("/usr/bin").join(name),
+    }
+}
+
+fn default_reserved_ports() -> Vec<u16> {
+    vec![22]
+}
+
+fn default_runtime() -> PathBuf {
+    PathBuf::from("runc")
+}
+
+fn default_cgroup_root() -> String {
+    "muster".to_owned()
+}
+
+fn default_starts_max() -> usize {
+    16
+}

@@ -1,0 +1,187 @@
+//! In which order actions are carried out: those of one container one after the other, different
+//! containers and tasks beside each other.
+//!
+//! A hung pull or container holds up only what must come after it. Journalling that a task stops
+//! comes before its signals; deleting a task comes after everything of it, and gives up its pull.
+//! Invariant: an action runs once, and is owned here until it has ended.
+
+use crate::drive::engine::Engine;
+use futures::future::{BoxFuture, FutureExt, Shared, join_all};
+use muster_control::io::Signal;
+use muster_model::TaskId;
+use muster_model::dispatch::Assignment;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long a stopping agent waits for actions under way: a `runc start` is over in a fraction.
+const FINISH_WAIT: Duration = Duration::from_secs(5);
+
+/// Resolves when an action has ended, whichever way.
+type Done = Shared<BoxFuture<'static, ()>>;
+
+/// Actions under way and waiting.
+pub struct Lanes {
+    engine: Arc<dyn Engine>,
+    /// Places for actions that start processes.
+    starts: Arc<Semaphore>,
+    running: JoinSet<()>,
+    /// Whose action each running one is.
+    owners: HashMap<Id, TaskId>,
+    lanes: HashMap<TaskId, Lane>,
+}
+
+/// What is under way for one task.
+#[derive(Default)]
+struct Lane {
+    /// The newest action of each container; `None`: of the task's journal.
+    last: HashMap<Option<Arc<str>>, Done>,
+    pull: CancellationToken,
+    pulling: Option<Done>,
+    /// Actions that have not ended.
+    open: usize,
+}
+
+impl Lanes {
+    pub fn new(engine: Arc<dyn Engine>, starts_max: usize) -> Self {
+        Self {
+            engine,
+            starts: Arc::new(Semaphore::new(starts_max.max(1))),
+            running: JoinSet::new(),
+            owners: HashMap::new(),
+            lanes: HashMap::new(),
+        }
+    }
+
+    /// Resolves when an action has ended; never while there is none.
+    pub async fn moved(&mut self) {
+        let id = match self.running.join_next_with_id().await {
+            None => return std::future::pending().await,
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a container action's task failed");
+                error.id()
+            }
+        };
+        let Some(task) = self.owners.remove(&id) else { return };
+        if let Some(lane) = self.lanes.get_mut(&task) {
+            lane.open -= 1;
+            if lane.open == 0 {
+                self.lanes.remove(&task);
+            }
+        }
+    }
+
+    pub fn pull(&mut self, assignment: Arc<Assignment>) {
+        let (engine, task) = (self.engine.clone(), assignment.task);
+        let given_up = self.lane(task).pull.clone();
+        let action = async move {
+            // A task that is deleted while it is pulled needs no image any more.
+            let _ = given_up.run_until_cancelled(engine.pull(assignment)).await;
+        };
+        let done = self.spawn(task, Vec::new(), action.boxed());
+        self.lane(task).pulling = Some(done);
+    }
+
+    pub fn create(&mut self, assignment: Arc<Assignment>, container: Arc<str>) {
+        let (engine, starts, task) = (self.engine.clone(), self.starts.clone(), assignment.task);
+        let after = self.after(task, &[Some(container.clone())]);
+        let name = container.clone();
+        let action = async move {
+            let _place = starts.acquire_owned().await;
+            engine.create(assignment, name).await;
+        };
+        self.push(task, Some(container), after, action.boxed());
+    }
+
+    pub fn start(&mut self, task: TaskId, container: Arc<str>) {
+        let (engine, starts) = (self.engine.clone(), self.starts.clone());
+        let after = self.after(task, &[Some(container.clone())]);
+        let name = container.clone();
+        let action = async move {
+            let _place = starts.acquire_owned().await;
+            engine.start(task, name).await;
+        };
+        self.push(task, Some(container), after, action.boxed());
+    }
+
+    pub fn stopping(&mut self, task: TaskId) {
+        let engine = self.engine.clone();
+        let after = self.after(task, &[None]);
+        let action = async move { engine.stopping(task).await };
+        self.push(task, None, after, action.boxed());
+    }
+
+    pub fn signal(&mut self, task: TaskId, container: Arc<str>, signal: Signal) {
+        let engine = self.engine.clone();
+        let after = self.after(task, &[Some(container.clone()), None]);
+        let name = container.clone();
+        let action = async move { engine.signal(task, name, signal).await };
+        self.push(task, Some(container), after, action.boxed());
+    }
+
+    pub fn delete(&mut self, task: TaskId) {
+        let engine = self.engine.clone();
+        let lane = self.lane(task);
+        lane.pull.cancel();
+        // A later pull of the same task, should there be one, is not given up.
+        lane.pull = CancellationToken::new();
+        let after = lane.last.values().chain(&lane.pulling).cloned().collect();
+        let action = async move { engine.delete(task).await };
+        self.push(task, None, after, action.boxed());
+    }
+
+    /// Lets actions under way end, for a while, then gives them up.
+    pub async fn finish(mut self) {
+        for lane in self.lanes.values() {
+            lane.pull.cancel();
+        }
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH_WAIT, all).await.is_err() {
+            tracing::warn!(actions = self.running.len(), "given up; found again at the next start");
+        }
+        self.running.shutdown().await;
+    }
+
+    fn lane(&mut self, task: TaskId) -> &mut Lane {
+        self.lanes.entry(task).or_default()
+    }
+
+    fn after(&mut self, task: TaskId, keys: &[Option<Arc<str>>]) -> Vec<Done> {
+        let lane = self.lane(task);
+        keys.iter().filter_map(|key| lane.last.get(key).cloned()).collect()
+    }
+
+    /// Queues an action behind `after`, as the newest of `key`.
+    fn push(
+        &mut self,
+        task: TaskId,
+        key: Option<Arc<str>>,
+        after: Vec<Done>,
+        action: BoxFuture<'static, ()>,
+    ) {
+        let done = self.spawn(task, after, action);
+        self.lane(task).last.insert(key, done);
+    }
+
+    fn spawn(
+        &mut self,
+        task: TaskId,
+        after: Vec<Done>,
+        action: BoxFuture<'static, ()>,
+    ) -> Done {
+        let (ended, end) = oneshot::channel::<()>();
+        let handle = self.running.spawn(async move {
+            join_all(after).await;
+            action.await;
+            // Dropped with this task also when it panics: waiting never lasts for ever.
+            drop(ended);
+        });
+        self.owners.insert(handle.id(), task);
+        self.lane(task).open += 1;
+        end.map(drop).boxed().shared()
+    }
+}

@@ -1,0 +1,111 @@
+//! An agent: runs the worker's brain on one machine, drives a container runtime, and keeps a
+//! session with whichever manager leads.
+//!
+//! It obeys: what to do is decided in `muster-control`. It knows images, networks and processes,
+//! and not why a task runs here. Invariant: stopping or losing an agent stops no container.
+
+pub mod config;
+pub mod drive;
+#[path = "runtime/hollow.rs"]
+pub mod hollow;
+mod lock;
+pub mod session;
+
+use config::AgentConfig;
+use config::machine::instance_spec;
+use drive::Drive;
+use drive::engine::Engine;
+use drive::obeyed::Obeyed;
+use muster_control::worker::Worker;
+use muster_identity::{Connector, Identity};
+use muster_model::{Principal, Time};
+use session::SessionLoop;
+use session::attach::Attaches;
+use session::book::Book;
+use session::renew::keep_renewed;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A cheap handle on the process's clock: wall time at start plus monotonic time since.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// Container events on their way to the brain; a full queue slows whoever reports them.
+const EVENTS_MAX: usize = 1024;
+/// Words of the session on their way to the brain.
+const SESSION_MAX: usize = 64;
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("configuration: {0}")]
+    Config(#[source] muster_model::Error),
+    #[error("data directory {}: {source}", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error("another agent runs in {}; each needs a `data_dir` of its own", path.display())]
+    Locked { path: PathBuf },
+    #[error("this machine is {0}, not a container instance; join it with `muster join`")]
+    NotAnInstance(Principal),
+    #[error("container runtime: {0}")]
+    Runtime(#[source] muster_model::Error),
+}
+
+/// Runs an agent until `stop`, over the given engine. Containers run on.
+///
+/// # Errors
+/// Only at the start: afterwards an agent tries again, whatever happens.
+pub async fn run_with(
+    config: AgentConfig,
+    identity: Identity,
+    clock: Clock,
+    engine: Arc<dyn Engine>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    config.check().map_err(Error::Config)?;
+    let Principal::Instance(instance) = identity.principal() else {
+        return Err(Error::NotAnInstance(identity.principal()));
+    };
+    let _lock = lock::take(&config.data_dir)?;
+    let at = |source| Error::DataDir { path: config.data_dir.clone(), source };
+    let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).map_err(at)?;
+    let spec = instance_spec(&config).await.map_err(Error::Config)?;
+    let worker = Worker::new(instance, obeyed.highest()).with_capacity(spec.total);
+    tracing::info!(%instance, cpu = spec.total.cpu, memory_mib = spec.total.memory_mib, "agent");
+
+    let (events, container_events) = mpsc::channel(EVENTS_MAX);
+    let found = engine.boot(events).await.map_err(Error::Runtime)?;
+    tracing::info!(tasks = found.len(), "found on this machine");
+
+    let (to_worker, from_session) = mpsc::channel(SESSION_MAX);
+    let connector = Connector::new(identity.clone());
+    let managers = config.data_dir.join("managers.json");
+    let book = Arc::new(Book::open(connector, managers, config.managers.clone()));
+    let attaches = Attaches::new(engine.clone(), stop.child_token());
+    let session = SessionLoop {
+        book: book.clone(),
+        spec,
+        worker: to_worker,
+        attaches: attaches.clone(),
+    };
+    let drive = Drive::new(
+        worker,
+        clock,
+        engine.clone(),
+        config.starts_max,
+        obeyed,
+        from_session,
+        container_events,
+        stop.clone(),
+    );
+    let identity_dir = config.identity_dir();
+    tokio::join!(
+        drive.run(found),
+        stop.run_until_cancelled(session.run()),
+        stop.run_until_cancelled(book.keep_fresh()),
+        stop.run_until_cancelled(keep_renewed(&identity, &identity_dir, &book)),
+    );
+    attaches.joined().await;
+    engine.close().await;
+    Ok(())
+}
