@@ -32,7 +32,7 @@ async fn run_task_places_what_fits_and_stops_the_rest() {
     for failure in &answer.failures {
         assert_eq!(failure.reason, "RESOURCE:CPU", "{failure:?}");
         assert!(failure.arn.contains("container-instance/default/"), "{failure:?}");
-        assert!(failure.detail.contains("224 of 400 CPU units"), "{failure:?}");
+        assert!(failure.detail.contains("224 cpu units free, 400 wanted"), "{failure:?}");
     }
     // Nothing is left waiting.
     assert_eq!(bench.replica.state().waiting().count(), 0);

@@ -182,7 +182,10 @@ impl Bench {
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(ours))
             }
         });
-        Endpoint::from_static("http://memory").connect_with_connector(connect).await.unwrap()
+        // Small windows, so that a reader who stops is felt.
+        let endpoint =
+            Endpoint::from_static("http://memory").initial_stream_window_size(Some(64 * 1024));
+        endpoint.connect_with_connector(connect).await.unwrap()
     }
 
     pub async fn ecs(&self, peer: Peer) -> EcsClient<Channel> {
