@@ -119,6 +119,15 @@ impl Leader {
         self.counters
     }
 
+    /// Checks what the brain keeps beside the state against what the state says; for simulations
+    /// and tests, as it reads everything.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn audit(&self) -> Result<(), String> {
+        self.index.audit()
+    }
+
     /// One input in, what to do about it out. `now` never steps back.
     pub fn handle(&mut self, now: Time, input: LeaderInput) -> Vec<LeaderOutput> {
         let mut out = Vec::new();
@@ -128,7 +137,8 @@ impl Leader {
         self.leases.woke(now);
         match input {
             LeaderInput::State(state) => self.learn(now, state, &mut out),
-            LeaderInput::Tick => {}
+            // The shell may have spent the wake it was asked for on this.
+            LeaderInput::Tick => self.asked_to_wake = None,
             LeaderInput::Hello { instance, session, inventory } => {
                 self.heard(now, instance);
                 self.sessions.hello(&self.state, instance, session, inventory, &mut out);

@@ -86,7 +86,11 @@ impl Worker {
                 self.outbox.acked(sequence);
                 Vec::new()
             }
-            WorkerInput::Tick => Vec::new(),
+            WorkerInput::Tick => {
+                // The shell may have spent the wake it was asked for on this.
+                self.wake = None;
+                Vec::new()
+            }
         };
         self.advance(now, touched, &mut out);
         self.outbox.flush(now, self.instance, &self.tasks, &mut out);

@@ -43,7 +43,7 @@ impl Sessions {
         out: &mut Vec<LeaderOutput>,
     ) {
         if let Some(old) = self.of.remove(&instance).filter(|old| old.id != session) {
-            let why = Error::refused("a newer session of this container instance has opened");
+            let why = ended("a newer session of this container instance has opened");
             out.push(LeaderOutput::Close { instance, session: old.id, why });
         }
         if self.started(state) {
@@ -69,7 +69,7 @@ impl Sessions {
         }
         let why = match self.started(state).then(|| admit(state, instance)) {
             Some(Err(why)) => why,
-            Some(Ok(())) | None => Error::refused("this session has ended: open a new one"),
+            Some(Ok(())) | None => ended("this session has ended: open a new one"),
         };
         out.push(LeaderOutput::Close { instance, session, why });
         false
@@ -195,6 +195,10 @@ fn admit(state: &State, instance: InstanceId) -> Result<(), Error> {
         Some(row) if row.status == InstanceStatus::Inactive => Err(not_active(instance)),
         Some(_) => Ok(()),
     }
+}
+
+fn ended(why: &str) -> Error {
+    Error::Unavailable { why: why.into() }
 }
 
 fn not_active(instance: InstanceId) -> Error {

@@ -7,7 +7,7 @@
 
 use muster_model::{
     ClusterId, DefinitionId, Instance, InstanceId, InstanceStatus, Owner, Resources, ServiceId,
-    State, Task, TaskId, Time, limits,
+    Slot, State, Task, TaskId, Time, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,8 +61,8 @@ pub(super) enum Gate {
 /// A position in the arrays.
 pub(super) type At = u32;
 
-/// Waiting tasks of one signature, the oldest first.
-pub(super) type Queue = BTreeSet<(Time, TaskId)>;
+/// Waiting tasks of one signature: the oldest first, then the lowest slot.
+pub(super) type Queue = BTreeSet<(Time, Slot, TaskId)>;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -207,7 +207,7 @@ impl Index {
         if is_waiting(task) {
             let signature = Signature::of(state, task);
             let queue = self.waiting.entry(signature.clone()).or_default();
-            queue.insert((task.created_at, task.id));
+            queue.insert(turn(task));
             if task.waiting.is_none() {
                 self.arrived.insert(signature);
             }
@@ -234,7 +234,7 @@ impl Index {
         if is_waiting(task) {
             let signature = Signature::of(state, task);
             let queue = self.waiting.entry(signature.clone()).or_default();
-            queue.remove(&(task.created_at, task.id));
+            queue.remove(&turn(task));
             if queue.is_empty() {
                 self.waiting.remove(&signature);
             }
@@ -269,6 +269,45 @@ impl Index {
         if counts.is_empty() {
             self.counts.remove(owner);
         }
+    }
+
+    // ---- checking ----
+
+    /// Whether it equals an index made from nothing of the same state.
+    pub fn audit(&self) -> Result<(), String> {
+        let mut fresh = Self::default();
+        fresh.sync(&self.base);
+        let (here, there) = (self.canonical(), fresh.canonical());
+        if here == there { Ok(()) } else { Err(format!("kept: {here}\nmade: {there}")) }
+    }
+
+    /// Everything a decision reads, with ids in place of positions.
+    fn canonical(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for (cluster, members) in &self.members {
+            let mut rows: Vec<String> = members.iter().map(|at| self.canonical_row(*at)).collect();
+            rows.sort();
+            let _ = writeln!(text, "{cluster}: {}", rows.join(" "));
+        }
+        for (owner, counts) in &self.counts {
+            let ids = counts.iter().map(|(at, count)| (self.ids[*at as usize], count));
+            let ids: BTreeMap<_, _> = ids.collect();
+            let _ = writeln!(text, "{owner:?}: {ids:?}");
+        }
+        let _ = writeln!(text, "waiting {:?}", self.waiting);
+        let _ = writeln!(text, "refused {:?}", self.refused);
+        let _ = writeln!(text, "finished {:?} {:?}", self.finished, self.crowded);
+        text
+    }
+
+    fn canonical_row(&self, at: At) -> String {
+        let slot = at as usize;
+        let (cpu, memory) = (self.free_cpu[slot], self.free_memory[slot]);
+        let (total_cpu, total_memory) = (self.total_cpu[slot], self.total_memory[slot]);
+        let (gate, zone) = (self.gates[slot], self.zone_name(self.zone_of[slot]));
+        let id = self.ids[slot];
+        format!("{id} {gate:?} {zone} {cpu}/{total_cpu} {memory}/{total_memory}")
     }
 
     // ---- reading ----
@@ -342,6 +381,10 @@ fn gate(row: &Instance) -> Gate {
     }
 }
 
+fn turn(task: &Task) -> (Time, Slot, TaskId) {
+    (task.created_at, task.slot().unwrap_or_default(), task.id)
+}
+
 fn is_waiting(task: &Task) -> bool {
     task.wanted() && task.instance.is_none() && !is_refused(task)
 }
@@ -354,6 +397,3 @@ fn is_refused(task: &Task) -> bool {
 fn counted(task: &Task) -> bool {
     task.wanted() && task.instance.is_some()
 }
-
-#[cfg(test)]
-mod tests;

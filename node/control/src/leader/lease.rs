@@ -86,7 +86,7 @@ impl Leases {
 
     /// The agent said something.
     pub fn renew(&mut self, now: Time, instance: InstanceId, ready: bool) {
-        let until = self.of.get(&instance).map_or(now, |l| l.until).max(now + limits::LEASE);
+        let until = now + limits::LEASE;
         self.set(instance, Lease { until, second: false });
         if !ready {
             self.heard.insert(instance);

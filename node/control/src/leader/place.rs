@@ -58,7 +58,8 @@ pub(super) fn stage(
 /// Signatures to place, the one with the longest waiting task first.
 fn order(index: &Index, parking: &Parking) -> Vec<Signature> {
     let awake = index.waiting().iter().filter(|(s, _)| !parking.parked.contains(s));
-    let mut order: Vec<_> = awake.map(|(s, queue)| (queue.first(), s)).collect();
+    let mut order: Vec<_> =
+        awake.map(|(s, queue)| (queue.first().map(|(at, slot, _)| (*at, *slot)), s)).collect();
     order.sort();
     order.into_iter().map(|(_, signature)| signature.clone()).collect()
 }
@@ -111,7 +112,7 @@ fn place_all(
     ranking.enter_all(index, candidates.into_iter());
 
     let mut placed = Vec::new();
-    let mut left = queue.into_iter().map(|(_, task)| task).peekable();
+    let mut left = queue.into_iter().map(|(_, _, task)| task).peekable();
     while let Some(&task) = left.peek() {
         if draft.full() {
             view.dirty.defer_waiting();

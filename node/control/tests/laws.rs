@@ -1,0 +1,436 @@
+//! Laws of the leader over random worlds: whatever happens, in whatever order, these hold.
+//!
+//! A failure prints the operations that led to it; `PROPTEST_CASES=5000` runs more of them.
+
+mod stage;
+
+use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
+use muster_control::leader::Leader;
+use muster_model::spec::{PortMapping, TaskDefinition};
+use muster_model::{
+    Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, ServiceId,
+    ServiceStatus, State, Step, TaskId, Time, limits,
+};
+use proptest::prelude::*;
+use stage::Stage;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Instance { zone: u8, cpu: u8, other: bool },
+    Drain(u8),
+    Activate(u8),
+    Deregister(u8),
+    Reregister { which: u8, cpu: u8 },
+    Service { definition: u8, desired: u8, min: u8, max: u8, distinct: bool },
+    Desired { service: u8, desired: u8 },
+    Roll { service: u8, definition: u8 },
+    Delete(u8),
+    Run { definition: u8, count: u8 },
+    Stop(u8),
+    Up,
+    Down,
+    Crash(u8),
+    Silence(u8),
+    Return(u8),
+    Wait(u8),
+    Fail(u8),
+    Failover,
+    Settle,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let small = 0u8..6;
+    prop_oneof![
+        3 => (0u8..3, 1u8..5, any::<bool>())
+            .prop_map(|(zone, cpu, other)| Op::Instance { zone, cpu, other }),
+        1 => small.clone().prop_map(Op::Drain),
+        1 => small.clone().prop_map(Op::Activate),
+        1 => small.clone().prop_map(Op::Deregister),
+        1 => (small.clone(), 1u8..5).prop_map(|(which, cpu)| Op::Reregister { which, cpu }),
+        3 => (0u8..4, 0u8..5, 0u8..3, 0u8..3, any::<bool>()).prop_map(
+            |(definition, desired, min, max, distinct)| Op::Service {
+                definition, desired, min, max, distinct
+            }
+        ),
+        2 => (small.clone(), 0u8..6)
+            .prop_map(|(service, desired)| Op::Desired { service, desired }),
+        2 => (small.clone(), 0u8..4)
+            .prop_map(|(service, definition)| Op::Roll { service, definition }),
+        1 => small.clone().prop_map(Op::Delete),
+        2 => (0u8..4, 1u8..4).prop_map(|(definition, count)| Op::Run { definition, count }),
+        2 => small.clone().prop_map(Op::Stop),
+        6 => Just(Op::Up),
+        5 => Just(Op::Down),
+        2 => small.clone().prop_map(Op::Crash),
+        1 => small.clone().prop_map(Op::Silence),
+        1 => small.prop_map(Op::Return),
+        6 => (0u8..30).prop_map(Op::Wait),
+        1 => (0u8..2).prop_map(Op::Fail),
+        1 => Just(Op::Failover),
+        4 => Just(Op::Settle),
+    ]
+}
+
+struct Run {
+    stage: Stage,
+    services: u32,
+    runs: u32,
+    silent: BTreeSet<InstanceId>,
+    misjudged: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut stage = Stage::new();
+        stage.world.extend(
+            "
+            cluster other
+            definition a cpu=256 mem=64
+            definition b cpu=1024 mem=64 port=8080:80
+            definition c cpu=128 mem=64 port=80 port=9090
+            definition d cpu=2048 mem=64
+            instance first az=az-a cpu=2048 mem=4096
+        ",
+        );
+        stage.lead();
+        Self { stage, services: 0, runs: 0, silent: BTreeSet::new(), misjudged: 0 }
+    }
+
+    fn instance(&self, which: u8) -> Option<InstanceId> {
+        let all: Vec<_> = self.stage.world.state.instances().map(|i| i.id).collect();
+        all.get(usize::from(which) % all.len().max(1)).copied()
+    }
+
+    fn line(&mut self, line: &str) {
+        // Refusals are fine: a drained instance cannot be drained again.
+        self.stage.world.run(line);
+    }
+
+    fn on_instance(&mut self, verb: &str, which: u8, rest: &str) {
+        if let Some(id) = self.instance(which) {
+            let name = self.stage.instance_name(id);
+            self.line(&format!("{verb} {name}{rest}"));
+        }
+    }
+
+    fn run(&mut self, op: &Op) {
+        let definitions = ["a", "b", "c", "d"];
+        match op {
+            Op::Instance { zone, cpu, other } => {
+                let name = format!("i{}", self.stage.world.state.instances().count());
+                let zone = ["az-a", "az-b", "az-c"][usize::from(*zone)];
+                let cluster = if *other { "other" } else { "default" };
+                let cpu = u32::from(*cpu) * 512;
+                self.line(&format!("instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"));
+            }
+            Op::Drain(which) => self.on_instance("drain", *which, ""),
+            Op::Activate(which) => self.on_instance("activate", *which, ""),
+            Op::Deregister(which) => self.on_instance("deregister", *which, " force"),
+            Op::Reregister { which, cpu } => self.reregister(*which, u32::from(*cpu) * 512),
+            Op::Service { definition, desired, min, max, distinct } => {
+                let name = format!("s{}", self.services);
+                self.services += 1;
+                let definition = definitions[usize::from(*definition)];
+                let min = [0, 50, 100][usize::from(*min)];
+                let max = [100, 150, 200][usize::from(*max)];
+                let distinct = if *distinct { " distinct" } else { "" };
+                self.line(&format!(
+                    "service {name} definition={definition} desired={desired} min={min} max={max}{distinct}"
+                ));
+            }
+            Op::Desired { service, desired } if self.services > 0 => {
+                let name = u32::from(*service) % self.services;
+                self.line(&format!("update-service s{name} desired={desired}"));
+            }
+            Op::Roll { service, definition } if self.services > 0 => {
+                let name = u32::from(*service) % self.services;
+                let definition = definitions[usize::from(*definition)];
+                self.line(&format!("update-service s{name} definition={definition} force"));
+            }
+            Op::Delete(service) if self.services > 0 => {
+                let name = u32::from(*service) % self.services;
+                self.line(&format!("delete-service s{name} force"));
+            }
+            Op::Run { definition, count } => {
+                let definition = definitions[usize::from(*definition)];
+                let names: Vec<String> =
+                    (0..*count).map(|n| format!("r{}-{n}", self.runs)).collect();
+                self.runs += 1;
+                self.line(&format!("run {} definition={definition}", names.join(" ")));
+            }
+            Op::Stop(which) => {
+                let all: Vec<_> = self.stage.world.state.tasks().map(|t| t.id).collect();
+                if let Some(task) = all.get(usize::from(*which) % all.len().max(1)) {
+                    let task = *task;
+                    let reason = Arc::from("");
+                    let _ = self.stage.world.apply(Command::StopTask { task, reason });
+                }
+            }
+            Op::Up => self.agents("up"),
+            Op::Down => self.agents("down"),
+            Op::Crash(which) => self.crash(*which),
+            Op::Silence(which) => self.silent.extend(self.instance(*which)),
+            Op::Return(which) => {
+                if let Some(id) = self.instance(*which) {
+                    self.silent.remove(&id);
+                }
+            }
+            Op::Wait(seconds) => self.wait(u64::from(*seconds)),
+            Op::Fail(how) => {
+                let how = ["unknown", "unavailable"][usize::from(*how)];
+                if !self.stage.pending.is_empty() {
+                    self.stage.block(&[&format!("> fail {how}")]);
+                }
+            }
+            Op::Failover => self.stage.lead(),
+            Op::Settle => self.settle(),
+            Op::Desired { .. } | Op::Roll { .. } | Op::Delete(_) => {}
+        }
+    }
+
+    fn reregister(&mut self, which: u8, cpu: u32) {
+        let Some(id) = self.instance(which) else { return };
+        let Some(row) = self.stage.world.state.instance(id).cloned() else { return };
+        let mut spec = (*row.spec).clone();
+        spec.total.cpu = cpu;
+        let command = muster_model::command::RegisterInstance {
+            id,
+            cluster: row.cluster,
+            spec: Arc::new(spec),
+        };
+        let by = muster_model::ids::Principal::Instance(id);
+        let request = self.stage.world.ids.request();
+        let _ = self.stage.world.apply_as(by, request, Command::RegisterInstance(command));
+    }
+
+    /// Agents that are not silent say what they were told to do is done.
+    fn agents(&mut self, what: &str) {
+        self.connect();
+        self.stage.block(&[&format!("> {what}")]);
+    }
+
+    fn connect(&mut self) {
+        let all: Vec<_> = self.stage.world.state.instances().map(|i| i.id).collect();
+        for id in all {
+            if self.silent.contains(&id) {
+                let name = self.stage.instance_name(id);
+                self.stage.block(&[&format!("> gone {name}")]);
+            } else if !self.stage.connected(id) {
+                self.stage.hello(id, Vec::new());
+            } else {
+                self.stage.beat(id);
+            }
+        }
+    }
+
+    fn crash(&mut self, which: u8) {
+        let running: Vec<(TaskId, InstanceId)> = self
+            .stage
+            .world
+            .state
+            .tasks()
+            .filter(|t| t.running())
+            .filter_map(|t| Some((t.id, t.instance?)))
+            .collect();
+        let found = running.get(usize::from(which) % running.len().max(1)).copied();
+        if let Some((task, instance)) = found {
+            let report = self.stage.seen(task, instance, Phase::Stopped);
+            self.stage.report(instance, vec![report]);
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.stage.world.wait(Millis(1000));
+            self.connect();
+            self.stage.tell(LeaderInput::Tick);
+        }
+    }
+
+    /// Commits what is proposed until nothing more comes, checking each plan.
+    fn settle(&mut self) {
+        self.stage.show_state();
+        for _ in 0..200 {
+            self.stage.tell(LeaderInput::Tick);
+            if self.stage.pending.is_empty() {
+                // A proposal that failed is repeated a moment later.
+                self.stage.world.wait(Millis(250));
+                self.stage.tell(LeaderInput::Tick);
+            }
+            let Some((_, command)) = self.stage.pending.front().cloned() else {
+                return self.check_quiet();
+            };
+            let before = self.stage.world.state.clone();
+            self.stage.commit();
+            if let Command::Plan { steps, .. } = command {
+                check_plan(&before, &self.stage.world.state, &steps, self.stage.world.at);
+            }
+            self.check();
+        }
+        panic!("the leader never comes to rest");
+    }
+
+    fn check(&mut self) {
+        let leader = self.stage.leader.as_ref().expect("no leader");
+        assert_eq!(leader.counters().misjudged, self.misjudged, "a stage misjudged its state");
+        if let Err(why) = leader.audit() {
+            panic!("index differs from a rebuild: {why}");
+        }
+    }
+
+    /// At rest a leader that looks at everything finds no work either, and everyone was told.
+    fn check_quiet(&mut self) {
+        self.check();
+        let now = self.stage.world.at;
+        if now.since(muster_model::fixture::BEGIN).0 == 0 {
+            return;
+        }
+        let work = fresh_plan(&self.stage.world.state, now);
+        assert!(work.is_empty(), "a full scan finds what the diffs did not announce: {work:?}");
+        check_told(&self.stage);
+    }
+}
+
+/// What a leader does that has just taken over in this state, without history and explanations.
+fn fresh_plan(state: &State, now: Time) -> Vec<Step> {
+    let mandate = Mandate { manager: RaftId(1), epoch: state.meta().epoch, seed: 7 };
+    let mut leader = Leader::new(mandate, now);
+    let out = leader.handle(now, LeaderInput::State(Arc::new(state.clone())));
+    let plans = out.into_iter().filter_map(|output| match output {
+        LeaderOutput::Propose { command: Command::Plan { steps, .. }, .. } => Some(steps),
+        _ => None,
+    });
+    plans.flatten().filter(is_work).collect()
+}
+
+fn is_work(step: &Step) -> bool {
+    !matches!(step, Step::Event { .. } | Step::Explain { .. } | Step::Purge { .. })
+}
+
+/// What one plan may do to capacity, floors and ceilings.
+fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
+    for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
+        let percents = service.spec.deployment;
+        let desired = service.spec.desired_count;
+        let creates = steps.iter().any(
+            |step| matches!(step, Step::CreateTasks { service: s, .. } if *s == service.id),
+        );
+        let ceiling = percents.ceiling(desired) as usize;
+        let all = existing(after, service.id);
+        assert!(!creates || all <= ceiling, "{all} tasks, at most {ceiling}");
+
+        let stopped: BTreeSet<TaskId> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Stop { task, .. } => Some(*task),
+                _ => None,
+            })
+            .collect();
+        let healthy = |state: &State| healthy(state, service.id, now);
+        let (was, is) = (healthy(before), healthy(after));
+        let lost = was.difference(&is).filter(|task| stopped.contains(task)).count();
+        let floor = percents.floor(desired).min(desired) as usize;
+        assert!(lost == 0 || is.len() >= floor, "{} healthy tasks, at least {floor}", is.len());
+    }
+    for step in steps {
+        if let Step::Place { task, instance, .. } = step {
+            check_place(after, *task, *instance);
+        }
+    }
+}
+
+fn existing(state: &State, service: ServiceId) -> usize {
+    state
+        .tasks_of(service)
+        .filter(|t| !t.finished() && !matches!(t.desired, Desired::Abandoned { .. }))
+        .count()
+}
+
+fn healthy(state: &State, service: ServiceId, now: Time) -> BTreeSet<TaskId> {
+    let old = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
+    let healthy = state.tasks_of(service).filter(|t| t.running() && old(t.observed.started_at));
+    healthy.map(|t| t.id).collect()
+}
+
+fn check_place(state: &State, task: TaskId, instance: InstanceId) {
+    let (Some(task), Some(instance)) = (state.task(task), state.instance(instance)) else { return };
+    assert_eq!(task.cluster, instance.cluster);
+    let used = state.reserved(instance.id).resources;
+    assert!(used.fits_in(instance.spec.total), "{used:?} on {:?}", instance.spec.total);
+    assert_eq!(instance.health, Health::Ready);
+    let spec: Arc<TaskDefinition> = state.spec_of(task).expect("no definition");
+    let dynamic = |m: &PortMapping| spec.wanted_host_port(m).is_none();
+    for ((_, mapping), port) in spec.port_mappings().zip(&task.ports) {
+        assert!(!dynamic(mapping) || limits::DYNAMIC_PORTS.contains(port));
+    }
+}
+
+/// Every connected agent has been told exactly what the state wants of it.
+fn check_told(stage: &Stage) {
+    let mut wanted: BTreeMap<InstanceId, BTreeMap<TaskId, bool>> = BTreeMap::new();
+    for task in stage.world.state.tasks() {
+        let on = task.instance.filter(|_| task.observed.phase < Phase::Stopped);
+        if let Some(instance) = on {
+            let run = task.desired == Desired::Running;
+            wanted.entry(instance).or_default().insert(task.id, run);
+        }
+    }
+    for row in stage.world.state.instances() {
+        if !stage.connected(row.id) || row.status == InstanceStatus::Inactive {
+            continue;
+        }
+        let told = stage.told.get(&row.id).cloned().unwrap_or_default();
+        assert_eq!(told, wanted.get(&row.id).cloned().unwrap_or_default());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_the_laws_hold(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut run = Run::new();
+        for op in &ops {
+            run.run(op);
+        }
+        run.settle();
+    }
+
+    /// After everything has calmed down each service has what it should, if there is room.
+    #[test]
+    fn services_converge(ops in proptest::collection::vec(op(), 1..40)) {
+        let mut run = Run::new();
+        for op in &ops {
+            run.run(op);
+        }
+        run.silent.clear();
+        for zone in 0..3 {
+            for _ in 0..12 {
+                run.run(&Op::Instance { zone, cpu: 40, other: false });
+            }
+        }
+        for _ in 0..30 {
+            run.wait(12);
+            run.settle();
+            run.agents("up");
+            run.settle();
+            run.agents("down");
+            run.settle();
+        }
+        let state = &run.stage.world.state;
+        for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
+            let percents = service.spec.deployment;
+            let desired = service.spec.desired_count;
+            // Percentages that allow no move may leave a service where it is.
+            let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
+            let running = state.tasks_of(service.id).filter(|t| t.running()).count();
+            prop_assert!(!movable || running == desired as usize, "{:?} runs {running}", service);
+        }
+    }
+}
