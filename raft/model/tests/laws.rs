@@ -6,8 +6,8 @@
 #[path = "laws/generate.rs"]
 mod generate;
 
-use generate::{asked, instance_spec, task_definition};
-use muster_model::command::{Bootstrap, RegisterInstance};
+use generate::{aimed, asked, instance_spec, task_definition};
+use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
 use muster_model::spec::Protocol;
 use muster_model::*;
 use proptest::collection::vec;
@@ -26,7 +26,7 @@ struct Run {
 }
 
 impl Run {
-    /// A cluster with three ready instances and four definitions, so that what follows can hit.
+    /// Two clusters, a service in each, three ready instances, some definitions: what follows hits.
     fn started(definitions: Vec<Arc<muster_model::TaskDefinition>>) -> Self {
         let mut run = Self::default();
         run.ask(Command::Bootstrap(Box::new(bootstrap())));
@@ -34,8 +34,23 @@ impl Run {
         for definition in definitions {
             run.ask(Command::RegisterTaskDefinition(definition));
         }
-        for bits in 0..3 {
-            let (id, cluster) = (InstanceId::from_bits(bits), ClusterId::from_bits(0));
+        let (first, second) = (ClusterId::from_bits(0), ClusterId::from_bits(1));
+        run.ask(Command::CreateCluster(CreateCluster {
+            id: second,
+            name: Arc::from("second"),
+            settings: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        }));
+        for (bits, cluster) in [(0, first), (1, first), (2, second)] {
+            run.ask(Command::CreateService(CreateService {
+                id: ServiceId::from_bits(bits),
+                deployment: DeploymentId::from_bits(0),
+                cluster,
+                definition: DefinitionId(1 + bits as u64),
+                spec: Arc::new(ServiceSpec { name: bits.to_string(), ..ServiceSpec::default() }),
+                tags: BTreeMap::new(),
+            }));
+            let id = InstanceId::from_bits(bits);
             let spec = instance_spec(id, 0);
             run.ask(Command::RegisterInstance(RegisterInstance { id, cluster, spec }));
             let (epoch, health) = (run.state.meta().epoch, Health::Ready);
@@ -65,12 +80,8 @@ impl Run {
         answer
     }
 
-    fn run(&mut self, (mut command, by, request, wait): Asked) -> Result<Response, Error> {
-        if let Command::Plan { epoch, .. } = &mut command
-            && *epoch == Epoch(1)
-        {
-            *epoch = self.state.meta().epoch;
-        }
+    fn run(&mut self, (command, by, request, wait): Asked) -> Result<Response, Error> {
+        let command = aimed(&self.state, command);
         // Now and then the proposer's clock stands behind.
         let at = Time(self.state.now().0.saturating_add(wait).saturating_sub(1000));
         self.apply(Entry { request, at, by, trace: None, command })
@@ -215,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_index_is_sound(start in definitions(), asked in vec(asked(), 1..80)) {
+    fn every_index_is_sound(start in definitions(), asked in vec(asked(), 1..120)) {
         let mut run = Run::started(start);
         let mut last = run.state.clone();
         for (number, ask) in asked.into_iter().enumerate() {

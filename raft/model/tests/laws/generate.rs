@@ -1,4 +1,7 @@
 //! Arbitrary commands over small pools of ids, so that they hit each other.
+//!
+//! Some values are marks: `aimed` puts what would be right just now in their place, so that most
+//! plans and reports get past the first check.
 
 use muster_model::cluster::UserRole;
 use muster_model::command::*;
@@ -11,6 +14,55 @@ use proptest::option;
 use proptest::prelude::*;
 use std::sync::Arc;
 
+const NOW: Epoch = Epoch(u64::MAX);
+const PRIMARY: DeploymentId = DeploymentId::from_bits(u128::MAX);
+const ITS_OWN: InstanceId = InstanceId::from_bits(u128::MAX);
+const FITTING: u16 = 1;
+
+/// The command with what is right in this state in place of the marks.
+pub fn aimed(state: &State, mut command: Command) -> Command {
+    match &mut command {
+        Command::Plan { epoch, steps } => {
+            if *epoch == NOW {
+                *epoch = state.meta().epoch;
+            }
+            steps.iter_mut().for_each(|step| aim(state, step));
+        }
+        Command::Report { reports } => {
+            for report in reports.iter_mut().filter(|report| report.instance == ITS_OWN) {
+                let own = state.task(report.task).and_then(|task| task.instance);
+                report.instance = own.unwrap_or(ITS_OWN);
+            }
+        }
+        _ => {}
+    }
+    command
+}
+
+fn aim(state: &State, step: &mut Step) {
+    match step {
+        Step::CreateTasks { service, deployment, .. }
+        | Step::Advance { service, deployment, .. }
+            if *deployment == PRIMARY =>
+        {
+            let primary = state.service(*service).and_then(|row| row.primary());
+            *deployment = primary.map_or(PRIMARY, |primary| primary.id);
+        }
+        Step::Place { task, ports, .. } if ports.first() == Some(&FITTING) => {
+            let spec = state.task(*task).and_then(|task| state.spec_of(task));
+            let Some(spec) = spec else { return };
+            // Two tasks in three get the same dynamic port; one of those must be refused.
+            let dynamic = 32768 + u16::from(task.bits() % 3 == 0);
+            ports.clear();
+            for (at, (_, mapping)) in (0..).zip(spec.port_mappings()) {
+                let spread = if task.bits() % 2 == 0 { at } else { 0 };
+                ports.push(spec.wanted_host_port(mapping).unwrap_or(dynamic + spread));
+            }
+        }
+        _ => {}
+    }
+}
+
 pub fn task() -> impl Strategy<Value = TaskId> {
     (0u128..12).prop_map(TaskId::from_bits)
 }
@@ -18,13 +70,17 @@ pub fn service() -> impl Strategy<Value = ServiceId> {
     (0u128..4).prop_map(ServiceId::from_bits)
 }
 pub fn instance() -> impl Strategy<Value = InstanceId> {
-    (0u128..4).prop_map(InstanceId::from_bits)
+    prop_oneof![12 => 0u128..3, 1 => 3u128..5].prop_map(InstanceId::from_bits)
 }
 pub fn cluster() -> impl Strategy<Value = ClusterId> {
-    prop_oneof![4 => Just(0u128), 1 => 1u128..3].prop_map(ClusterId::from_bits)
+    prop_oneof![8 => 0u128..2, 1 => Just(2u128)].prop_map(ClusterId::from_bits)
 }
 fn deployment() -> impl Strategy<Value = DeploymentId> {
     (0u128..4).prop_map(DeploymentId::from_bits)
+}
+/// Mostly the mark for "its PRIMARY one".
+fn deployment_of_service() -> impl Strategy<Value = DeploymentId> {
+    prop_oneof![1 => deployment(), 3 => Just(PRIMARY)]
 }
 fn definition() -> impl Strategy<Value = DefinitionId> {
     (1u64..6).prop_map(DefinitionId)
@@ -58,6 +114,7 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
         Just(vec![port(80, 8080, Protocol::Tcp)]),
         Just(vec![port(80, 0, Protocol::Tcp)]),
         Just(vec![port(80, 0, Protocol::Tcp), port(81, 8080, Protocol::Udp)]),
+        Just(vec![port(80, 0, Protocol::Tcp), port(81, 0, Protocol::Tcp)]),
     ];
     let mode = prop_oneof![
         4 => Just(NetworkMode::Bridge),
@@ -131,7 +188,7 @@ fn observed() -> impl Strategy<Value = Observed> {
 
 fn health() -> impl Strategy<Value = Health> {
     prop_oneof![
-        4 => Just(Health::Ready),
+        8 => Just(Health::Ready),
         1 => Just(Health::Registered),
         1 => time().prop_map(|since| Health::Down { since })
     ]
@@ -157,9 +214,10 @@ pub fn step() -> impl Strategy<Value = Step> {
         Just(RolloutState::Failed)
     ];
     let slots = vec(((0u32..4).prop_map(Slot), task()), 0..3);
-    let ports = vec(prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769), Just(1)], 0..3);
+    let port = prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769)];
+    let ports = prop_oneof![1 => vec(port, 0..3), 3 => Just(vec![FITTING])];
     prop_oneof![
-        6 => (service(), deployment(), slots).prop_map(|(service, deployment, tasks)| {
+        6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
         8 => (task(), instance(), ports)
@@ -169,7 +227,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => task().prop_map(|task| Step::Abandon { task }),
         3 => (instance(), health())
             .prop_map(|(instance, health)| Step::SetHealth { instance, health }),
-        2 => (service(), deployment(), rollout).prop_map(|(service, deployment, rollout)| {
+        2 => (service(), deployment_of_service(), rollout).prop_map(|(service, deployment, rollout)| {
             Step::Advance { service, deployment, rollout }
         }),
         1 => (service(), text()).prop_map(|(service, text)| Step::Event { service, text }),
@@ -298,17 +356,13 @@ fn managers() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// A plan's epoch is 0 if it is to be stale; the test puts the present one in place of 1.
 pub fn command() -> impl Strategy<Value = Command> {
     let reports = vec(
-        (task(), instance(), observed()).prop_map(|(task, instance, observed)| TaskReport {
-            task,
-            instance,
-            observed,
-        }),
+        (task(), prop_oneof![1 => instance(), 3 => Just(ITS_OWN)], observed())
+            .prop_map(|(task, instance, observed)| TaskReport { task, instance, observed }),
         0..4,
     );
-    let epoch = prop_oneof![1 => Just(Epoch(0)), 20 => Just(Epoch(1))];
+    let epoch = prop_oneof![1 => Just(Epoch(0)), 20 => Just(NOW)];
     prop_oneof![
         12 => (epoch, vec(step(), 1..6))
             .prop_map(|(epoch, steps)| Command::Plan { epoch, steps }),
