@@ -13,7 +13,10 @@ use std::time::Duration;
 /// Why an identity could not be made, read, or believed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("join token: {problem}; copy the whole join command that `muster init` printed")]
+    #[error(
+        "join token: {problem}; copy the whole one that `muster init` or `muster token rotate` \
+         printed"
+    )]
     Token { problem: String },
 
     #[error(
@@ -41,7 +44,7 @@ pub enum Error {
     File { action: &'static str, path: PathBuf, source: Arc<io::Error> },
 
     #[error(
-        "manager address `{addr}`: {problem}; write it as host:port, for example 10.0.0.1:7700"
+        "manager address `{addr}`: {problem}; write it as host:port, for example 10.0.1.10:7400"
     )]
     Address { addr: String, problem: &'static str },
 

@@ -76,6 +76,21 @@ async fn a_full_house_of_silent_peers_is_cleared_and_the_next_one_is_served() {
 }
 
 #[tokio::test]
+async fn handshakes_over_the_limit_wait_for_a_place() {
+    let authority = authority();
+    let options = Options { handshake_timeout: HOUR, handshakes_max: 1, ..Options::default() };
+    let server = Server::start(identity(&authority, &manager(1)), options).await;
+    let silent = TcpStream::connect(&server.addr).await.unwrap();
+    let client = Connector::new(identity(&authority, &instance()));
+    let hurried =
+        ConnectOptions { connect_timeout: Duration::from_millis(300), ..ConnectOptions::default() };
+    let waiting = client.connect(&server.addr, hurried).await;
+    assert!(matches!(waiting, Err(Error::Timeout { .. })), "{waiting:?}");
+    drop(silent);
+    call(client.connect(&server.addr, patient()).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
 async fn one_connection_over_the_limit_is_refused_and_a_closed_one_makes_room() {
     let authority = authority();
     let options = Options { connections_max: 2, ..Options::default() };
@@ -204,7 +219,9 @@ async fn a_port_without_tls_is_told_from_a_manager() {
 #[tokio::test]
 async fn dropping_the_stream_closes_the_port_and_the_handshakes_under_way() {
     let authority = authority();
-    let server = Server::start(identity(&authority, &manager(1)), Options::default()).await;
+    // Long enough that only the drop can end the handshake.
+    let options = Options { handshake_timeout: HOUR, ..Options::default() };
+    let server = Server::start(identity(&authority, &manager(1)), options).await;
     let mut silent = TcpStream::connect(&server.addr).await.unwrap();
     let client = Connector::new(identity(&authority, &instance()));
     // Accepted in order, so the silent one is in its handshake once this one is served.
