@@ -7,7 +7,7 @@
 
 use crate::limits::{FORWARD_BATCH_BYTES_MAX, FORWARD_BATCH_MAX};
 use crate::limits::{MESSAGE_BYTES_MAX, PROPOSALS_IN_FLIGHT_MAX};
-use crate::peers::Line;
+use crate::peers::{Line, Peers};
 use crate::raft::Core;
 use crate::types::{Proposal, Reply, Types};
 use crate::{codec, wire};
@@ -20,6 +20,7 @@ use muster_proto::raft::raft_client::RaftClient;
 use openraft::errors::{ClientWriteError, Fatal};
 use openraft::raft::WriteResult;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Status, Streaming};
@@ -119,7 +120,12 @@ fn open_stream(core: &Arc<Core>, leader: u64) -> Option<mpsc::Sender<Item>> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let header = core.peers.header(leader, node);
     let (items, queue) = mpsc::channel(FORWARD_BATCH_MAX);
-    tokio::spawn(run_stream(client, header, queue, core.clone(), leader));
+    let (stop, peers) = (core.stopped(), core.peers.clone());
+    tokio::spawn(async move {
+        let run = run_stream(client, header, queue, &peers, leader);
+        // Callers that wait when this manager stops are answered by being dropped.
+        futures::future::select(pin!(run), pin!(stop)).await;
+    });
     Some(items)
 }
 
@@ -127,7 +133,7 @@ async fn run_stream(
     mut client: RaftClient<tonic::transport::Channel>,
     header: pb::Header,
     queue: mpsc::Receiver<Item>,
-    core: Arc<Core>,
+    peers: &Peers,
     leader: u64,
 ) {
     let pending = Arc::new(Mutex::new(Pending::default()));
@@ -142,7 +148,7 @@ async fn run_stream(
     match client.forward(outgoing).await {
         Ok(answers) => receive_outcomes(answers.into_inner(), &pending).await,
         Err(status) => {
-            core.peers.failed(leader);
+            peers.failed(leader);
             tracing::debug!(leader, %status, "cannot forward to the leader");
         }
     }
@@ -273,7 +279,10 @@ pub fn serve(
             if !request.proposals.is_empty() {
                 serve_proposals(&core, request.proposals, &answers).await;
             }
-            next = rest.message().await.ok().flatten();
+            next = tokio::select! {
+                message = rest.message() => message.ok().flatten(),
+                () = core.stopped() => None,
+            };
         }
     });
     tokio_stream::wrappers::ReceiverStream::new(outgoing).map(Ok)

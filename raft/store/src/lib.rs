@@ -198,7 +198,7 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
     guard::start(&core, space, config.fatal.clone(), config.log_bytes_max);
     Ok(Started {
         replica: Replica::new(core.clone()),
-        service: service::service(core.clone()),
+        service: service::service(&core),
         handle: Handle { core, writer, thread: Some(thread) },
     })
 }
@@ -226,11 +226,18 @@ impl Handle {
     }
 
     /// Hands over, stops Raft, writes what is queued and closes the database.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
         self.hand_over(Duration::from_secs(2)).await;
+        self.halt().await;
+    }
+
+    /// Stops without handing over: the others find out by the silence.
+    pub async fn halt(mut self) {
+        self.core.stop.send_replace(true);
         if let Err(e) = self.core.raft.shutdown().await {
             tracing::warn!(error = %e, "raft did not stop in good order");
         }
+        self.core.peers.close();
         self.writer.stop().await;
         if let Some(thread) = self.thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -123,10 +123,11 @@ impl RaftStateMachine<Types> for Machine {
         Ok((self.now.last, self.now.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
+        let mut entries = entries.fuse();
         loop {
             let mut answers = Vec::new();
             let mut applied = 0;

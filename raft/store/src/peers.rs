@@ -106,6 +106,11 @@ impl Peers {
         self.health.peer_reconnected(id);
     }
 
+    /// Lets go of all connections.
+    pub fn close(&self) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub fn header(&self, to: u64, node: &Peer) -> Header {
         Header {
             fleet: self.me.fleet.to_be_bytes().to_vec().into(),

@@ -51,6 +51,8 @@ pub struct Core {
     pub in_flight: Arc<Semaphore>,
     /// Held while a snapshot is being received: one at a time.
     pub receiving: Mutex<()>,
+    /// True once this manager stops: whatever holds on to the store lets go.
+    pub stop: watch::Sender<bool>,
 }
 
 /// The parts that are made before Raft is.
@@ -85,8 +87,17 @@ impl Core {
                 outage: watch::Sender::new(None),
                 in_flight: Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT_MAX)),
                 receiving: Mutex::new(()),
+                stop: watch::Sender::new(false),
             }
         })
+    }
+
+    /// Resolves when this manager stops.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
     }
 
     /// Whether this manager leads; waits for some manager to lead.

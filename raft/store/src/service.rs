@@ -5,6 +5,7 @@
 //! entries, yet answers heartbeats and votes.
 
 use crate::forward;
+use crate::health::Health;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::raft::Core;
 use crate::snapshot::Receiver;
@@ -16,21 +17,31 @@ use muster_model::Index;
 use muster_proto::raft as pb;
 use muster_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
 use openraft::raft::TransferLeaderRequest;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The service, ready for a tonic server.
 pub type RaftService = RaftServer<Service>;
 
+///
+/// Weak: a connection that stays open must not keep a stopped store's database open.
 #[derive(Clone)]
 pub struct Service {
-    core: Arc<Core>,
+    core: Weak<Core>,
 }
 
-pub fn service(core: Arc<Core>) -> RaftService {
-    RaftServer::new(Service { core })
+pub fn service(core: &Arc<Core>) -> RaftService {
+    RaftServer::new(Service { core: Arc::downgrade(core) })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+#[allow(clippy::result_large_err)] // tonic's own type
+fn room(health: &Health) -> Result<(), Status> {
+    match health.refusing() {
+        Some(why) => Err(Status::resource_exhausted(why)),
+        None => Ok(()),
+    }
 }
 
 fn fatal(error: impl std::fmt::Display) -> Status {
@@ -39,22 +50,13 @@ fn fatal(error: impl std::fmt::Display) -> Status {
 
 #[allow(clippy::result_large_err)] // tonic's own type
 impl Service {
-    /// The message and who sent it.
-    fn open<T>(&self, request: Request<T>) -> Result<(u64, T), Status> {
+    /// The store, the message and who sent it.
+    fn open<T>(&self, request: Request<T>) -> Result<(Arc<Core>, u64, T), Status> {
+        let core = self.core.upgrade().ok_or_else(|| fatal("its store is closed"))?;
         let (metadata, extensions, message) = request.into_parts();
         let envelope = Request::from_parts(metadata, extensions, ());
-        Ok((self.core.peers.sender(&envelope)?, message))
-    }
-
-    fn check(&self, sender: u64, header: Option<&pb::Header>) -> Result<u64, Status> {
-        self.core.peers.check(sender, header)
-    }
-
-    fn room(&self) -> Result<(), Status> {
-        match self.core.health.refusing() {
-            Some(why) => Err(Status::resource_exhausted(why)),
-            None => Ok(()),
-        }
+        let sender = core.peers.sender(&envelope)?;
+        Ok((core, sender, message))
     }
 
     /// The first message of a stream, which must come.
@@ -87,25 +89,25 @@ impl Service {
 
 /// The appends of one stream, checked and decoded; ends at the first that is not acceptable.
 fn appends(
-    service: Service,
+    health: Arc<Health>,
     sender: u64,
     first: pb::AppendRequest,
     rest: Streaming<pb::AppendRequest>,
     ended: tokio::sync::oneshot::Sender<Status>,
 ) -> impl Stream<Item = openraft::raft::AppendEntriesRequest<crate::types::Types>> + Send + 'static {
-    let start = (service, sender, Some(first), rest, Some(ended));
-    futures::stream::unfold(start, |(service, sender, first, mut rest, mut ended)| async move {
+    let start = (health, Some(first), rest, Some(ended));
+    futures::stream::unfold(start, move |(health, first, mut rest, mut ended)| async move {
         let next = match first {
             Some(first) => Ok(Some(first)),
             None => rest.message().await,
         };
         let taken = next.and_then(|rpc| match rpc {
             Some(rpc) if rpc.entries.is_empty() => wire::to_append(rpc).map(Some),
-            Some(rpc) => service.room().and_then(|()| wire::to_append(rpc)).map(Some),
+            Some(rpc) => room(&health).and_then(|()| wire::to_append(rpc)).map(Some),
             None => Ok(None),
         });
         match taken {
-            Ok(Some(rpc)) => Some((rpc, (service, sender, None, rest, ended))),
+            Ok(Some(rpc)) => Some((rpc, (health, None, rest, ended))),
             Ok(None) => None,
             Err(status) => {
                 tracing::warn!(from = sender, %status, "refused log entries");
@@ -125,13 +127,13 @@ impl RaftRpc for Service {
         &self,
         request: Request<pb::IdentifyRequest>,
     ) -> Result<Response<pb::IdentifyResponse>, Status> {
-        let (_, asked) = self.open(request)?;
-        let me = self.core.peers.me();
+        let (core, _, asked) = self.open(request)?;
+        let me = core.peers.me();
         if asked.fleet[..] != me.fleet.to_be_bytes() || asked.to != me.raft_id {
             let why = format!("this is manager {} of the set {:032x}", me.raft_id, me.fleet);
             return Err(Status::permission_denied(why));
         }
-        let empty = !self.core.raft.is_initialized().await.map_err(fatal)?;
+        let empty = !core.raft.is_initialized().await.map_err(fatal)?;
         Ok(Response::new(pb::IdentifyResponse { disk: me.disk, empty }))
     }
 
@@ -139,13 +141,14 @@ impl RaftRpc for Service {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let (sender, mut stream) = self.open(request)?;
+        let (core, sender, mut stream) = self.open(request)?;
         let first = self.first(&mut stream).await?;
-        self.check(sender, first.header.as_ref())?;
+        core.peers.check(sender, first.header.as_ref())?;
         let (ended, why) = tokio::sync::oneshot::channel();
-        let input = appends(self.clone(), sender, first, stream, ended);
-        let health = self.core.health.clone();
-        let answers = self.core.raft.stream_append(input).map(move |answer| match answer {
+        let input = appends(core.health.clone(), sender, first, stream, ended);
+        let input = input.take_until(core.stopped());
+        let health = core.health.clone();
+        let answers = core.raft.stream_append(input).map(move |answer| match answer {
             Ok(result) => {
                 if result.is_ok() {
                     health.heard_leader();
@@ -163,17 +166,17 @@ impl RaftRpc for Service {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
-        let (sender, rpc) = self.open(request)?;
-        self.check(sender, rpc.header.as_ref())?;
+        let (core, sender, rpc) = self.open(request)?;
+        core.peers.check(sender, rpc.header.as_ref())?;
         if !rpc.entries.is_empty() {
             return Err(Status::invalid_argument("a heartbeat carries no entries"));
         }
         let rpc = wire::to_append(rpc)?;
-        let answers = self.core.raft.stream_append(futures::stream::iter([rpc]));
+        let answers = core.raft.stream_append(futures::stream::iter([rpc]));
         let answer = std::pin::pin!(answers).next().await;
         let result = answer.ok_or_else(|| fatal("no answer"))?.map_err(fatal)?;
         if result.is_ok() {
-            self.core.health.heard_leader();
+            core.health.heard_leader();
         }
         Ok(Response::new(wire::from_appended(&result)))
     }
@@ -182,13 +185,13 @@ impl RaftRpc for Service {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        let (sender, rpc) = self.open(request)?;
-        self.check(sender, rpc.header.as_ref())?;
+        let (core, sender, rpc) = self.open(request)?;
+        core.peers.check(sender, rpc.header.as_ref())?;
         let pre = rpc.pre;
         let rpc = wire::to_vote_request(rpc)?;
         let response = match pre {
-            true => self.core.raft.pre_vote(rpc).await,
-            false => self.core.raft.vote(rpc).await,
+            true => core.raft.pre_vote(rpc).await,
+            false => core.raft.vote(rpc).await,
         };
         Ok(Response::new(wire::from_vote_response(&response.map_err(fatal)?)))
     }
@@ -197,15 +200,15 @@ impl RaftRpc for Service {
         &self,
         request: Request<Streaming<pb::SnapshotPart>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        let (sender, mut parts) = self.open(request)?;
+        let (core, sender, mut parts) = self.open(request)?;
         let Some(pb::snapshot_part::Part::Begin(begin)) = self.first(&mut parts).await?.part
         else {
             return Err(Status::invalid_argument("a snapshot begins with its Begin"));
         };
-        self.check(sender, begin.header.as_ref())?;
-        self.room()?;
+        core.peers.check(sender, begin.header.as_ref())?;
+        room(&core.health)?;
         let busy = || Status::unavailable("another snapshot is being received");
-        let _one = self.core.receiving.try_lock().map_err(|_| busy())?;
+        let _one = core.receiving.try_lock().map_err(|_| busy())?;
         let vote = wire::to_vote(begin.vote)?;
         let last_log_id = begin.last.map(wire::to_log_id).transpose()?;
         let last_membership =
@@ -214,7 +217,7 @@ impl RaftRpc for Service {
         let image = self.receive_snapshot(&mut parts, last_log_id).await?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = Snapshot { meta, snapshot: image };
-        let installed = self.core.raft.install_full_snapshot(vote, snapshot).await;
+        let installed = core.raft.install_full_snapshot(vote, snapshot).await;
         let vote = wire::from_vote(&installed.map_err(fatal)?.vote);
         Ok(Response::new(pb::SnapshotResponse { vote: Some(vote) }))
     }
@@ -223,12 +226,12 @@ impl RaftRpc for Service {
         &self,
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferResponse>, Status> {
-        let (sender, rpc) = self.open(request)?;
-        self.check(sender, rpc.header.as_ref())?;
+        let (core, sender, rpc) = self.open(request)?;
+        core.peers.check(sender, rpc.header.as_ref())?;
         let leader = wire::to_vote(rpc.leader)?;
         let last = rpc.last.map(wire::to_log_id).transpose()?;
         let rpc = TransferLeaderRequest::new(leader, rpc.to, last);
-        let answer = self.core.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
+        let answer = core.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
         let refused = answer.err().map(|e| e.to_string()).unwrap_or_default();
         Ok(Response::new(pb::TransferResponse { refused }))
     }
@@ -237,20 +240,20 @@ impl RaftRpc for Service {
         &self,
         request: Request<Streaming<pb::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        let (sender, mut stream) = self.open(request)?;
+        let (core, sender, mut stream) = self.open(request)?;
         let first = self.first(&mut stream).await?;
-        self.check(sender, first.header.as_ref())?;
-        Ok(Response::new(forward::serve(self.core.clone(), first, stream).boxed()))
+        core.peers.check(sender, first.header.as_ref())?;
+        Ok(Response::new(forward::serve(core.clone(), first, stream).boxed()))
     }
 
     async fn members(
         &self,
         request: Request<pb::MembersRequest>,
     ) -> Result<Response<pb::MembersResponse>, Status> {
-        let (sender, rpc) = self.open(request)?;
-        self.check(sender, rpc.header.as_ref())?;
+        let (core, sender, rpc) = self.open(request)?;
+        core.peers.check(sender, rpc.header.as_ref())?;
         let change = members::from_wire(rpc.change)?;
-        let error = match members::change_here(&self.core, change).await {
+        let error = match members::change_here(&core, change).await {
             Ok(()) => bytes::Bytes::new(),
             Err(e) => wire::from_error(&e),
         };
