@@ -4,11 +4,19 @@
 //! It obeys: what to do is decided in `muster-control`. It knows images, networks and processes,
 //! and not why a task runs here. Invariant: stopping or losing an agent stops no container.
 
+pub mod cgroup;
+pub mod collector;
 pub mod config;
 pub mod drive;
+pub mod error;
 #[path = "runtime/hollow.rs"]
 pub mod hollow;
+pub mod image;
+pub mod journal;
 mod lock;
+pub mod logs;
+pub mod network;
+pub mod runtime;
 pub mod session;
 
 use config::AgentConfig;

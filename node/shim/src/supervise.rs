@@ -54,6 +54,8 @@ fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
     let (stderr, stderr_in) = pipe().map_err(|e| because("make a pipe", e))?;
     let stdin = open_stdin(plan).map_err(|e| because("make the stdin pipe", e))?;
     let children = watch_children().map_err(|e| because("watch children", e.into()))?;
+    // Whoever finds this later knows that somebody is still at work here.
+    write_watch(plan, 0).map_err(|e| because("write shim.json", e))?;
     let runc = Command::new(&plan.runc)
         .arg("--root")
         .arg(&plan.root)
@@ -83,6 +85,13 @@ fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
         ended: Vec::new(),
     };
     Ok((shim, Pid::from_raw(runc.id() as i32)))
+}
+
+/// Writes `shim.json`; an `init` of 0 means that the container is being made.
+fn write_watch(plan: &Plan, init: i32) -> io::Result<String> {
+    let watch = Watch { shim_pid: std::process::id() as i32, init_pid: init }.json();
+    record::replace(&plan.dir.join("shim.json"), &watch)?;
+    Ok(watch)
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -173,8 +182,7 @@ impl Shim<'_> {
         let path = self.plan.dir.join("init.pid");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let init: i32 = text.trim().parse().map_err(|_| format!("no pid in {}", path.display()))?;
-        let watch = Watch { shim_pid: std::process::id() as i32, init_pid: init }.json();
-        record::replace(&self.plan.dir.join("shim.json"), &watch)
+        let watch = write_watch(self.plan, init)
             .map_err(|e| format!("cannot write shim.json: {e}"))?;
         crate::report(&watch);
         close_stdio();

@@ -1,0 +1,56 @@
+//! Images: from a reference to verified layers on this disk.
+//!
+//! `reference` says what a text names, `registry` and `layout` fetch documents and blobs, `layer`
+//! unpacks one layer into overlayfs's form, `store` keeps and shares what was unpacked.
+//! Invariant: what has a name in the store was verified down to its digest; half of a layer never
+//! has a name.
+
+pub mod layer;
+pub mod layout;
+pub mod manifest;
+pub mod reference;
+pub mod registry;
+pub mod store;
+
+pub use reference::ImageReference;
+pub use registry::{Credentials, Registries};
+pub use store::{Image, PullBehavior, Store};
+
+use std::time::Duration;
+
+/// Layers of one image: Docker's maximum; more would not fit into one mount call.
+pub const LAYERS_MAX: usize = 127;
+/// A manifest or an index: the size up to which registries must accept them (OCI: 4 MiB).
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// An image configuration; Docker's history makes them large, but never this large.
+pub const CONFIG_BYTES_MAX: u64 = 8 << 20;
+/// Blobs downloaded at the same time on one instance, as Docker does.
+pub const DOWNLOADS_MAX: usize = 3;
+/// Tries for one document or blob when the network or the registry fails for a moment.
+pub const TRIES_MAX: u32 = 3;
+/// Pause before the second try; it doubles.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A registry that does not even accept a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence within a download.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// ECS: a pull is given up after two hours.
+pub const PULL_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
+/// Bounds of one layer. Tests use small ones.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerLimits {
+    /// As downloaded.
+    pub packed_bytes_max: u64,
+    /// Unpacked; stops archives made to fill a disk.
+    pub unpacked_bytes_max: u64,
+    pub files_max: u64,
+}
+
+impl LayerLimits {
+    pub const STANDARD: Self = Self {
+        packed_bytes_max: 16 << 30,
+        unpacked_bytes_max: 64 << 30,
+        files_max: 2_000_000,
+    };
+}

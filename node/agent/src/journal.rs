@@ -1,0 +1,363 @@
+//! What this agent began, on disk before it is done, so that a new agent can go on from it.
+//!
+//! ```text
+//! tasks/<task>/task.json                     the assignment, and whether it is to stop
+//! tasks/<task>/volumes/<n>/                  fresh volumes, dropped with the task
+//! tasks/<task>/containers/<name>/            bundle, log, shim.json, exit.json, and
+//!                          container.json    what was taken for it: layers, address, ports
+//! logs/<task>/<name>/                        logs of deleted tasks, until they age out
+//! quarantine/                                files that could not be read
+//! ```
+//! Files are replaced in one step and not synced: they describe processes, and those do not survive
+//! what would lose the files. A file that cannot be read is set aside and reported, never guessed.
+
+use crate::error::{Context, Error, Name, Result};
+use crate::network::Attachment;
+use muster_model::TaskId;
+use muster_model::dispatch::Assignment;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Version of the files below; another one is set aside.
+const FORMAT: u32 = 1;
+/// ECS: characters of a container's name.
+const NAME_BYTES_MAX: usize = 255;
+/// A container's id for the runtime; longer names are replaced by their hash.
+const ID_BYTES_MAX: usize = 128;
+
+/// Names one container of this agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerKey {
+    pub task: TaskId,
+    pub name: Arc<str>,
+}
+
+impl ContainerKey {
+    pub fn new(task: TaskId, name: &Arc<str>) -> Self {
+        Self { task, name: name.clone() }
+    }
+
+    /// The id for the runtime, for namespaces and cables: `<task>-<name>`.
+    pub fn id(&self) -> String {
+        let id = format!("{}-{}", self.task, self.name);
+        if id.len() <= ID_BYTES_MAX {
+            return id;
+        }
+        let hash = crate::image::manifest::digest_of(self.name.as_bytes());
+        format!("{}-{}", self.task, &hash["sha256:".len()..][..16])
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskRecord {
+    format: u32,
+    pub assignment: Assignment,
+    /// An order to stop it was obeyed.
+    pub stopping: bool,
+}
+
+/// What was taken for a container. Written before any of it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    format: u32,
+    pub id: String,
+    pub image_digest: String,
+    pub stop_signal: Option<String>,
+    pub attachment: Option<Attachment>,
+}
+
+impl ContainerRecord {
+    pub fn new(
+        key: &ContainerKey,
+        image: &crate::image::Image,
+        attachment: Option<Attachment>,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            id: key.id(),
+            image_digest: image.digest.clone(),
+            stop_signal: image.config.stop_signal.clone(),
+            attachment,
+        }
+    }
+}
+
+/// A task as found on disk: containers that have a directory, with their record if it is whole.
+#[derive(Debug)]
+pub struct StoredTask {
+    pub record: TaskRecord,
+    pub containers: Vec<(ContainerKey, Option<ContainerRecord>)>,
+}
+
+/// What [`Journal::load`] found.
+#[derive(Debug, Default)]
+pub struct Stored {
+    pub tasks: Vec<StoredTask>,
+    /// What could not be read and where it was put, for the operator.
+    pub quarantined: Vec<String>,
+}
+
+/// The agent's records. All methods do blocking IO on small files.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    root: PathBuf,
+}
+
+impl Journal {
+    pub fn open(root: &Path) -> Result<Self> {
+        for dir in ["tasks", "logs", "quarantine"] {
+            let dir = root.join(dir);
+            let what = format!("cannot make {}", dir.display());
+            fs::create_dir_all(dir).context(Name::ResourceInitialization, what)?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    pub fn tasks_dir(&self) -> PathBuf {
+        self.root.join("tasks")
+    }
+
+    pub fn logs_dir(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub fn task_dir(&self, task: TaskId) -> PathBuf {
+        self.tasks_dir().join(task.to_string())
+    }
+
+    pub fn container_dir(&self, key: &ContainerKey) -> PathBuf {
+        self.task_dir(key.task).join("containers").join(&*key.name)
+    }
+
+    /// Where logs go when the rest of the container is deleted.
+    pub fn old_logs_dir(&self, key: &ContainerKey) -> PathBuf {
+        self.logs_dir().join(key.task.to_string()).join(&*key.name)
+    }
+
+    /// Remembers a task that begins, or whether it is to stop.
+    pub fn write_task(&self, assignment: &Assignment, stopping: bool) -> Result<()> {
+        let dir = self.task_dir(assignment.task);
+        let record = TaskRecord { format: FORMAT, assignment: assignment.clone(), stopping };
+        let what = || format!("cannot journal task {}", assignment.task);
+        for container in &assignment.spec.containers {
+            check_name(&container.name)?;
+        }
+        fs::create_dir_all(&dir).context(Name::ResourceInitialization, what())?;
+        replace(&dir.join("task.json"), &record).context(Name::ResourceInitialization, what())
+    }
+
+    pub fn read_task(&self, task: TaskId) -> Option<TaskRecord> {
+        read(&self.task_dir(task).join("task.json"), |r: &TaskRecord| r.format).ok()
+    }
+
+    pub fn write_container(&self, key: &ContainerKey, record: &ContainerRecord) -> Result<()> {
+        check_name(&key.name)?;
+        let dir = self.container_dir(key);
+        let what = || format!("cannot journal container {} of task {}", key.name, key.task);
+        fs::create_dir_all(&dir).context(Name::ResourceInitialization, what())?;
+        replace(&dir.join("container.json"), record).context(Name::ResourceInitialization, what())
+    }
+
+    pub fn read_container(&self, key: &ContainerKey) -> Option<ContainerRecord> {
+        let path = self.container_dir(key).join("container.json");
+        read(&path, |r: &ContainerRecord| r.format).ok()
+    }
+
+    /// Containers of a task that have a directory.
+    pub fn containers(&self, task: TaskId) -> Vec<ContainerKey> {
+        let names = names_in(&self.task_dir(task).join("containers"));
+        names.iter().map(|name| ContainerKey { task, name: name.as_str().into() }).collect()
+    }
+
+    /// Everything that was ever begun and not deleted.
+    pub fn load(&self) -> Stored {
+        let mut stored = Stored::default();
+        for name in names_in(&self.tasks_dir()) {
+            let dir = self.tasks_dir().join(&name);
+            let record = name.parse::<TaskId>().map_err(|e| e.to_string()).and_then(|task| {
+                let record = read(&dir.join("task.json"), |r: &TaskRecord| r.format)?;
+                match record.assignment.task == task {
+                    true => Ok(record),
+                    false => Err(format!("it belongs to task {}", record.assignment.task)),
+                }
+            });
+            match record {
+                Ok(record) => stored.tasks.push(self.load_containers(record)),
+                Err(why) => stored.quarantined.push(self.set_aside(&name, &why)),
+            }
+        }
+        stored
+    }
+
+    fn load_containers(&self, record: TaskRecord) -> StoredTask {
+        let keys = self.containers(record.assignment.task);
+        let containers = keys
+            .into_iter()
+            .map(|key| {
+                let record = self.read_container(&key);
+                (key, record)
+            })
+            .collect();
+        StoredTask { record, containers }
+    }
+
+    /// Keeps the evidence. Only the record: the rest of the directory is mounts and logs.
+    fn set_aside(&self, task: &str, why: &str) -> String {
+        let from = self.tasks_dir().join(task).join("task.json");
+        let to = self.root.join("quarantine").join(format!("{task}.json"));
+        let kept = match fs::rename(&from, &to) {
+            Ok(()) => format!("kept as {}", to.display()),
+            Err(e) => format!("not kept: {e}"),
+        };
+        format!("task record {} cannot be read: {why}; {kept}", from.display())
+    }
+
+    /// Keeps a container's log files and removes the rest of its directory.
+    pub fn remove_container(&self, key: &ContainerKey) -> io::Result<()> {
+        let (dir, logs) = (self.container_dir(key), self.old_logs_dir(key));
+        let names = names_in(&dir);
+        for name in names.iter().filter(|n| *n == "log" || n.starts_with("log.")) {
+            fs::create_dir_all(&logs)?;
+            fs::rename(dir.join(name), logs.join(name))?;
+        }
+        remove_all(&dir)
+    }
+
+    pub fn remove_task(&self, task: TaskId) -> io::Result<()> {
+        remove_all(&self.task_dir(task))
+    }
+}
+
+/// File names are made of container names: nothing that the edge let through may be a path.
+fn check_name(name: &str) -> Result<()> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(good) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Name::CannotCreateContainer,
+        format!("container name {name:?}: allowed are 1 to 255 letters, digits, - and _"),
+    ))
+}
+
+/// Names in a directory, sorted; none if it cannot be read.
+pub fn names_in(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn remove_all(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let tmp = path.with_extension("tmp");
+    fs::write(&tmp, serde_json::to_vec(value)?)?;
+    fs::rename(tmp, path)
+}
+
+fn read<T: DeserializeOwned>(
+    path: &Path,
+    format: impl Fn(&T) -> u32,
+) -> std::result::Result<T, String> {
+    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    let value: T = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    match format(&value) {
+        FORMAT => Ok(value),
+        other => Err(format!("format {other} is unknown; this agent reads {FORMAT}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_model::spec::{ContainerDefinition, TaskDefinition};
+
+    fn assignment(bits: u128) -> Assignment {
+        let container = ContainerDefinition { name: "web".into(), ..Default::default() };
+        let spec = TaskDefinition { containers: vec![container], ..Default::default() };
+        Assignment {
+            task: TaskId::from_bits(bits),
+            cluster: "default".into(),
+            family: "f".into(),
+            revision: muster_model::Revision(3),
+            group: "family:f".into(),
+            spec: Arc::new(spec),
+            ports: vec![32768],
+            trace: None,
+        }
+    }
+
+    #[test]
+    fn a_task_is_read_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        // More bits than a JSON number holds elsewhere.
+        let assignment = assignment(u128::MAX - 5);
+        journal.write_task(&assignment, true).unwrap();
+        let stored = journal.load();
+        assert!(stored.quarantined.is_empty(), "{:?}", stored.quarantined);
+        let record = &stored.tasks[0].record;
+        assert_eq!((&record.assignment, record.stopping), (&assignment, true));
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_set_aside_and_the_rest_is_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.write_task(&assignment(1), false).unwrap();
+        journal.write_task(&assignment(2), false).unwrap();
+        journal.write_task(&assignment(3), false).unwrap();
+        let file = |bits| journal.task_dir(TaskId::from_bits(bits)).join("task.json");
+        fs::write(file(1), b"{\"format\":1,").unwrap();
+        let text = fs::read_to_string(file(2)).unwrap();
+        fs::write(file(2), text.replace("\"format\":1", "\"format\":9")).unwrap();
+        fs::create_dir(journal.tasks_dir().join("not-a-task")).unwrap();
+        let stored = journal.load();
+        assert_eq!(stored.tasks.len(), 1);
+        assert_eq!(stored.quarantined.len(), 3, "{:?}", stored.quarantined);
+        assert!(stored.quarantined.iter().any(|q| q.contains("format 9")));
+        assert_eq!(names_in(&dir.path().join("quarantine")).len(), 2);
+    }
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        for bad in ["", "..", "a/b", "a\0", &"x".repeat(256)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        check_name("web-1_a").unwrap();
+    }
+
+    #[test]
+    fn ids_stay_short_and_distinct() {
+        let key = |name: String| ContainerKey { task: TaskId::from_bits(7), name: name.into() };
+        assert_eq!(key("web".into()).id(), format!("{:032x}-web", 7));
+        let (a, b) = (key("a".repeat(255)).id(), key("a".repeat(254)).id());
+        assert!(a.len() <= ID_BYTES_MAX && a != b);
+    }
+
+    #[test]
+    fn logs_outlive_their_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        let key = ContainerKey { task: TaskId::from_bits(7), name: "web".into() };
+        let from = journal.container_dir(&key);
+        fs::create_dir_all(from.join("rootfs")).unwrap();
+        for name in ["log", "log.1", "exit.json"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        journal.remove_container(&key).unwrap();
+        assert!(!from.exists());
+        assert_eq!(names_in(&journal.old_logs_dir(&key)), ["log", "log.1"]);
+    }
+}

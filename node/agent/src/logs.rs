@@ -1,0 +1,269 @@
+//! Reads a container's log: the last lines, those since a time, and what is still to come.
+//!
+//! It reads the shim's files (see `muster-shim`'s `log`) while they grow and rotate. A file is known
+//! by its inode, so a rotation between two looks neither repeats nor loses a line. The reader waits
+//! for whoever reads it: nothing is gathered beyond a small queue.
+
+use serde::Deserialize;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Pause between two looks for more.
+const POLL: Duration = Duration::from_millis(50);
+/// Lines on their way to a slow reader.
+const QUEUE_MAX: usize = 256;
+/// Most lines that `tail` may name.
+pub const TAIL_MAX: usize = 100_000;
+/// Most rotated files looked for.
+const FILES_MAX: u32 = 100;
+/// A longer line in the file is no line of ours: JSON makes 16 KiB at most six times as long.
+const LINE_BYTES_MAX: usize = 256 * 1024;
+
+/// One line, or a piece of a long one (then `text` does not end with a newline).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Frame {
+    /// Milliseconds since 1970.
+    #[serde(rename = "time")]
+    pub at: u64,
+    /// `stdout`, `stderr`, or `shim` for a note about lost lines.
+    pub stream: String,
+    #[serde(rename = "log")]
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only so many lines from the end; `None` means all that are kept.
+    pub tail: Option<usize>,
+    /// Only lines from this time on, in milliseconds since 1970.
+    pub since: Option<u64>,
+    /// Stay and give what is written from now on, until the container has ended.
+    pub follow: bool,
+}
+
+/// Reads the log in `dir`. The stream ends at the end of the log or, with `follow`, of the
+/// container; dropping the receiver ends the reading. Needs a tokio runtime.
+pub fn read(dir: PathBuf, query: Query) -> mpsc::Receiver<io::Result<Frame>> {
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    tokio::task::spawn_blocking(move || {
+        if let Err(e) = run(&dir, query, &sender) {
+            let _ = sender.blocking_send(Err(e));
+        }
+    });
+    receiver
+}
+
+/// Says that nobody listens any more.
+struct Closed;
+
+fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Result<()> {
+    let wanted = |frame: &Frame| query.since.is_none_or(|since| frame.at >= since);
+    let give = |frame: Frame| to.blocking_send(Ok(frame)).map_err(|_| Closed);
+    let mut files = open_all(dir)?;
+    let mut last: VecDeque<Frame> = VecDeque::new();
+    let tail = query.tail.map(|n| n.min(TAIL_MAX));
+    for file in &mut files {
+        while let Some(frame) = file.next()? {
+            if !wanted(&frame) {
+                continue;
+            }
+            let Some(tail) = tail else {
+                if give(frame).is_err() {
+                    return Ok(());
+                }
+                continue;
+            };
+            last.push_back(frame);
+            if last.len() > tail {
+                last.pop_front();
+            }
+        }
+    }
+    for frame in last {
+        if give(frame).is_err() {
+            return Ok(());
+        }
+    }
+    let mut current = files.pop();
+    drop(files);
+    while query.follow {
+        // Asked before reading: what was written before the end is then read below.
+        let ended = !dir.exists() || dir.join("exit.json").exists();
+        let mut moved = true;
+        while moved {
+            while let Some(frame) = current.as_mut().map_or(Ok(None), LogFile::next)? {
+                if wanted(&frame) && give(frame).is_err() {
+                    return Ok(());
+                }
+            }
+            moved = advance(dir, &mut current)?;
+        }
+        if ended || to.is_closed() {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Goes on to the file after the current one, if there is one by now.
+fn advance(dir: &Path, current: &mut Option<LogFile>) -> io::Result<bool> {
+    let files = open_all(dir)?;
+    let next = match current {
+        None => 0,
+        Some(current) => match files.iter().position(|f| f.inode == current.inode) {
+            Some(at) => at + 1,
+            // Rotated away altogether while nobody looked: go on with the oldest.
+            None => 0,
+        },
+    };
+    let Some(next) = files.into_iter().nth(next) else { return Ok(false) };
+    // Lines written to the old file between our last look and its rotation come first.
+    if !current.as_mut().is_some_and(LogFile::more) {
+        *current = Some(next);
+    }
+    Ok(true)
+}
+
+/// All files of the log, oldest first. Opened newest first, so that a rotation meanwhile can only
+/// show a file twice, which the inode tells.
+fn open_all(dir: &Path) -> io::Result<Vec<LogFile>> {
+    let mut files: Vec<LogFile> = Vec::new();
+    for n in 0..FILES_MAX {
+        let name = if n == 0 { "log".to_owned() } else { format!("log.{n}") };
+        match LogFile::open(&dir.join(name)) {
+            Ok(file) if files.iter().any(|f| f.inode == file.inode) => {}
+            Ok(file) => files.push(file),
+            // Absent for a moment while it is being rotated.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && n == 0 => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+            Err(e) => return Err(e),
+        }
+    }
+    files.reverse();
+    Ok(files)
+}
+
+struct LogFile {
+    reader: BufReader<File>,
+    inode: u64,
+    /// A line that is not complete yet.
+    partial: Vec<u8>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { reader: BufReader::with_capacity(64 * 1024, file), inode, partial: Vec::new() })
+    }
+
+    fn more(&mut self) -> bool {
+        self.reader.fill_buf().is_ok_and(|b| !b.is_empty())
+    }
+
+    /// The next complete line. Lines that are none of ours (torn by a crash) are passed over.
+    fn next(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(None);
+            }
+            let newline = buffer.iter().position(|b| *b == b'\n');
+            let taken = newline.map_or(buffer.len(), |at| at + 1);
+            if self.partial.len() <= LINE_BYTES_MAX {
+                self.partial.extend_from_slice(&buffer[..taken]);
+            }
+            self.reader.consume(taken);
+            if newline.is_none() {
+                continue;
+            }
+            let line = std::mem::take(&mut self.partial);
+            if let Ok(frame) = serde_json::from_slice(&line) {
+                return Ok(Some(frame));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write;
+
+    fn line(at: u64, text: &str) -> String {
+        format!("{{\"time\":{at},\"stream\":\"stdout\",\"log\":\"{text}\\n\"}}\n")
+    }
+
+    fn append(dir: &Path, text: &str) {
+        let path = dir.join("log");
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    async fn all(dir: &Path, query: Query) -> Vec<String> {
+        let mut frames = read(dir.to_owned(), query);
+        let mut texts = Vec::new();
+        while let Some(frame) = frames.recv().await {
+            texts.push(frame.unwrap().text.trim_end().to_owned());
+        }
+        texts
+    }
+
+    #[tokio::test]
+    async fn tail_and_since_look_over_rotated_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("log.2"), line(1, "a")).unwrap();
+        fs::write(dir.path().join("log.1"), line(2, "b") + "torn{\n" + &line(3, "c")).unwrap();
+        append(dir.path(), &line(4, "d"));
+        let query = |tail, since| Query { tail, since, follow: false };
+        assert_eq!(all(dir.path(), query(None, None)).await, ["a", "b", "c", "d"]);
+        assert_eq!(all(dir.path(), query(Some(2), None)).await, ["c", "d"]);
+        assert_eq!(all(dir.path(), query(None, Some(3))).await, ["c", "d"]);
+        assert_eq!(all(dir.path(), query(Some(0), None)).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn following_goes_over_rotations_without_loss_and_ends_with_the_container() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), &line(1, "0"));
+        let follow = Query { follow: true, ..Default::default() };
+        let mut frames = read(dir.path().to_owned(), follow);
+        let mut got = Vec::new();
+        for n in 1..=50 {
+            append(dir.path(), &line(1, &n.to_string()));
+            if n % 7 == 0 {
+                let _ = fs::rename(dir.path().join("log.1"), dir.path().join("log.2"));
+                fs::rename(dir.path().join("log"), dir.path().join("log.1")).unwrap();
+            }
+            if n % 5 == 0 {
+                // Only as far behind as the files kept allow.
+                while got.len() < n - 3 {
+                    got.push(frames.recv().await.unwrap().unwrap().text);
+                }
+            }
+        }
+        append(dir.path(), "{\"time\":1,\"stream\":\"stdout\",");
+        append(dir.path(), "\"log\":\"51\\n\"}\n");
+        fs::write(dir.path().join("exit.json"), "{}").unwrap();
+        while let Some(frame) = frames.recv().await {
+            got.push(frame.unwrap().text);
+        }
+        let expected: Vec<String> = (0..=51).map(|n| format!("{n}\n")).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[tokio::test]
+    async fn a_missing_log_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let follow = Query { follow: true, ..Default::default() };
+        assert!(all(&dir.path().join("gone"), follow).await.is_empty());
+        assert!(all(dir.path(), Query::default()).await.is_empty());
+    }
+}

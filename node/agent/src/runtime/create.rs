@@ -1,0 +1,304 @@
+//! Makes a container: what can be made beside each other is, because this is what a user waits for.
+//!
+//! Journal first; then the network and the root at the same time; then the shim creates while host
+//! ports are opened. Whatever fails, all of it is taken back before the error is told.
+
+use super::bundle::{self, Surroundings};
+use super::rootfs::{self, Etc};
+use super::shim::{self, Launch, LogLimits};
+use super::{Runtime, user};
+use crate::cgroup::{TaskLimits, Version};
+use crate::error::{Context, Error, Name, Result};
+use crate::image::Image;
+use crate::journal::{ContainerKey, ContainerRecord};
+use crate::network::{Attachment, check_port_free};
+use muster_model::dispatch::Assignment;
+use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
+use muster_model::task::NetworkBinding;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A container that waits to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub id: String,
+    pub pid: i32,
+    pub image_digest: String,
+    pub address: Option<Ipv4Addr>,
+    pub bindings: Vec<NetworkBinding>,
+}
+
+impl Runtime {
+    /// Creates one container of a task; it waits for [`Runtime::start`].
+    pub async fn create(&self, assignment: &Arc<Assignment>, name: &Arc<str>) -> Result<Created> {
+        let key = ContainerKey::new(assignment.task, name);
+        let container = assignment.spec.containers.iter().find(|c| c.name == **name);
+        let container = container.ok_or_else(|| {
+            let text = format!("container {name:?} is not in the task definition");
+            Error::new(Name::CannotCreateContainer, text)
+        })?;
+        let known = self.pulled().remove(&key);
+        let image = match known {
+            Some(image) => image,
+            // Pulled by an agent before this one.
+            None => self.pull_image(&container.image, None).await?,
+        };
+        let bindings = bindings(assignment, container);
+        let record = ContainerRecord::new(&key, &image, self.attachment(&key, assignment, &bindings)?);
+        self.journal().write_container(&key, &record)?;
+        match self.make(&key, assignment, image, &record).await {
+            Ok(pid) => Ok(Created {
+                id: record.id,
+                pid,
+                image_digest: record.image_digest,
+                address: record.attachment.map(|a| a.address),
+                bindings,
+            }),
+            Err(error) => {
+                if let Err(e) = self.free(&key).await {
+                    tracing::warn!(task = %key.task, container = %key.name, error = %e,
+                        "cannot take back a container that could not be made");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn attachment(
+        &self,
+        key: &ContainerKey,
+        assignment: &Assignment,
+        bindings: &[NetworkBinding],
+    ) -> Result<Option<Attachment>> {
+        let ports: Vec<(u16, u16, Protocol)> =
+            bindings.iter().map(|b| (b.container_port, b.host_port, b.protocol)).collect();
+        match assignment.spec.network_mode {
+            NetworkMode::Bridge => self.network().plan(&key.id(), &ports).map(Some),
+            NetworkMode::Host => {
+                ports.iter().try_for_each(|(_, host, p)| check_port_free(*host, *p))?;
+                Ok(None)
+            }
+            NetworkMode::None => Ok(None),
+        }
+    }
+
+    async fn make(
+        &self,
+        key: &ContainerKey,
+        assignment: &Arc<Assignment>,
+        image: Image,
+        record: &ContainerRecord,
+    ) -> Result<i32> {
+        let attach = async {
+            match &record.attachment {
+                Some(attachment) => self.network().attach(attachment).await,
+                None => Ok(()),
+            }
+        };
+        let prepare = async {
+            let (this, key, record) = (self.clone(), key.clone(), record.clone());
+            let assignment = assignment.clone();
+            let work = move || this.prepare(&key, &assignment, &image, &record);
+            tokio::task::spawn_blocking(work)
+                .await
+                .context(Name::CannotCreateContainer, "preparing was interrupted")?
+        };
+        let (attached, log) = tokio::join!(attach, prepare);
+        attached?;
+        let log = log?;
+        let publish = async {
+            match &record.attachment {
+                Some(attachment) => self.network().publish(attachment).await,
+                None => Ok(()),
+            }
+        };
+        let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
+        let dir = self.journal().container_dir(key);
+        let launch = shim::launch(Launch {
+            program: &self.config().shim,
+            runc: self.runc(),
+            id: &record.id,
+            dir: &dir,
+            oom_file: self.cgroups().oom_file(&group),
+            log,
+            stdin: false,
+        });
+        let (published, watch) = tokio::join!(publish, launch);
+        let watch = watch?;
+        let pid = watch.pid;
+        self.watch(key.clone(), record, watch);
+        published.map(|()| pid)
+    }
+
+    /// Everything on disk: root, files of /etc, limits of the task, `config.json`.
+    fn prepare(
+        &self,
+        key: &ContainerKey,
+        assignment: &Assignment,
+        image: &Image,
+        record: &ContainerRecord,
+    ) -> Result<LogLimits> {
+        let spec = &assignment.spec;
+        let what = || format!("container {:?}", key.name);
+        let container = spec.containers.iter().find(|c| c.name == *key.name);
+        let container = container.ok_or_else(|| Error::new(Name::CannotCreateContainer, what()))?;
+        let log = log_limits(container, self.config().log)?;
+        let dir = self.journal().container_dir(key);
+        rootfs::mount_image(&dir, &self.inner.images.layers_dir(), image).context(
+            Name::CannotCreateContainer,
+            format!("{}: cannot mount the image", what()),
+        )?;
+        let hostname = self.hostname(container, spec.network_mode, record);
+        let address = record.attachment.as_ref().map(|a| a.address);
+        let etc = Etc { container, mode: spec.network_mode, address, hostname: &hostname };
+        rootfs::write_etc(&dir, &etc).context(Name::CannotCreateContainer, what())?;
+        let task = key.task.to_string();
+        let limits = TaskLimits { cpu_units: spec.cpu, memory_mib: spec.memory_mib };
+        self.cgroups().limit_task(&task, limits)?;
+        let who = container.user.as_deref().or(image.config.user.as_deref()).unwrap_or_default();
+        let user = user::resolve(who, &dir.join("rootfs"))
+            .map_err(|e| Error::new(Name::CannotCreateContainer, format!("{}: {e}", what())))?;
+        let group = self.cgroups().container_path(&task, &key.name);
+        let config = bundle::spec(
+            spec,
+            container,
+            &image.config,
+            &Surroundings {
+                user,
+                dir: &dir,
+                netns: record.attachment.as_ref().map(|a| a.netns.as_path()),
+                cgroup: &group,
+                cgroup_v2: self.cgroups().version() == Version::V2,
+                volumes: &self.volumes(assignment)?,
+                hostname: &hostname,
+            },
+        )?;
+        let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
+        fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
+        Ok(log)
+    }
+
+    /// As Docker: the user's, the instance's on its own network, else something short and unique.
+    fn hostname(
+        &self,
+        container: &ContainerDefinition,
+        mode: NetworkMode,
+        record: &ContainerRecord,
+    ) -> String {
+        if let Some(hostname) = &container.hostname {
+            return hostname.clone();
+        }
+        if mode == NetworkMode::Host
+            && let Ok(name) = nix::unistd::gethostname()
+        {
+            return name.to_string_lossy().into_owned();
+        }
+        let digest = crate::image::manifest::digest_of(record.id.as_bytes());
+        digest["sha256:".len()..].chars().take(12).collect()
+    }
+
+    /// Where each volume of the task is; missing directories are made, as ECS does.
+    pub(super) fn volumes(&self, assignment: &Assignment) -> Result<BTreeMap<String, PathBuf>> {
+        let fresh = self.journal().task_dir(assignment.task).join("volumes");
+        let mut paths = BTreeMap::new();
+        for (n, volume) in assignment.spec.volumes.iter().enumerate() {
+            let path = match &volume.host_path {
+                Some(path) if path.starts_with('/') => PathBuf::from(path),
+                Some(path) => {
+                    let text = format!("volume {:?}: {path:?} is not an absolute path", volume.name);
+                    return Err(Error::new(Name::CannotCreateVolume, text));
+                }
+                // By number: a volume's name may be no file name.
+                None => fresh.join(n.to_string()),
+            };
+            if !path.exists() {
+                let what = format!("volume {:?}: cannot make {}", volume.name, path.display());
+                fs::create_dir_all(&path).context(Name::CannotCreateVolume, what)?;
+            }
+            paths.insert(volume.name.clone(), path);
+        }
+        Ok(paths)
+    }
+}
+
+/// The container's share of the host ports that the leader chose for the task.
+fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<NetworkBinding> {
+    let mappings = assignment.spec.port_mappings().zip(&assignment.ports);
+    let own = mappings.filter(|((c, _), _)| c.name == container.name);
+    own.map(|((_, mapping), host_port)| NetworkBinding {
+        container_port: mapping.container_port,
+        host_port: *host_port,
+        protocol: mapping.protocol,
+    })
+    .collect()
+}
+
+/// `logConfiguration` of Docker's json-file driver: `max-size` (`10m`) and `max-file`.
+fn log_limits(container: &ContainerDefinition, standard: LogLimits) -> Result<LogLimits> {
+    let Some(config) = &container.log_configuration else { return Ok(standard) };
+    let bad = |what: String| {
+        let text = format!("container {:?}: logConfiguration {what}", container.name);
+        Error::new(Name::CannotCreateContainer, text)
+    };
+    if config.driver != "json-file" {
+        let driver = &config.driver;
+        return Err(bad(format!("logDriver {driver:?} is not built in; allowed is json-file")));
+    }
+    let mut limits = standard;
+    if let Some(text) = config.options.get("max-size") {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1 << 10,
+            "m" | "mb" => 1 << 20,
+            "g" | "gb" => 1 << 30,
+            _ => 0,
+        };
+        let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
+        limits.bytes_max = bytes.filter(|n| *n >= LOG_BYTES_MIN).ok_or_else(|| {
+            bad(format!("max-size {text:?}: allowed are 128k and more, such as 10m"))
+        })?;
+    }
+    if let Some(text) = config.options.get("max-file") {
+        let files = text.parse().ok().filter(|n| (1..=LOG_FILES_MAX).contains(n));
+        limits.files = files.ok_or_else(|| {
+            bad(format!("max-file {text:?}: allowed are 1 to {LOG_FILES_MAX}"))
+        })?;
+    }
+    Ok(limits)
+}
+
+/// The shim's bounds.
+const LOG_BYTES_MIN: u64 = 128 * 1024;
+const LOG_FILES_MAX: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_model::spec::LogConfiguration;
+
+    fn limits(driver: &str, options: &[(&str, &str)]) -> Result<LogLimits> {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let log = LogConfiguration { driver: driver.into(), options };
+        let container = ContainerDefinition {
+            log_configuration: Some(log),
+            ..ContainerDefinition::default()
+        };
+        log_limits(&container, LogLimits::STANDARD)
+    }
+
+    #[test]
+    fn log_options_are_read_as_docker_reads_them() {
+        let got = limits("json-file", &[("max-size", "1m"), ("max-file", "2")]).unwrap();
+        assert_eq!(got, LogLimits { bytes_max: 1 << 20, files: 2 });
+        assert_eq!(limits("json-file", &[]).unwrap(), LogLimits::STANDARD);
+        let error = |options: &[_]| limits("json-file", options).unwrap_err().to_string();
+        assert!(error(&[("max-size", "1k")]).contains("128k"));
+        assert!(error(&[("max-size", "10x")]).contains("max-size \"10x\""));
+        assert!(error(&[("max-file", "0")]).contains("1 to 100"));
+        assert!(limits("awslogs", &[]).unwrap_err().to_string().contains("awslogs"));
+    }
+}

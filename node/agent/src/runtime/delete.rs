@@ -1,0 +1,118 @@
+//! Takes back everything that was taken for a container or a task. Each step may find that it has
+//! been done already, so that a deletion that was interrupted is simply repeated.
+
+use super::shim::{CREATE_TIMEOUT, Process, read_watch};
+use super::{Runtime, rootfs};
+use crate::error::{Context, Error, Name, Result};
+use crate::journal::ContainerKey;
+use muster_model::TaskId;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// How long a shim may take after its container was killed.
+const SHIM_WITHIN: Duration = Duration::from_secs(20);
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+
+impl Runtime {
+    /// Kills and removes every container of the task, its volumes and its journal. Logs stay.
+    pub async fn delete(&self, task: TaskId) -> Result<()> {
+        let keys = self.journal().containers(task);
+        let freed = futures::future::join_all(keys.iter().map(|key| self.free(key))).await;
+        freed.into_iter().collect::<Result<()>>()?;
+        self.pulled().retain(|key, _| key.task != task);
+        let this = self.clone();
+        blocking(move || {
+            let name = task.to_string();
+            this.cgroups()
+                .remove(&this.cgroups().task_path(&name))
+                .context(Name::CannotStopContainer, format!("cgroup of task {name}"))?;
+            this.journal()
+                .remove_task(task)
+                .context(Name::CannotStopContainer, format!("files of task {name}"))
+        })
+        .await
+    }
+
+    /// Takes back one container, in whatever state it is.
+    pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
+        let dir = self.journal().container_dir(key);
+        let id = key.id();
+        let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
+        self.settle(&dir).await;
+        self.kill(key);
+        let (this, group_of) = (self.clone(), group.clone());
+        blocking(move || {
+            this.cgroups().kill_all(&group_of).context(Name::CannotStopContainer, &group_of)
+        })
+        .await?;
+        if let Some(watch) = read_watch(&dir)
+            && let Some(shim) = Process::open(watch.shim_pid, watch.shim_start)
+            && tokio::time::timeout(SHIM_WITHIN, shim.ended()).await.is_err()
+        {
+            // It holds the log open and could still write into the directory.
+            shim.kill();
+        }
+        self.live().remove(key);
+        if self.runc().root().join(&id).exists() {
+            let deleted = self.runc().delete(&id).await;
+            if deleted.is_err() {
+                self.runc().delete_force(&id).await?;
+            }
+        }
+        if let Some(attachment) = self.journal().read_container(key).and_then(|r| r.attachment) {
+            self.network().detach(&attachment).await?;
+        }
+        let (this, key) = (self.clone(), key.clone());
+        blocking(move || {
+            let failed = |what: &str| format!("{what} of {}", key.id());
+            rootfs::unmount(&dir.join("rootfs"))
+                .context(Name::CannotStopContainer, failed("root filesystem"))?;
+            this.cgroups()
+                .remove(&group)
+                .context(Name::CannotStopContainer, failed("cgroup"))?;
+            this.journal()
+                .remove_container(&key)
+                .context(Name::CannotStopContainer, failed("files"))
+        })
+        .await
+    }
+
+    /// Waits while a shim is still creating: only afterwards is there something to kill. It gives up
+    /// by itself after a time.
+    pub(crate) async fn settle(&self, dir: &Path) {
+        let deadline = tokio::time::Instant::now() + CREATE_TIMEOUT;
+        while let Some(watch) = read_watch(dir).filter(|w| w.pid == 0) {
+            let alive = Process::open(watch.shim_pid, watch.shim_start).is_some();
+            if !alive || tokio::time::Instant::now() >= deadline {
+                return;
+            }
+            tokio::time::sleep(SETTLE_POLL).await;
+        }
+    }
+
+    /// Removes logs of deleted tasks that are older than they need to be.
+    pub fn expire_logs(&self) {
+        let dir = self.journal().logs_dir();
+        let now = SystemTime::now();
+        for name in crate::journal::names_in(&dir) {
+            let path = dir.join(name);
+            let modified = fs::metadata(&path).and_then(|m| m.modified());
+            let old = modified.ok().and_then(|at| now.duration_since(at).ok());
+            if old.is_some_and(|age| age > self.config().logs_kept)
+                && let Err(e) = fs::remove_dir_all(&path)
+            {
+                tracing::warn!(path = %path.display(), error = %e, "cannot remove old logs");
+            }
+        }
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::new(Name::CannotStopContainer, format!("interrupted: {e}"))),
+    }
+}

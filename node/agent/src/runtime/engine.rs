@@ -1,0 +1,266 @@
+//! The runtime in the words of the worker's brain: each order is carried out, and what came of it
+//! is told as an event.
+
+use super::exec;
+use super::{Ended, Runtime, RuntimeConfig};
+use crate::collector::killed_for_memory;
+use crate::drive::engine::{
+    Engine, Events, ExecAsk, ExecInput, ExecOutput, Input, Lines, LogsAsk, Output,
+};
+use crate::journal::ContainerKey;
+use crate::logs;
+use futures::{StreamExt, stream};
+use muster_control::io::{ContainerEvent, Found, Signal};
+use muster_model::dispatch::Assignment;
+use muster_model::task::ContainerStatus;
+use muster_model::{Error, Kind, Phase, TaskId, Time};
+use muster_proto::dispatch as pb;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+
+/// Ends of containers on their way to the brain.
+const ENDED_MAX: usize = 1024;
+/// Tries to delete a task that resists, and the pause between them.
+const DELETE_TRIES_MAX: u32 = 5;
+const DELETE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two looks for logs that are old enough to go.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Real containers on this machine.
+pub struct RuncEngine {
+    runtime: Runtime,
+    ended: Mutex<Option<mpsc::Receiver<Ended>>>,
+    events: OnceLock<Events>,
+    tasks: TaskTracker,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl RuncEngine {
+    /// Opens the machine. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// A directory, a cgroup tree or a setting cannot be used; the text says which.
+    pub fn open(config: RuntimeConfig) -> crate::error::Result<Arc<Self>> {
+        let (sender, ended) = mpsc::channel(ENDED_MAX);
+        Ok(Arc::new(Self {
+            runtime: Runtime::open(config, sender)?,
+            ended: Mutex::new(Some(ended)),
+            events: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            stop: tokio_util::sync::CancellationToken::new(),
+        }))
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    async fn tell(&self, task: TaskId, event: ContainerEvent) {
+        if let Some(events) = self.events.get() {
+            // Nobody listens any more when the agent ends; the next one finds what happened.
+            let _ = events.send((task, event)).await;
+        }
+    }
+
+    fn forward_ends(&self, events: Events) {
+        let taken = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut ended) = taken else { return };
+        let (stop, runtime) = (self.stop.clone(), self.runtime.clone());
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            while let Some(Ended { key, exit }) = ended.recv().await {
+                let event = ContainerEvent::Exited {
+                    container: key.name,
+                    exit_code: exit.exit_code,
+                    oom_killed: killed_for_memory(&exit),
+                    at: Time(exit.finished_at),
+                };
+                if events.send((key.task, event)).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        self.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(EXPIRE_EVERY).await;
+                let runtime = runtime.clone();
+                let _ = tokio::task::spawn_blocking(move || runtime.expire_logs()).await;
+            }
+        }));
+    }
+
+    async fn pull_all(&self, assignment: &Assignment) -> crate::error::Result<()> {
+        self.runtime.begin(assignment)?;
+        self.runtime.pull(assignment, None).await
+    }
+
+    fn key(&self, task: TaskId, container: &str) -> Result<ContainerKey, Error> {
+        let keys = self.runtime.logged(task);
+        keys.into_iter().find(|key| &*key.name == container).ok_or_else(|| {
+            Error::refused(format!("container {container:?} of task {task} is not on this instance"))
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Engine for RuncEngine {
+    async fn boot(&self, events: Events) -> Result<Vec<Found>, Error> {
+        let _ = self.events.set(events.clone());
+        let booted = self.runtime.boot().await.map_err(|e| Error::refused(e.to_string()))?;
+        for note in &booted.notes {
+            tracing::info!(note, "cleared at start");
+        }
+        self.forward_ends(events);
+        Ok(booted.tasks)
+    }
+
+    async fn pull(&self, assignment: Arc<Assignment>) {
+        let task = assignment.task;
+        self.tell(task, ContainerEvent::PullStarted).await;
+        let event = match self.pull_all(&assignment).await {
+            Ok(()) => ContainerEvent::Pulled,
+            Err(e) => ContainerEvent::PullFailed { reason: e.to_string().into() },
+        };
+        self.tell(task, event).await;
+    }
+
+    async fn create(&self, assignment: Arc<Assignment>, container: Arc<str>) {
+        let event = match self.runtime.create(&assignment, &container).await {
+            Ok(created) => ContainerEvent::Created {
+                status: ContainerStatus {
+                    name: container.clone(),
+                    phase: Phase::Activating,
+                    exit_code: None,
+                    reason: None,
+                    runtime_id: Some(created.id.into()),
+                    image_digest: Some(created.image_digest.into()),
+                    bindings: created.bindings,
+                    address: created.address.map(|a| a.to_string().into()),
+                    pid: u32::try_from(created.pid).ok(),
+                },
+                container,
+            },
+            Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
+        };
+        self.tell(assignment.task, event).await;
+    }
+
+    async fn start(&self, task: TaskId, container: Arc<str>) {
+        let key = ContainerKey::new(task, &container);
+        let event = match self.runtime.start(&key).await {
+            Ok(at) => ContainerEvent::Started { container, at: Time(at) },
+            Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
+        };
+        self.tell(task, event).await;
+    }
+
+    async fn stopping(&self, task: TaskId) {
+        if let Err(e) = self.runtime.stopping(task) {
+            tracing::error!(%task, error = %e, "cannot journal that the task is to stop");
+        }
+    }
+
+    async fn signal(&self, task: TaskId, container: Arc<str>, signal: Signal) {
+        let key = ContainerKey::new(task, &container);
+        match signal {
+            Signal::Kill => self.runtime.kill(&key),
+            Signal::Stop => {
+                if let Err(e) = self.runtime.stop(&key) {
+                    tracing::warn!(%task, %container, error = %e, "cannot stop; will be killed");
+                }
+            }
+        }
+    }
+
+    async fn delete(&self, task: TaskId) {
+        for attempt in 1..=DELETE_TRIES_MAX {
+            match self.runtime.delete(task).await {
+                Ok(()) => break,
+                Err(e) => {
+                    tracing::warn!(%task, attempt, error = %e, "cannot delete all of the task");
+                    tokio::time::sleep(DELETE_PAUSE).await;
+                }
+            }
+        }
+        // What resists is found and tried again at the next start; the task itself is over.
+        self.tell(task, ContainerEvent::Deleted).await;
+    }
+
+    async fn logs(&self, task: TaskId, ask: LogsAsk) -> Result<Lines, Error> {
+        let keys = match ask.container.as_str() {
+            "" => self.runtime.logged(task),
+            name => vec![self.key(task, name)?],
+        };
+        if keys.is_empty() {
+            return Err(Error::not_found(Kind::Task, task));
+        }
+        let query = logs::Query {
+            tail: ask.tail.map(|n| n as usize),
+            since: ask.since.map(|at| at.0),
+            follow: ask.follow,
+        };
+        let streams = keys.into_iter().map(|key| {
+            let frames = ReceiverStream::new(self.runtime.logs(&key, query));
+            let container = key.name.to_string();
+            frames.map(move |frame| match frame {
+                Ok(frame) => Ok(line(&container, frame)),
+                Err(e) => Err(Error::refused(format!("log of container {container:?}: {e}"))),
+            })
+        });
+        Ok(Box::pin(stream::select_all(streams)))
+    }
+
+    async fn exec(&self, task: TaskId, ask: ExecAsk, input: Input) -> Result<Output, Error> {
+        let key = self.key(task, &ask.container)?;
+        let started = self.runtime.exec(&key, &ask.command, ask.terminal);
+        let mut execution = started.map_err(|e| Error::refused(e.to_string()))?;
+        let to = execution.input.clone();
+        let feed = input.map(Ok).forward(futures::sink::unfold(to, |to, input| async move {
+            let input = match input {
+                ExecInput::Stdin(bytes) => exec::Input::Bytes(bytes),
+                ExecInput::StdinClosed => exec::Input::Closed,
+                ExecInput::Resize { rows, columns } => exec::Input::Resize { rows, columns },
+            };
+            to.send(input).await.map(|()| to).map_err(drop)
+        }));
+        let feed = async move {
+            let _ = feed.await;
+        };
+        // The input is carried while the output is read, and both end together.
+        let mut feed = Some(Box::pin(feed));
+        let output = stream::poll_fn(move |context| {
+            if let Some(carrying) = &mut feed
+                && carrying.as_mut().poll(context).is_ready()
+            {
+                feed = None;
+            }
+            execution.output.poll_recv(context)
+        });
+        Ok(Box::pin(output.map(|piece| match piece {
+            Ok(exec::Output::Stdout(bytes)) => Ok(ExecOutput::Stdout(bytes)),
+            Ok(exec::Output::Stderr(bytes)) => Ok(ExecOutput::Stderr(bytes)),
+            Ok(exec::Output::Exited(code)) => Ok(ExecOutput::Exited(code)),
+            Err(e) => Err(Error::refused(format!("exec: {e}"))),
+        })))
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        self.runtime.close().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn line(container: &str, frame: logs::Frame) -> pb::LogLine {
+    let partial = !frame.text.ends_with('\n');
+    pb::LogLine {
+        container: container.to_owned(),
+        stderr: frame.stream != "stdout",
+        at_ms: frame.at,
+        line: frame.text.trim_end_matches('\n').as_bytes().to_vec().into(),
+        partial,
+    }
+}
