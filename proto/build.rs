@@ -18,9 +18,11 @@ const PUBLIC: &str = "muster.v1";
 /// Streams of raw bytes: they have no JSON form.
 const NO_JSON: [&str; 2] = ["muster.v1.ExecRequest", "muster.v1.ExecResponse"];
 
-/// Lists that real ECS clients index without asking; they are written even when empty, as are all
-/// lists of responses.
-const ALWAYS: [(&str, &[&str]); 7] = [
+/// Lists that real ECS clients index without asking, and values that mean something when empty;
+/// they are written even then, as are all lists of responses.
+const ALWAYS: [(&str, &[&str]); 10] = [
+    ("KeyValuePair", &["name", "value"]),
+    ("Tag", &["key", "value"]),
     (
         "Cluster",
         &["tags", "settings", "statistics", "capacityProviders", "defaultCapacityProviderStrategy"],
@@ -45,6 +47,7 @@ const ALWAYS: [(&str, &[&str]); 7] = [
         &["portMappings", "environment", "mountPoints", "volumesFrom", "systemControls"],
     ),
     ("Task", &["containers", "tags"]),
+    ("TaskOverride", &["containerOverrides"]),
     ("Container", &["networkBindings"]),
     ("ContainerInstance", &["registeredResources", "remainingResources", "attributes", "tags"]),
 ];
@@ -159,8 +162,10 @@ fn serde_attribute(message: &MessageDescriptor, field: &FieldDescriptor) -> Stri
     let mut attribute = format!("#[serde(rename = {:?}", field.json_name());
     let skip = if field.is_map() {
         "std::collections::BTreeMap::is_empty"
+    } else if always(message, field) {
+        ""
     } else if field.is_list() {
-        if always(message, field) { "" } else { "Vec::is_empty" }
+        "Vec::is_empty"
     } else if is_timestamp(&field.kind()) {
         attribute.push_str(", with = \"crate::json::timestamp\"");
         "Option::is_none"
@@ -182,7 +187,7 @@ fn serde_attribute(message: &MessageDescriptor, field: &FieldDescriptor) -> Stri
 }
 
 fn always(message: &MessageDescriptor, field: &FieldDescriptor) -> bool {
-    message.name().ends_with("Response")
+    (field.is_list() && message.name().ends_with("Response"))
         || ALWAYS
             .iter()
             .any(|(name, fields)| *name == message.name() && fields.contains(&field.json_name()))

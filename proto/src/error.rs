@@ -99,8 +99,10 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
 }
 
 /// What the caller reads: what is wrong, in ECS's words where it has some, and what to try next.
-fn message(error: &Error) -> String {
+/// It is also the message of the status of a failed call.
+pub fn message(error: &Error) -> String {
     match error {
+        Error::Invalid { field, value, allowed } => invalid(field, value, allowed),
         Error::NotFound { kind, name } => missing(*kind, name),
         Error::Exists { kind: Kind::Service, name } => format!(
             "Creation of service was not idempotent. A service named {name:?} exists already; \
@@ -115,14 +117,23 @@ fn message(error: &Error) -> String {
             format!("{error}; repeating with the same client token is safe")
         }
         Error::Compacted { .. } => format!("{error}; begin anew without a resume token"),
-        Error::Invalid { .. }
-        | Error::Exists { .. }
+        Error::Exists { .. }
         | Error::LimitExceeded { .. }
         | Error::StaleEpoch { .. }
         | Error::Refused { .. }
         | Error::Unsupported { .. }
         | Error::Unavailable { .. }
         | Error::UpgradeRequired { .. } => error.to_string(),
+    }
+}
+
+/// Where ECS has a sentence of its own for what is wrong, `allowed` is that sentence.
+fn invalid(field: &str, value: &str, allowed: &str) -> String {
+    match (value, allowed.ends_with('.')) {
+        ("", true) => format!("{field}: {allowed}"),
+        ("", false) => format!("{field} is missing; allowed: {allowed}"),
+        (value, true) => format!("{field}: {value:?}: {allowed}"),
+        (value, false) => format!("{field}: {value:?} is not allowed; allowed: {allowed}"),
     }
 }
 

@@ -172,7 +172,7 @@ pub fn deregister(
         return Err(Error::invalid(
             "taskDefinition",
             text,
-            "family:revision. Revision is missing.",
+            "Revision is missing. Write family:revision.",
         ));
     }
     Ok(Command::DeregisterTaskDefinition { definition: arn::definition(state, text)?.id })

@@ -130,8 +130,8 @@ fn whole(
         return Err(Error::invalid(
             "deploymentConfiguration",
             "100 and 100",
-            "one of them not 100: Both maximumPercent and minimumHealthyPercent cannot be 100 as \
-             this will block deployments.",
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block \
+             deployments.",
         ));
     }
     Ok(new)

@@ -150,7 +150,7 @@ pub fn refuse(path: &Path<'_>, name: &str, value: &Value, message: &Message) -> 
         return Err(Error::Unsupported { feature: path.to_string(), instead });
     }
     if listed(&ANSWERED, name, message) {
-        let allowed = format!("nothing: {name} is set by the cluster, leave it out (or --lenient)");
+        let allowed = format!("{name} is set by the cluster: leave it out, or pass --lenient.");
         return Err(Error::invalid(path.to_string(), name, allowed));
     }
     let nearest = match nearest(name, message) {

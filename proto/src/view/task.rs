@@ -29,7 +29,8 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
             .map(|id| arns.instance(&cluster, id))
             .unwrap_or_default(),
         last_status: status(row.last_status()).into(),
-        desired_status: if row.desired == Desired::Running { "RUNNING" } else { "STOPPED" }.into(),
+        // ECS: a task that ended by itself is not wanted any more, it is replaced by another.
+        desired_status: if row.wanted() { "RUNNING" } else { "STOPPED" }.into(),
         group: state.group_of(row).to_string(),
         started_by: started_by(row),
         containers: containers(state, row, &arns, &cluster),

@@ -15,12 +15,7 @@ pub fn waiting(state: &State, why: &Waiting) -> String {
     }
     let removed: Vec<String> =
         why.removed.iter().map(|(blocker, count)| format!("{count} {}", lacks(*blocker))).collect();
-    let fits =
-        if why.instances == 1 { "the 1 container instance does not fit" } else { "none fits" };
-    let mut text = match why.instances {
-        1 => fits.to_owned(),
-        n => format!("of {n} container instances {fits}"),
-    };
+    let mut text = format!("no container instance fits ({} in the cluster)", why.instances);
     if !removed.is_empty() {
         text.push_str(&format!(": {}", removed.join(", ")));
     }

@@ -1,0 +1,88 @@
+//! Task definitions in ECS's form: read, registered, shown, and read again, nothing lost.
+
+use crate::world::World;
+use muster_proto::json::{from_str_strict, to_value};
+use muster_proto::{arn, convert, pb, view};
+use serde_json::Value;
+
+const FILES: [(&str, &str); 3] = [
+    ("web", include_str!("../data/definitions/web.json")),
+    ("sleep", include_str!("../data/definitions/minimal.json")),
+    ("batch-job", include_str!("../data/definitions/sized.json")),
+];
+
+#[test]
+fn what_was_registered_is_shown_and_registers_again() {
+    for (family, text) in FILES {
+        let mut world = World::empty();
+        let request: pb::RegisterTaskDefinitionRequest = from_str_strict(text).unwrap();
+        let spec = convert::definition::checked(&request).unwrap();
+        world.apply(convert::definition::register(&request).unwrap()).unwrap();
+        let row = arn::definition(&world.state, family).unwrap();
+        let shown = view::definition(&world.state, row);
+        let mut again = to_value(&shown);
+        let members = again.as_object_mut().unwrap();
+        for answered in [
+            "taskDefinitionArn", "revision", "status", "compatibilities", "registeredAt",
+            "registeredBy",
+        ] {
+            assert!(members.remove(answered).is_some(), "{family}: no {answered}");
+        }
+        // ECS answers tags beside the definition, not in it.
+        let tags: Vec<Value> = view::tags(&row.spec.tags).iter().map(to_value).collect();
+        members.insert("tags".into(), Value::Array(tags));
+        let request: pb::RegisterTaskDefinitionRequest =
+            from_str_strict(&again.to_string()).unwrap();
+        assert_eq!(convert::definition::checked(&request).unwrap(), spec, "{family}");
+    }
+}
+
+/// Every value of the file stands in the answer, except sizes that ECS normalises.
+#[test]
+fn nothing_of_a_file_is_lost() {
+    for (family, text) in FILES {
+        let mut world = World::empty();
+        let request: pb::RegisterTaskDefinitionRequest = from_str_strict(text).unwrap();
+        world.apply(convert::definition::register(&request).unwrap()).unwrap();
+        let row = arn::definition(&world.state, family).unwrap();
+        let shown = to_value(&view::definition(&world.state, row));
+        let mut asked: Value = serde_json::from_str(text).unwrap();
+        let members = asked.as_object_mut().unwrap();
+        members.remove("tags");
+        for (size, normalised) in [("cpu", "512"), ("memory", "1024")] {
+            if members.contains_key(size) {
+                assert_eq!(shown[size], normalised);
+                members.remove(size);
+            }
+        }
+        within("", &asked, &shown);
+    }
+}
+
+fn within(path: &str, asked: &Value, shown: &Value) {
+    match (asked, shown) {
+        (Value::Object(asked), Value::Object(shown)) => {
+            for (name, asked) in asked {
+                let path = format!("{path}.{name}");
+                match shown.get(name) {
+                    Some(shown) => within(&path, asked, shown),
+                    None => assert!(
+                        asked.is_null() || asked == &Value::Bool(false) || asked == &Value::Array(vec![]),
+                        "{path} is lost"
+                    ),
+                }
+            }
+        }
+        (Value::Array(asked), Value::Array(shown)) if path.ends_with("environment") => {
+            // Kept by name: the order of variables means nothing.
+            assert!(asked.iter().all(|asked| shown.contains(asked)), "{path}: {asked:?} {shown:?}");
+        }
+        (Value::Array(asked), Value::Array(shown)) => {
+            assert_eq!(asked.len(), shown.len(), "{path}");
+            for (index, (asked, shown)) in asked.iter().zip(shown).enumerate() {
+                within(&format!("{path}[{index}]"), asked, shown);
+            }
+        }
+        (asked, shown) => assert_eq!(asked, shown, "{path}"),
+    }
+}

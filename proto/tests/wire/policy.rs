@@ -1,0 +1,35 @@
+//! Every rpc has a policy, and reflection tells every file.
+
+use muster_proto::pb::{Auth, Kind};
+use muster_proto::policy::{POLICIES, of};
+use std::collections::BTreeSet;
+
+#[test]
+fn every_rpc_says_who_may_call_it_and_what_it_is() {
+    assert!(POLICIES.len() >= 40, "{}", POLICIES.len());
+    let paths: BTreeSet<_> = POLICIES.iter().map(|policy| policy.path).collect();
+    assert_eq!(paths.len(), POLICIES.len());
+    for policy in POLICIES {
+        assert_ne!(policy.auth, Auth::Unspecified, "{}", policy.path);
+        assert_ne!(policy.kind, Kind::Unspecified, "{}", policy.path);
+        assert_eq!(policy.path, format!("/{}/{}", policy.service, policy.method));
+        let reads = policy.method.starts_with("Describe") || policy.method.starts_with("List");
+        assert_eq!(reads, policy.kind == Kind::Read, "{}", policy.path);
+    }
+    let create = of("/muster.v1.Ecs/CreateCluster").unwrap();
+    assert_eq!((create.auth, create.kind), (Auth::UserWrite, Kind::Write));
+    assert!(POLICIES.iter().filter(|p| p.service == "muster.raft.v1.Raft").all(|p| p.auth == Auth::Manager));
+    assert!(of("/muster.v1.Ecs/createCluster").is_none());
+}
+
+/// What `grpcurl` sees without files; also the proof that our own options are still in it.
+#[test]
+fn the_descriptors_carry_every_service_and_our_options() {
+    let pool = prost_reflect::DescriptorPool::decode(muster_proto::FILE_DESCRIPTOR_SET).unwrap();
+    for policy in POLICIES {
+        let service = pool.get_service_by_name(policy.service).unwrap();
+        let method = service.methods().find(|m| m.name() == policy.method).unwrap();
+        let auth = pool.get_extension_by_name("muster.v1.auth").unwrap();
+        assert!(method.options().has_extension(&auth), "{}", policy.path);
+    }
+}
