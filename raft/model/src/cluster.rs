@@ -67,7 +67,7 @@ pub enum UserRole {
 }
 
 /// What `init` creates: the authority that signs certificates, and the join tokens' hashes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
     pub certificate_pem: Arc<str>,
     /// The authority's private key; replicated so that any leader can sign.
@@ -75,4 +75,23 @@ pub struct Authority {
     /// SHA-256 of the secret in the tokens that managers and workers join with, hexadecimal.
     pub manager_token_hash: Arc<str>,
     pub worker_token_hash: Arc<str>,
+}
+
+impl std::fmt::Debug for Authority {
+    /// Without the key and the tokens: states and entries are printed in logs and failed tests.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.certificate_pem.len();
+        f.debug_struct("Authority").field("certificate_bytes", &bytes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let authority = Authority { key_pem: Arc::from("hush"), ..Authority::default() };
+        assert!(!format!("{authority:?}").contains("hush"));
+    }
 }

@@ -37,6 +37,7 @@ mod line;
 pub mod script;
 mod show;
 mod steps;
+mod values;
 mod verbs;
 
 pub use line::Line;
