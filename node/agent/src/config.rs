@@ -2,10 +2,12 @@
 //! its documentation.
 //!
 //! Cluster-wide settings are not here: they are state. [`machine`] makes of it, and of the machine
-//! itself, what the instance registers as.
+//! itself, what the instance registers as; [`machinery`] what its containers run with.
 
 pub mod machine;
+pub mod machinery;
 
+use crate::image::PullBehavior;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,13 +41,17 @@ pub struct AgentConfig {
     /// Host ports (tcp) that the system uses itself.
     #[serde(default = "default_reserved_ports")]
     pub reserved_ports: Vec<u16>,
-    /// The OCI runtime: runc, or a program with its arguments.
+    /// Records of running containers and their network namespaces, on a tmpfs; absent: a directory
+    /// of this instance below `/run/muster`.
+    #[serde(default)]
+    pub run_dir: Option<PathBuf>,
+    /// The OCI runtime: `runc`, or one that takes the same arguments, such as `crun`.
     #[serde(default = "default_runtime")]
     pub runtime: PathBuf,
     /// The shim that outlives the agent; absent: `muster-shim` beside this program.
     #[serde(default)]
     pub shim: Option<PathBuf>,
-    /// Name of the cgroup under which every container gets its own.
+    /// Name of the cgroup below which this instance gets its own, and every container of it one.
     #[serde(default = "default_cgroup_root")]
     pub cgroup_root: String,
     /// Containers created or started at once.
@@ -98,13 +104,46 @@ pub struct RegistryConfig {
     pub insecure: Vec<String>,
     /// A file in the form of Docker's `config.json` with the registries' credentials.
     pub credentials: Option<PathBuf>,
-    /// Images pulled at once.
+    /// Certificate authorities of private registries, files in PEM.
+    pub authorities: Vec<PathBuf>,
+    /// When a registry is asked for an image that is here already.
+    pub pull: Pull,
+    /// Tasks whose images are pulled at once.
     pub pulls_max: usize,
+}
+
+/// ECS's `ECS_IMAGE_PULL_BEHAVIOR`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    /// Each time; if it does not answer, what is here is used.
+    #[default]
+    Default,
+    /// Each time; if it does not answer, the task fails.
+    Always,
+    /// Only for what was never pulled.
+    PreferCached,
+}
+
+impl From<Pull> for PullBehavior {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Default => Self::Default,
+            Pull::Always => Self::Always,
+            Pull::PreferCached => Self::PreferCached,
+        }
+    }
 }
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { insecure: Vec::new(), credentials: None, pulls_max: 4 }
+        Self {
+            insecure: Vec::new(),
+            credentials: None,
+            authorities: Vec::new(),
+            pull: Pull::Default,
+            pulls_max: 8,
+        }
     }
 }
 

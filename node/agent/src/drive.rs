@@ -12,13 +12,11 @@ pub mod obeyed;
 
 use crate::Clock;
 use crate::session::{FromSession, Outbox, Standing};
-use engine::Engine;
 use lanes::Lanes;
 use muster_control::io::{ContainerEvent, Found, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
 use muster_model::{TaskId, Time};
 use obeyed::Obeyed;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +27,17 @@ const TICK_MAX: Duration = Duration::from_secs(30);
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a drive is made of.
+pub struct Parts {
+    pub worker: Worker,
+    pub clock: Clock,
+    pub lanes: Lanes,
+    pub obeyed: Obeyed,
+    pub session: mpsc::Receiver<FromSession>,
+    pub events: mpsc::Receiver<(TaskId, ContainerEvent)>,
+    pub stop: CancellationToken,
+}
+
+/// The worker's brain and what surrounds it.
 pub struct Drive {
     worker: Worker,
     clock: Clock,
@@ -51,28 +60,10 @@ enum Event {
 }
 
 impl Drive {
-    #[allow(clippy::too_many_arguments, reason = "each is one thing, named at the one caller")]
-    pub fn new(
-        worker: Worker,
-        clock: Clock,
-        engine: Arc<dyn Engine>,
-        starts_max: usize,
-        obeyed: Obeyed,
-        session: mpsc::Receiver<FromSession>,
-        events: mpsc::Receiver<(TaskId, ContainerEvent)>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self {
-            worker,
-            clock,
-            lanes: Lanes::new(engine, starts_max),
-            obeyed,
-            session,
-            events,
-            outbox: None,
-            stop,
-            wake_at: None,
-        }
+    pub fn new(parts: Parts) -> Self {
+        let Parts { worker, clock, lanes, obeyed, session, events, stop } = parts;
+        let (outbox, wake_at) = (None, None);
+        Self { worker, clock, lanes, obeyed, session, events, outbox, stop, wake_at }
     }
 
     /// Runs until `stop`. Containers stay as they are: what runs, runs on.

@@ -21,12 +21,16 @@ pub mod session;
 
 use config::AgentConfig;
 use config::machine::instance_spec;
-use drive::Drive;
+use config::machinery::runtime_config;
 use drive::engine::Engine;
+use drive::lanes::Lanes;
 use drive::obeyed::Obeyed;
+use drive::{Drive, Parts};
+use hollow::Hollow;
 use muster_control::worker::Worker;
 use muster_identity::{Connector, Identity};
-use muster_model::{Principal, Time};
+use muster_model::{InstanceId, Principal, Time};
+use runtime::engine::RuncEngine;
 use session::SessionLoop;
 use session::attach::Attaches;
 use session::book::Book;
@@ -56,7 +60,34 @@ pub enum Error {
     #[error("this machine is {0}, not a container instance; join it with `muster join`")]
     NotAnInstance(Principal),
     #[error("container runtime: {0}")]
-    Runtime(#[source] muster_model::Error),
+    Runtime(String),
+}
+
+/// Runs an agent until `stop`: over the machine's container runtime, or over one that pretends if
+/// the configuration says so. Containers run on.
+///
+/// # Errors
+/// Only at the start: afterwards an agent tries again, whatever happens.
+pub async fn run(
+    config: AgentConfig,
+    identity: Identity,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let engine: Arc<dyn Engine> = match config.simulate {
+        Some(simulate) => Arc::new(Hollow::new(clock.clone(), simulate)),
+        None => RuncEngine::open(runtime_config(&config, instance_of(&identity)?)
+            .map_err(Error::Config)?)
+            .map_err(|error| Error::Runtime(error.to_string()))?,
+    };
+    run_with(config, identity, clock, engine, stop).await
+}
+
+fn instance_of(identity: &Identity) -> Result<InstanceId, Error> {
+    match identity.principal() {
+        Principal::Instance(instance) => Ok(instance),
+        other => Err(Error::NotAnInstance(other)),
+    }
 }
 
 /// Runs an agent until `stop`, over the given engine. Containers run on.
@@ -71,9 +102,7 @@ pub async fn run_with(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     config.check().map_err(Error::Config)?;
-    let Principal::Instance(instance) = identity.principal() else {
-        return Err(Error::NotAnInstance(identity.principal()));
-    };
+    let instance = instance_of(&identity)?;
     let _lock = lock::take(&config.data_dir)?;
     let at = |source| Error::DataDir { path: config.data_dir.clone(), source };
     let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).map_err(at)?;
@@ -82,7 +111,8 @@ pub async fn run_with(
     tracing::info!(%instance, cpu = spec.total.cpu, memory_mib = spec.total.memory_mib, "agent");
 
     let (events, container_events) = mpsc::channel(EVENTS_MAX);
-    let found = engine.boot(events).await.map_err(Error::Runtime)?;
+    let found = engine.boot(events).await;
+    let found = found.map_err(|error| Error::Runtime(error.to_string()))?;
     tracing::info!(tasks = found.len(), "found on this machine");
 
     let (to_worker, from_session) = mpsc::channel(SESSION_MAX);
@@ -96,16 +126,15 @@ pub async fn run_with(
         worker: to_worker,
         attaches: attaches.clone(),
     };
-    let drive = Drive::new(
+    let drive = Drive::new(Parts {
         worker,
         clock,
-        engine.clone(),
-        config.starts_max,
+        lanes: Lanes::new(engine.clone(), config.starts_max, config.registry.pulls_max),
         obeyed,
-        from_session,
-        container_events,
-        stop.clone(),
-    );
+        session: from_session,
+        events: container_events,
+        stop: stop.clone(),
+    });
     let identity_dir = config.identity_dir();
     tokio::join!(
         drive.run(found),

@@ -28,6 +28,8 @@ pub struct Lanes {
     engine: Arc<dyn Engine>,
     /// Places for actions that start processes.
     starts: Arc<Semaphore>,
+    /// Places for pulls.
+    pulls: Arc<Semaphore>,
     running: JoinSet<()>,
     /// Whose action each running one is.
     owners: HashMap<Id, TaskId>,
@@ -46,10 +48,11 @@ struct Lane {
 }
 
 impl Lanes {
-    pub fn new(engine: Arc<dyn Engine>, starts_max: usize) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, starts_max: usize, pulls_max: usize) -> Self {
         Self {
             engine,
             starts: Arc::new(Semaphore::new(starts_max.max(1))),
+            pulls: Arc::new(Semaphore::new(pulls_max.max(1))),
             running: JoinSet::new(),
             owners: HashMap::new(),
             lanes: HashMap::new(),
@@ -76,11 +79,15 @@ impl Lanes {
     }
 
     pub fn pull(&mut self, assignment: Arc<Assignment>) {
-        let (engine, task) = (self.engine.clone(), assignment.task);
+        let (engine, pulls, task) = (self.engine.clone(), self.pulls.clone(), assignment.task);
         let given_up = self.lane(task).pull.clone();
         let action = async move {
+            let pull = async {
+                let _place = pulls.acquire_owned().await;
+                engine.pull(assignment).await;
+            };
             // A task that is deleted while it is pulled needs no image any more.
-            let _ = given_up.run_until_cancelled(engine.pull(assignment)).await;
+            let _ = given_up.run_until_cancelled(pull).await;
         };
         let done = self.spawn(task, Vec::new(), action.boxed());
         self.lane(task).pulling = Some(done);
