@@ -118,7 +118,17 @@ impl SpaceLimits {
     };
 }
 
-/// Decides from free space whether writes are taken.
+/// What free space allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// No new entries, and why.
+    Refuse(String),
+    /// Not one write more: no votes either, and why.
+    Critical(String),
+}
+
+/// Decides from free space what may be written.
 pub struct Space {
     dir: PathBuf,
     reserve: PathBuf,
@@ -126,18 +136,24 @@ pub struct Space {
     refusing: bool,
 }
 
+/// A file that only takes up room, so that there is some when it is needed.
+pub fn reserve(dir: &Path) -> PathBuf {
+    dir.join("reserve")
+}
+
 impl Space {
     pub fn new(dir: &Path, limits: SpaceLimits) -> Self {
-        Self { dir: dir.to_owned(), reserve: dir.join("reserve"), limits, refusing: false }
+        Self { dir: dir.to_owned(), reserve: reserve(dir), limits, refusing: false }
     }
 
-    /// Looks at the disk; keeps or gives up the reserve. `Some` says why writes are refused.
-    pub fn look(&mut self) -> io::Result<Option<String>> {
-        let free = self.free()?;
+    /// Looks at the disk; keeps or gives up the reserve.
+    pub fn look(&mut self) -> io::Result<Room> {
+        let mut free = self.free()?;
         let held = self.reserve.exists();
         if free < self.limits.critical_below && held {
             tracing::warn!(free, "disk nearly full: giving up the reserve file");
             std::fs::remove_file(&self.reserve)?;
+            free = self.free()?;
         } else if !held && free > self.limits.resume_above + self.limits.reserve {
             self.hold()?;
         }
@@ -145,14 +161,17 @@ impl Space {
             true => free <= self.limits.resume_above,
             false => free < self.limits.refuse_below,
         };
-        Ok(self.refusing.then(|| {
-            format!(
-                "disk full: {} MiB free in {}, writes resume above {} MiB",
-                free >> 20,
-                self.dir.display(),
-                self.limits.resume_above >> 20
-            )
-        }))
+        let why = format!(
+            "disk full: {} MiB free in {}, writes resume above {} MiB",
+            free >> 20,
+            self.dir.display(),
+            self.limits.resume_above >> 20
+        );
+        Ok(match self.refusing {
+            false => Room::Enough,
+            true if free < self.limits.critical_below => Room::Critical(why),
+            true => Room::Refuse(why),
+        })
     }
 
     /// Bytes an unprivileged process may still use.
@@ -209,12 +228,17 @@ mod tests {
             reserve: 4096,
         };
         let mut space = Space::new(dir.path(), limits(u64::MAX / 4, u64::MAX / 2));
-        let why = space.look().unwrap().unwrap();
+        let Room::Refuse(why) = space.look().unwrap() else { panic!("not refused") };
         assert!(why.contains("disk full"), "{why}");
         space.limits = limits(0, u64::MAX / 2);
-        assert!(space.look().unwrap().is_some(), "between the thresholds it stays refused");
+        let between = space.look().unwrap();
+        assert!(matches!(between, Room::Refuse(_)), "between the thresholds it stays refused");
+        space.limits.critical_below = u64::MAX;
+        assert!(matches!(space.look().unwrap(), Room::Critical(_)));
         space.limits = limits(0, 1);
-        assert!(space.look().unwrap().is_none());
+        assert_eq!(space.look().unwrap(), Room::Enough);
+        // The reserve is there again once there is room for it.
+        space.look().unwrap();
         assert_eq!(std::fs::metadata(dir.path().join("reserve")).unwrap().len(), 4096);
     }
 }

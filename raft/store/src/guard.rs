@@ -4,7 +4,7 @@
 //! It decides nothing about entries. Invariant: `Leadership::mine` is true only while a quorum
 //! confirmed this manager within [`silence_max`].
 
-use crate::disk::Space;
+use crate::disk::{Room, Space};
 use crate::limits::{GUARD_PERIOD, NO_LEADER_WAIT};
 use crate::members::successor;
 use crate::raft::{Core, silence_max};
@@ -63,10 +63,11 @@ async fn watch_space(core: Weak<Core>, mut space: Space) {
         space = back;
         let Some(core) = core.upgrade() else { return };
         match found {
-            Ok(refusing) => {
-                let why = refusing.clone();
-                if core.health.set_refusing(refusing) {
-                    match why {
+            Ok(room) => {
+                // A manager that cannot write a vote must not stand for election.
+                core.raft.runtime_config().elect(!matches!(room, Room::Critical(_)));
+                if core.health.set_room(room) {
+                    match core.health.refusing() {
                         Some(why) => tracing::warn!(why, "refusing writes"),
                         None => tracing::info!("taking writes again"),
                     }

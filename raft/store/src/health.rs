@@ -2,9 +2,10 @@
 //!
 //! Written by the writer thread, the network and the guard; read by everyone. It decides nothing.
 
+use crate::disk::Room;
 use crate::limits::DISK_STALL;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub struct Health {
     writing: AtomicU64,
     /// Milliseconds after `begun`, plus one, at which a leader was last heard; 0 if never.
     heard: AtomicU64,
+    /// The disk must not be written to at all.
+    critical: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -38,6 +41,7 @@ impl Default for Health {
             begun: Instant::now(),
             writing: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            critical: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -84,8 +88,17 @@ impl Health {
     pub fn refusing(&self) -> Option<String> {
         self.inner().refusing.clone()
     }
-    /// Returns true if this is a change.
-    pub fn set_refusing(&self, why: Option<String>) -> bool {
+    /// Not even a vote may be written.
+    pub fn critical(&self) -> bool {
+        self.critical.load(Ordering::Relaxed)
+    }
+    /// Returns true if writes were taken before and are not now, or the other way round.
+    pub fn set_room(&self, room: Room) -> bool {
+        self.critical.store(matches!(room, Room::Critical(_)), Ordering::Relaxed);
+        let why = match room {
+            Room::Enough => None,
+            Room::Refuse(why) | Room::Critical(why) => Some(why),
+        };
         let mut inner = self.inner();
         let changed = inner.refusing.is_some() != why.is_some();
         inner.refusing = why;

@@ -174,6 +174,7 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
         health: health.clone(),
         fatal: config.fatal.clone(),
         hook: config.hook.clone(),
+        reserve: disk::reserve(&config.data_dir),
         persisted: applied.state.clone(),
         generation,
     })

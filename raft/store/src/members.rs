@@ -35,8 +35,8 @@ pub async fn change(core: &Core, change: Change, deadline: Instant) -> Result<()
         return core.raft.trigger().snapshot().await.map_err(unavailable);
     }
     let leader = leader(core, deadline).await?;
-    let late = |_| Error::UnknownOutcome {
-        why: "the change was not confirmed in time; see `muster operator raft status`".into(),
+    let unknown = |e: Error| Error::UnknownOutcome {
+        why: format!("the change was not confirmed: {e}; see `muster operator raft status`"),
     };
     let work = async {
         match leader == core.peers.me().raft_id {
@@ -44,7 +44,7 @@ pub async fn change(core: &Core, change: Change, deadline: Instant) -> Result<()
             false => ask(core, leader, change).await,
         }
     };
-    timeout_at(deadline, work).await.map_err(late)?
+    core.until(deadline, work).await.map_err(unknown)?
 }
 
 /// The leader's id; waits a moment for one.

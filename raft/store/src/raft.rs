@@ -116,7 +116,11 @@ impl Core {
     }
 
     /// Waits for `work`, but not beyond the deadline nor through an outage.
-    async fn until<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Result<T, Error> {
+    pub async fn until<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
         let mut outage = self.outage.subscribe();
         enum Event<T> {
             Done(T),

@@ -9,13 +9,14 @@ use crate::health::Health;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::raft::Core;
 use crate::snapshot::Receiver;
-use crate::types::{LogId, Snapshot, SnapshotMeta};
+use crate::types::{LogId, Snapshot, SnapshotMeta, Vote};
 use crate::{codec, members, wire};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use muster_model::Index;
 use muster_proto::raft as pb;
 use muster_proto::raft::raft_server::{Raft as RaftRpc, RaftServer};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use std::sync::{Arc, Weak};
 use tonic::{Request, Response, Status, Streaming};
@@ -41,6 +42,16 @@ fn room(health: &Health) -> Result<(), Status> {
     match health.refusing() {
         Some(why) => Err(Status::resource_exhausted(why)),
         None => Ok(()),
+    }
+}
+
+/// Refuses what would make this manager write a vote, while its disk cannot take one.
+#[allow(clippy::result_large_err)] // tonic's own type
+fn room_for_vote(core: &Core, vote: &Vote) -> Result<(), Status> {
+    let known = core.raft.metrics().borrow_watched().vote;
+    match core.health.critical() && *vote != known {
+        true => room(&core.health),
+        false => Ok(()),
     }
 }
 
@@ -172,6 +183,7 @@ impl RaftRpc for Service {
             return Err(Status::invalid_argument("a heartbeat carries no entries"));
         }
         let rpc = wire::to_append(rpc)?;
+        room_for_vote(&core, &rpc.vote)?;
         let answers = core.raft.stream_append(futures::stream::iter([rpc]));
         let answer = std::pin::pin!(answers).next().await;
         let result = answer.ok_or_else(|| fatal("no answer"))?.map_err(fatal)?;
@@ -189,6 +201,7 @@ impl RaftRpc for Service {
         core.peers.check(sender, rpc.header.as_ref())?;
         let pre = rpc.pre;
         let rpc = wire::to_vote_request(rpc)?;
+        room_for_vote(&core, &rpc.vote)?;
         let response = match pre {
             true => core.raft.pre_vote(rpc).await,
             false => core.raft.vote(rpc).await,

@@ -102,6 +102,7 @@ impl Bare {
             health: Arc::new(Health::default()),
             fatal: Arc::new(|why| panic!("{why}")),
             hook: hook.clone(),
+            reserve: "/nonexistent/reserve".into(),
             persisted: applied.state.clone(),
             generation,
         })

@@ -18,6 +18,7 @@ use openraft::storage::IOFlushed;
 use openraft::vote::RaftLeaderId;
 use rocksdb::{WriteBatch, WriteOptions};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -119,6 +120,8 @@ pub struct Thread {
     pub health: Arc<Health>,
     pub fatal: Fatal,
     pub hook: Hook,
+    /// Given up when a write finds the disk full, so that the next start has room.
+    pub reserve: PathBuf,
     /// What the tables on disk hold.
     pub persisted: Arc<State>,
     pub generation: u8,
@@ -275,6 +278,10 @@ impl Loop {
 
     /// The difference between the tables on disk and the newest applied state.
     fn add_tables(&self, round: &mut Round) -> Result<(), String> {
+        if self.thread.health.critical() {
+            // They can wait: the log has every step.
+            return Ok(());
+        }
         let newest = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(applied) = newest else { return Ok(()) };
         let before = round.persisted.as_ref().unwrap_or(&self.thread.persisted);
@@ -291,17 +298,17 @@ impl Loop {
         if round.batch.is_empty() {
             return Ok(());
         }
-        (self.thread.hook)(Point::BeforeWrite);
         let mut options = WriteOptions::default();
         options.set_sync(round.sync);
         let batch = std::mem::take(&mut round.batch);
         self.thread.health.write_begins();
         let begun = Instant::now();
+        (self.thread.hook)(Point::BeforeWrite);
         let cut = round.cut.map_or(Ok(()), |cut| self.thread.mark.lower(cut));
         cut.map_err(|e| format!("the mark of the newest durable entry: {e}"))?;
         let written = self.thread.db.write(batch, &options);
         self.thread.health.write_ends();
-        written.map_err(|e| format!("log: {e}"))?;
+        written.map_err(|e| self.explain(&e))?;
         if round.sync {
             metrics::histogram!("muster_raft_fsync_seconds").record(begun.elapsed());
             metrics::histogram!("muster_raft_entries_per_fsync").record(round.entries as f64);
@@ -310,6 +317,14 @@ impl Loop {
         }
         (self.thread.hook)(Point::AfterWrite);
         Ok(())
+    }
+
+    fn explain(&self, error: &rocksdb::Error) -> String {
+        if !error.as_ref().contains("No space left") {
+            return format!("log: {error}");
+        }
+        let _ = std::fs::remove_file(&self.thread.reserve);
+        format!("disk full while writing the log: {error}; free some space and start again")
     }
 
     fn answer(&mut self, round: Round) -> Option<oneshot::Sender<()>> {

@@ -144,7 +144,7 @@ async fn a_learner_with_a_used_disk_is_refused() {
 async fn a_directory_of_another_fleet_does_not_start() {
     let mut fleet = Fleet::form(1, |_| {}).await;
     fleet.stop(1).await;
-    fleet.config = |config| config.fleet = 5;
+    fleet.config = std::sync::Arc::new(|config| config.fleet = 5);
     let refused = fleet.start(1, false).await.unwrap_err();
     assert!(matches!(refused, StoreError::Foreign { .. }), "{refused}");
 }

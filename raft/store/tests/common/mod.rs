@@ -120,23 +120,29 @@ pub struct Fleet {
     pub links: Arc<Links>,
     pub machines: Vec<Machine>,
     root: TempDir,
-    pub config: fn(&mut StoreConfig),
+    pub config: Configure,
 }
+
+/// Changes what a manager is started with.
+pub type Configure = Arc<dyn Fn(&mut StoreConfig) + Send + Sync>;
 
 impl Fleet {
     /// No manager yet. `config` may change what each is started with.
-    pub fn empty(config: fn(&mut StoreConfig)) -> Self {
+    pub fn empty(config: impl Fn(&mut StoreConfig) + Send + Sync + 'static) -> Self {
         Self {
             authority: Authority::create("test", SystemTime::now()).unwrap(),
             links: Arc::default(),
             machines: Vec::new(),
             root: tempfile::tempdir().unwrap(),
-            config,
+            config: Arc::new(config),
         }
     }
 
     /// Managers 1 to `count`, all with a vote, and the fleet's first entry.
-    pub async fn form(count: u64, config: fn(&mut StoreConfig)) -> Self {
+    pub async fn form(
+        count: u64,
+        config: impl Fn(&mut StoreConfig) + Send + Sync + 'static,
+    ) -> Self {
         let mut fleet = Self::empty(config);
         fleet.add_machine(1).await;
         fleet.start(1, true).await.unwrap();
