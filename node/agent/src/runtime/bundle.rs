@@ -78,6 +78,8 @@ pub struct Surroundings<'a> {
     /// Where each volume of the task is on this instance.
     pub volumes: &'a BTreeMap<String, PathBuf>,
     pub hostname: &'a str,
+    /// The agent's own hard limit of open files, which a container's default must not exceed.
+    pub nofile_max: u64,
 }
 
 /// The runtime's configuration for one container of a task.
@@ -230,7 +232,7 @@ fn process(
         .env(environment(container, image, around.hostname))
         .cwd(cwd)
         .capabilities(sets)
-        .rlimits(rlimits(&container.ulimits)?)
+        .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
         .no_new_privileges(true)
         .build()
         .context(Name::CannotCreateContainer, what())?;
@@ -240,9 +242,9 @@ fn process(
     Ok(process)
 }
 
-fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
+fn rlimits(ulimits: &[Ulimit], nofile_max: u64) -> Result<Vec<PosixRlimit>> {
     let mut limits: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    limits.insert("RLIMIT_NOFILE".into(), NOFILE);
+    limits.insert("RLIMIT_NOFILE".into(), (NOFILE.0.min(nofile_max), NOFILE.1.min(nofile_max)));
     for ulimit in ulimits {
         let name = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase());
         limits.insert(name, (ulimit.soft, ulimit.hard));

@@ -23,6 +23,7 @@ fn json(task: &TaskDefinition, container: &ContainerDefinition) -> serde_json::V
         cgroup_v2: false,
         volumes: &volumes,
         hostname: "h",
+        nofile_max: 20_000,
     };
     serde_json::to_value(spec(task, container, &image(), &around).unwrap()).unwrap()
 }
@@ -75,7 +76,8 @@ fn limits_are_counted_as_ecs_counts_them() {
     assert_eq!(resources["devices"][0]["allow"], false);
     let limits = json["process"]["rlimits"].as_array().unwrap();
     assert!(limits.iter().any(|l| l["type"] == "RLIMIT_NPROC" && l["soft"] == 5), "{limits:?}");
-    assert!(limits.iter().any(|l| l["type"] == "RLIMIT_NOFILE"), "{limits:?}");
+    let files = limits.iter().find(|l| l["type"] == "RLIMIT_NOFILE").unwrap();
+    assert_eq!((files["soft"].as_u64(), files["hard"].as_u64()), (Some(1024), Some(20_000)));
 }
 
 #[test]
@@ -160,6 +162,7 @@ fn bad_values_name_the_field() {
         cgroup_v2: true,
         volumes: &volumes,
         hostname: "h",
+        nofile_max: 20_000,
     };
     let error = |container: ContainerDefinition| {
         spec(&TaskDefinition::default(), &container, &image(), &around).unwrap_err().to_string()

@@ -174,6 +174,9 @@ impl Runtime {
                 cgroup_v2: self.cgroups().version() == Version::V2,
                 volumes: &self.volumes(assignment)?,
                 hostname: &hostname,
+                nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                    .maximum
+                    .unwrap_or(u64::MAX),
             },
         )?;
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;

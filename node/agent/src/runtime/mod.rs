@@ -9,7 +9,7 @@ pub mod bundle;
 mod create;
 mod delete;
 pub mod engine;
-mod exec;
+pub mod exec;
 mod ready;
 pub mod rootfs;
 pub mod runc;
@@ -27,6 +27,8 @@ use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
 use runc::Runc;
 use shim::{Exit, LogLimits, Process, Watch};
+
+pub use create::Created;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
