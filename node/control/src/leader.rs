@@ -339,7 +339,9 @@ impl Leader {
     fn think(&mut self, now: Time) -> Vec<Step> {
         let dirty = std::mem::take(&mut self.dirty);
         let mut draft = Draft::new(&self.state, self.mandate, now);
-        let mut view = View { now, dirty, ids: &mut self.ids, wakes: &mut self.wakes };
+        let arriving = self.outbox.arriving();
+        let mut view =
+            View { now, dirty, arriving, ids: &mut self.ids, wakes: &mut self.wakes };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);

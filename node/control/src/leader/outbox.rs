@@ -7,8 +7,8 @@
 
 use super::assign::Sessions;
 use crate::io::{LeaderOutput, Ticket};
-use muster_model::{Error, InstanceId, SessionId, State, TaskReport, Time};
-use std::collections::VecDeque;
+use muster_model::{Error, InstanceId, Phase, SessionId, State, TaskId, TaskReport, Time};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Task reports in one entry: about 1 KiB each, far below an entry's bound.
 const REPORTS_PER_ENTRY_MAX: usize = 1000;
@@ -71,6 +71,14 @@ impl Outbox {
     /// When the entry under way was proposed.
     pub fn since(&self) -> Option<Time> {
         self.in_flight.as_ref().map(|entry| entry.since)
+    }
+
+    /// What is about to be known of tasks: the phases of reports that are not applied yet. A stop
+    /// that is decided beside them must not hit a task that has just come to run.
+    pub fn arriving(&self) -> BTreeMap<TaskId, Phase> {
+        let in_flight = self.in_flight.iter().flat_map(|entry| entry.batch.iter());
+        let reports = in_flight.chain(&self.waiting).flat_map(|(_, reports)| reports);
+        reports.map(|report| (report.task, report.observed.phase)).collect()
     }
 
     pub fn is_empty(&self) -> bool {

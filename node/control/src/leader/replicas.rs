@@ -29,7 +29,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 
 fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
     let Some(targets) = draft.targets.remove(&service.id) else { return };
-    let roster = Roster::of(draft.state(), service, view.now);
+    let roster = Roster::of(draft.state(), service, view);
     if targets.start > 0 {
         create(draft, view, service, &roster, targets.start);
     }

@@ -28,7 +28,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 }
 
 fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
-    let roster = Roster::of(draft.state(), service, view.now);
+    let roster = Roster::of(draft.state(), service, view);
     let mut targets = targets(service, &roster);
     if service.backoff.until > view.now && targets.start > 0 {
         targets.start = 0;

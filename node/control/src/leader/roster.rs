@@ -2,6 +2,7 @@
 //!
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`.
 
+use super::view::View;
 use muster_model::{
     Desired, InstanceStatus, Phase, Service, State, Task, Time, limits,
 };
@@ -39,7 +40,7 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub fn of(state: &State, service: &Service, now: Time) -> Self {
+    pub fn of(state: &State, service: &Service, view: &View) -> Self {
         let mut roster = Self::default();
         let newest = service.primary().map(|d| d.id);
         for task in state.tasks_of(service.id) {
@@ -47,7 +48,7 @@ impl Roster {
                 roster.ending += usize::from(is_ending(task));
                 continue;
             }
-            let standing = roster.standing(task, now);
+            let standing = roster.standing(task, view);
             let member = Member { task: task.clone(), standing };
             if task.deployment() != newest {
                 roster.old.push(member);
@@ -60,17 +61,19 @@ impl Roster {
         roster
     }
 
-    fn standing(&mut self, task: &Task, now: Time) -> Standing {
+    fn standing(&mut self, task: &Task, view: &View) -> Standing {
         if task.instance.is_none() {
             return Standing::Unplaced;
         }
-        if task.observed.phase != Phase::Running {
+        let seen = task.observed.phase;
+        let arriving = view.arriving.get(&task.id).copied().unwrap_or(seen);
+        if seen.max(arriving) != Phase::Running {
             return Standing::Starting;
         }
-        // The agent's clock says when it started; it cannot have been before it was placed.
-        let started = task.observed.started_at.max(task.placed_at).unwrap_or(task.created_at);
+        // `apply` has brought the agent's time between placement and now.
+        let started = task.observed.started_at.unwrap_or(view.now);
         let healthy_at = started + limits::HEALTHY_AFTER;
-        if healthy_at <= now {
+        if healthy_at <= view.now {
             return Standing::Healthy;
         }
         self.next_healthy = self.next_healthy.into_iter().chain([healthy_at]).min();

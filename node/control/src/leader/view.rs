@@ -3,13 +3,15 @@
 //! Invariant: a key leaves the dirty set only when every stage that looks at it has done so.
 
 use muster_model::{
-    Changes, IdSource, InstanceId, Phase, ServiceId, State, Step, Task, Time,
+    Changes, IdSource, InstanceId, Phase, ServiceId, State, Step, Task, TaskId, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) struct View<'a> {
     pub now: Time,
     pub dirty: Dirty,
+    /// Phases that reports on their way into the log are about to set.
+    pub arriving: BTreeMap<TaskId, Phase>,
     pub ids: &'a mut IdSource,
     pub wakes: &'a mut Wakes,
 }

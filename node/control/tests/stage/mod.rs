@@ -8,8 +8,8 @@ use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
 use muster_model::fixture::{BEGIN, Line, Noun, World};
 use muster_model::{
-    Command, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId, Step, TaskId,
-    TaskReport, Time,
+    Command, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId, State, Step,
+    TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -18,7 +18,11 @@ use std::sync::Arc;
 pub struct Stage {
     pub world: World,
     pub leader: Option<Leader>,
-    pub pending: VecDeque<(Ticket, Command)>,
+    /// Proposals, each with the state it was made on.
+    pub pending: VecDeque<(Ticket, Command, State)>,
+    shown: State,
+    /// Steps of the last commit that were refused.
+    pub refused: usize,
     sessions: BTreeMap<InstanceId, (SessionId, u64)>,
     /// What each agent was told of each task: `true` to run it.
     pub told: BTreeMap<InstanceId, BTreeMap<TaskId, bool>>,
@@ -34,6 +38,8 @@ impl Stage {
             world: World::new(),
             leader: None,
             pending: VecDeque::new(),
+            shown: State::default(),
+            refused: 0,
             sessions: BTreeMap::new(),
             told: BTreeMap::new(),
             wake: None,
@@ -114,7 +120,7 @@ impl Stage {
                     "unavailable" => Error::Unavailable { why },
                     _ => Error::StaleEpoch { refused: Epoch(1), current: Epoch(2) },
                 };
-                let (ticket, _) = self.pending.pop_front().expect("nothing is proposed");
+                let (ticket, _, _) = self.pending.pop_front().expect("nothing is proposed");
                 self.tell(LeaderInput::Proposed { ticket, result: Err(error) });
             }
             "counters" => {
@@ -145,6 +151,7 @@ impl Stage {
     }
 
     pub fn show_state(&mut self) {
+        self.shown = self.world.state.clone();
         self.tell(LeaderInput::State(Arc::new(self.world.state.clone())));
     }
 
@@ -225,11 +232,13 @@ impl Stage {
 
     /// Applies the oldest proposal; the leader sees the state, then the answer.
     pub fn commit(&mut self) {
-        let (ticket, command) = self.pending.pop_front().expect("nothing is proposed");
+        let (ticket, command, _) = self.pending.pop_front().expect("nothing is proposed");
         let by = muster_model::ids::Principal::Manager(RaftId(1));
         let request = self.world.ids.request();
         let result = self.world.apply_as(by, request, command);
+        self.refused = 0;
         if let Ok(Response::Plan { refused }) = &result {
+            self.refused = refused.len();
             for (position, why) in refused {
                 let _ = writeln!(self.out, "refused {position}: {}", self.world.named(&why.to_string()));
             }
@@ -249,7 +258,7 @@ impl Stage {
         match output {
             LeaderOutput::Propose { ticket, command } => {
                 self.show_command(ticket, &command);
-                self.pending.push_back((ticket, command));
+                self.pending.push_back((ticket, command, self.shown.clone()));
             }
             LeaderOutput::Send { instance, session, assignments } => {
                 if self.sessions.get(&instance).map(|s| s.0) == Some(session) {
