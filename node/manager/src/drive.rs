@@ -102,8 +102,8 @@ impl Drive {
             None => TICK_MAX,
         };
         tokio::select! {
-            _ = self.states.changed() => Event::State,
-            _ = self.leadership.changed() => Event::Leadership,
+            Ok(()) = self.states.changed() => Event::State,
+            Ok(()) = self.leadership.changed() => Event::Leadership,
             () = self.ended.cancelled() => Event::Ended,
             Some(input) = self.events.recv() => Event::Agent(input),
             Some(done) = self.proposals.join_next() => Event::Proposed(done),
@@ -115,8 +115,11 @@ impl Drive {
         match event {
             Event::Ended => return Err(Over::Stopped),
             Event::Leadership => self.still_leading()?,
-            Event::State => self.hear_state()?,
-            Event::Tick => self.tick(),
+            Event::State => self.learn_state()?,
+            Event::Tick => {
+                self.hear_state()?;
+                self.tick();
+            }
             Event::Agent(input) => {
                 self.hear_state()?;
                 self.tell(input);
@@ -139,10 +142,13 @@ impl Drive {
 
     fn hear_state(&mut self) -> Result<(), Over> {
         match self.states.has_changed() {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(_) => return Err(Over::Stopped),
+            Ok(true) => self.learn_state(),
+            Ok(false) => Ok(()),
+            Err(_) => Err(Over::Stopped),
         }
+    }
+
+    fn learn_state(&mut self) -> Result<(), Over> {
         let state = self.states.borrow_and_update().clone();
         let meta = state.meta();
         if meta.epoch != self.mandate.epoch || meta.leader != self.mandate.manager {

@@ -70,7 +70,7 @@ impl pb::enroll_server::Enroll for EnrollService {
 
 impl EnrollService {
     async fn admit(&self, join: pb::JoinRequest) -> Result<pb::JoinResponse, Status> {
-        // The whole request is checked before anything is written for it.
+        // The whole request is checked before anything is written for it; its key by signing it.
         let asked: RequestId = join.request.parse().map_err(|error| wire::status(&error))?;
         let Some(role) = join.r#as else {
             return Err(Status::invalid_argument("as: neither manager nor worker"));
@@ -79,11 +79,15 @@ impl EnrollService {
         check_token(&state, &role, &join.token_secret)?;
         let csr = join.certificate_request_pem;
         let binding = Binding::new(asked, &csr);
-        let principal = match role {
-            As::Worker(worker) => self.register(&state, worker, binding).await?,
-            As::Manager(manager) => self.add_manager(manager, binding).await?,
+        let of_worker = self.issue(&state, &Principal::Instance(binding.instance), &csr)?;
+        let (principal, certificate_pem) = match role {
+            As::Worker(worker) => (self.register(&state, worker, binding).await?, of_worker),
+            As::Manager(manager) => {
+                let principal = self.add_manager(manager, binding).await?;
+                let certificate_pem = self.issue(&state, &principal, &csr)?;
+                (principal, certificate_pem)
+            }
         };
-        let certificate_pem = self.issue(&state, &principal, &csr)?;
         let id = match &principal {
             Principal::Manager(id) => id.to_string(),
             Principal::Instance(id) => id.to_string(),

@@ -19,14 +19,12 @@ use tracing::Instrument;
 pub async fn follow(hub: Arc<Hub>) {
     let mut leadership = hub.replica.leadership();
     loop {
-        let term = tokio::select! {
+        let elected = tokio::select! {
             () = hub.stop.cancelled() => return,
-            elected = leadership.wait_for(|now| now.mine) => match elected {
-                Ok(now) => now.term,
-                // The replica is gone, and this process is about to be.
-                Err(_) => return hub.stop.cancelled().await,
-            },
+            elected = elected(&mut leadership) => elected,
         };
+        // Without a replica this process is about to end.
+        let Some(term) = elected else { return hub.stop.cancelled().await };
         let span = tracing::info_span!("leader.takeover", term);
         let taken = tokio::select! {
             () = hub.stop.cancelled() => return,
@@ -38,6 +36,11 @@ pub async fn follow(hub: Arc<Hub>) {
             None => tokio::time::sleep(RETRY_PAUSE).await,
         }
     }
+}
+
+/// The term in which this manager leads; `None` if the replica is gone.
+async fn elected(leadership: &mut watch::Receiver<Leadership>) -> Option<u64> {
+    leadership.wait_for(|now| now.mine).await.ok().map(|now| now.term)
 }
 
 async fn lost(leadership: &mut watch::Receiver<Leadership>, term: u64) {

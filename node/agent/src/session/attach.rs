@@ -25,6 +25,10 @@ use tonic::{Status, Streaming};
 const ATTACHES_MAX: usize = 64;
 /// Pieces of output on their way; the log's reader waits when the user does not read.
 const UP_MAX: usize = 16;
+/// Pieces of input on their way to a command that does not read.
+const DOWN_MAX: usize = 16;
+/// How long the manager may take to read what was sent last.
+const END_WAIT: Duration = Duration::from_secs(10);
 /// How long the manager may take to take the stream.
 const OPEN_WAIT: Duration = Duration::from_secs(5);
 
@@ -70,23 +74,22 @@ impl Attaches {
             .await
             .map_err(|_| Status::deadline_exceeded("the manager did not take the stream"))??
             .into_inner();
+        let mut stream = Carrier { up, down };
         let Ok(_place) = self.places.try_acquire() else {
             let why = format!("{ATTACHES_MAX} log and exec streams of this instance are open");
-            let _ = up.send(send(Up::Error(why))).await;
+            stream.end(Err(Error::refused(why))).await;
             return Ok(());
         };
         let task = TaskId::from_bits(wire::id(&order.task, "task")?);
         let result = match order.what {
-            Some(What::Logs(logs)) => self.logs(task, logs, &up, down).await,
-            Some(What::Exec(exec)) => self.exec(task, exec, &up, down).await,
+            Some(What::Logs(logs)) => self.logs(task, logs, &mut stream).await,
+            Some(What::Exec(exec)) => self.exec(task, exec, &mut stream).await,
             None => Err(Error::Unsupported {
                 feature: "this order".to_owned(),
                 instead: "the agent is older than the manager".to_owned(),
             }),
         };
-        if let Err(error) = result {
-            let _ = up.send(send(Up::Error(error.to_string()))).await;
-        }
+        stream.end(result).await;
         Ok(())
     }
 
@@ -94,8 +97,7 @@ impl Attaches {
         &self,
         task: TaskId,
         ask: pb::AttachLogs,
-        up: &mpsc::Sender<pb::AttachUp>,
-        mut down: Streaming<pb::AttachDown>,
+        stream: &mut Carrier,
     ) -> Result<(), Error> {
         let ask = LogsAsk {
             container: ask.container,
@@ -104,40 +106,23 @@ impl Attaches {
             since: ask.since.and_then(|since| wire::time(since.seconds, since.nanos)),
         };
         let lines = self.engine.logs(task, ask).await?;
-        let messages = lines.map(|line| line.map(Up::Log));
-        // Nothing comes down for a log: news of this direction is that the user went away.
-        let gone = async { while let Ok(Some(_)) = down.message().await {} };
-        tokio::select! {
-            result = forward(messages, up) => result,
-            () = gone => Ok(()),
-        }
+        stream.carry(lines.map(|line| line.map(Up::Log)), None).await
     }
 
     async fn exec(
         &self,
         task: TaskId,
         ask: pb::AttachExec,
-        up: &mpsc::Sender<pb::AttachUp>,
-        down: Streaming<pb::AttachDown>,
+        stream: &mut Carrier,
     ) -> Result<(), Error> {
-        let size = |n: i32| u16::try_from(n).unwrap_or(0);
         let ask = ExecAsk {
             container: ask.container,
             command: ask.command,
-            terminal: ask.tty.then(|| (size(ask.rows), size(ask.columns))),
+            terminal: ask.tty.then(|| (cells(ask.rows), cells(ask.columns))),
         };
-        // The end of this direction, however it comes, is the end of what the user types; that the
-        // user is gone shows in the other direction.
-        let input = down.filter_map(move |message| async move {
-            Some(match message.ok()?.message? {
-                pb::attach_down::Message::Stdin(bytes) => ExecInput::Stdin(bytes.to_vec()),
-                pb::attach_down::Message::StdinClosed(_) => ExecInput::StdinClosed,
-                pb::attach_down::Message::Resize(to) => {
-                    ExecInput::Resize { rows: size(to.rows), columns: size(to.columns) }
-                }
-            })
-        });
-        let output = self.engine.exec(task, ask, input.boxed()).await?;
+        let (typed, input) = mpsc::channel(DOWN_MAX);
+        let input = ReceiverStream::new(input).boxed();
+        let output = self.engine.exec(task, ask, input).await?;
         let messages = output.map(|output| {
             output.map(|output| match output {
                 ExecOutput::Stdout(bytes) => Up::Stdout(bytes.into()),
@@ -145,23 +130,75 @@ impl Attaches {
                 ExecOutput::Exited(code) => Up::ExitCode(code),
             })
         });
-        tokio::select! {
-            result = forward(messages, up) => result,
-            () = up.closed() => Ok(()),
-        }
+        stream.carry(messages, Some(typed)).await
     }
 }
 
-async fn forward(
-    messages: impl Stream<Item = Result<Up, Error>>,
-    up: &mpsc::Sender<pb::AttachUp>,
-) -> Result<(), Error> {
-    let mut messages = std::pin::pin!(messages);
-    while let Some(message) = messages.next().await {
-        let message = pb::AttachUp { message: Some(message?) };
-        if up.send(message).await.is_err() {
-            return Ok(());
+/// Rows or columns of a terminal; nonsense is no size at all.
+fn cells(n: i32) -> u16 {
+    u16::try_from(n).unwrap_or(0)
+}
+
+/// Both directions of one attach stream.
+struct Carrier {
+    up: mpsc::Sender<pb::AttachUp>,
+    down: Streaming<pb::AttachDown>,
+}
+
+impl Carrier {
+    /// Sends `messages` up until they end or the user goes away; what the user types goes into
+    /// `typed`, and its end is the end of that.
+    async fn carry(
+        &mut self,
+        messages: impl Stream<Item = Result<Up, Error>>,
+        typed: Option<mpsc::Sender<ExecInput>>,
+    ) -> Result<(), Error> {
+        let Self { up, down } = self;
+        let upward = async {
+            let mut messages = std::pin::pin!(messages);
+            while let Some(message) = messages.next().await {
+                let message = pb::AttachUp { message: Some(message?) };
+                if up.send(message).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let downward = async {
+            while let Ok(Some(message)) = down.message().await {
+                if let (Some(typed), Some(said)) = (&typed, exec_input(message)) {
+                    // A command that has closed its input still has output.
+                    let _ = typed.send(said).await;
+                }
+            }
+        };
+        tokio::select! {
+            result = upward => result,
+            () = downward => Ok(()),
         }
     }
-    Ok(())
+
+    /// Says why it ended, if badly, and lets the manager read all that was sent: dropping its
+    /// direction first would take back what is still on its way.
+    async fn end(self, result: Result<(), Error>) {
+        let Self { up, mut down } = self;
+        if let Err(error) = result {
+            let message = Some(Up::Error(error.to_string()));
+            let _ = up.send(pb::AttachUp { message }).await;
+        }
+        drop(up);
+        let read = async { while let Ok(Some(_)) = down.message().await {} };
+        // A manager that hangs is not worth a place any longer.
+        let _ = timeout(END_WAIT, read).await;
+    }
+}
+
+fn exec_input(message: pb::AttachDown) -> Option<ExecInput> {
+    Some(match message.message? {
+        pb::attach_down::Message::Stdin(bytes) => ExecInput::Stdin(bytes.to_vec()),
+        pb::attach_down::Message::StdinClosed(_) => ExecInput::StdinClosed,
+        pb::attach_down::Message::Resize(to) => {
+            ExecInput::Resize { rows: cells(to.rows), columns: cells(to.columns) }
+        }
+    })
 }

@@ -12,6 +12,7 @@ async fn a_service_comes_up_spread_over_two_agents() {
     let cluster = Cluster::start().await;
     let mut agents =
         vec![cluster.agent("az-a", "w1").await, cluster.agent("az-b", "w2").await];
+    cluster.wait("both agents", |s| s.instances().filter(|i| i.ready()).count() == 2).await;
     let web = cluster.service("web", 4).await;
     let state = cluster.wait("four running tasks", |s| running(s, web).len() == 4).await;
     let zones: BTreeSet<_> = running(&state, web).iter().map(|t| t.instance).collect();
@@ -45,7 +46,8 @@ async fn a_new_leader_finds_everything_running_and_goes_on() {
         running(state, web).iter().map(|task| task.id).collect()
     };
     assert_eq!(tasks(&before), tasks(&state), "the same tasks");
-    assert_eq!(agent.hollow.pids()[..2], pids[..], "the same processes");
+    let after = agent.hollow.pids();
+    assert!(pids.iter().all(|pid| after.contains(pid)), "{pids:?} still run in {after:?}");
     agent.stop().await;
 }
 
