@@ -88,6 +88,8 @@ impl Api {
         let guard = Guard::new(Rules::new(policies), Authn::new(replica.clone()), adopt_parent);
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<EcsServer<EcsService>>().await;
+        health.set_serving::<LiveServer<LiveService>>().await;
+        health.set_serving::<OperatorServer<OperatorService>>().await;
         let routes = services(&front)?.add_service(health_service);
         let followers = [
             tokio::spawn(follow(replica.clone(), history)).abort_handle(),
@@ -114,8 +116,15 @@ impl Api {
 
     /// Tells health probes that this manager is going away.
     pub async fn stop_serving(&self) {
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        for follower in &self.followers {
+            follower.abort();
+        }
+        for service in ["", "ready", "leader"] {
+            self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
         self.health.set_not_serving::<EcsServer<EcsService>>().await;
+        self.health.set_not_serving::<LiveServer<LiveService>>().await;
+        self.health.set_not_serving::<OperatorServer<OperatorService>>().await;
     }
 
     /// Waits for what calls left to do behind them, `SETTLE_MAX` at most.
@@ -165,15 +174,22 @@ async fn follow(replica: Replica, history: Arc<History>) {
     }
 }
 
-/// Health of the service named `leader`: serving on the leader alone, for probes that look for it.
+/// Health of two names that are no services, for probes: `leader` serves on the leader alone,
+/// `ready` wherever a leader is known, so that writes and reads can be answered.
 async fn report_leader(replica: Replica, health: HealthReporter) {
     let mut leadership = replica.leadership();
     leadership.mark_changed();
     while leadership.changed().await.is_ok() {
-        let status = match leadership.borrow_and_update().mine {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
+        let (mine, known) = {
+            let now = leadership.borrow_and_update();
+            (now.mine, now.leader.is_some())
         };
-        health.set_service_status("leader", status).await;
+        for (name, serving) in [("leader", mine), ("ready", known)] {
+            let status = match serving {
+                true => ServingStatus::Serving,
+                false => ServingStatus::NotServing,
+            };
+            health.set_service_status(name, status).await;
+        }
     }
 }

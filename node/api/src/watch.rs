@@ -11,13 +11,13 @@ use crate::authn::{Verdict, judge};
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::{
-    WATCH_BOOKMARK_ENTRIES, WATCH_BUFFER_MESSAGES, WATCH_CATCH_UP_MAX, WATCH_CHANGES_PER_MESSAGE,
-    WATCH_STALL_MAX, WATCHERS_MAX,
+    WATCH_BOOKMARK_AFTER, WATCH_BOOKMARK_ENTRIES, WATCH_BUFFER_MESSAGES, WATCH_CATCH_UP_MAX,
+    WATCH_CHANGES_PER_MESSAGE, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
 };
 use changes::{Filter, changes};
 use futures::Stream;
 use muster_identity::Peer;
-use muster_model::{Error, Index, State};
+use muster_model::{Error, Index, State, Time};
 use muster_proto::{arn, pb};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Dispatcher {
             tell,
             peer: call.peer.clone(),
             synced: false,
-            position: Index(0),
+            position: (Index(0), Time(0)),
         };
         let teller = tokio::spawn(teller.run(states, now.applied(), permit)).abort_handle();
         Ok(Watching { told, teller })
@@ -112,7 +112,7 @@ struct Teller {
     peer: Option<Peer>,
     /// All present rows were sent, and a position with them.
     synced: bool,
-    position: Index,
+    position: (Index, Time),
 }
 
 /// Why a teller stops without a word: its reader is gone or does not read.
@@ -142,6 +142,7 @@ impl Teller {
             if self.tell_changes(now).await.is_err() {
                 return;
             }
+            tokio::time::sleep(WATCH_PAUSE).await;
         }
     }
 
@@ -163,8 +164,7 @@ impl Teller {
         loop {
             let batch: Vec<_> = changes.by_ref().take(WATCH_CHANGES_PER_MESSAGE).collect();
             let last = changes.peek().is_none();
-            let silent = now.applied().0.saturating_sub(self.position.0);
-            if batch.is_empty() && self.synced && silent < WATCH_BOOKMARK_ENTRIES {
+            if batch.is_empty() && self.synced && !self.silent_for_long(&now) {
                 return Ok(());
             }
             // Only the last message has a position: what is between is not a state.
@@ -174,7 +174,7 @@ impl Teller {
             };
             if last {
                 self.synced = true;
-                self.position = now.applied();
+                self.position = (now.applied(), now.meta().now);
             }
             let message = pb::WatchResponse { changes: batch, resume_token, synced: self.synced };
             self.say(Ok(message)).await?;
@@ -182,6 +182,13 @@ impl Teller {
                 return Ok(());
             }
         }
+    }
+
+    /// So long that its reader could soon not resume any more.
+    fn silent_for_long(&self, now: &State) -> bool {
+        let (index, at) = self.position;
+        now.applied().0.saturating_sub(index.0) >= WATCH_BOOKMARK_ENTRIES
+            || now.meta().now.since(at) >= WATCH_BOOKMARK_AFTER
     }
 
     async fn say(&self, told: Told) -> Result<(), Gone> {

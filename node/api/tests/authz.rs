@@ -1,4 +1,5 @@
 //! Every rpc of every service, called by every kind of caller: who gets through the guard.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Managers, users and tokens.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Watching: the present, then changes without a gap, from any kept version on.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -117,6 +118,20 @@ async fn kinds_and_clusters_narrow_a_watch_and_wrong_ones_are_refused() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     let token = pb::WatchRequest { resume_from: "w0-?".into(), ..Default::default() };
     assert_eq!(live.watch(token).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_watch_that_has_nothing_to_tell_tells_its_position_now_and_then() {
+    let mut bench = prepared().await;
+    let mut live = bench.live(user("admin")).await;
+    let request = pb::WatchRequest { kinds: vec!["task".into()], ..Default::default() };
+    let mut watch = live.watch(request).await.unwrap().into_inner();
+    let first = next(&mut watch).await.resume_token;
+    bench.pass(Duration::from_secs(61));
+    bench.instance(1, 1).await;
+    let told = next(&mut watch).await;
+    assert!(told.changes.is_empty(), "{told:?}");
+    assert_ne!(told.resume_token, first);
 }
 
 #[tokio::test]

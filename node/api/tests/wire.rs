@@ -1,4 +1,5 @@
 //! The front ends over a real HTTP/2 connection: limits, deadlines, health, reflection.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -84,6 +85,18 @@ async fn health_answers_without_a_certificate_and_reflection_names_our_services(
         let asked = HealthCheckRequest { service: service.into() };
         let told = health.check(asked).await.unwrap().into_inner();
         assert_eq!(told.status(), ServingStatus::Serving, "{service:?}");
+    }
+    for service in ["leader", "ready"] {
+        let told = tokio::time::timeout(Duration::from_secs(5), async {
+            loop {
+                let asked = HealthCheckRequest { service: service.into() };
+                match health.check(asked).await {
+                    Ok(told) if told.get_ref().status() == ServingStatus::Serving => return,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        });
+        told.await.unwrap();
     }
     bench.api.stop_serving().await;
     let told = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();

@@ -4,8 +4,8 @@ use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::read;
 use crate::write::{Draft, Fresh, Written, unexpected};
-use muster_model::{Command, DefinitionRow, Error, Kind, Response};
-use muster_proto::{arn, convert, pb, view};
+use muster_model::{DefinitionRow, Error, Kind, Response};
+use muster_proto::{convert, pb, view};
 use std::sync::Arc;
 
 impl Dispatcher {
@@ -53,15 +53,7 @@ impl Dispatcher {
         call: &Call,
         request: pb::DeregisterTaskDefinitionRequest,
     ) -> Result<pb::DeregisterTaskDefinitionResponse, Error> {
-        let make = |draft: &mut Draft<'_>| {
-            let text = &request.task_definition;
-            if let (_, None) = arn::family(draft.state, text)? {
-                let allowed = "family:revision or an ARN. Revision is missing.";
-                return Err(Error::invalid("taskDefinition", text, allowed));
-            }
-            let definition = arn::definition(draft.state, text)?.id;
-            Ok(Command::DeregisterTaskDefinition { definition })
-        };
+        let make = |draft: &mut Draft<'_>| convert::definition::deregister(draft.state, &request);
         let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
         let task_definition = Some(view::definition(&written.state, row(&written)?));
         Ok(pb::DeregisterTaskDefinitionResponse { task_definition })

@@ -61,8 +61,7 @@ impl Dispatcher {
             false => Err(Error::invalid(
                 "cluster",
                 arn::cluster_name(&state, cluster)?,
-                "a cluster with container instances: No Container Instances were found in your \
-                 cluster. Add one with `muster join --role worker`",
+                "No Container Instances were found in your cluster. Add one with `muster join`.",
             )),
         }
     }

@@ -5,7 +5,7 @@ use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use crate::resolve;
 use crate::show;
-use muster_model::{ClusterId, Desired, Error, InstanceId, Owner, ServiceId, State, Task, TaskId};
+use muster_model::{ClusterId, Error, InstanceId, Owner, ServiceId, State, Task, TaskId};
 use muster_proto::arn::{self, Arns};
 use muster_proto::convert::some_names;
 use muster_proto::pb;
@@ -80,7 +80,7 @@ impl Filter {
             Owner::Service { deployment, .. } => arn::deployment(*deployment) == *wanted,
         };
         task.cluster == self.cluster
-            && (task.desired != Desired::Running) == self.stopped
+            && task.wanted() != self.stopped
             && self.instance.is_none_or(|wanted| task.instance == Some(wanted))
             && self.service.is_none_or(|wanted| task.service() == Some(wanted))
             && self.started_by.as_ref().is_none_or(started_by)

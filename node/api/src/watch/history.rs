@@ -4,7 +4,7 @@
 //! A state arrives here whenever this manager publishes one, so several entries may lie between two
 //! kept ones. Invariant: indexes grow strictly, and at most `WATCH_HISTORY_MAX` states are kept.
 
-use crate::limits::WATCH_GAP_MS_MAX;
+use crate::limits::{WATCH_GAP_MS_MAX, WATCH_HISTORY_AGE};
 use muster_model::limits::WATCH_HISTORY_MAX;
 use muster_model::{Error, Index, State};
 use std::collections::VecDeque;
@@ -23,10 +23,12 @@ impl History {
         if states.back().is_some_and(|newest| newest.applied() >= state.applied()) {
             return;
         }
-        while states.len() >= WATCH_HISTORY_MAX {
+        let now = state.meta().now;
+        states.push_back(state);
+        let old = |first: &Arc<State>| now.since(first.meta().now) > WATCH_HISTORY_AGE;
+        while states.len() > WATCH_HISTORY_MAX || states.front().is_some_and(old) {
             states.pop_front();
         }
-        states.push_back(state);
     }
 
     /// The state to continue from for a reader that has seen everything up to `index`.
@@ -87,6 +89,30 @@ mod tests {
         assert_eq!(since(&history, 9), Ok(9));
         assert_eq!(since(&history, 4), Err(Error::Compacted { since: 4, oldest: 5 }));
         assert!(since(&history, 10).is_err());
+    }
+
+    #[test]
+    fn old_ones_go_although_there_is_room() {
+        use muster_model::{Command, Entry, Principal, RaftId, RequestId};
+        let later = |index: u64, at: u64| {
+            let mut state = State::default();
+            let entry = Entry {
+                request: RequestId::from_bits(1),
+                at: muster_model::Time(at),
+                by: Principal::Manager(RaftId(1)),
+                trace: None,
+                command: Command::Takeover { manager: RaftId(1) },
+            };
+            muster_model::apply(&mut state, Index(index), &entry).unwrap();
+            Arc::new(state)
+        };
+        let history = History::default();
+        history.keep(later(5, 1_000));
+        history.keep(later(6, 2_000));
+        assert_eq!(since(&history, 5), Ok(5));
+        history.keep(later(7, 1_500 + WATCH_HISTORY_AGE.0));
+        assert!(since(&history, 5).is_err());
+        assert_eq!(since(&history, 6), Ok(6));
     }
 
     #[test]

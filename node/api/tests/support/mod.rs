@@ -217,6 +217,11 @@ impl Bench {
         self.replica.propose(entry, deadline).await.unwrap().response
     }
 
+    /// Moves the managers' clock.
+    pub fn pass(&self, time: Duration) {
+        self.clock.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
     pub fn epoch(&self) -> Epoch {
         self.replica.state().meta().epoch
     }
@@ -316,7 +321,7 @@ fn plan(state: &State, task: &muster_model::Task) -> Option<Step> {
     let waiting =
         Waiting { instances: 1, removed: vec![(blocker, 1)], nearest: Some((nearest.id, lacks)) };
     let known = task.waiting.as_deref() == Some(&waiting);
-    (!known).then(|| Step::Explain { task: task.id, waiting })
+    (!known).then_some(Step::Explain { task: task.id, waiting })
 }
 
 impl Bench {
