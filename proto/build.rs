@@ -68,6 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter(|m| !NO_JSON.iter().any(|name| m.full_name().starts_with(name)))
         .collect();
     fs::write(out.join("schema.rs"), schema(&messages)?)?;
+    fs::write(out.join("tokened.rs"), tokened(&messages)?)?;
     let builder = tonic_prost_build::configure().bytes(".").btree_map(".");
     json_names(builder, &messages)?.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
@@ -195,6 +196,20 @@ fn always(message: &MessageDescriptor, field: &FieldDescriptor) -> bool {
 
 fn is_timestamp(kind: &Kind) -> bool {
     kind.as_message().is_some_and(|m| m.full_name() == "google.protobuf.Timestamp")
+}
+
+/// Which requests carry a client token.
+fn tokened(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> {
+    let mut code = String::new();
+    for message in messages.iter().filter(|m| m.get_field_by_name("client_token").is_some()) {
+        writeln!(
+            code,
+            "impl Tokened for crate::pb::{} {{ \
+             fn client_token(&mut self) -> &mut String {{ &mut self.client_token }} }}",
+            message.name()
+        )?;
+    }
+    Ok(code)
 }
 
 /// The shape of each public message, for checking JSON before it is decoded.

@@ -53,7 +53,8 @@ impl<'a> Arns<'a> {
 
     /// The part behind `arn:aws:ecs:<region>:<account>:`, or the text itself if it is no ARN.
     fn resource<'t>(&self, field: &str, text: &'t str) -> Result<&'t str, Error> {
-        let allowed = || format!("a name, an id or an ARN that begins {}", self.arn(format_args!("")));
+        let allowed =
+            || format!("a name, an id or an ARN that begins {}", self.arn(format_args!("")));
         if text.len() > REFERENCE_BYTES_MAX {
             return Err(Error::invalid(field, text, allowed()));
         }
@@ -200,7 +201,9 @@ pub fn family<'t>(state: &State, text: &'t str) -> Result<(&'t str, Option<Revis
         _ => Err(Error::invalid(
             FIELD,
             text,
-            format!("Invalid revision number. Number: {revision}. Write family or family:revision."),
+            format!(
+                "Invalid revision number. Number: {revision}. Write family or family:revision."
+            ),
         )),
     }
 }

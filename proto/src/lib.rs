@@ -14,17 +14,17 @@ pub mod policy;
 pub mod view;
 
 /// The public API, ECS-shaped.
-#[allow(clippy::large_enum_variant, reason = "generated")]
+#[allow(clippy::large_enum_variant, clippy::too_many_lines, reason = "generated")]
 pub mod pb {
     tonic::include_proto!("muster.v1");
 }
 /// Manager to agent.
-#[allow(clippy::large_enum_variant, reason = "generated")]
+#[allow(clippy::large_enum_variant, clippy::too_many_lines, reason = "generated")]
 pub mod dispatch {
     tonic::include_proto!("muster.dispatch.v1");
 }
 /// Manager to manager.
-#[allow(clippy::large_enum_variant, reason = "generated")]
+#[allow(clippy::large_enum_variant, clippy::too_many_lines, reason = "generated")]
 pub mod raft {
     tonic::include_proto!("muster.raft.v1");
 }

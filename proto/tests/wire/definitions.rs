@@ -23,7 +23,11 @@ fn what_was_registered_is_shown_and_registers_again() {
         let mut again = to_value(&shown);
         let members = again.as_object_mut().unwrap();
         for answered in [
-            "taskDefinitionArn", "revision", "status", "compatibilities", "registeredAt",
+            "taskDefinitionArn",
+            "revision",
+            "status",
+            "compatibilities",
+            "registeredAt",
             "registeredBy",
         ] {
             assert!(members.remove(answered).is_some(), "{family}: no {answered}");
@@ -67,7 +71,9 @@ fn within(path: &str, asked: &Value, shown: &Value) {
                 match shown.get(name) {
                     Some(shown) => within(&path, asked, shown),
                     None => assert!(
-                        asked.is_null() || asked == &Value::Bool(false) || asked == &Value::Array(vec![]),
+                        asked.is_null()
+                            || asked == &Value::Bool(false)
+                            || asked == &Value::Array(vec![]),
                         "{path} is lost"
                     ),
                 }

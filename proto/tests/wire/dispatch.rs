@@ -44,7 +44,11 @@ fn observed() -> Observed {
             reason: Some("OutOfMemoryError: Container killed due to memory usage".into()),
             runtime_id: Some("r".into()),
             image_digest: Some("sha256:x".into()),
-            bindings: vec![NetworkBinding { container_port: 53, host_port: 40000, protocol: Protocol::Udp }],
+            bindings: vec![NetworkBinding {
+                container_port: 53,
+                host_port: 40000,
+                protocol: Protocol::Udp,
+            }],
             address: Some("10.1.1.1".into()),
             pid: Some(1),
         }],
@@ -71,15 +75,26 @@ fn reports_and_inventories_arrive_as_they_were_sent() {
     let instance = InstanceId::from_bits(5);
     let report = TaskReport { task: TaskId::from_bits(1), instance, observed: observed() };
     assert_eq!(report_from_wire(instance, &report_to_wire(&report)).unwrap(), report);
-    for phase in [Phase::Provisioning, Phase::Pending, Phase::Activating, Phase::Running,
-        Phase::Deactivating, Phase::Stopping, Phase::Deprovisioning, Phase::Stopped]
-    {
+    for phase in [
+        Phase::Provisioning,
+        Phase::Pending,
+        Phase::Activating,
+        Phase::Running,
+        Phase::Deactivating,
+        Phase::Stopping,
+        Phase::Deprovisioning,
+        Phase::Stopped,
+    ] {
         let held = Held { task: TaskId::from_bits(2), phase };
         assert_eq!(held_from_wire(&held_to_wire(&held)).unwrap(), held);
     }
-    for code in [StopCode::TaskFailedToStart, StopCode::EssentialContainerExited,
-        StopCode::UserInitiated, StopCode::ServiceSchedulerInitiated, StopCode::TerminationNotice]
-    {
+    for code in [
+        StopCode::TaskFailedToStart,
+        StopCode::EssentialContainerExited,
+        StopCode::UserInitiated,
+        StopCode::ServiceSchedulerInitiated,
+        StopCode::TerminationNotice,
+    ] {
         let observed = Observed { stop_code: Some(code), ..Observed::default() };
         assert_eq!(observed_from_wire(&observed_to_wire(&observed)).unwrap(), observed);
     }
@@ -124,8 +139,18 @@ fn a_machine_that_says_nonsense_is_refused_with_the_field() {
     assert_eq!(refused(|s| s.flags = vec!["disk".into()]), "attributes");
     assert_eq!(refused(|s| s.flags = vec!["ecs.availability-zone".into()]), "attributes");
     assert_eq!(refused(|s| s.flags = (0..60).map(|n| format!("f{n}")).collect()), "attributes");
-    assert_eq!(refused(|s| { s.attributes.insert("a".into(), " x".into()); }), "attributes.a");
-    assert_eq!(refused(|s| { s.versions.insert("a".into(), "\n".into()); }), "versions");
+    assert_eq!(
+        refused(|s| {
+            s.attributes.insert("a".into(), " x".into());
+        }),
+        "attributes.a"
+    );
+    assert_eq!(
+        refused(|s| {
+            s.versions.insert("a".into(), "\n".into());
+        }),
+        "versions"
+    );
 }
 
 #[test]

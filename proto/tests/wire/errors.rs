@@ -5,8 +5,14 @@ use muster_proto::error::{detail, face, from_status, to_status};
 use tonic::{Code, Status};
 
 const KINDS: [Kind; 8] = [
-    Kind::Cluster, Kind::TaskDefinition, Kind::Service, Kind::Task, Kind::ContainerInstance,
-    Kind::Manager, Kind::User, Kind::Deployment,
+    Kind::Cluster,
+    Kind::TaskDefinition,
+    Kind::Service,
+    Kind::Task,
+    Kind::ContainerInstance,
+    Kind::Manager,
+    Kind::User,
+    Kind::Deployment,
 ];
 
 fn every() -> Vec<Error> {
@@ -46,7 +52,10 @@ fn every_error_survives_the_way_through_a_status() {
         assert_eq!((status.code(), status.message()), (face.code, face.message.as_str()));
         assert_ne!(face.code, Code::Ok);
         let detail = detail(&status).unwrap();
-        assert_eq!((detail.exception.as_str(), detail.http_status), (face.exception, face.http.into()));
+        assert_eq!(
+            (detail.exception.as_str(), detail.http_status),
+            (face.exception, face.http.into())
+        );
     }
 }
 
@@ -62,7 +71,9 @@ fn a_hostile_text_is_cut_before_it_travels() {
 
 #[test]
 fn a_status_of_somebody_else_becomes_the_nearest_error() {
-    for (code, unknown) in [(Code::Unknown, true), (Code::Internal, true), (Code::Unavailable, false)] {
+    for (code, unknown) in
+        [(Code::Unknown, true), (Code::Internal, true), (Code::Unavailable, false)]
+    {
         let error = from_status(&Status::new(code, "transport error"));
         assert_eq!(matches!(error, Error::UnknownOutcome { .. }), unknown, "{error:?}");
         assert_eq!(matches!(error, Error::Unavailable { .. }), !unknown, "{error:?}");

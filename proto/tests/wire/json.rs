@@ -41,7 +41,8 @@ fn what_only_answers_carry_is_said_so() {
 
 #[test]
 fn lenient_ignores_unknown_fields_and_nothing_else() {
-    let text = r#"{"family": "a", "fmaily": 1, "containerDefinitions": [{"healthCheck": {"x": 1}}]}"#;
+    let text =
+        r#"{"family": "a", "fmaily": 1, "containerDefinitions": [{"healthCheck": {"x": 1}}]}"#;
     let request = from_str_lenient::<Register>(text).unwrap();
     assert_eq!(request.family, "a");
     assert_eq!(request.container_definitions.len(), 1);
@@ -90,7 +91,10 @@ fn a_wrong_type_names_path_value_and_what_is_allowed() {
             "containerDefinitions[0].memory: \"99999999999\" is not allowed; allowed: a whole \
              number from -2147483648 to 2147483647",
         ),
-        ("[]", "document: \"a list\" is not allowed; allowed: an object (RegisterTaskDefinitionRequest)"),
+        (
+            "[]",
+            "document: \"a list\" is not allowed; allowed: an object (RegisterTaskDefinitionRequest)",
+        ),
     ] {
         assert_eq!(refused(text), error);
     }
@@ -137,7 +141,11 @@ fn lists_that_clients_index_are_written_even_if_empty_and_others_are_not() {
     assert_eq!(shown["cpu"], 0);
     let shown = to_value(&pb::Service::default());
     for always in [
-        "loadBalancers", "serviceRegistries", "events", "deployments", "placementConstraints",
+        "loadBalancers",
+        "serviceRegistries",
+        "events",
+        "deployments",
+        "placementConstraints",
         "placementStrategy",
     ] {
         assert_eq!(shown[always], serde_json::json!([]), "{always}");
@@ -152,7 +160,10 @@ fn lists_that_clients_index_are_written_even_if_empty_and_others_are_not() {
     for always in ["volumes", "placementConstraints", "compatibilities"] {
         assert_eq!(shown[always], serde_json::json!([]), "{always}");
     }
-    assert_eq!(to_value(&pb::DescribeTasksResponse::default()).to_string(), r#"{"failures":[],"tasks":[]}"#);
+    assert_eq!(
+        to_value(&pb::DescribeTasksResponse::default()).to_string(),
+        r#"{"failures":[],"tasks":[]}"#
+    );
     assert_eq!(to_value(&pb::ListTagsForResourceResponse::default()).to_string(), r#"{"tags":[]}"#);
 }
 
@@ -192,13 +203,25 @@ fn a_watched_change_is_one_row_by_its_kind() {
 /// Text that looks like a task definition, broken in all kinds of ways.
 fn document() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
-        Just("null".to_owned()), Just("true".to_owned()), any::<i64>().prop_map(|n| n.to_string()),
-        any::<f64>().prop_map(|n| n.to_string()), "[a-z:/ ]{0,8}".prop_map(|s| format!("{s:?}")),
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        any::<i64>().prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|n| n.to_string()),
+        "[a-z:/ ]{0,8}".prop_map(|s| format!("{s:?}")),
     ];
     let name = prop_oneof![
-        Just("containerDefinitions"), Just("family"), Just("name"), Just("portMappings"),
-        Just("memory"), Just("volumes"), Just("host"), Just("healthCheck"), Just("dockerLabels"),
-        Just("linuxParameters"), Just("nmae"), Just(""),
+        Just("containerDefinitions"),
+        Just("family"),
+        Just("name"),
+        Just("portMappings"),
+        Just("memory"),
+        Just("volumes"),
+        Just("host"),
+        Just("healthCheck"),
+        Just("dockerLabels"),
+        Just("linuxParameters"),
+        Just("nmae"),
+        Just(""),
     ];
     leaf.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![

@@ -1,5 +1,8 @@
 //! The wire's tests: scripts of requests and their answers, JSON, errors, agents' messages.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod client;
 mod definitions;
 mod dispatch;
 mod errors;

@@ -18,7 +18,12 @@ fn every_rpc_says_who_may_call_it_and_what_it_is() {
     }
     let create = of("/muster.v1.Ecs/CreateCluster").unwrap();
     assert_eq!((create.auth, create.kind), (Auth::UserWrite, Kind::Write));
-    assert!(POLICIES.iter().filter(|p| p.service == "muster.raft.v1.Raft").all(|p| p.auth == Auth::Manager));
+    assert!(
+        POLICIES
+            .iter()
+            .filter(|p| p.service == "muster.raft.v1.Raft")
+            .all(|p| p.auth == Auth::Manager)
+    );
     assert!(of("/muster.v1.Ecs/createCluster").is_none());
 }
 

@@ -75,12 +75,7 @@ fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
-fn answer(
-    world: &mut World,
-    bases: &BTreeMap<String, Value>,
-    line: &str,
-    body: &[&str],
-) -> String {
+fn answer(world: &mut World, bases: &BTreeMap<String, Value>, line: &str, body: &[&str]) -> String {
     if let Some(what) = line.strip_prefix("show ") {
         let shown = show(world, what);
         return serde_json::to_string_pretty(&shown).unwrap();
@@ -206,4 +201,3 @@ fn show(world: &World, what: &str) -> Value {
         other => panic!("nothing to show: {other:?}"),
     }
 }
-

@@ -92,7 +92,10 @@ impl World {
         self.plan(vec![
             Step::CreateTasks { service: service.id, deployment, tasks },
             Step::Place { task: one, instance, ports: vec![8080, 40000] },
-            Step::Event { service: service.id, text: Arc::from("(service web) has started 1 tasks.") },
+            Step::Event {
+                service: service.id,
+                text: Arc::from("(service web) has started 1 tasks."),
+            },
             Step::Explain {
                 task: two,
                 waiting: muster_model::task::Waiting {
