@@ -224,7 +224,7 @@ fn outage(core: &Core, now: &Leadership, members: &Membership) -> Option<String>
         .filter(|(id, _)| **id != me && voters.contains(id))
         .filter(|(id, _)| {
             let answered = core.health.peer(**id).answered;
-            !answered.is_some_and(|at| at.elapsed() < NO_LEADER_WAIT)
+            answered.is_none_or(|at| at.elapsed() >= NO_LEADER_WAIT)
         })
         .map(|(id, node)| format!("manager {id} ({})", node.address))
         .collect();

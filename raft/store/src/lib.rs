@@ -194,6 +194,12 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
         let first = BTreeMap::from([(raft_id, me)]);
         raft.initialize(first).await.map_err(|e| failed(&e))?;
     }
+    // Known before the first message is checked: a wiped disk must not slip through at start.
+    let members = raft
+        .with_raft_state(|state| state.membership_state.effective().membership().clone())
+        .await
+        .map_err(|e| failed(&e))?;
+    peers.set_members(Arc::new(members));
     let core = Core::start(Parts { raft, peers, health, log, published }, &config);
     let space = Space::new(&config.data_dir, config.space);
     guard::start(&core, space, config.fatal.clone(), config.log_bytes_max);

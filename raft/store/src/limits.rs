@@ -25,6 +25,9 @@ pub const WRITER_QUEUE_MAX: usize = 4096;
 pub const WRITER_BATCH_JOBS_MAX: usize = 1024;
 /// Bytes written with one fsync: at 100 MB/s some 80 ms.
 pub const WRITER_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How far the tables on disk lag behind while nothing else is written. A busy log carries them
+/// along; an idle one pays one fsync for them.
+pub const PERSIST_DELAY: Duration = Duration::from_millis(200);
 /// Proposals in flight on one manager; beyond it callers wait until their deadline.
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 8192;
 /// Entries applied before the state is published and their callers are answered.

@@ -214,6 +214,11 @@ impl Db {
         self.rocks.write_opt(batch, options)
     }
 
+    /// Makes everything that was written durable.
+    pub fn sync(&self) -> Result<(), rocksdb::Error> {
+        self.rocks.flush_wal(true)
+    }
+
     fn rocks(&self, e: rocksdb::Error) -> StoreError {
         StoreError::rocks(&self.path, e)
     }

@@ -135,7 +135,7 @@ pub async fn install(
     writer.install(generation, applied.clone()).await
 }
 
-/// Not fsynced: one write-ahead log holds these rows before the switch that needs them.
+/// The rows are durable when this returns, before the switch that needs them begins.
 fn fill_generation(
     db: &Db,
     hook: &Hook,
@@ -156,6 +156,7 @@ fn fill_generation(
         }
     }
     db.write(batch, &options)?;
+    db.sync()?;
     hook(Point::InstallRows);
     Ok(generation)
 }

@@ -1,5 +1,7 @@
 //! Tests that need the inside of the store; those of its surface are in `tests/`.
 
+#![allow(clippy::unwrap_used)]
+
 mod damage;
 mod golden;
 mod suite;

@@ -1,13 +1,18 @@
 //! The one thread that writes: log entries, votes, purges and the tables.
 //!
-//! It takes everything that waits, makes one batch of it, writes it with at most one fsync and
-//! then answers in order, so a busy system pays one fsync for many entries. It does not know what
+//! It takes everything that waits, makes one batch of it, writes it with one fsync and then
+//! answers in order, so a busy system pays one fsync for many entries. It does not know what
 //! entries mean. Invariants: jobs become durable in the order they were queued; nothing is
 //! answered before it is durable; a failed write is the end of the process, never tried again.
+//!
+//! Every batch is fsynced, the tables too, which ride along with log entries: after a power cut an
+//! unsynced batch may be missing while a later one in the next write-ahead log is there, and
+//! tables with a gap look like any others.
 
 use crate::codec;
 use crate::disk::{Mark, Marked};
 use crate::health::Health;
+use crate::limits::PERSIST_DELAY;
 use crate::limits::{WRITER_BATCH_BYTES_MAX, WRITER_BATCH_JOBS_MAX, WRITER_QUEUE_MAX};
 use crate::log::{LogShared, size_of};
 use crate::machine::AppliedState;
@@ -19,6 +24,7 @@ use openraft::vote::RaftLeaderId;
 use rocksdb::{WriteBatch, WriteOptions};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -42,6 +48,8 @@ pub enum Job {
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     slot: Arc<Mutex<Option<AppliedState>>>,
+    /// A timer runs that will have the slot written.
+    armed: Arc<AtomicBool>,
 }
 
 fn stopped<E>(_: E) -> io::Error {
@@ -66,14 +74,20 @@ impl Writer {
         answer.await.map_err(stopped)?
     }
 
-    /// Leaves the newest applied state to be written with whatever is written next. States in
-    /// between are skipped: the log holds every step.
+    /// Leaves the newest applied state to be written with whatever is written next, at the latest
+    /// after [`PERSIST_DELAY`]. States in between are skipped: the log holds every step.
     pub fn persist(&self, applied: AppliedState) {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.replace(applied).is_none() {
-            // A full queue means that a round follows anyway, and it will find the slot.
-            let _ = self.jobs.try_send(Job::Persist);
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(applied);
+        if self.armed.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let (jobs, armed) = (self.jobs.clone(), self.armed.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(PERSIST_DELAY).await;
+            armed.store(false, Ordering::Release);
+            // A full queue means that a round follows anyway, and it will find the slot.
+            let _ = jobs.try_send(Job::Persist);
+        });
     }
 
     /// Writes what is queued, then ends the thread.
@@ -131,7 +145,7 @@ pub struct Thread {
 pub fn start(thread: Thread) -> io::Result<(Writer, JoinHandle<()>)> {
     let (jobs, queue) = mpsc::channel(WRITER_QUEUE_MAX);
     let slot = Arc::new(Mutex::new(None));
-    let writer = Writer { jobs, slot: slot.clone() };
+    let writer = Writer { jobs, slot: slot.clone(), armed: Arc::default() };
     let handle = std::thread::Builder::new()
         .name("raft-writer".into())
         .spawn(move || Loop { thread, queue, slot }.run())?;
@@ -155,8 +169,8 @@ enum Answer {
 #[derive(Default)]
 struct Round {
     batch: WriteBatch,
-    /// Something in it must be fsynced before it is answered.
-    sync: bool,
+    /// It purges the log: the tables that hold what is purged must not come later.
+    purges: bool,
     entries: usize,
     bytes: usize,
     answers: Vec<Answer>,
@@ -223,7 +237,6 @@ impl Loop {
                     round.batch.put_cf(db.log(), key(entry.log_id.index), value);
                 }
                 round.entries += entries.len();
-                round.sync = true;
                 if let Some(last) = entries.last() {
                     round.mark.next = last.log_id.index + 1;
                 }
@@ -233,7 +246,6 @@ impl Loop {
             Job::Vote { vote, done } => {
                 let value = codec::encode_vote(&vote).map_err(|e| e.to_string())?;
                 round.batch.put_cf(db.meta(), key::VOTE, value);
-                round.sync = true;
                 round.mark.term = RaftLeaderId::term(&vote.leader_id);
                 round.answers.push(Answer::Voted(vote, done));
             }
@@ -246,11 +258,9 @@ impl Loop {
                 let value = codec::encode(codec::PURGED, &upto).map_err(|e| e.to_string())?;
                 round.batch.delete_range_cf(db.log(), key(0), key(upto.index + 1));
                 round.batch.put_cf(db.meta(), key::PURGED, value);
-                if upto.index >= round.mark.next {
-                    // After a snapshot the log ends beyond everything it ever held.
-                    round.mark.next = upto.index + 1;
-                    round.sync = true;
-                }
+                // After a snapshot the log ends beyond everything it ever held.
+                round.mark.next = round.mark.next.max(upto.index + 1);
+                round.purges = true;
             }
             Job::Persist => {}
             Job::Install { generation, applied, done } => {
@@ -261,7 +271,6 @@ impl Loop {
                 round.generation = Some(generation);
                 round.persisted = Some(applied.state.clone());
                 round.answers.push(Answer::Installed(done));
-                round.sync = true;
             }
             Job::Stop { done } => round.stop = Some(done),
         }
@@ -278,7 +287,7 @@ impl Loop {
 
     /// The difference between the tables on disk and the newest applied state.
     fn add_tables(&self, round: &mut Round) -> Result<(), String> {
-        if self.thread.health.critical() {
+        if self.thread.health.critical() && !round.purges {
             // They can wait: the log has every step.
             return Ok(());
         }
@@ -299,7 +308,7 @@ impl Loop {
             return Ok(());
         }
         let mut options = WriteOptions::default();
-        options.set_sync(round.sync);
+        options.set_sync(true);
         let batch = std::mem::take(&mut round.batch);
         self.thread.health.write_begins();
         let begun = Instant::now();
@@ -309,12 +318,10 @@ impl Loop {
         let written = self.thread.db.write(batch, &options);
         self.thread.health.write_ends();
         written.map_err(|e| self.explain(&e))?;
-        if round.sync {
-            metrics::histogram!("muster_raft_fsync_seconds").record(begun.elapsed());
-            metrics::histogram!("muster_raft_entries_per_fsync").record(round.entries as f64);
-            let raised = self.thread.mark.raise(round.mark);
-            raised.map_err(|e| format!("the mark of the newest durable entry: {e}"))?;
-        }
+        metrics::histogram!("muster_raft_fsync_seconds").record(begun.elapsed());
+        metrics::histogram!("muster_raft_entries_per_fsync").record(round.entries as f64);
+        let raised = self.thread.mark.raise(round.mark);
+        raised.map_err(|e| format!("the mark of the newest durable entry: {e}"))?;
         (self.thread.hook)(Point::AfterWrite);
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! Three managers in one process: form, write, lose one, come back.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should fail
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The network between managers: a relay per direction and pair that can fall silent, as a cut
 //! cable does: no reset, no end, just nothing.
+#![allow(clippy::unwrap_used)]
 
 use muster_identity::Connector;
 use muster_model::RaftId;
@@ -69,6 +70,9 @@ async fn accept(
         tokio::spawn(async move {
             open(&mut silent.clone(), from, to).await;
             let Ok(far) = TcpStream::connect(address).await else { return };
+            // Otherwise every small message waits 40 ms for an acknowledgement.
+            near.set_nodelay(true).unwrap();
+            far.set_nodelay(true).unwrap();
             let (near_read, near_write) = near.into_split();
             let (far_read, far_write) = far.into_split();
             tokio::select! {

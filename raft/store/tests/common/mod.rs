@@ -1,5 +1,6 @@
 //! Managers on loopback with real mTLS, each on a directory of its own; links can be cut.
-#![allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+#![allow(dead_code)] // not every test binary uses all of it
 
 mod links;
 
@@ -44,6 +45,15 @@ pub fn entry(number: u64) -> Entry {
     };
     let at = Time(1_700_000_000_000 + number);
     Entry { request, at, by: Principal::Manager(RaftId(1)), trace: None, command }
+}
+
+/// The same with about 64 KiB in it.
+pub fn big_entry(number: u64) -> Entry {
+    let mut entry = entry(number);
+    if let Command::CreateCluster(create) = &mut entry.command {
+        create.settings.insert("big".into(), "x".repeat(64 * 1024));
+    }
+    entry
 }
 
 pub fn name(number: u64) -> String {
