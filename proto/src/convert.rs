@@ -16,7 +16,10 @@ pub mod task;
 pub(crate) use placement::ZONE_ATTRIBUTE;
 
 use crate::{arn, pb};
-use muster_model::limits::{NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
+use muster_model::limits::{
+    MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX,
+    TAGS_MAX,
+};
 use muster_model::spec::Tags;
 use muster_model::{Error, RequestId};
 use std::fmt;
@@ -124,11 +127,29 @@ pub(crate) fn number(
     value: impl Into<i64>,
     allowed: RangeInclusive<u32>,
 ) -> Result<u32, Error> {
+    amount(at, value, allowed, "")
+}
+
+/// As `number`, of something that has a unit.
+pub(crate) fn amount(
+    at: &At<'_>,
+    value: impl Into<i64>,
+    allowed: RangeInclusive<u32>,
+    unit: &str,
+) -> Result<u32, Error> {
     let value = value.into();
     match u32::try_from(value) {
         Ok(number) if allowed.contains(&number) => Ok(number),
-        _ => Err(at.invalid(value, format!("{} to {}", allowed.start(), allowed.end()))),
+        _ => {
+            let allowed = format!("{} to {} {unit}", allowed.start(), allowed.end());
+            Err(at.invalid(value, allowed.trim_end()))
+        }
     }
+}
+
+/// Memory of a container.
+pub(crate) fn mib(at: &At<'_>, value: i32) -> Result<u32, Error> {
+    amount(at, value, MEMORY_MIB_MIN..=MEMORY_MIB_MAX, "MiB")
 }
 
 pub(crate) fn at_most(at: &At<'_>, count: usize, limit: usize, what: &str) -> Result<(), Error> {

@@ -117,10 +117,11 @@ pub fn message(error: &Error) -> String {
             format!("{error}; repeating with the same client token is safe")
         }
         Error::Compacted { .. } => format!("{error}; begin anew without a resume token"),
+        // Users have steps of no plan.
+        Error::Refused { why } => why.clone(),
         Error::Exists { .. }
         | Error::LimitExceeded { .. }
         | Error::StaleEpoch { .. }
-        | Error::Refused { .. }
         | Error::Unsupported { .. }
         | Error::Unavailable { .. }
         | Error::UpgradeRequired { .. } => error.to_string(),
@@ -225,9 +226,15 @@ pub fn from_status(status: &Status) -> Error {
         return error;
     }
     let why = status.message().to_owned();
+    if let Some((value, limit)) = too_large(&why) {
+        return Error::LimitExceeded { what: "bytes of the message".into(), value, limit };
+    }
     match status.code() {
         Code::Unavailable => Error::Unavailable { why },
-        Code::InvalidArgument | Code::OutOfRange => Error::invalid("request", why, "see message"),
+        Code::InvalidArgument | Code::OutOfRange => {
+            // A sentence: it stands for itself in the message.
+            Error::invalid("request", "", format!("{}.", why.trim_end_matches('.')))
+        }
         Code::PermissionDenied | Code::Unauthenticated => Error::Denied {
             principal: "this certificate".into(),
             action: format!("do this: {why}"),
@@ -248,6 +255,13 @@ pub fn from_status(status: &Status) -> Error {
         | Code::Internal
         | Code::DataLoss => Error::UnknownOutcome { why: format!("{:?}: {why}", status.code()) },
     }
+}
+
+/// Size and limit in tonic's own refusal of a message, which it answers before we see a request.
+fn too_large(message: &str) -> Option<(u64, u64)> {
+    let rest = message.split_once("message length too large: found ")?.1;
+    let (found, limit) = rest.split_once(" bytes, the limit is: ")?;
+    Some((found.parse().ok()?, limit.strip_suffix(" bytes")?.parse().ok()?))
 }
 
 /// The machine-readable part of a status that `to_status` made.

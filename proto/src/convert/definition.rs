@@ -1,6 +1,7 @@
 //! Task definitions: what holds for the task as a whole. One container is `container.rs`.
 
 mod container;
+mod linux;
 mod ports;
 mod size;
 

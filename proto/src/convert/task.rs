@@ -1,12 +1,11 @@
 //! Requests about tasks.
 
 use super::definition::{environment, words};
-use super::{At, at_most, given, number, placement, tags, text};
+use super::{At, amount, at_most, given, mib, number, placement, tags, text};
 use crate::{arn, pb};
 use muster_model::command::RunTask;
 use muster_model::limits::{
-    CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX,
-    RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
+    CPU_UNITS_MAX, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
 };
 use muster_model::spec::{ContainerOverride, Overrides};
 use muster_model::{Command, Error, IdSource, State, TaskDefinition, task};
@@ -111,10 +110,9 @@ fn container(
         let allowed = format!("a container of {}: {}", spec.family, known.join(", "));
         return Err(at.field("name").invalid(&wire.name, allowed));
     }
-    let memory = |field, wire: Option<i32>| {
-        wire.map(|wire| number(&at.field(field), wire, MEMORY_MIB_MIN..=MEMORY_MIB_MAX)).transpose()
-    };
-    let cpu = |wire| number(&at.field("cpu"), wire, 0..=CPU_UNITS_MAX);
+    let memory =
+        |field, wire: Option<i32>| wire.map(|wire| mib(&at.field(field), wire)).transpose();
+    let cpu = |wire| amount(&at.field("cpu"), wire, 0..=CPU_UNITS_MAX, "units (1024 = one core)");
     let command = words(&at.field("command"), &wire.command)?;
     Ok(ContainerOverride {
         name: wire.name.clone(),

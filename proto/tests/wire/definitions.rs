@@ -3,6 +3,8 @@
 use crate::world::World;
 use muster_proto::json::{from_str_strict, to_value};
 use muster_proto::{arn, convert, pb, view};
+use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::Value;
 
 const FILES: [(&str, &str); 3] = [
@@ -90,5 +92,51 @@ fn within(path: &str, asked: &Value, shown: &Value) {
             }
         }
         (asked, shown) => assert_eq!(asked, shown, "{path}"),
+    }
+}
+
+fn again(world: &World, family: &str) -> pb::RegisterTaskDefinitionRequest {
+    let row = arn::definition(&world.state, family).unwrap();
+    let shown = view::definition(&world.state, row);
+    pb::RegisterTaskDefinitionRequest {
+        family: shown.family,
+        container_definitions: shown.container_definitions,
+        network_mode: shown.network_mode,
+        cpu: shown.cpu,
+        memory: shown.memory,
+        volumes: shown.volumes,
+        placement_constraints: shown.placement_constraints,
+        requires_compatibilities: shown.requires_compatibilities,
+        task_role_arn: shown.task_role_arn,
+        execution_role_arn: shown.execution_role_arn,
+        tags: view::tags(&row.spec.tags),
+        client_token: String::new(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Bytes of a good request, damaged: refused or taken, and what is taken can be shown and
+    /// taken again.
+    #[test]
+    fn what_is_accepted_survives_being_shown(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6)
+    ) {
+        let request: pb::RegisterTaskDefinitionRequest = from_str_strict(FILES[0].1).unwrap();
+        let mut bytes = request.encode_to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let decoded = pb::RegisterTaskDefinitionRequest::decode(bytes.as_slice());
+        let spec = decoded.map(|request| convert::definition::checked(&request));
+        if let Ok(Ok(spec)) = spec {
+            let mut world = World::empty();
+            let command = muster_model::Command::RegisterTaskDefinition(spec.clone().into());
+            world.apply(command).unwrap();
+            let request = again(&world, &spec.family);
+            prop_assert_eq!(convert::definition::checked(&request).unwrap(), spec);
+        }
     }
 }

@@ -108,3 +108,14 @@ fn ecs_clients_get_ecs_names_and_words() {
     assert_eq!(says(Error::TokenReused { resources: vec![] }).0, "ConflictException");
     assert_eq!(says(Error::Unavailable { why: "x".into() }).1, 503);
 }
+
+#[test]
+fn a_request_that_is_too_large_is_told_by_its_size_and_the_limit() {
+    let text = "Error, decoded message length too large: found 5000000 bytes, the limit is: \
+                4194304 bytes";
+    let error = from_status(&Status::out_of_range(text));
+    let what = "bytes of the message".to_owned();
+    assert_eq!(error, Error::LimitExceeded { what, value: 5_000_000, limit: 4_194_304 });
+    let other = from_status(&Status::out_of_range("grpc-timeout: bad"));
+    assert_eq!(muster_proto::error::message(&other), "request: grpc-timeout: bad.");
+}

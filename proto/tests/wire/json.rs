@@ -200,6 +200,13 @@ fn a_watched_change_is_one_row_by_its_kind() {
     assert_eq!(to_value(&response)["changes"][0].to_string(), r#"{"removedArn":"arn:x"}"#);
 }
 
+#[test]
+fn a_log_line_is_text_whatever_the_container_wrote() {
+    let line = prost::bytes::Bytes::from_static(b"caf\xc3\xa9 \xff");
+    let shown = to_value(&pb::LogsResponse { line, ..Default::default() });
+    assert_eq!(shown["line"], "café \u{fffd}");
+}
+
 /// Text that looks like a task definition, broken in all kinds of ways.
 fn document() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![

@@ -7,6 +7,7 @@ mod definitions;
 mod dispatch;
 mod errors;
 mod json;
+mod names;
 mod policy;
 mod scripts;
 mod world;

@@ -1,13 +1,12 @@
 //! One container of a task definition.
 
-use crate::convert::{At, at_most, given, name, number, text};
+use super::linux::{capability_names, tmpfs, ulimits};
+use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
-use muster_model::limits::{
-    CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX,
-};
+use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
 use muster_model::spec::{
-    ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Tmpfs, Ulimit, Volume,
+    ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,94 +23,10 @@ const MOUNTS_MAX: usize = 50;
 const WORD_CHARS_MAX: usize = 65_536;
 /// Entries of /etc/resolv.conf that resolvers read.
 const DNS_SERVERS_MAX: usize = 3;
+/// A name in /etc/hosts, as DNS has it.
 const HOSTNAME_CHARS_MAX: usize = 253;
-
-/// ECS's names of resource limits.
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
-/// ECS's names of capabilities, and those of newer kernels.
-const CAPABILITIES: [&str; 42] = [
-    "ALL",
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "SYSLOG",
-    "WAKE_ALARM",
-];
-
-/// Mount options of a tmpfs that the kernel takes and that cannot widen what a container may do.
-const TMPFS_OPTIONS: [&str; 17] = [
-    "defaults",
-    "ro",
-    "rw",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "exec",
-    "noexec",
-    "sync",
-    "async",
-    "dirsync",
-    "noatime",
-    "relatime",
-    "strictatime",
-    "nodiratime",
-    "remount",
-];
-const TMPFS_SETTINGS: [&str; 5] = ["mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="];
+/// Of the container itself: Linux's limit.
+const OWN_HOSTNAME_CHARS_MAX: usize = 64;
 
 pub fn checked(
     at: &At<'_>,
@@ -130,7 +45,7 @@ pub fn checked(
     Ok(ContainerDefinition {
         name: wire.name.clone(),
         image: wire.image.clone(),
-        cpu: number(&at.field("cpu"), wire.cpu, 0..=CPU_UNITS_MAX)?,
+        cpu: amount(&at.field("cpu"), wire.cpu, 0..=CPU_UNITS_MAX, "units (1024 = one core)")?,
         memory_mib,
         memory_reservation_mib,
         essential: wire.essential.unwrap_or(true),
@@ -150,7 +65,9 @@ pub fn checked(
         docker_labels: labels(&at.field("dockerLabels"), &wire.docker_labels)?,
         stop_timeout_secs: wire
             .stop_timeout
-            .map(|secs| number(&at.field("stopTimeout"), secs, 0..=STOP_TIMEOUT_SECS_MAX))
+            .map(|secs| {
+                amount(&at.field("stopTimeout"), secs, 0..=STOP_TIMEOUT_SECS_MAX, "seconds")
+            })
             .transpose()?,
         log_configuration: wire
             .log_configuration
@@ -194,9 +111,7 @@ fn memory(
     wire: &pb::ContainerDefinition,
     task: Option<u32>,
 ) -> Result<(Option<u32>, Option<u32>), Error> {
-    let of = |field, wire: Option<i32>| {
-        wire.map(|wire| number(&at.field(field), wire, MEMORY_MIB_MIN..=MEMORY_MIB_MAX)).transpose()
-    };
+    let of = |field, wire: Option<i32>| wire.map(|wire| mib(&at.field(field), wire)).transpose();
     let hard = of("memory", wire.memory)?;
     let soft = of("memoryReservation", wire.memory_reservation)?;
     match (hard, soft, task) {
@@ -354,78 +269,11 @@ fn is_hostname(text: &str) -> bool {
 }
 
 fn hostname(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
-    if wire.is_empty() || is_hostname(wire) {
+    if wire.is_empty() || (is_hostname(wire) && wire.len() <= OWN_HOSTNAME_CHARS_MAX) {
         return Ok(given(wire));
     }
-    Err(at.invalid(wire, format!("up to {HOSTNAME_CHARS_MAX} letters, digits, hyphens and dots")))
-}
-
-fn ulimits(at: &At<'_>, wire: &[pb::Ulimit]) -> Result<Vec<Ulimit>, Error> {
-    let mut names = BTreeSet::new();
-    let mut ulimits = Vec::with_capacity(wire.len().min(ULIMITS.len()));
-    for (index, wire) in wire.iter().enumerate() {
-        let at = at.index(index);
-        if !ULIMITS.contains(&wire.name.as_str()) {
-            return Err(at.field("name").invalid(&wire.name, ULIMITS.join(", ")));
-        }
-        if !names.insert(wire.name.as_str()) {
-            return Err(at.field("name").invalid(&wire.name, "each limit once"));
-        }
-        let value = |field, wire: i64| match wire {
-            -1 => Ok(u64::MAX),
-            wire => u64::try_from(wire)
-                .map_err(|_| at.field(field).invalid(wire, "0 or more, or -1 for unlimited")),
-        };
-        let soft = value("softLimit", wire.soft_limit)?;
-        let hard = value("hardLimit", wire.hard_limit)?;
-        if soft > hard {
-            let allowed = format!("at most hardLimit, {}", wire.hard_limit);
-            return Err(at.field("softLimit").invalid(wire.soft_limit, allowed));
-        }
-        ulimits.push(Ulimit { name: wire.name.clone(), soft, hard });
-    }
-    Ok(ulimits)
-}
-
-fn tmpfs(at: &At<'_>, wire: &[pb::Tmpfs]) -> Result<Vec<Tmpfs>, Error> {
-    at_most(at, wire.len(), MOUNTS_MAX, "tmpfs mounts")?;
-    let mount = |(index, wire): (usize, &pb::Tmpfs)| {
-        let at = at.index(index);
-        absolute(&at.field("containerPath"), &wire.container_path)?;
-        let options = at.field("mountOptions");
-        for (index, option) in wire.mount_options.iter().enumerate() {
-            let set = TMPFS_SETTINGS.iter().any(|start| {
-                option.strip_prefix(start).is_some_and(|value| {
-                    !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())
-                })
-            });
-            if !set && !TMPFS_OPTIONS.contains(&option.as_str()) {
-                let allowed =
-                    format!("{}, {}N", TMPFS_OPTIONS.join(", "), TMPFS_SETTINGS.join("N, "));
-                return Err(options.index(index).invalid(option, allowed));
-            }
-        }
-        Ok(Tmpfs {
-            container_path: wire.container_path.clone(),
-            size_mib: number(&at.field("size"), wire.size, 1..=MEMORY_MIB_MAX)?,
-            mount_options: wire.mount_options.clone(),
-        })
-    };
-    wire.iter().enumerate().map(mount).collect()
-}
-
-fn capability_names(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {
-    let mut names = Vec::with_capacity(wire.len().min(CAPABILITIES.len()));
-    for (index, name) in wire.iter().enumerate() {
-        if !CAPABILITIES.contains(&name.as_str()) {
-            let allowed = format!("one of {}", CAPABILITIES.join(", "));
-            return Err(at.index(index).invalid(name, allowed));
-        }
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    Ok(names)
+    let allowed = format!("up to {OWN_HOSTNAME_CHARS_MAX} letters, digits, hyphens and dots");
+    Err(at.invalid(wire, allowed))
 }
 
 fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {

@@ -1,7 +1,7 @@
 //! What a machine says of itself when it joins and whenever its agent connects.
 
 use crate::convert::placement::ZONE_ATTRIBUTE;
-use crate::convert::{At, at_most, number, text};
+use crate::convert::{At, amount, at_most, text};
 use crate::dispatch as wire;
 use muster_model::limits::{ATTRIBUTES_MAX, CPU_UNITS_MAX, MEMORY_MIB_MAX};
 use muster_model::{Error, InstanceSpec, Resources};
@@ -48,8 +48,13 @@ pub fn instance_spec_from_wire(spec: &wire::InstanceSpec) -> Result<InstanceSpec
         zone: spec.zone.clone(),
         address: spec.address.clone(),
         total: Resources {
-            cpu: number(&At::Field("cpu"), spec.cpu, 1..=CPU_TOTAL_MAX)?,
-            memory_mib: number(&At::Field("memory"), spec.memory_mib, 1..=MEMORY_TOTAL_MIB_MAX)?,
+            cpu: amount(&At::Field("cpu"), spec.cpu, 1..=CPU_TOTAL_MAX, "units")?,
+            memory_mib: amount(
+                &At::Field("memory"),
+                spec.memory_mib,
+                1..=MEMORY_TOTAL_MIB_MAX,
+                "MiB",
+            )?,
         },
         reserved_ports: reserved_ports(&spec.reserved_ports)?,
         attributes: attributes(spec)?,
