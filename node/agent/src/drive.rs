@@ -9,6 +9,8 @@ pub mod disk;
 pub mod engine;
 pub mod lanes;
 pub mod obeyed;
+#[cfg(test)]
+mod scripted;
 
 use crate::Clock;
 use crate::session::{FromSession, Outbox, Standing};
@@ -131,13 +133,20 @@ impl Drive {
 
     async fn tell(&mut self, input: WorkerInput) {
         for output in self.worker.handle((self.clock)(), input) {
-            self.perform(output).await;
+            if let WorkerOutput::Obeyed { epoch, revision } = output {
+                if !self.written_down((epoch, revision)).await {
+                    // What follows was ordered, and may not be done.
+                    return;
+                }
+                continue;
+            }
+            self.perform(output);
         }
     }
 
-    async fn perform(&mut self, output: WorkerOutput) {
+    fn perform(&mut self, output: WorkerOutput) {
         match output {
-            WorkerOutput::Obeyed { epoch, revision } => self.write_down((epoch, revision)).await,
+            WorkerOutput::Obeyed { .. } => {}
             WorkerOutput::Report { sequence, reports } => {
                 metrics::counter!("muster_agent_reports_total").increment(reports.len() as u64);
                 if let Some(outbox) = &self.outbox {
@@ -159,11 +168,11 @@ impl Drive {
     }
 
     /// Until the disk takes it, nothing else may happen: doing first and writing later is how an
-    /// agent obeys a leader that is gone.
-    async fn write_down(&mut self, highest: obeyed::Highest) {
+    /// agent obeys a leader that is gone. False if the agent stops instead.
+    async fn written_down(&mut self, highest: obeyed::Highest) -> bool {
         loop {
             match self.obeyed.store(highest).await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) => {
                     metrics::counter!("muster_agent_disk_refusals_total").increment(1);
                     tracing::error!(%error, "orders not written down, so not obeyed yet");
@@ -171,8 +180,12 @@ impl Drive {
             }
             let pause = tokio::time::sleep(DISK_PAUSE);
             if self.stop.run_until_cancelled(pause).await.is_none() {
-                return;
+                return false;
             }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "drive/drive_tests.rs"]
+mod tests;

@@ -74,13 +74,17 @@ pub async fn run(
     clock: Clock,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let instance = instance_of(&identity)?;
+    // Before the runtime looks at anything: two would clear away each other's containers.
+    let lock = lock::take(&config.data_dir)?;
     let engine: Arc<dyn Engine> = match config.simulate {
         Some(simulate) => Arc::new(Hollow::new(clock.clone(), simulate)),
-        None => RuncEngine::open(runtime_config(&config, instance_of(&identity)?)
-            .map_err(Error::Config)?)
-            .map_err(|error| Error::Runtime(error.to_string()))?,
+        None => {
+            let runtime = runtime_config(&config, instance).map_err(Error::Config)?;
+            RuncEngine::open(runtime).map_err(|error| Error::Runtime(error.to_string()))?
+        }
     };
-    run_with(config, identity, clock, engine, stop).await
+    run_locked(config, identity, clock, engine, stop, lock).await
 }
 
 fn instance_of(identity: &Identity) -> Result<InstanceId, Error> {
@@ -101,9 +105,20 @@ pub async fn run_with(
     engine: Arc<dyn Engine>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let lock = lock::take(&config.data_dir)?;
+    run_locked(config, identity, clock, engine, stop, lock).await
+}
+
+async fn run_locked(
+    config: AgentConfig,
+    identity: Identity,
+    clock: Clock,
+    engine: Arc<dyn Engine>,
+    stop: CancellationToken,
+    _lock: lock::Lock,
+) -> Result<(), Error> {
     config.check().map_err(Error::Config)?;
     let instance = instance_of(&identity)?;
-    let _lock = lock::take(&config.data_dir)?;
     let at = |source| Error::DataDir { path: config.data_dir.clone(), source };
     let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).map_err(at)?;
     let spec = instance_spec(&config).await.map_err(Error::Config)?;

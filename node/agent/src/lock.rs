@@ -6,12 +6,15 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::path::Path;
 
+/// Held for as long as the agent runs.
+pub type Lock = Flock<File>;
+
 /// Makes the directory if need be and locks it for as long as the answer lives. The kernel frees
 /// the lock with the process, however that ends.
 ///
 /// # Errors
 /// `Locked` when another agent has it, `DataDir` when the disk refuses.
-pub fn take(dir: &Path) -> Result<Flock<File>, Error> {
+pub fn take(dir: &Path) -> Result<Lock, Error> {
     let at = |source| Error::DataDir { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(at)?;
     let file = File::create(dir.join("agent.lock")).map_err(at)?;

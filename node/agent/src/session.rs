@@ -27,7 +27,7 @@ use tonic::{Code, Status, Streaming};
 
 /// How long a manager may take from our call to its `Welcome`. It may hold the call for a second
 /// while nobody leads.
-const WELCOME_WAIT: Duration = Duration::from_secs(5);
+const WELCOME_WAIT: Duration = Duration::from_secs(3);
 /// First pause after a manager was no help; it doubles up to the longest, each with jitter.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);

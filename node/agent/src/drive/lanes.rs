@@ -192,3 +192,7 @@ impl Lanes {
         end.map(drop).boxed().shared()
     }
 }
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;

@@ -85,12 +85,12 @@ impl Book {
         all.get(turn % all.len().max(1)).cloned().unwrap_or_default()
     }
 
-    /// Remembers who leads: it is asked first after the next loss.
+    /// Remembers who leads: it is asked first at the next start, and last once it is lost.
     pub fn leads(&self, address: &str) {
         let mut inner = self.inner();
         inner.learnt.retain(|known| known != address);
         inner.learnt.insert(0, address.to_owned());
-        inner.turn = 0;
+        inner.turn = 1;
     }
 
     /// The connection to a manager; it connects and reconnects by itself.
