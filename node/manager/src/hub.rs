@@ -81,6 +81,14 @@ struct Pending {
     paired: oneshot::Sender<Attached>,
 }
 
+/// An order to attach on its way.
+pub struct Order {
+    pub attach: u128,
+    pub stream: oneshot::Receiver<Attached>,
+    /// Cancelled when the session that carries it ends.
+    pub closed: CancellationToken,
+}
+
 /// Both directions of an attach stream.
 pub struct Attached {
     pub up: Streaming<pb::AttachUp>,
@@ -233,7 +241,7 @@ impl Hub {
         &self,
         instance: InstanceId,
         mut order: pb::AttachOrder,
-    ) -> Result<(u128, oneshot::Receiver<Attached>), Error> {
+    ) -> Result<Order, Error> {
         let unavailable = |why: String| Error::Unavailable { why };
         let Some(session) = self.session(instance) else {
             let why = format!("the agent of container instance {instance} is not connected");
@@ -252,7 +260,7 @@ impl Hub {
         order.attach = attach.to_be_bytes().to_vec().into();
         let message = pb::manager_message::Message::Attach(order);
         self.send(instance, session.id, pb::ManagerMessage { message: Some(message) });
-        Ok((attach, stream))
+        Ok(Order { attach, stream, closed: session.closing.token.clone() })
     }
 
     /// Forgets an order that nobody waits for any more.

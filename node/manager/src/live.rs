@@ -3,7 +3,7 @@
 //! It pairs the two and steps aside: bytes flow between the caller and the agent's stream without a
 //! task of ours in between. Invariant: an order that is not answered in time leaves nothing behind.
 
-use crate::hub::{Attached, Hub};
+use crate::hub::{Attached, Hub, Order};
 use crate::limits::ATTACH_WAIT;
 use muster_model::{Error, InstanceId, Kind, TaskId};
 use muster_proto::dispatch as pb;
@@ -17,12 +17,12 @@ pub struct Live {
 }
 
 /// Forgets the order when its caller is gone or its time is over.
-struct Order<'a> {
+struct Forget<'a> {
     hub: &'a Hub,
     attach: u128,
 }
 
-impl Drop for Order<'_> {
+impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.hub.cancel_attach(self.attach);
     }
@@ -51,11 +51,14 @@ impl Live {
             task: task.bits().to_be_bytes().to_vec().into(),
             what: Some(what),
         };
-        let (attach, stream) = self.hub.order_attach(instance, order)?;
-        let _order = Order { hub: &self.hub, attach };
-        match tokio::time::timeout(ATTACH_WAIT, stream).await {
-            Ok(Ok(attached)) => Ok(attached),
-            Ok(Err(_)) => Err(unavailable("this manager stopped leading; ask again".to_owned())),
+        let Order { attach, stream, closed } = self.hub.order_attach(instance, order)?;
+        let _forget = Forget { hub: &self.hub, attach };
+        let answered = closed.run_until_cancelled(stream);
+        match tokio::time::timeout(ATTACH_WAIT, answered).await {
+            Ok(Some(Ok(attached))) => Ok(attached),
+            Ok(Some(Err(_)) | None) => Err(unavailable(format!(
+                "the agent of container instance {instance} has just disconnected; ask again"
+            ))),
             Err(_) => Err(unavailable(format!(
                 "the agent of container instance {instance} did not answer within {} s",
                 ATTACH_WAIT.as_secs()

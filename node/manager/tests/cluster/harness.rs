@@ -7,22 +7,25 @@ use muster_identity::{
     ConnectOptions, Connector, Identity, IdentityPem, JoinToken, new_key_and_csr,
 };
 use muster_manager::{Clock, FIRST_MANAGER, Founded, Founding, Live, Manager, Parts};
-use muster_model::command::CreateService;
+use muster_model::command::{CreateService, RunTask};
 use muster_model::spec::{ContainerDefinition, TaskDefinition};
 use muster_model::{
-    ClusterId, Command, Entry, IdSource, InstanceId, Principal, Response, ServiceId, ServiceSpec,
-    State, Task, Time,
+    ClusterId, Command, DefinitionId, Entry, IdSource, InstanceId, Principal, RaftId, Response,
+    ServiceId, ServiceSpec, State, Task, TaskId, Time,
 };
 use muster_proto::dispatch as pb;
 use muster_proto::dispatch::dispatch_client::DispatchClient;
 use muster_proto::dispatch::enroll_client::EnrollClient;
 use muster_proto::dispatch::join_request::As;
 use muster_replica::memory::Memory;
-use muster_replica::{Instant, Replica};
+use muster_replica::{
+    Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus, Replica,
+};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -42,14 +45,57 @@ pub fn clock(speed: u64) -> Clock {
     })
 }
 
-/// A founded cluster of one manager that leads.
+/// A manager of several over one log: what it is told about who leads is the test's to say.
+pub struct Seat {
+    id: RaftId,
+    pub address: SocketAddr,
+    log: Replica,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Backend for Seat {
+    fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.log.watch()
+    }
+    fn age(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn read(&self, deadline: Instant) -> Answer<'_, Arc<State>> {
+        Box::pin(self.log.read(deadline))
+    }
+    fn propose(&self, entry: Entry, deadline: Instant) -> Answer<'_, Applied> {
+        Box::pin(self.log.propose(entry, deadline))
+    }
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+    fn status(&self) -> RaftStatus {
+        let member = |row: &Arc<muster_model::Manager>| Member {
+            id: row.id,
+            address: row.address.to_string(),
+            voter: true,
+            matched: None,
+            answered: None,
+        };
+        let members = self.log.state().managers().map(member).collect();
+        RaftStatus { id: self.id, members, ..RaftStatus::default() }
+    }
+    fn change(&self, change: Change, _deadline: Instant) -> Answer<'_, ()> {
+        panic!("every manager of a test votes already: {change:?}")
+    }
+}
+
+/// A founded cluster, of one manager unless said otherwise; the first leads.
 pub struct Cluster {
-    pub memory: Arc<Memory>,
     pub replica: Replica,
     pub clock: Clock,
     pub founded: Founded,
+    /// Of the first manager.
     pub address: SocketAddr,
-    pub live: Live,
+    /// Over the first manager.
+    pub live: Option<Live>,
+    pub seats: Vec<Arc<Seat>>,
+    heartbeat: Duration,
     ids: Mutex<IdSource>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -66,7 +112,7 @@ impl Cluster {
             .with_test_writer()
             .try_init();
         let clock = clock(speed);
-        let (memory, replica) = Memory::start();
+        let (_, replica) = Memory::start();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let founding = Founding {
@@ -80,35 +126,85 @@ impl Cluster {
             admin: "admin".into(),
         };
         let founded = muster_manager::bootstrap_command(&founding, clock()).unwrap();
+        let mut cluster = Self {
+            seats: Vec::new(),
+            tasks: Vec::new(),
+            stop: CancellationToken::new(),
+            live: None,
+            heartbeat: Duration::from_millis(2000 / speed),
+            ids: Mutex::new(IdSource::new(1)),
+            replica,
+            clock,
+            founded,
+            address,
+        };
+        let identity = cluster.founded.manager.clone();
+        cluster.live = Some(cluster.seat(listener, identity));
+        cluster.propose(cluster.founded.command.clone()).await;
+        cluster.lead(Some(0));
+        cluster.wait("a takeover", |state| state.meta().epoch.0 > 0).await;
+        cluster
+    }
+
+    /// Adds a manager that follows, by joining.
+    pub async fn add_manager(&mut self) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let role = As::Manager(pb::JoinManager {
+            name: format!("m{}", self.seats.len() + 1),
+            zone: "az-b".into(),
+            address: listener.local_addr().unwrap().to_string(),
+            level: 1,
+        });
+        let join = Join::new(&self.founded.manager_token, role);
+        let identity = join.identity(&join.send(self).await.unwrap());
+        self.seat(listener, identity);
+        self.lead(Some(0));
+    }
+
+    /// Starts a manager's services and loop.
+    fn seat(&mut self, listener: TcpListener, identity: Identity) -> Live {
+        let Principal::Manager(id) = identity.principal() else { panic!() };
+        let address = listener.local_addr().unwrap();
+        let seat = Arc::new(Seat {
+            id,
+            address,
+            log: self.replica.clone(),
+            leadership: watch::Sender::default(),
+        });
         let manager = Manager::new(Parts {
-            id: FIRST_MANAGER,
-            replica: replica.clone(),
-            clock: clock.clone(),
-            identity: founded.manager.clone(),
+            id,
+            replica: Replica::new(seat.clone()),
+            clock: self.clock.clone(),
+            identity: identity.clone(),
             identity_dir: None,
             address: address.to_string(),
             level: 1,
-            heartbeat: Duration::from_millis(2000 / speed),
+            heartbeat: self.heartbeat,
         });
-        let stop = CancellationToken::new();
-        let live = manager.live();
         let server = grpc_server()
             .add_service(manager.dispatch())
             .add_service(manager.enroll())
             .serve_with_incoming_shutdown(
-                incoming(listener, founded.manager.clone(), Options::default()),
-                stop.clone().cancelled_owned(),
+                incoming(listener, identity, Options::default()),
+                self.stop.clone().cancelled_owned(),
             );
-        let tasks = vec![
-            tokio::spawn(async move { server.await.unwrap() }),
-            tokio::spawn(manager.run(stop.clone())),
-        ];
-        let ids = Mutex::new(IdSource::new(1));
-        let cluster =
-            Self { memory, replica, clock, founded, address, live, ids, stop, tasks };
-        cluster.propose(cluster.founded.command.clone()).await;
-        cluster.wait("a takeover", |state| state.meta().epoch.0 > 0).await;
-        cluster
+        let live = manager.live();
+        self.tasks.push(tokio::spawn(async move { server.await.unwrap() }));
+        self.tasks.push(tokio::spawn(manager.run(self.stop.clone())));
+        self.seats.push(seat);
+        live
+    }
+
+    /// Who leads from now on, as every manager is told at once.
+    pub fn lead(&self, leads: Option<usize>) {
+        let leader = leads.map(|index| &self.seats[index]);
+        for seat in &self.seats {
+            seat.leadership.send_modify(|now| {
+                now.term += 1;
+                now.mine = leader.is_some_and(|leader| leader.id == seat.id);
+                now.leader = leader.map(|leader| (leader.id, leader.address.to_string()));
+            });
+        }
     }
 
     /// Ends the manager; a test that calls it proves that nothing hangs.
@@ -148,22 +244,46 @@ impl Cluster {
         self.founded.default_cluster
     }
 
-    /// A service of one small container.
-    pub async fn service(&self, name: &str, desired_count: u32) -> ServiceId {
+    /// A definition of one small container with this much to say.
+    pub async fn definition(&self, family: &str, said: String) -> DefinitionId {
         let container = ContainerDefinition {
             name: "app".into(),
             image: "app:1".into(),
             essential: true,
-            memory_mib: Some(16),
+            memory_mib: Some(6),
+            environment: [("SAID".to_owned(), said)].into(),
             ..ContainerDefinition::default()
         };
         let definition = TaskDefinition {
-            family: name.into(),
+            family: family.into(),
             containers: vec![container],
             ..TaskDefinition::default()
         };
-        let registered = self.propose(Command::RegisterTaskDefinition(definition.into())).await;
-        let Response::Definition(definition) = registered else { panic!("{registered:?}") };
+        match self.propose(Command::RegisterTaskDefinition(definition.into())).await {
+            Response::Definition(definition) => definition,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One task of its own.
+    pub async fn run(&self, definition: DefinitionId) -> TaskId {
+        let task = self.ids.lock().unwrap().task();
+        self.propose(Command::RunTask(RunTask {
+            cluster: self.default_cluster(),
+            definition,
+            tasks: vec![task],
+            group: "family:app".into(),
+            started_by: None,
+            overrides: Default::default(),
+            tags: Default::default(),
+        }))
+        .await;
+        task
+    }
+
+    /// A service of one small container.
+    pub async fn service(&self, name: &str, desired_count: u32) -> ServiceId {
+        let definition = self.definition(name, String::new()).await;
         let (id, deployment) = {
             let mut ids = self.ids.lock().unwrap();
             (ids.service(), ids.deployment())
@@ -203,11 +323,16 @@ impl Cluster {
 
     /// Joins a worker and runs its agent.
     pub async fn agent(&self, zone: &str, hostname: &str) -> Agent {
+        self.agent_knowing(&self.address.to_string(), zone, hostname).await
+    }
+
+    /// The same with another manager in its configuration.
+    pub async fn agent_knowing(&self, manager: &str, zone: &str, hostname: &str) -> Agent {
         let identity = self.join(zone, hostname).await;
         let dir = tempfile::tempdir().unwrap();
         let hollow = Hollow::new(self.clock.clone(), SimulateConfig::default());
         let mut agent = Agent {
-            config: agent_config(dir.path(), &self.address.to_string(), zone, hostname),
+            config: agent_config(dir.path(), manager, zone, hostname),
             identity,
             hollow,
             clock: self.clock.clone(),

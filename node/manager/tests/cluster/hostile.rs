@@ -2,7 +2,7 @@
 
 use crate::harness::{Cluster, PATIENCE, running, told, worker};
 use muster_identity::{ConnectOptions, Connector, Identity};
-use muster_model::{Command, Phase, Principal, TaskId};
+use muster_model::{Command, Phase, Principal, State, TaskId};
 use muster_proto::dispatch as pb;
 use muster_proto::dispatch::agent_message::Message;
 use muster_proto::dispatch::dispatch_client::DispatchClient;
@@ -154,11 +154,11 @@ async fn a_session_of_an_old_epoch_is_over_with_it() {
     let mut old = Raw::open(&cluster, &identity).await.unwrap();
     old.complete_set().await;
     let epoch = cluster.replica.state().meta().epoch;
-    cluster.memory.lead(false);
+    cluster.lead(None);
     told(&old.ends_with().await, Code::Unavailable, "no manager leads");
     let refused = Raw::open(&cluster, &identity).await.err().unwrap();
     told(&refused, Code::Unavailable, "no manager leads");
-    cluster.memory.lead(true);
+    cluster.lead(Some(0));
     cluster.wait("the next epoch", |s| s.meta().epoch > epoch).await;
     Raw::open(&cluster, &identity).await.unwrap().complete_set().await;
 }
@@ -172,6 +172,27 @@ async fn a_newer_session_ends_the_older_one() {
     let mut newer = Raw::open(&cluster, &identity).await.unwrap();
     newer.complete_set().await;
     told(&older.ends_with().await, Code::Aborted, "newer session");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_read_loses_its_session_and_holds_up_nobody() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("az-a", "w1").await;
+    let mut deaf = Raw::open(&cluster, &identity).await.unwrap();
+    deaf.complete_set().await;
+    // More than the stream's window and the session's queue hold together, in pieces of 60 KiB.
+    let big = cluster.definition("big", "x".repeat(60_000)).await;
+    for _ in 0..160 {
+        let task = cluster.run(big).await;
+        // One by one, so that each is a message of its own.
+        let placed = |s: &State| s.task(task).is_some_and(|task| task.instance.is_some());
+        cluster.wait("a task placed", placed).await;
+    }
+    let mut honest = cluster.agent("az-b", "w2").await;
+    let web = cluster.service("web", 1).await;
+    cluster.wait("a task of another agent", |s| running(s, web).len() == 1).await;
+    told(&deaf.ends_with().await, Code::ResourceExhausted, "connect again");
+    honest.stop().await;
 }
 
 #[tokio::test]
