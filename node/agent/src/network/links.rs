@@ -4,7 +4,7 @@ use super::netns::Inside;
 use futures::TryStreamExt;
 use nix::libc;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -90,6 +90,13 @@ impl Links {
             .up()
             .build();
         within(self.0.rtnetlink.link().add(cable).execute()).await?;
+        let port = index_of(&self.0, outer).await?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "the cable's outer end vanished")
+        })?;
+        // Where the kernel filters bridged packets, a container that asks its own host port is
+        // answered through the port it came from.
+        let hairpin = LinkBridgePort::new(port).hairpin(true).build();
+        within(self.0.rtnetlink.link().set_port(hairpin).execute()).await?;
         let own = &inside.handle.rtnetlink;
         let eth = index_of(&inside.handle, INSIDE).await?.ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "the cable's inner end vanished")

@@ -55,7 +55,8 @@ pub fn lab_with<F: Future<Output = Lab>>(
     image();
     isolated(|| {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path());
+        let path = dir.path().to_owned();
+        let mut config = config(&path);
         change(&mut config);
         let prefix = config.cgroup_prefix.clone();
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -77,6 +78,9 @@ pub fn lab_with<F: Future<Output = Lab>>(
         let cgroups = Cgroups::detect(&prefix).unwrap();
         cgroups.kill_all(&prefix).unwrap();
         cgroups.remove(&prefix).unwrap();
+        let mounts = muster_agent::runtime::rootfs::mounts_below(&path);
+        mounts.iter().for_each(|mount| muster_agent::runtime::rootfs::unmount(mount).unwrap());
+        let _ = std::fs::remove_dir_all(&path);
         if let Err(panic) = outcome {
             resume_unwind(panic);
         }
@@ -119,14 +123,24 @@ pub fn config(dir: &Path) -> RuntimeConfig {
 pub fn shim() -> PathBuf {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let built = Command::new(cargo).args(["build", "-q", "-p", "muster-shim"]).status();
-        assert!(built.unwrap().success());
         // <target>/debug/deps/<this test>
         let exe = std::env::current_exe().unwrap();
-        exe.parent().and_then(Path::parent).unwrap().join("muster-shim")
+        let shim = exe.parent().and_then(Path::parent).unwrap().join("muster-shim");
+        if !is_newer(&shim, &repository().join("node/shim/src")) {
+            let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+            let built = Command::new(cargo).args(["build", "-q", "-p", "muster-shim"]).status();
+            assert!(built.unwrap().success());
+        }
+        shim
     })
     .clone()
+}
+
+/// Whether `file` was made after everything in `sources` (asking cargo may wait for other builds).
+fn is_newer(file: &Path, sources: &Path) -> bool {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let newest = std::fs::read_dir(sources).unwrap().flatten().map(|e| modified(&e.path())).max();
+    modified(file) > newest.unwrap()
 }
 
 pub fn repository() -> PathBuf {
@@ -149,6 +163,17 @@ pub fn image_dir() -> PathBuf {
 
 pub fn image() -> String {
     format!("oci-layout:{}:bb", image_dir().display())
+}
+
+/// The busybox image with a program of ours at /bin/probe, as tag `probe`.
+pub fn probe_image(name: &str, source: &str) -> String {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("probe.c"), source).unwrap();
+    let (shown, make) = (dir.display(), repository().join("deploy/lib/mkimage"));
+    sh(&format!("cc -static -o {shown}/probe {shown}/probe.c"));
+    sh(&format!("{} {shown}/image probe -f bin/probe={shown}/probe", make.display()));
+    format!("oci-layout:{shown}/image:probe")
 }
 
 /// Runs a shell command that must succeed; returns what it printed.
