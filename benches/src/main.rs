@@ -1,1 +1,58 @@
-fn main() {}
+//! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
+//!
+//! `cargo run --release -p muster-benches -- commit | failover | start | footprint`. Each prints
+//! the machine's facts first and ends with one line per target:
+//! `figure NAME VALUE UNIT target OP VALUE ok|short`.
+
+mod certificates;
+mod commit;
+mod etcd;
+mod facts;
+mod failover;
+mod figure;
+mod footprint;
+mod load;
+mod local;
+mod start;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures Muster beside the machine's floor and its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Committed writes per second and their latency, beside etcd.
+    Commit(commit::Commit),
+    /// Kill -9 of the leader to the first acknowledged write, beside etcd.
+    Failover(failover::Failover),
+    /// Create to running with a cached image, over bare runc.
+    Start(start::Start),
+    /// Binary size, memory, and time from empty disks to a ready cluster.
+    Footprint,
+}
+
+/// Everything that can go wrong while measuring, as text: a bench is read by people.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().bench {
+        Bench::Commit(commit) => commit.run().await,
+        Bench::Failover(failover) => failover.run().await,
+        Bench::Start(start) => start.run().await,
+        Bench::Footprint => footprint::run().await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

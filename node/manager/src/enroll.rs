@@ -22,6 +22,9 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
+/// Longest name, zone and host of a manager, as the longest host name.
+const WORD_BYTES_MAX: usize = 253;
+
 /// The gRPC service; every manager serves it.
 pub struct EnrollService {
     pub(crate) hub: Arc<Hub>,
@@ -133,6 +136,7 @@ impl EnrollService {
         manager: pb::JoinManager,
         binding: Binding,
     ) -> Result<Principal, Status> {
+        check_manager(&manager).map_err(|error| wire::status(&error))?;
         let command = Command::AddManager {
             name: manager.name.into(),
             zone: manager.zone.into(),
@@ -224,7 +228,37 @@ impl Binding {
     }
 }
 
+/// What a worker says is checked where its wire is read; a manager says this little.
+fn check_manager(manager: &pb::JoinManager) -> Result<(), Error> {
+    let word = |text: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        (1..=WORD_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+    };
+    for (field, text) in [("name", &manager.name), ("zone", &manager.zone)] {
+        if !word(text) {
+            let allowed = format!("1 to {WORD_BYTES_MAX} letters, digits and -_.");
+            return Err(Error::invalid(format!("manager.{field}"), text, allowed));
+        }
+    }
+    let reachable = manager.address.rsplit_once(':').is_some_and(|(host, port)| {
+        let graphic = host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        let port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        (1..=WORD_BYTES_MAX).contains(&host.len()) && graphic && port
+    });
+    match reachable {
+        true => Ok(()),
+        false => {
+            let allowed = "host:port at which the other managers reach it, such as 10.0.0.2:7400";
+            Err(Error::invalid("manager.address", &manager.address, allowed))
+        }
+    }
+}
+
 fn check_token(state: &State, role: &As, secret: &str) -> Result<(), Status> {
+    // A first manager serves before its first entry is committed: there is no token to compare.
+    if state.meta().name.is_empty() {
+        return Err(Status::unavailable("the cluster is being founded; try again in a second"));
+    }
     let authority = &state.meta().authority;
     let hash = hash_secret(secret);
     let of = |role: TokenRole| match role {

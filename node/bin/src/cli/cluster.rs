@@ -1,0 +1,103 @@
+//! `muster cluster`: groups of container instances and what runs on them.
+
+use super::CliError;
+use super::context::Context;
+use super::output::{self, Format};
+use clap::Subcommand;
+use muster_proto::pb;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a cluster; one that exists is left as it is.
+    #[command(after_help = "Example:\n  muster cluster create staging")]
+    Create { name: String },
+    /// All clusters, with counts.
+    #[command(after_help = "Example:\n  muster cluster list --output json")]
+    List,
+    /// One cluster.
+    #[command(after_help = "Example:\n  muster cluster describe default")]
+    Describe { name: String },
+    /// Remove an empty cluster.
+    #[command(after_help = "Example:\n  muster cluster delete staging")]
+    Delete { name: String },
+}
+
+impl Command {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Create { name } => {
+                let request = pb::CreateClusterRequest {
+                    cluster_name: name,
+                    client_token: context.token(),
+                    ..Default::default()
+                };
+                let answer = context.ecs(request, async |mut ecs, r| ecs.create_cluster(r).await);
+                show(context, &answer.await?.cluster.into_iter().collect::<Vec<_>>())
+            }
+            Self::List => {
+                let clusters = describe(context, list(context).await?).await?;
+                show(context, &clusters)
+            }
+            Self::Describe { name } => show(context, &describe(context, vec![name]).await?),
+            Self::Delete { name } => {
+                let request =
+                    pb::DeleteClusterRequest { cluster: name, client_token: context.token() };
+                let answer = context.ecs(request, async |mut ecs, r| ecs.delete_cluster(r).await);
+                show(context, &answer.await?.cluster.into_iter().collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+async fn list(context: &Context) -> Result<Vec<String>, CliError> {
+    let mut arns = Vec::new();
+    let mut next_token = String::new();
+    loop {
+        let request = pb::ListClustersRequest {
+            next_token,
+            stale: context.stale,
+            ..Default::default()
+        };
+        let page = context.ecs(request, async |mut ecs, r| ecs.list_clusters(r).await).await?;
+        arns.extend(page.cluster_arns);
+        if page.next_token.is_empty() {
+            return Ok(arns);
+        }
+        next_token = page.next_token;
+    }
+}
+
+async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Cluster>, CliError> {
+    let mut clusters = Vec::new();
+    for names in names.chunks(100) {
+        let request = pb::DescribeClustersRequest {
+            clusters: names.to_vec(),
+            include: vec!["TAGS".into(), "SETTINGS".into()],
+            stale: context.stale,
+        };
+        let answer =
+            context.ecs(request, async |mut ecs, r| ecs.describe_clusters(r).await).await?;
+        context.check("cluster", &answer.failures, "muster cluster list")?;
+        clusters.extend(answer.clusters);
+    }
+    Ok(clusters)
+}
+
+fn show(context: &Context, clusters: &[pb::Cluster]) -> Result<(), CliError> {
+    match context.output {
+        Format::Json => output::json(&context.list("clusters", clusters)),
+        Format::Table => output::print(&output::table(
+            &["NAME", "STATUS", "INSTANCES", "SERVICES", "RUNNING", "PENDING"],
+            clusters.iter().map(|c| {
+                vec![
+                    c.cluster_name.clone(),
+                    c.status.clone(),
+                    c.registered_container_instances_count.to_string(),
+                    c.active_services_count.to_string(),
+                    c.running_tasks_count.to_string(),
+                    c.pending_tasks_count.to_string(),
+                ]
+            }),
+        )),
+    }
+}

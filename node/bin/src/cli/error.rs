@@ -1,0 +1,50 @@
+//! How a command fails: what to say, and which exit code tells a script.
+
+use crate::config::ConfigError;
+use muster_model::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// What the cluster answered, or that it did not.
+    #[error("{}", muster_proto::error::message(.0))]
+    Cluster(#[from] Error),
+    #[error("{0}")]
+    Identity(#[from] muster_identity::Error),
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Role(#[from] crate::roles::RoleError),
+    #[error("{doing} {}: {source}", path.display())]
+    File { doing: &'static str, path: PathBuf, source: std::io::Error },
+    /// The words of the command are wrong in a way that clap cannot see.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error("writing output: {0}")]
+    Output(std::io::Error),
+    #[error("formatting output: {0}")]
+    Json(serde_json::Error),
+    #[error("output closed")]
+    PipeClosed,
+    /// A command in a container ended with this code, which becomes ours.
+    #[error("command in the container ended with exit code {0}")]
+    Remote(i32),
+}
+
+impl CliError {
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Cluster(Error::Invalid { .. }) => ExitCode::from(2),
+            Self::Cluster(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
+                ExitCode::from(3)
+            }
+            Self::Cluster(Error::NotFound { .. }) => ExitCode::from(4),
+            Self::PipeClosed => ExitCode::SUCCESS,
+            Self::Remote(code) => ExitCode::from(u8::try_from(*code).unwrap_or(1)),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

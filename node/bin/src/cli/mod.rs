@@ -1,0 +1,179 @@
+//! The command line: one file per noun. Tables by default, `--output json` for programs.
+//!
+//! Exit codes: 0 done; 1 refused or failed; 2 the words of the command are wrong; 3 no manager
+//! answered in time (the outcome may be unknown: repeat it); 4 something named does not exist.
+
+mod cluster;
+mod context;
+mod error;
+mod events;
+mod init;
+mod instance;
+mod join;
+mod live;
+mod operator;
+mod output;
+mod placement;
+
+mod service;
+mod task;
+mod taskdef;
+mod token;
+mod user;
+
+use crate::roles;
+use clap::{Args, Parser, Subcommand};
+pub use context::write_managers;
+pub use error::CliError;
+pub use join::join_worker;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The open ECS: containers on your own machines, on managers that survive each other.
+#[derive(Debug, Parser)]
+#[command(
+    name = "muster",
+    version,
+    after_help = "Examples:\n  muster dev                         a whole cluster in one process, for a laptop\n  \
+    muster service list                services of the default cluster\n  \
+    muster task run web --count 2      run a task definition twice\n\n\
+    Start a cluster on machines: muster init --help"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub client: ClientArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to reach a cluster; every command that talks to one takes these.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArguments {
+    /// Managers to ask, host:port, separated by commas; any of them will do.
+    #[arg(long, global = true, env = "MUSTER_MANAGERS", value_delimiter = ',')]
+    pub managers: Vec<String>,
+    /// Directory with ca.pem, cert.pem and key.pem of the user [default: ~/.muster].
+    #[arg(long, global = true, env = "MUSTER_IDENTITY")]
+    pub identity: Option<PathBuf>,
+    /// table, or json for programs.
+    #[arg(long, global = true, value_enum, default_value_t = output::Format::Table)]
+    pub output: output::Format,
+    /// Seconds until a command gives up, retries and failovers included.
+    #[arg(long, global = true, default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// Answer reads from the asked manager's own state, even if it is behind.
+    #[arg(long, global = true)]
+    pub stale: bool,
+    /// Cluster that names without one belong to.
+    #[arg(long, global = true, env = "MUSTER_CLUSTER", default_value = "default")]
+    pub cluster: String,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("{text:?} is not allowed; allowed: 0.1 to 86400 seconds")),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new cluster on this machine: its authority, its first manager, its join tokens.
+    Init(init::Init),
+    /// Make this machine a manager or a worker of an existing cluster.
+    Join(join::Join),
+    /// Run a manager (what the systemd unit calls).
+    Manager(roles::ManagerArguments),
+    /// Run an agent (what the systemd unit calls).
+    Agent(roles::AgentArguments),
+    /// Run one manager and one worker in this process, loopback only, no configuration.
+    Dev(roles::DevArguments),
+    /// Clusters: groups of container instances and what runs on them.
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::Command,
+    },
+    /// Task definitions, registered from files in ECS's JSON form.
+    Taskdef {
+        #[command(subcommand)]
+        command: taskdef::Command,
+    },
+    /// Services keep a number of tasks running.
+    Service {
+        #[command(subcommand)]
+        command: service::Command,
+    },
+    /// Tasks: run, look at, stop, read their logs, run commands in them.
+    Task {
+        #[command(subcommand)]
+        command: task::Command,
+    },
+    /// Container instances: the worker machines.
+    Instance {
+        #[command(subcommand)]
+        command: instance::Command,
+    },
+    /// The managers themselves.
+    Operator {
+        #[command(subcommand)]
+        command: operator::Command,
+    },
+    /// Users and their certificates.
+    User {
+        #[command(subcommand)]
+        command: user::Command,
+    },
+    /// Join tokens.
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
+    /// What happens: service events and task transitions, as they are applied.
+    Events(events::Events),
+}
+
+/// Runs the command and says how it ended.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let client = arguments.client;
+    let result = match arguments.command {
+        Command::Init(init) => init.run(&client),
+        Command::Join(join) => join.run(&client).await,
+        Command::Manager(arguments) => roles::manager(arguments).await.map_err(CliError::Role),
+        Command::Agent(arguments) => roles::agent(arguments).await.map_err(CliError::Role),
+        Command::Dev(arguments) => roles::dev(arguments).await.map_err(CliError::Role),
+        other => match context::Context::open(client) {
+            Ok(context) => other.ask(&context).await,
+            Err(error) => Err(error),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+impl Command {
+    /// The commands that need a cluster to talk to.
+    async fn ask(self, context: &context::Context) -> Result<(), CliError> {
+        match self {
+            Self::Cluster { command } => command.run(context).await,
+            Self::Taskdef { command } => command.run(context).await,
+            Self::Service { command } => command.run(context).await,
+            Self::Task { command } => command.run(context).await,
+            Self::Instance { command } => command.run(context).await,
+            Self::Operator { command } => command.run(context).await,
+            Self::User { command } => command.run(context).await,
+            Self::Token { command } => command.run(context).await,
+            Self::Events(events) => events.run(context).await,
+            Self::Init(_)
+            | Self::Join(_)
+            | Self::Manager(_)
+            | Self::Agent(_)
+            | Self::Dev(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! `muster service`: keep a number of tasks running.
+
+use super::CliError;
+use super::context::Context;
+use super::output::{self, Format};
+use clap::{Args, Subcommand};
+use muster_proto::pb;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a service and start its tasks.
+    #[command(after_help = "Example:\n  muster service create web --task-definition web \
+        --desired-count 6")]
+    Create(Create),
+    /// Change its count, its task definition, or both; a new definition rolls out.
+    #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
+        muster service update web --task-definition web:4")]
+    Update(Update),
+    /// Services of the cluster.
+    #[command(after_help = "Example:\n  muster service list")]
+    List,
+    /// One service: deployments and the newest events.
+    #[command(after_help = "Example:\n  muster service describe web")]
+    Describe { name: String },
+    /// Stop its tasks and remove it.
+    #[command(after_help = "Example:\n  muster service delete web --force")]
+    Delete {
+        name: String,
+        /// Also while its desired count is above 0.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Wait until it is stable: one deployment, and as many tasks running as desired.
+    #[command(after_help = "Example:\n  muster service wait web --timeout 120")]
+    Wait { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    name: String,
+    /// family or family:revision.
+    #[arg(long)]
+    task_definition: String,
+    #[arg(long, default_value_t = 1)]
+    desired_count: i32,
+    #[command(flatten)]
+    rollout: Rollout,
+    /// distinctInstance: at most one of its tasks per instance.
+    #[arg(long = "constraint")]
+    constraints: Vec<String>,
+    /// spread:attribute:ecs.availability-zone or spread:instanceId; left to right.
+    #[arg(long = "strategy")]
+    strategies: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Update {
+    name: String,
+    #[arg(long)]
+    task_definition: Option<String>,
+    #[arg(long)]
+    desired_count: Option<i32>,
+    #[command(flatten)]
+    rollout: Rollout,
+    /// Replace every task, also with an unchanged definition.
+    #[arg(long)]
+    force_new_deployment: bool,
+    /// Refuse unless the service has this version (see describe --output json).
+    #[arg(long)]
+    expected_version: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+struct Rollout {
+    /// Percent of the desired count that keeps running during a deployment.
+    #[arg(long)]
+    minimum_healthy_percent: Option<i32>,
+    /// Percent of the desired count that may exist during a deployment.
+    #[arg(long)]
+    maximum_percent: Option<i32>,
+}
+
+impl Rollout {
+    fn configuration(&self) -> Option<pb::DeploymentConfiguration> {
+        (self.minimum_healthy_percent.is_some() || self.maximum_percent.is_some()).then_some(
+            pb::DeploymentConfiguration {
+                minimum_healthy_percent: self.minimum_healthy_percent,
+                maximum_percent: self.maximum_percent,
+            },
+        )
+    }
+}
+
+impl Command {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Create(create) => create.run(context).await,
+            Self::Update(update) => update.run(context).await,
+            Self::List => {
+                let services = match list(context).await? {
+                    names if names.is_empty() => Vec::new(),
+                    names => describe(context, names).await?,
+                };
+                show(context, &services)
+            }
+            Self::Describe { name } => {
+                let services = describe(context, vec![name]).await?;
+                match context.output {
+                    Format::Json => show(context, &services),
+                    Format::Table => services.iter().try_for_each(facts),
+                }
+            }
+            Self::Delete { name, force } => {
+                let request = pb::DeleteServiceRequest {
+                    cluster: context.cluster.clone(),
+                    service: name,
+                    force,
+                    client_token: context.token(),
+                };
+                let answer = context.ecs(request, async |mut ecs, r| ecs.delete_service(r).await);
+                show(context, &answer.await?.service.into_iter().collect::<Vec<_>>())
+            }
+            Self::Wait { name } => wait(context, name).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = pb::CreateServiceRequest {
+            cluster: context.cluster.clone(),
+            service_name: self.name,
+            task_definition: self.task_definition,
+            desired_count: self.desired_count,
+            deployment_configuration: self.rollout.configuration(),
+            placement_constraints: super::placement::constraints(&self.constraints),
+            placement_strategy: super::placement::strategies(&self.strategies),
+            client_token: context.token(),
+            ..Default::default()
+        };
+        let answer = context.ecs(request, async |mut ecs, r| ecs.create_service(r).await).await?;
+        show(context, &answer.service.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl Update {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = pb::UpdateServiceRequest {
+            cluster: context.cluster.clone(),
+            service: self.name,
+            desired_count: self.desired_count,
+            task_definition: self.task_definition.unwrap_or_default(),
+            deployment_configuration: self.rollout.configuration(),
+            force_new_deployment: self.force_new_deployment,
+            expected_version: self.expected_version,
+            client_token: context.token(),
+            ..Default::default()
+        };
+        let answer = context.ecs(request, async |mut ecs, r| ecs.update_service(r).await).await?;
+        show(context, &answer.service.into_iter().collect::<Vec<_>>())
+    }
+}
+
+async fn list(context: &Context) -> Result<Vec<String>, CliError> {
+    let mut arns = Vec::new();
+    let mut next_token = String::new();
+    loop {
+        let request = pb::ListServicesRequest {
+            cluster: context.cluster.clone(),
+            next_token,
+            stale: context.stale,
+            ..Default::default()
+        };
+        let page = context.ecs(request, async |mut ecs, r| ecs.list_services(r).await).await?;
+        arns.extend(page.service_arns);
+        if page.next_token.is_empty() {
+            return Ok(arns);
+        }
+        next_token = page.next_token;
+    }
+}
+
+async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Service>, CliError> {
+    let mut services = Vec::new();
+    // ECS: ten services per call.
+    for names in names.chunks(10) {
+        let request = pb::DescribeServicesRequest {
+            cluster: context.cluster.clone(),
+            services: names.to_vec(),
+            include: vec!["TAGS".into()],
+            stale: context.stale,
+        };
+        let answer =
+            context.ecs(request, async |mut ecs, r| ecs.describe_services(r).await).await?;
+        context.check("service", &answer.failures, "muster service list")?;
+        services.extend(answer.services);
+    }
+    Ok(services)
+}
+
+/// ECS's waiter `services_stable`: one deployment and running = desired.
+fn stable(service: &pb::Service) -> bool {
+    service.deployments.len() == 1
+        && service.running_count == service.desired_count
+        && service.pending_count == 0
+}
+
+async fn wait(context: &Context, name: String) -> Result<(), CliError> {
+    let deadline = Instant::now() + context.timeout;
+    let mut said = String::new();
+    loop {
+        let service = describe(context, vec![name.clone()]).await?.pop();
+        let Some(service) = service else { return Ok(()) };
+        if service.status != "ACTIVE" {
+            return Err(CliError::Failed(format!("service {name} is {}", service.status)));
+        }
+        if stable(&service) {
+            return show(context, &[service]);
+        }
+        let progress = format!(
+            "{name}: {} of {} running, {} pending, {} deployments",
+            service.running_count,
+            service.desired_count,
+            service.pending_count,
+            service.deployments.len()
+        );
+        if progress != said {
+            eprintln!("{progress}");
+            said = progress;
+        }
+        if Instant::now() >= deadline {
+            let event = service.events.first().map_or("no event", |e| e.message.as_str());
+            return Err(CliError::Failed(format!(
+                "{said}: not stable within {} s; newest event: {event}; see `muster service \
+                 describe {name}`",
+                context.timeout.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn show(context: &Context, services: &[pb::Service]) -> Result<(), CliError> {
+    match context.output {
+        Format::Json => output::json(&context.list("services", services)),
+        Format::Table => output::print(&output::table(
+            &["NAME", "STATUS", "TASK DEFINITION", "DESIRED", "RUNNING", "PENDING", "ROLLOUT"],
+            services.iter().map(|s| {
+                vec![
+                    s.service_name.clone(),
+                    s.status.clone(),
+                    output::short(&s.task_definition).to_owned(),
+                    s.desired_count.to_string(),
+                    s.running_count.to_string(),
+                    s.pending_count.to_string(),
+                    s.deployments.first().map(|d| d.rollout_state.clone()).unwrap_or_default(),
+                ]
+            }),
+        )),
+    }
+}
+
+/// Newest events shown by `describe`; `--output json` has all that are kept.
+const EVENTS_SHOWN: usize = 10;
+
+fn facts(service: &pb::Service) -> Result<(), CliError> {
+    output::print(&output::facts(&[
+        ("name", service.service_name.clone()),
+        ("arn", service.service_arn.clone()),
+        ("status", service.status.clone()),
+        ("task definition", output::short(&service.task_definition).to_owned()),
+        ("desired", service.desired_count.to_string()),
+        ("running", service.running_count.to_string()),
+        ("pending", service.pending_count.to_string()),
+        ("version", service.version.to_string()),
+        ("created", output::time(service.created_at.as_ref())),
+        ("no start before", output::time(service.throttled_until.as_ref())),
+    ]))?;
+    output::print("\n")?;
+    output::print(&output::table(
+        &["DEPLOYMENT", "STATUS", "TASK DEFINITION", "DESIRED", "RUNNING", "FAILED", "ROLLOUT"],
+        service.deployments.iter().map(|d| {
+            vec![
+                d.id.clone(),
+                d.status.clone(),
+                output::short(&d.task_definition).to_owned(),
+                d.desired_count.to_string(),
+                d.running_count.to_string(),
+                d.failed_tasks.to_string(),
+                d.rollout_state.clone(),
+            ]
+        }),
+    ))?;
+    output::print("\n")?;
+    let events = service.events.iter().take(EVENTS_SHOWN);
+    output::print(&events.fold(String::new(), |all, event| {
+        all + &output::time(event.created_at.as_ref()) + "  " + &event.message + "\n"
+    }))
+}

@@ -1,0 +1,130 @@
+//! The long-running roles: a manager, an agent, and both at once on a laptop.
+//!
+//! Each reads its file, starts its parts, waits for SIGTERM or SIGINT and ends them in order.
+
+mod agent;
+mod dev;
+mod found;
+mod manager;
+
+pub use agent::{AgentArguments, Machine, agent, config_of};
+pub use dev::{DevArguments, dev};
+pub use found::{FirstManager, create_cluster};
+pub use manager::{ManagerArguments, manager};
+
+use crate::cli::CliError;
+use crate::config::ConfigError;
+use crate::files;
+use muster_model::{IdSource, RequestId};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The newest command level that this binary can apply (`Command` and `Step` are append only).
+pub const LEVEL: u32 = 1;
+
+/// Why a role could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Identity(#[from] muster_identity::Error),
+    #[error("{0}")]
+    Store(#[from] muster_store::StoreError),
+    #[error("{0}")]
+    Cluster(#[from] muster_model::Error),
+    #[error("telemetry: {0}")]
+    Telemetry(String),
+    #[error("{doing} {}: {source}", path.display())]
+    File { doing: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("listening on {address}: {source}; is another manager running here?")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl RoleError {
+    fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { doing, path, source }
+    }
+}
+
+/// Where a role's certificate lies in its data directory.
+pub fn identity_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("identity")
+}
+
+pub fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".into())
+}
+
+/// Ids of this process, seeded by the machine.
+pub fn ids() -> IdSource {
+    IdSource::new(rand::random())
+}
+
+pub fn fresh_request() -> RequestId {
+    ids().request()
+}
+
+/// A directory that already belongs to a machine of some cluster is not taken over.
+///
+/// # Errors
+/// It holds an identity.
+pub fn refuse_used(data_dir: &Path) -> Result<(), RoleError> {
+    match identity_dir(data_dir).join("cert.pem").exists() {
+        false => Ok(()),
+        true => Err(RoleError::Failed(format!(
+            "{} belongs to a machine that has joined already; to join again, remove that machine \
+             from its cluster (muster instance deregister, muster operator raft remove), then \
+             delete the directory",
+            data_dir.display()
+        ))),
+    }
+}
+
+/// Writes a role's configuration; one that exists and differs is kept beside it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_config(path: &Path, config: &impl Serialize) -> Result<(), CliError> {
+    let text = toml::to_string(config)
+        .map_err(|error| CliError::Failed(format!("writing {}: {error}", path.display())))?;
+    let text = format!(
+        "# Written by muster {}. Every key is explained in the commented example of the same name.\n\
+         {text}",
+        env!("CARGO_PKG_VERSION")
+    );
+    files::replace(path, text.as_bytes(), files::PUBLIC).map_err(|source| CliError::File {
+        doing: "writing",
+        path: path.into(),
+        source,
+    })
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// The signals cannot be caught.
+fn stop_on_signal() -> Result<CancellationToken, RoleError> {
+    let caught = |kind| signal(kind).map_err(|e| RoleError::Failed(format!("signals: {e}")));
+    let (mut terminate, mut interrupt) =
+        (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,200 @@
+//! The manager: store, brain and front ends behind one mTLS listener.
+
+use super::{LEVEL, RoleError, found, identity_dir, stop_on_signal};
+use crate::clock::{self, Clock};
+use crate::config::{self, ManagerConfig, TimingProfile};
+use crate::telemetry;
+use clap::Args;
+use muster_api::{Api, ApiConfig, LiveBackend, live};
+use muster_identity::{Connector, Identity};
+use muster_manager::{Live, Manager, Parts};
+use muster_model::{Command, Entry, Error, Principal, RaftId, TaskId};
+use muster_proto::dispatch::attach_order::What;
+use muster_replica::{Instant, Replica};
+use muster_store::{StoreConfig, Timing};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// How long a stopping manager waits for another to lead.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// How long calls under way may take to end once it stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long one try to found the cluster waits for a leader.
+const FOUND_WAIT: Duration = Duration::from_secs(5);
+
+/// Run a manager.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster manager --config /etc/muster/manager.toml")]
+pub struct ManagerArguments {
+    /// What `muster init` or `muster join` wrote.
+    #[arg(long, default_value = config::MANAGER_CONFIG)]
+    config: PathBuf,
+}
+
+/// Runs until SIGTERM or SIGINT, then hands leadership over and ends.
+///
+/// # Errors
+/// The configuration, the identity or the data directory cannot be used, or the port is taken.
+pub async fn manager(arguments: ManagerArguments) -> Result<(), RoleError> {
+    let config: ManagerConfig = config::read(&arguments.config, "muster init")?;
+    config::check_telemetry(&config.telemetry, &arguments.config)?;
+    let telemetry =
+        telemetry::start("manager", &config.telemetry).await.map_err(RoleError::Telemetry)?;
+    let result = run(&config, clock::start(), stop_on_signal()?).await;
+    telemetry.finish();
+    result
+}
+
+/// The manager itself, without the process around it.
+pub async fn run(
+    config: &ManagerConfig,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    let identity = Identity::load(&identity_dir(&config.data_dir))?;
+    let Principal::Manager(id) = identity.principal() else {
+        return Err(RoleError::Failed(format!(
+            "{} holds the identity of {}, not of a manager; start `muster agent` with it, or join \
+             again with a manager's token",
+            config.data_dir.display(),
+            identity.principal()
+        )));
+    };
+    let first = found::pending_bootstrap(&config.data_dir)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| RoleError::Listen { address: config.listen, source })?;
+    let store = store_config(config, &identity, id, first.is_some());
+    let started = muster_store::start(store, Arc::new(Connector::new(identity.clone()))).await?;
+    let replica = started.replica.clone();
+
+    let manager = Manager::new(Parts {
+        id,
+        replica: replica.clone(),
+        clock: clock.clone(),
+        identity: identity.clone(),
+        identity_dir: Some(identity_dir(&config.data_dir)),
+        address: config.address.clone(),
+        level: LEVEL,
+        heartbeat: Duration::from_millis(muster_model::limits::HEARTBEAT.0),
+    });
+    let parts = ApiConfig {
+        now: clock.clone(),
+        seed: rand::random(),
+        current_trace: Some(telemetry::current_trace),
+        adopt_parent: Some(telemetry::adopt_parent),
+    };
+    let api = Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
+        .await
+        .map_err(|error| RoleError::Failed(format!("describing the services: {error}")))?;
+    let routes = api
+        .routes()
+        .add_service(manager.dispatch())
+        .add_service(manager.enroll())
+        .add_service(started.service);
+    let closed = CancellationToken::new();
+    let server = muster_identity::grpc_server()
+        .layer(api.guard())
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            muster_identity::incoming(listener, identity, muster_identity::Options::default()),
+            closed.clone().cancelled_owned(),
+        );
+    let server = tokio::spawn(server);
+    tracing::info!(manager = %id, address = %config.address, "manager is up");
+    let leading = CancellationToken::new();
+    let brain = tokio::spawn(manager.run(leading.clone()));
+    if let Some(command) = first {
+        stop.run_until_cancelled(found_cluster(&replica, &clock, id, command, &config.data_dir))
+            .await
+            .transpose()?;
+    }
+
+    stop.cancelled().await;
+    tracing::info!(manager = %id, "stopping: handing leadership over");
+    api.stop_serving().await;
+    started.handle.hand_over(HAND_OVER).await;
+    leading.cancel();
+    ended("the leader's loop", brain.await);
+    closed.cancel();
+    match tokio::time::timeout(DRAIN, server).await {
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener ended badly"),
+        Ok(joined) => ended("the listener", joined.map(|_| ())),
+        Err(_) => tracing::warn!("calls still under way are cut off"),
+    }
+    started.handle.shutdown().await;
+    Ok(())
+}
+
+fn ended(what: &str, joined: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = joined {
+        tracing::error!(%error, "{what} ended badly");
+    }
+}
+
+fn store_config(
+    config: &ManagerConfig,
+    identity: &Identity,
+    id: RaftId,
+    bootstrap: bool,
+) -> StoreConfig {
+    let dir = config.data_dir.join("raft");
+    let mut store = StoreConfig::new(dir, fleet(identity), id.0, config.address.clone());
+    store.timing = match config.timing {
+        TimingProfile::Lan => Timing::LAN,
+        TimingProfile::Fast => Timing::FAST,
+        TimingProfile::Wan => Timing::millis(300, 1000, 2000),
+    };
+    store.log_bytes_max = config.log_mib.saturating_mul(1024 * 1024);
+    store.bootstrap = bootstrap;
+    store
+}
+
+/// Which set of managers this is: the first 128 bits of its authority's digest.
+fn fleet(identity: &Identity) -> u128 {
+    let digest = identity.ca_digest().to_string();
+    digest.get(..32).and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
+}
+
+/// Commits the first entry, as often as it takes: a repeat of it is refused by the state itself.
+async fn found_cluster(
+    replica: &Replica,
+    clock: &Clock,
+    id: RaftId,
+    command: Command,
+    data_dir: &Path,
+) -> Result<(), RoleError> {
+    let request = super::fresh_request();
+    while replica.state().meta().name.is_empty() {
+        let entry = Entry {
+            request,
+            at: clock(),
+            by: Principal::Manager(id),
+            trace: None,
+            command: command.clone(),
+        };
+        match replica.propose(entry, Instant::now() + FOUND_WAIT).await {
+            Ok(_) => break,
+            Err(error @ (Error::Unavailable { .. } | Error::UnknownOutcome { .. })) => {
+                tracing::debug!(%error, "founding the cluster: trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    tracing::info!("the cluster is founded");
+    found::bootstrap_done(data_dir)
+}
+
+/// Logs and commands in containers travel over the agents' sessions.
+struct Sessions(Live);
+
+#[tonic::async_trait]
+impl LiveBackend for Sessions {
+    async fn attach(&self, task: TaskId, what: What) -> Result<live::Attached, Error> {
+        let attached = self.0.attach(task, what).await?;
+        Ok(live::Attached { up: Box::pin(attached.up), down: attached.down })
+    }
+}

@@ -1,0 +1,123 @@
+//! Logs to stderr, spans to an OTLP collector if one is configured, metrics over loopback HTTP.
+
+use crate::config::TelemetryConfig;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::net::SocketAddr;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Flushes what is still buffered when the role ends.
+pub struct Telemetry {
+    spans: Option<SdkTracerProvider>,
+}
+
+/// Starts logging, tracing and metrics of a role. Called once per process.
+///
+/// # Errors
+/// The OTLP endpoint is not a valid address, or the metrics port is taken.
+pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telemetry, String> {
+    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.json_logs {
+        true => lines.json().with_filter(filter).boxed(),
+        false => lines.with_filter(filter).boxed(),
+    };
+    let spans = config.otlp_endpoint.as_deref().map(|at| exporter(role, at)).transpose()?;
+    let tracer = spans.as_ref().map(|spans| {
+        let tracer = spans.tracer("muster");
+        // Spans of dependencies would drown the journeys.
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("off,muster=info,muster_api=info,muster_manager=info,muster_agent=info,muster_store=info"))
+    });
+    tracing_subscriber::registry().with(lines).with(tracer).init();
+    if let Some(listen) = config.metrics_listen {
+        serve_metrics(listen).await?;
+    }
+    Ok(Telemetry { spans })
+}
+
+fn exporter(role: &'static str, endpoint: &str) -> Result<SdkTracerProvider, String> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|error| format!("telemetry.otlp_endpoint: {endpoint:?}: {error}"))?;
+    let resource = Resource::builder().with_service_name(format!("muster-{role}")).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+async fn serve_metrics(listen: SocketAddr) -> Result<(), String> {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| format!("installing the metrics recorder: {error}"))?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("telemetry.metrics_listen: {listen}: {error}"))?;
+    let upkeep = recorder.clone();
+    let routes = axum::Router::new().route(
+        "/metrics",
+        axum::routing::get(move || {
+            let text = recorder.render();
+            async move { text }
+        }),
+    );
+    tokio::spawn(async move {
+        let mut turn = tokio::time::interval(std::time::Duration::from_secs(5));
+        loop {
+            turn.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "metrics listener ended");
+        }
+    });
+    Ok(())
+}
+
+impl Telemetry {
+    /// Sends what is still buffered.
+    pub fn finish(self) {
+        if let Some(spans) = self.spans
+            && let Err(error) = spans.shutdown()
+        {
+            tracing::warn!(%error, "last spans were not exported");
+        }
+    }
+}
+
+/// The trace that the current span belongs to, if spans are exported.
+pub fn current_trace() -> Option<muster_model::TraceId> {
+    use opentelemetry::trace::TraceContextExt;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    let context = tracing::Span::current().context();
+    let span = context.span().span_context().clone();
+    span.is_valid()
+        .then(|| muster_model::TraceId::from_bits(u128::from_be_bytes(span.trace_id().to_bytes())))
+}
+
+/// Makes a span the child of what a request's `traceparent` names.
+pub fn adopt_parent(headers: &http::HeaderMap, span: &tracing::Span) {
+    use opentelemetry::propagation::{Extractor, TextMapPropagator};
+    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    struct Headers<'a>(&'a http::HeaderMap);
+    impl Extractor for Headers<'_> {
+        fn get(&self, key: &str) -> Option<&str> {
+            self.0.get(key).and_then(|value| value.to_str().ok())
+        }
+        fn keys(&self) -> Vec<&str> {
+            self.0.keys().map(http::HeaderName::as_str).collect()
+        }
+    }
+    if headers.contains_key("traceparent") {
+        let parent = TraceContextPropagator::new().extract(&Headers(headers));
+        // A span that is not exported has no parent to be given.
+        span.set_parent(parent).ok();
+    }
+}
