@@ -154,7 +154,9 @@ impl Space {
             tracing::warn!(free, "disk nearly full: giving up the reserve file");
             std::fs::remove_file(&self.reserve)?;
             free = self.free()?;
-        } else if !held && free > self.limits.resume_above + self.limits.reserve {
+        } else if self.limits.reserve > 0
+            && !held
+            && free > self.limits.resume_above + self.limits.reserve {
             self.hold()?;
         }
         self.refusing = match self.refusing {

@@ -148,7 +148,7 @@ async fn run_stream(
     match client.forward(outgoing).await {
         Ok(answers) => receive_outcomes(answers.into_inner(), &pending).await,
         Err(status) => {
-            peers.failed(leader);
+            peers.failed(leader, Line::Bulk);
             tracing::debug!(leader, %status, "cannot forward to the leader");
         }
     }

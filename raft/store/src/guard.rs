@@ -223,7 +223,7 @@ fn outage(core: &Core, now: &Leadership, members: &Membership) -> Option<String>
         .nodes()
         .filter(|(id, _)| **id != me && voters.contains(id))
         .filter(|(id, _)| {
-            let answered = core.health.peer(**id).answered;
+            let answered = core.health.answered(**id);
             answered.is_none_or(|at| at.elapsed() >= NO_LEADER_WAIT)
         })
         .map(|(id, node)| format!("manager {id} ({})", node.address))

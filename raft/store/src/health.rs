@@ -24,15 +24,7 @@ pub struct Health {
 #[derive(Default)]
 struct Inner {
     refusing: Option<String>,
-    peers: BTreeMap<u64, PeerHealth>,
-}
-
-/// How a peer answered this manager's calls.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PeerHealth {
-    pub answered: Option<Instant>,
-    /// Since when every call has failed.
-    pub failing: Option<Instant>,
+    answered: BTreeMap<u64, Instant>,
 }
 
 impl Default for Health {
@@ -106,22 +98,10 @@ impl Health {
     }
 
     pub fn peer_answered(&self, id: u64) {
-        let now = Some(Instant::now());
-        self.inner().peers.insert(id, PeerHealth { answered: now, failing: None });
+        self.inner().answered.insert(id, Instant::now());
     }
-    /// Returns for how long every call to it has failed.
-    pub fn peer_failed(&self, id: u64) -> Duration {
-        let mut inner = self.inner();
-        let peer = inner.peers.entry(id).or_default();
-        peer.failing.get_or_insert_with(Instant::now).elapsed()
-    }
-    /// A new connection was made: count failures from now.
-    pub fn peer_reconnected(&self, id: u64) {
-        if let Some(peer) = self.inner().peers.get_mut(&id) {
-            peer.failing = None;
-        }
-    }
-    pub fn peer(&self, id: u64) -> PeerHealth {
-        self.inner().peers.get(&id).copied().unwrap_or_default()
+    /// When a peer last answered a call of this manager.
+    pub fn answered(&self, id: u64) -> Option<Instant> {
+        self.inner().answered.get(&id).copied()
     }
 }

@@ -203,7 +203,7 @@ fn check_quorum_without(core: &Core, id: u64, voters: &BTreeSet<u64>) -> Result<
 }
 
 fn answers(core: &Core, id: u64) -> bool {
-    core.health.peer(id).answered.is_some_and(|at| at.elapsed() < NO_LEADER_WAIT)
+    core.health.answered(id).is_some_and(|at| at.elapsed() < NO_LEADER_WAIT)
 }
 
 /// The voter that is furthest among those that answer.

@@ -90,8 +90,8 @@ impl Link {
     }
 
     /// What a failed call means: worth a retry at once, or only after a pause.
-    fn failed(&self, status: &Status) -> RpcError {
-        self.peers.failed(self.target);
+    fn failed(&self, line: Line, status: &Status) -> RpcError {
+        self.peers.failed(self.target, line);
         match status.code() {
             tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => network(status),
             _ => unreachable(status),
@@ -101,17 +101,18 @@ impl Link {
     /// One question and its answer, within `limit`.
     async fn ask<T>(
         &self,
+        line: Line,
         limit: Duration,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, RpcError> {
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(response)) => {
-                self.peers.health.peer_answered(self.target);
+                self.peers.answered(self.target, line);
                 Ok(response.into_inner())
             }
-            Ok(Err(status)) => Err(self.failed(&status)),
+            Ok(Err(status)) => Err(self.failed(line, &status)),
             Err(_) => {
-                self.peers.failed(self.target);
+                self.peers.failed(self.target, line);
                 Err(network(format!("manager {} did not answer in {limit:?}", self.target)))
             }
         }
@@ -120,7 +121,7 @@ impl Link {
     async fn heartbeat(&self, rpc: AppendEntriesRequest<Types>, limit: Duration) -> Appended {
         let request = wire::from_append(Some(self.header()), &rpc).map_err(unreachable)?;
         let mut client = self.client(Line::Control)?;
-        let response = self.ask(limit, client.heartbeat(request)).await?;
+        let response = self.ask(Line::Control, limit, client.heartbeat(request)).await?;
         wire::to_appended(response).map_err(network)
     }
 
@@ -132,7 +133,8 @@ impl Link {
     ) -> Result<VoteResponse<Types>, RpcError> {
         let request = wire::from_vote_request(self.header(), &rpc, pre);
         let mut client = self.client(Line::Control)?;
-        let response = self.ask(option.soft_ttl(), client.vote(request)).await?;
+        let call = client.vote(request);
+        let response = self.ask(Line::Control, option.soft_ttl(), call).await?;
         wire::to_vote_response(response).map_err(network)
     }
 
@@ -146,7 +148,7 @@ impl Link {
         let opening = tokio::time::timeout(PEER_STALL, client.append(requests)).await;
         let answers = opening
             .map_err(|_| network("no answer to a new stream"))?
-            .map_err(|status| self.failed(&status))?
+            .map_err(|status| self.failed(self.line, &status))?
             .into_inner();
         let state = (answers, window);
         let answers = stream::unfold(Some(state), move |state| async move {
@@ -173,14 +175,14 @@ impl Link {
         loop {
             let answer = match tokio::time::timeout(PEER_STALL, answers.message()).await {
                 Ok(Ok(answer)) => answer?,
-                Ok(Err(status)) => return Some(Err(self.failed(&status))),
+                Ok(Err(status)) => return Some(Err(self.failed(self.line, &status))),
                 Err(_) if window.idle() => continue,
                 Err(_) => {
-                    self.peers.failed(self.target);
+                    self.peers.failed(self.target, self.line);
                     return Some(Err(network(format!("appends unanswered for {PEER_STALL:?}"))));
                 }
             };
-            self.peers.health.peer_answered(self.target);
+            self.peers.answered(self.target, self.line);
             return Some(wire::to_appended(answer).map_err(network));
         }
     }
@@ -296,7 +298,8 @@ impl RaftNetworkV2<Types> for Link {
         };
         let mut client = self.client(Line::Snapshot).map_err(StreamingError::from)?;
         let parts = parts(begin, snapshot.snapshot);
-        let send = self.ask(SNAPSHOT_TIMEOUT, client.snapshot(parts)).map_err(StreamingError::from);
+        let call = client.snapshot(parts);
+        let send = self.ask(Line::Snapshot, SNAPSHOT_TIMEOUT, call).map_err(StreamingError::from);
         let response = tokio::select! {
             sent = send => sent?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
@@ -317,7 +320,8 @@ impl RaftNetworkV2<Types> for Link {
             last: rpc.last_log_id().map(wire::from_log_id),
         };
         let mut client = self.client(Line::Control)?;
-        let response = self.ask(option.hard_ttl(), client.transfer_leader(request)).await?;
+        let call = client.transfer_leader(request);
+        let response = self.ask(Line::Control, option.hard_ttl(), call).await?;
         match response.refused.is_empty() {
             true => Ok(Ok(())),
             false => Err(network(response.refused)),

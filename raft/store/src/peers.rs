@@ -11,7 +11,8 @@ use crate::types::{Membership, Peer};
 use muster_model::RaftId;
 use muster_proto::raft::Header;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -48,19 +49,27 @@ pub enum Line {
     Snapshot,
 }
 
+/// One connection and how it fares.
+struct Open {
+    address: String,
+    channel: Channel,
+    /// Since when every call over it has failed.
+    failing: Option<Instant>,
+}
+
 /// All connections of this manager.
 pub struct Peers {
     me: Identity,
     trust: Arc<dyn Trust>,
     pub health: Arc<Health>,
-    channels: Mutex<BTreeMap<(u64, Line), (String, Channel)>>,
+    lines: Mutex<BTreeMap<(u64, Line), Open>>,
     members: RwLock<Arc<Membership>>,
 }
 
 impl Peers {
     pub fn new(me: Identity, trust: Arc<dyn Trust>, health: Arc<Health>) -> Self {
         let members = RwLock::new(Arc::new(Membership::default()));
-        Self { me, trust, health, channels: Mutex::default(), members }
+        Self { me, trust, health, lines: Mutex::default(), members }
     }
 
     pub fn me(&self) -> Identity {
@@ -76,14 +85,19 @@ impl Peers {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<(u64, Line), Open>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The channel to a peer; a new one if its address has changed.
     pub fn channel(&self, id: u64, address: &str, line: Line) -> Result<Channel, String> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        match channels.get(&(id, line)) {
-            Some((known, channel)) if known == address => Ok(channel.clone()),
+        let mut lines = self.lines();
+        match lines.get(&(id, line)) {
+            Some(open) if open.address == address => Ok(open.channel.clone()),
             _ => {
                 let channel = self.trust.channel(address)?;
-                channels.insert((id, line), (address.to_owned(), channel.clone()));
+                let (address, kept) = (address.to_owned(), channel.clone());
+                lines.insert((id, line), Open { address, channel: kept, failing: None });
                 Ok(channel)
             }
         }
@@ -94,21 +108,27 @@ impl Peers {
         self.trust.channel(address)
     }
 
-    /// A call failed. After a while of nothing else the connections are made anew: a peer that
-    /// vanished without a word leaves a connection that looks alive.
-    pub fn failed(&self, id: u64) {
-        if self.health.peer_failed(id) < RECONNECT_AFTER {
-            return;
+    /// A call was answered.
+    pub fn answered(&self, id: u64, line: Line) {
+        self.health.peer_answered(id);
+        if let Some(open) = self.lines().get_mut(&(id, line)) {
+            open.failing = None;
         }
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|(peer, _), _| *peer != id);
-        drop(channels);
-        self.health.peer_reconnected(id);
+    }
+
+    /// A call failed. After a while of nothing else the connection is made anew: a peer that
+    /// vanished without a word leaves one that looks alive.
+    pub fn failed(&self, id: u64, line: Line) {
+        let mut lines = self.lines();
+        let Some(open) = lines.get_mut(&(id, line)) else { return };
+        if open.failing.get_or_insert_with(Instant::now).elapsed() >= RECONNECT_AFTER {
+            lines.remove(&(id, line));
+        }
     }
 
     /// Lets go of all connections.
     pub fn close(&self) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lines().clear();
     }
 
     pub fn header(&self, to: u64, node: &Peer) -> Header {

@@ -236,7 +236,7 @@ impl Core {
                 Some(followers) => followers.get(id).copied().flatten().map(|id| id.index),
                 None => None,
             },
-            answered: self.health.peer(*id).answered.map(|at| at.elapsed()),
+            answered: self.health.answered(*id).map(|at| at.elapsed()),
         };
         RaftStatus {
             id: RaftId(metrics.id),

@@ -77,13 +77,17 @@ impl Service {
 
     async fn receive_snapshot(
         &self,
+        core: &Core,
         parts: &mut Streaming<pb::SnapshotPart>,
         last: Option<LogId>,
     ) -> Result<crate::snapshot::Image, Status> {
         use pb::snapshot_part::Part;
         let mut receiver = Receiver::default();
         loop {
-            let part = parts.message().await?.and_then(|part| part.part);
+            let part = tokio::select! {
+                part = parts.message() => part?.and_then(|part| part.part),
+                () = core.stopped() => return Err(fatal("it receives no more")),
+            };
             match part {
                 Some(Part::Rows(rows)) => receiver.part(&rows).map_err(Status::data_loss)?,
                 Some(Part::End(end)) => {
@@ -227,7 +231,7 @@ impl RaftRpc for Service {
         let last_membership =
             codec::decode(codec::MEMBERSHIP, &begin.membership).map_err(wire::bad)?;
         tracing::info!(from = sender, last = ?last_log_id, "receiving a snapshot");
-        let image = self.receive_snapshot(&mut parts, last_log_id).await?;
+        let image = self.receive_snapshot(&core, &mut parts, last_log_id).await?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = Snapshot { meta, snapshot: image };
         let installed = core.raft.install_full_snapshot(vote, snapshot).await;

@@ -17,6 +17,8 @@ use tonic::{Request, Status};
 #[derive(Default)]
 pub struct Links {
     cut: watch::Sender<BTreeSet<u64>>,
+    /// Counts the deaths of each manager: its connections die with it.
+    dead: watch::Sender<BTreeMap<u64, u64>>,
     relays: Mutex<BTreeMap<(u64, String), String>>,
     owners: Mutex<BTreeMap<String, u64>>,
 }
@@ -28,6 +30,11 @@ impl Links {
 
     pub fn mend(&self, id: u64) {
         self.cut.send_modify(|cut| { cut.remove(&id); });
+    }
+
+    /// Resets every connection from and to a manager, as the kernel does when a process dies.
+    pub fn reset(&self, id: u64) {
+        self.dead.send_modify(|dead| *dead.entry(id).or_default() += 1);
     }
 
     /// Says whose address this is, so that cutting a manager off works in both directions.
@@ -51,7 +58,8 @@ impl Links {
                 let relayed = listener.local_addr().unwrap().to_string();
                 let to = self.owners.lock().unwrap().get(address).copied().unwrap_or(0);
                 let silent = self.cut.subscribe();
-                tokio::spawn(accept(listener, address.to_owned(), from, to, silent));
+                let dead = self.dead.subscribe();
+                tokio::spawn(accept(listener, address.to_owned(), from, to, silent, dead));
                 relayed
             })
             .clone()
@@ -64,10 +72,15 @@ async fn accept(
     from: u64,
     to: u64,
     silent: watch::Receiver<BTreeSet<u64>>,
+    dead: watch::Receiver<BTreeMap<u64, u64>>,
 ) {
+    let deaths = move |dead: &BTreeMap<u64, u64>| {
+        (dead.get(&from).copied(), dead.get(&to).copied())
+    };
     while let Ok((near, _)) = listener.accept().await {
-        let (address, silent) = (address.clone(), silent.clone());
+        let (address, silent, mut dead) = (address.clone(), silent.clone(), dead.clone());
         tokio::spawn(async move {
+            let born = deaths(&dead.borrow());
             open(&mut silent.clone(), from, to).await;
             let Ok(far) = TcpStream::connect(address).await else { return };
             // Otherwise every small message waits 40 ms for an acknowledgement.
@@ -78,6 +91,7 @@ async fn accept(
             tokio::select! {
                 () = pump(near_read, far_write, from, to, silent.clone()) => {}
                 () = pump(far_read, near_write, from, to, silent) => {}
+                _ = dead.wait_for(|dead| deaths(dead) != born) => {}
             }
         });
     }

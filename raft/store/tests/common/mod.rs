@@ -138,7 +138,12 @@ pub type Configure = Arc<dyn Fn(&mut StoreConfig) + Send + Sync>;
 
 impl Fleet {
     /// No manager yet. `config` may change what each is started with.
+    /// `RUST_LOG=muster_store=debug` shows what managers do.
     pub fn empty(config: impl Fn(&mut StoreConfig) + Send + Sync + 'static) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .try_init();
         Self {
             authority: Authority::create("test", SystemTime::now()).unwrap(),
             links: Arc::default(),
@@ -247,6 +252,7 @@ impl Fleet {
         if let Some(handle) = node.handle.take() {
             handle.halt().await;
         }
+        self.links.reset(id);
         self.links.mend(id);
     }
 
@@ -258,6 +264,7 @@ impl Fleet {
         }
         node.server.abort();
         let _ = node.server.await;
+        self.links.reset(id);
     }
 
     /// The manager that leads, once one does.
@@ -314,7 +321,15 @@ impl Fleet {
         let mut first: Option<Arc<State>> = None;
         for id in self.running() {
             let replica = self.replica(id);
-            let state = replica.applied(index, deadline).await.unwrap();
+            let state = match replica.applied(index, deadline).await {
+                Ok(state) => state,
+                Err(e) => {
+                    for id in self.running() {
+                        eprintln!("{:?}", self.replica(id).status());
+                    }
+                    panic!("manager {id}: {e}");
+                }
+            };
             match &first {
                 None => first = Some(state),
                 Some(first) => {
