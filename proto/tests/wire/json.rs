@@ -93,7 +93,8 @@ fn a_wrong_type_names_path_value_and_what_is_allowed() {
         ),
         (
             "[]",
-            "document: \"a list\" is not allowed; allowed: an object (RegisterTaskDefinitionRequest)",
+            "document: \"a list\" is not allowed; allowed: an object \
+             (RegisterTaskDefinitionRequest)",
         ),
     ] {
         assert_eq!(refused(text), error);

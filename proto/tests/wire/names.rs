@@ -74,7 +74,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_reference_makes_it_panic(text in "(arn:aws:ecs:local:000000000000:)?(cluster|service|task|task-definition)?[/:]?[a-z0-9/:é-]{0,40}") {
+    fn no_reference_makes_it_panic(
+        arn in "(arn:aws:ecs:local:000000000000:)?",
+        rest in "(cluster|service|task|task-definition)?[/:]?[a-z0-9/:é-]{0,40}",
+    ) {
+        let text = arn + &rest;
         let world = World::empty();
         let state = &world.state;
         let cluster = arn::cluster(state, "").unwrap();

@@ -1,5 +1,8 @@
 //! Every rpc has a policy, and reflection tells every file.
 
+#[path = "../../build/policy.rs"]
+mod build;
+
 use muster_proto::pb::{Auth, Kind};
 use muster_proto::policy::{POLICIES, of};
 use std::collections::BTreeSet;
@@ -36,5 +39,29 @@ fn the_descriptors_carry_every_service_and_our_options() {
         let method = service.methods().find(|m| m.name() == policy.method).unwrap();
         let auth = pool.get_extension_by_name("muster.v1.auth").unwrap();
         assert!(method.options().has_extension(&auth), "{}", policy.path);
+    }
+}
+
+#[test]
+fn an_rpc_without_a_policy_fails_the_build() {
+    let compile = |options: &str| {
+        let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("rpc-without-a-policy");
+        std::fs::create_dir_all(&dir).unwrap();
+        let source = format!(
+            "syntax = \"proto3\"; package a; import \"options.proto\"; message M {{}}
+            service S {{ rpc Call(M) returns (M) {{ {options} }} }}"
+        );
+        std::fs::write(dir.join("a.proto"), source).unwrap();
+        let api = concat!(env!("CARGO_MANIFEST_DIR"), "/api");
+        let mut compiler = protox::Compiler::new([dir.to_str().unwrap(), api]).unwrap();
+        compiler.open_file("a.proto").unwrap();
+        build::policies(&compiler.descriptor_pool()).map_err(|error| error.to_string())
+    };
+    let auth = "option (muster.v1.auth) = AUTH_ADMIN;";
+    let kind = "option (muster.v1.kind) = KIND_READ;";
+    assert!(compile(&format!("{auth} {kind}")).unwrap().contains("crate::pb::Auth::Admin"));
+    for missing in [auth, kind, "", "option (muster.v1.auth) = AUTH_UNSPECIFIED;"] {
+        let error = compile(missing).unwrap_err();
+        assert!(error.contains("rpc a.S.Call does not set (muster.v1."), "{error}");
     }
 }
