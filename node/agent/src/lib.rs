@@ -18,6 +18,7 @@ pub mod logs;
 pub mod network;
 pub mod runtime;
 pub mod session;
+pub mod spans;
 
 use config::AgentConfig;
 use config::machine::instance_spec;

@@ -141,3 +141,108 @@ async fn raise_level(hub: &Hub, state: &State, ended: &CancellationToken) {
         None => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_model::{Index, Time, apply};
+
+    const ME: RaftId = RaftId(1);
+
+    /// Managers 1 (this one) to `count`; those named removed are.
+    fn state(count: u64, removed: &[u64]) -> State {
+        let founding = crate::Founding {
+            name: "test".into(),
+            account: "000000000000".into(),
+            region: "local".into(),
+            manager: "m1".into(),
+            zone: "az-a".into(),
+            address: "m1:1".into(),
+            level: 1,
+            admin: "admin".into(),
+        };
+        let bootstrap = crate::bootstrap_command(&founding, Time(1)).unwrap().command;
+        let add = |n| Command::AddManager {
+            name: format!("m{n}").into(),
+            zone: "az-a".into(),
+            address: format!("m{n}:1").into(),
+            level: 1,
+        };
+        let remove = |id: &u64| Command::RemoveManager { manager: RaftId(*id) };
+        let commands = [bootstrap]
+            .into_iter()
+            .chain((2..=count).map(add))
+            .chain(removed.iter().map(remove));
+        let mut state = State::default();
+        for (index, command) in (1..).zip(commands) {
+            let request = muster_model::RequestId::from_bits(u128::from(index));
+            let by = Principal::Manager(ME);
+            let entry = Entry { request, at: Time(index), by, trace: None, command };
+            apply(&mut state, Index(index), &entry).unwrap();
+        }
+        state
+    }
+
+    fn member(id: u64, voter: bool, matched: u64) -> Member {
+        Member {
+            id: RaftId(id),
+            address: format!("m{id}:1"),
+            voter,
+            matched: Some(matched),
+            answered: Some(Duration::from_millis(20)),
+        }
+    }
+
+    fn status(members: Vec<Member>) -> RaftStatus {
+        RaftStatus { id: ME, members, log_last: Some(10_000), ..RaftStatus::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_without_a_member_becomes_a_learner_and_failures_pause() {
+        let (state, mut upkeep) = (state(2, &[]), Upkeep::default());
+        let status = status(vec![member(1, true, 10_000)]);
+        let learner = Change::AddLearner { id: RaftId(2), address: "m2:1".into() };
+        let mut pauses = Vec::new();
+        let mut now = Instant::now();
+        for _ in 0..8 {
+            assert_eq!(upkeep.next(ME, &state, &status, now), Some(learner.clone()));
+            upkeep.tried(Some(RaftId(2)), false, now);
+            let failed = now;
+            while upkeep.next(ME, &state, &status, now).is_none() {
+                now += Duration::from_millis(50);
+            }
+            pauses.push(now.duration_since(failed).as_millis());
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_learner_is_promoted_once_it_has_kept_up_for_a_second() {
+        let (state, mut upkeep) = (state(2, &[]), Upkeep::default());
+        let near = status(vec![member(1, true, 10_000), member(2, false, 9_500)]);
+        let far = status(vec![member(1, true, 10_000), member(2, false, 100)]);
+        let now = Instant::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        assert_eq!(upkeep.next(ME, &state, &near, at(0)), None);
+        assert_eq!(upkeep.next(ME, &state, &near, at(900)), None);
+        assert_eq!(upkeep.next(ME, &state, &far, at(950)), None, "it fell behind");
+        assert_eq!(upkeep.next(ME, &state, &near, at(1100)), None, "the second begins anew");
+        let promote = Some(Change::Promote(RaftId(2)));
+        assert_eq!(upkeep.next(ME, &state, &near, at(2100)), promote);
+        let mut silent = near;
+        silent.members[1].answered = None;
+        assert_eq!(upkeep.next(ME, &state, &silent, at(2200)), None, "a silent one is not steady");
+    }
+
+    #[test]
+    fn a_removed_row_leaves_raft_and_the_rest_stays() {
+        let (state, mut upkeep) = (state(3, &[3]), Upkeep::default());
+        let now = Instant::now();
+        let members = |ids: &[u64]| status(ids.iter().map(|id| member(*id, true, 1)).collect());
+        let gone = Some(Change::Remove(RaftId(3)));
+        assert_eq!(upkeep.next(ME, &state, &members(&[1, 2, 3]), now), gone);
+        assert_eq!(upkeep.next(ME, &state, &members(&[1, 2]), now), None);
+        // A member without a row is not ours to judge: absence proves nothing.
+        assert_eq!(upkeep.next(ME, &state, &members(&[1, 2, 9]), now), None);
+    }
+}

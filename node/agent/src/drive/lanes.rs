@@ -6,16 +6,18 @@
 //! Invariant: an action runs once, and is owned here until it has ended.
 
 use crate::drive::engine::Engine;
+use crate::spans;
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use muster_control::io::Signal;
-use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
+use muster_model::{TaskId, TraceId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long a stopping agent waits for actions under way: a `runc start` is over in a fraction.
 const FINISH_WAIT: Duration = Duration::from_secs(5);
@@ -34,6 +36,8 @@ pub struct Lanes {
     /// Whose action each running one is.
     owners: HashMap<Id, TaskId>,
     lanes: HashMap<TaskId, Lane>,
+    /// Whose journey a task's actions belong to, until it is deleted.
+    traces: HashMap<TaskId, TraceId>,
 }
 
 /// What is under way for one task.
@@ -56,6 +60,7 @@ impl Lanes {
             running: JoinSet::new(),
             owners: HashMap::new(),
             lanes: HashMap::new(),
+            traces: HashMap::new(),
         }
     }
 
@@ -80,6 +85,8 @@ impl Lanes {
 
     pub fn pull(&mut self, assignment: Arc<Assignment>) {
         let (engine, pulls, task) = (self.engine.clone(), self.pulls.clone(), assignment.task);
+        self.learn_trace(&assignment);
+        let span = self.linked(task, tracing::info_span!("container.pull", %task));
         let given_up = self.lane(task).pull.clone();
         let action = async move {
             let pull = async {
@@ -89,30 +96,33 @@ impl Lanes {
             // A task that is deleted while it is pulled needs no image any more.
             let _ = given_up.run_until_cancelled(pull).await;
         };
-        let done = self.spawn(task, Vec::new(), action.boxed());
+        let done = self.spawn(task, Vec::new(), action.instrument(span).boxed());
         self.lane(task).pulling = Some(done);
     }
 
     pub fn create(&mut self, assignment: Arc<Assignment>, container: Arc<str>) {
         let (engine, starts, task) = (self.engine.clone(), self.starts.clone(), assignment.task);
+        self.learn_trace(&assignment);
+        let span = self.linked(task, tracing::info_span!("container.create", %task, %container));
         let after = self.after(task, &[Some(container.clone())]);
         let name = container.clone();
         let action = async move {
             let _place = starts.acquire_owned().await;
             engine.create(assignment, name).await;
         };
-        self.push(task, Some(container), after, action.boxed());
+        self.push(task, Some(container), after, action.instrument(span).boxed());
     }
 
     pub fn start(&mut self, task: TaskId, container: Arc<str>) {
         let (engine, starts) = (self.engine.clone(), self.starts.clone());
+        let span = self.linked(task, tracing::info_span!("container.start", %task, %container));
         let after = self.after(task, &[Some(container.clone())]);
         let name = container.clone();
         let action = async move {
             let _place = starts.acquire_owned().await;
             engine.start(task, name).await;
         };
-        self.push(task, Some(container), after, action.boxed());
+        self.push(task, Some(container), after, action.instrument(span).boxed());
     }
 
     pub fn stopping(&mut self, task: TaskId) {
@@ -137,8 +147,10 @@ impl Lanes {
         // A later pull of the same task, should there be one, is not given up.
         lane.pull = CancellationToken::new();
         let after = lane.last.values().chain(&lane.pulling).cloned().collect();
+        let span = self.linked(task, tracing::info_span!("container.delete", %task));
+        self.traces.remove(&task);
         let action = async move { engine.delete(task).await };
-        self.push(task, None, after, action.boxed());
+        self.push(task, None, after, action.instrument(span).boxed());
     }
 
     /// Lets actions under way end, for a while, then gives them up.
@@ -151,6 +163,16 @@ impl Lanes {
             tracing::warn!(actions = self.running.len(), "given up; found again at the next start");
         }
         self.running.shutdown().await;
+    }
+
+    fn learn_trace(&mut self, assignment: &Assignment) {
+        if let Some(trace) = assignment.trace {
+            self.traces.insert(assignment.task, trace);
+        }
+    }
+
+    fn linked(&self, task: TaskId, span: tracing::Span) -> tracing::Span {
+        spans::linked(span, self.traces.get(&task).copied())
     }
 
     fn lane(&mut self, task: TaskId) -> &mut Lane {

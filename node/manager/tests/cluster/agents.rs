@@ -5,6 +5,8 @@ use muster_model::task::Desired;
 use muster_model::{Command, Health, InstanceStatus, Phase};
 use muster_proto::dispatch as pb;
 use muster_proto::dispatch::attach_order::What;
+use muster_proto::pb as api;
+use muster_proto::pb::live_client::LiveClient;
 use std::collections::BTreeSet;
 
 #[tokio::test]
@@ -196,6 +198,20 @@ async fn logs_come_from_the_agent_that_runs_the_task() {
     };
     tokio::time::timeout(PATIENCE, read).await.unwrap();
     assert_eq!(lines, [&b"app pretends to run"[..]]);
+
+    // What the agent refuses is the caller's answer, not a hang.
+    let exec = What::Exec(pb::AttachExec { container: "app".into(), ..Default::default() });
+    let mut attached = live.attach(task, exec).await.unwrap();
+    let answer = tokio::time::timeout(PATIENCE, attached.up.message()).await.unwrap().unwrap();
+    let Some(pb::attach_up::Message::Error(why)) = answer.unwrap().message else { panic!() };
+    assert!(why.contains("simulate"), "{why}");
+
+    // The whole way, as a user asks.
+    let mut user = LiveClient::new(cluster.channel(&cluster.founded.admin).await);
+    let asked = api::LogsRequest { task: task.to_string(), ..Default::default() };
+    let mut lines = user.logs(asked).await.unwrap().into_inner();
+    let line = tokio::time::timeout(PATIENCE, lines.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!((line.container.as_str(), line.stream.as_str()), ("app", "stdout"));
 
     agent.stop().await;
     let gone = live.attach(task, logs()).await.err().unwrap();

@@ -94,6 +94,31 @@ async fn an_unknown_cluster_is_named_beside_those_there_are() {
     told(&error, Code::NotFound, "\"blue\" not found; there are: default");
 }
 
+fn worker_of(join: &mut Join) -> &mut pb::JoinWorker {
+    match &mut join.request.r#as {
+        Some(As::Worker(worker)) => worker,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_manager_is_refused_by_field() {
+    let cluster = Cluster::start().await;
+    let told_by = async |change: fn(&mut pb::JoinManager), text: &str| {
+        let mut join = Join::new(&cluster.founded.manager_token, manager());
+        if let Some(As::Manager(manager)) = &mut join.request.r#as {
+            change(manager);
+        }
+        told(&join.send(&cluster).await.unwrap_err(), Code::InvalidArgument, text);
+    };
+    told_by(|manager| manager.address = "10.0.0.1".into(), "address").await;
+    told_by(|manager| manager.address = "10.0.0.1:0".into(), "address").await;
+    told_by(|manager| manager.address = ":7400".into(), "address").await;
+    told_by(|manager| manager.name = String::new(), "name").await;
+    told_by(|manager| manager.zone = "az a".into(), "zone").await;
+    assert_eq!(cluster.replica.state().managers().count(), 1);
+}
+
 #[tokio::test]
 async fn a_malformed_join_is_refused_by_field() {
     let cluster = Cluster::start().await;
@@ -103,6 +128,8 @@ async fn a_malformed_join_is_refused_by_field() {
         told(&join.send(&cluster).await.unwrap_err(), Code::InvalidArgument, text);
     };
     told_by(|join| join.request.request = "7".into(), "clientToken").await;
+    told_by(|join| worker_of(join).spec = None, "worker.spec").await;
+    told_by(|join| worker_of(join).spec.as_mut().unwrap().cpu = 0, "cpu").await;
     told_by(|join| join.request.r#as = None, "manager").await;
     told_by(|join| join.request.certificate_request_pem = "x".into(), "certificate request").await;
     assert_eq!(cluster.replica.state().instances().count(), 0, "nothing was written for them");
@@ -127,7 +154,8 @@ async fn a_certificate_is_renewed_until_its_owner_is_removed() {
     assert_ne!(identity.serial(), before);
 
     cluster.propose(Command::DeregisterInstance { instance, force: true }).await;
-    told(&client.renew(request).await.unwrap_err(), Code::PermissionDenied, "removed");
+    let refused = client.renew(request).await.unwrap_err();
+    told(&refused, Code::Unauthenticated, "deregistered");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What the tests stand on: one manager with its listener, and agents as a machine would run them.
 
+use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_agent::config::{AgentConfig, SimulateConfig};
 use muster_agent::hollow::Hollow;
 use muster_identity::server::{Options, grpc_server, incoming};
@@ -10,10 +11,11 @@ use muster_manager::{Clock, FIRST_MANAGER, Founded, Founding, Live, Manager, Par
 use muster_model::command::{CreateService, RunTask};
 use muster_model::spec::{ContainerDefinition, TaskDefinition};
 use muster_model::{
-    ClusterId, Command, DefinitionId, Entry, IdSource, InstanceId, Principal, RaftId, Response,
+    ClusterId, Command, DefinitionId, Entry, Error, IdSource, InstanceId, Principal, RaftId, Response,
     ServiceId, ServiceSpec, State, Task, TaskId, Time,
 };
 use muster_proto::dispatch as pb;
+use muster_proto::dispatch::attach_order::What;
 use muster_proto::dispatch::dispatch_client::DispatchClient;
 use muster_proto::dispatch::enroll_client::EnrollClient;
 use muster_proto::dispatch::join_request::As;
@@ -85,6 +87,17 @@ impl Backend for Seat {
     }
 }
 
+/// Logs and commands over the agents' sessions, as the binary wires them.
+struct Sessions(Live);
+
+#[tonic::async_trait]
+impl LiveBackend for Sessions {
+    async fn attach(&self, task: TaskId, what: What) -> Result<live::Attached, Error> {
+        let attached = self.0.attach(task, what).await?;
+        Ok(live::Attached { up: Box::pin(attached.up), down: attached.down })
+    }
+}
+
 /// A founded cluster, of one manager unless said otherwise; the first leads.
 pub struct Cluster {
     pub replica: Replica,
@@ -95,6 +108,8 @@ pub struct Cluster {
     /// Over the first manager.
     pub live: Option<Live>,
     pub seats: Vec<Arc<Seat>>,
+    /// Their front ends, which end when dropped.
+    apis: Vec<Api>,
     heartbeat: Duration,
     ids: Mutex<IdSource>,
     stop: CancellationToken,
@@ -128,6 +143,7 @@ impl Cluster {
         let founded = muster_manager::bootstrap_command(&founding, clock()).unwrap();
         let mut cluster = Self {
             seats: Vec::new(),
+            apis: Vec::new(),
             tasks: Vec::new(),
             stop: CancellationToken::new(),
             live: None,
@@ -139,7 +155,7 @@ impl Cluster {
             address,
         };
         let identity = cluster.founded.manager.clone();
-        cluster.live = Some(cluster.seat(listener, identity));
+        cluster.live = Some(cluster.seat(listener, identity).await);
         cluster.propose(cluster.founded.command.clone()).await;
         cluster.lead(Some(0));
         cluster.wait("a takeover", |state| state.meta().epoch.0 > 0).await;
@@ -157,12 +173,12 @@ impl Cluster {
         });
         let join = Join::new(&self.founded.manager_token, role);
         let identity = join.identity(&join.send(self).await.unwrap());
-        self.seat(listener, identity);
+        self.seat(listener, identity).await;
         self.lead(Some(0));
     }
 
     /// Starts a manager's services and loop.
-    fn seat(&mut self, listener: TcpListener, identity: Identity) -> Live {
+    async fn seat(&mut self, listener: TcpListener, identity: Identity) -> Live {
         let Principal::Manager(id) = identity.principal() else { panic!() };
         let address = listener.local_addr().unwrap();
         let seat = Arc::new(Seat {
@@ -181,14 +197,25 @@ impl Cluster {
             level: 1,
             heartbeat: self.heartbeat,
         });
+        let live = manager.live();
+        let config = ApiConfig {
+            now: self.clock.clone(),
+            seed: 2,
+            current_trace: None,
+            adopt_parent: None,
+        };
+        let replica = Replica::new(seat.clone());
+        let api = Api::new(config, replica, Arc::new(Sessions(live.clone()))).await.unwrap();
+        let routes =
+            api.routes().add_service(manager.dispatch()).add_service(manager.enroll());
         let server = grpc_server()
-            .add_service(manager.dispatch())
-            .add_service(manager.enroll())
+            .layer(api.guard())
+            .add_routes(routes)
             .serve_with_incoming_shutdown(
                 incoming(listener, identity, Options::default()),
                 self.stop.clone().cancelled_owned(),
             );
-        let live = manager.live();
+        self.apis.push(api);
         self.tasks.push(tokio::spawn(async move { server.await.unwrap() }));
         self.tasks.push(tokio::spawn(manager.run(self.stop.clone())));
         self.seats.push(seat);
@@ -307,11 +334,14 @@ impl Cluster {
         EnrollClient::new(channel)
     }
 
-    pub async fn dispatch(&self, identity: &Identity) -> DispatchClient<Channel> {
+    pub async fn channel(&self, identity: &Identity) -> Channel {
         let address = self.address.to_string();
         let connector = Connector::new(identity.clone());
-        let channel = connector.connect(&address, ConnectOptions::default()).await.unwrap();
-        DispatchClient::new(channel)
+        connector.connect(&address, ConnectOptions::default()).await.unwrap()
+    }
+
+    pub async fn dispatch(&self, identity: &Identity) -> DispatchClient<Channel> {
+        DispatchClient::new(self.channel(identity).await)
     }
 
     /// Joins a worker as `muster join` does.

@@ -4,6 +4,11 @@ use crate::harness::{Cluster, PATIENCE, running, told, worker};
 use muster_identity::{ConnectOptions, Connector, Identity};
 use muster_model::{Command, Phase, Principal, State, TaskId};
 use muster_proto::dispatch as pb;
+use muster_proto::pb as api;
+use muster_proto::pb::ecs_client::EcsClient;
+use muster_proto::pb::operator_client::OperatorClient;
+use muster_proto::raft;
+use muster_proto::raft::raft_client::RaftClient;
 use muster_proto::dispatch::agent_message::Message;
 use muster_proto::dispatch::dispatch_client::DispatchClient;
 use tokio::sync::mpsc;
@@ -97,6 +102,28 @@ async fn a_report_about_another_instances_task_ends_the_session() {
 }
 
 #[tokio::test]
+async fn an_agents_certificate_opens_neither_the_users_api_nor_raft() {
+    let cluster = Cluster::start().await;
+    let hostile = cluster.channel(&cluster.join("az-a", "w1").await).await;
+    let mut ecs = EcsClient::new(hostile.clone());
+    let read = ecs.list_clusters(api::ListClustersRequest::default()).await.unwrap_err();
+    told(&read, Code::PermissionDenied, "instance/");
+    let write = api::CreateClusterRequest { cluster_name: "x".into(), ..Default::default() };
+    told(&ecs.create_cluster(write).await.unwrap_err(), Code::PermissionDenied, "instance/");
+    let mut raft = RaftClient::new(hostile.clone());
+    let vote = raft.vote(raft::VoteRequest::default()).await.unwrap_err();
+    told(&vote, Code::PermissionDenied, "instance/");
+    let mut operator = OperatorClient::new(hostile);
+    let token = api::RotateTokenRequest { role: "worker".into(), ..Default::default() };
+    told(&operator.rotate_token(token).await.unwrap_err(), Code::PermissionDenied, "instance/");
+
+    // The same calls are answered to whom they are for.
+    let mut ecs = EcsClient::new(cluster.channel(&cluster.founded.admin).await);
+    let clusters = ecs.list_clusters(api::ListClustersRequest::default()).await.unwrap();
+    assert_eq!(clusters.into_inner().cluster_arns.len(), 1);
+}
+
+#[tokio::test]
 async fn an_inventory_of_foreign_tasks_is_answered_by_stop() {
     let cluster = Cluster::start().await;
     let mut honest = cluster.agent("az-a", "w1").await;
@@ -124,7 +151,7 @@ async fn only_an_instance_opens_a_session() {
     let cluster = Cluster::start().await;
     for identity in [&cluster.founded.admin, &cluster.founded.manager] {
         let refused = Raw::open(&cluster, identity).await.err().unwrap();
-        told(&refused, Code::PermissionDenied, "container instances");
+        told(&refused, Code::PermissionDenied, "may not");
     }
     let connector = Connector::pinned(cluster.founded.worker_token.ca);
     let address = cluster.address.to_string();
@@ -144,7 +171,7 @@ async fn an_instance_that_was_deregistered_is_refused() {
     cluster.propose(Command::DeregisterInstance { instance, force: true }).await;
     session.ends_with().await;
     let refused = Raw::open(&cluster, &identity).await.err().unwrap();
-    told(&refused, Code::PermissionDenied, "muster join");
+    told(&refused, Code::Unauthenticated, "muster join");
 }
 
 #[tokio::test]
