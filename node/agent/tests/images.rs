@@ -45,7 +45,10 @@ impl Registry {
         }
         fs::write(dir.join("config.yml"), config).unwrap();
         let config = dir.join("config.yml");
-        Command::new("docker-registry").arg("serve").arg(config).spawn().unwrap()
+        let log = fs::File::create(dir.join("log")).unwrap();
+        let mut registry = Command::new("docker-registry");
+        registry.arg("serve").arg(config).stdout(log.try_clone().unwrap()).stderr(log);
+        registry.spawn().unwrap()
     }
 
     async fn answers(&self) {

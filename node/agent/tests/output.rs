@@ -17,8 +17,8 @@ fn limited(mut container: ContainerDefinition, options: &[(&str, &str)]) -> Cont
 #[test]
 fn following_sees_every_line_over_rotations() {
     lab(|mut lab| async {
-        let text = "n=0; while [ $n -lt 40 ]; do seq -f \"%0100g\" $((n*100)) $((n*100+99)); \
-                    usleep 20000; n=$((n+1)); done";
+        let text = "awk 'BEGIN { for (i = 0; i < 4000; i++) { printf \"%0100d\\n\", i; \
+                    if (i % 100 == 99) { fflush(); system(\"usleep 20000\") } } }'";
         let main = limited(script("main", text), &[("max-size", "128k"), ("max-file", "20")]);
         let assignment = assign(task(NetworkMode::None, vec![main]));
         lab.run(&assignment).await;

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// Longest piece of text in one log line; longer lines are split here.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 
+/// Lines are written together up to about this size. Short lines grow twentyfold as JSON, so this
+/// bounds what is written, not what was read: a file must not outgrow its limit.
+const BATCH_BYTES: usize = 16 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
@@ -53,6 +57,9 @@ impl Lines {
             bytes = &bytes[taken..];
             if newline.is_some() || self.pending.len() == LINE_BYTES_MAX {
                 self.take(&mut out);
+            }
+            if out.text.len() >= BATCH_BYTES {
+                log.append(&std::mem::take(&mut out));
             }
         }
         log.append(&out);

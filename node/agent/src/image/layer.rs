@@ -130,9 +130,12 @@ struct Meta {
 impl Meta {
     fn of(header: &tar::Header) -> io::Result<Self> {
         let id = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX);
-        let uid = id(header.uid()?).ok_or_else(|| bad("owner is out of range".into()))?;
-        let gid = id(header.gid()?).ok_or_else(|| bad("group is out of range".into()))?;
-        let seconds = i64::try_from(header.mtime()?).unwrap_or(0);
+        let raw = header.as_old();
+        let (uid, gid) = (number(&raw.uid, header.uid())?, number(&raw.gid, header.gid())?);
+        let uid = id(uid).ok_or_else(|| bad("owner is out of range".into()))?;
+        let gid = id(gid).ok_or_else(|| bad("group is out of range".into()))?;
+        let seconds = number(&raw.mtime, header.mtime())?;
+        let seconds = i64::try_from(seconds).unwrap_or(0);
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
         Ok(Self {
             uid: Uid::from_raw(uid),
@@ -141,6 +144,11 @@ impl Meta {
             times: Timestamps { last_access: time, last_modification: time },
         })
     }
+}
+
+/// A blank number is zero, as other tools read it.
+fn number(raw: &[u8], read: io::Result<u64>) -> io::Result<u64> {
+    if raw.iter().all(|b| matches!(b, 0 | b' ')) { Ok(0) } else { read }
 }
 
 /// The directory being filled.

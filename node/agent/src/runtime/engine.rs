@@ -231,6 +231,9 @@ impl Engine for RuncEngine {
         // The input is carried while the output is read, and both end together.
         let mut feed = Some(Box::pin(feed));
         let output = stream::poll_fn(move |context| {
+            // The whole of it moves in here: what is left outside would be dropped at once, and
+            // dropping its guard kills the command.
+            let execution = &mut execution;
             if let Some(carrying) = &mut feed
                 && carrying.as_mut().poll(context).is_ready()
             {

@@ -6,12 +6,14 @@ use muster_model::spec::{ContainerDefinition, NetworkMode};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Directories of one container beside its bundle.
 const PARTS: [&str; 3] = ["upper", "work", "rootfs"];
@@ -77,16 +79,30 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Mount points at or below `dir`, the innermost first.
-pub fn mounts_below(dir: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(info) = procfs::process::Process::myself().and_then(|me| me.mountinfo()) else {
-        return Vec::new();
-    };
-    let mut found: Vec<_> =
-        info.into_iter().map(|m| m.mount_point).filter(|p| p.starts_with(dir)).collect();
+/// Mount points at or below `dir`, the innermost first. Those of this thread's namespace.
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let info = fs::read("/proc/thread-self/mountinfo").unwrap_or_default();
+    let points = info.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4));
+    let mut found: Vec<PathBuf> =
+        points.map(unescaped).filter(|point| point.starts_with(dir)).collect();
     found.sort();
     found.reverse();
     found
+}
+
+/// The kernel writes blanks and backslashes in paths as three octal digits.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let digits = (*first == b'\\').then(|| tail.get(..3)).flatten();
+        let code = digits
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// What the files of /etc are made from.
@@ -149,6 +165,13 @@ mod tests {
 
     fn etc(container: &ContainerDefinition, mode: NetworkMode) -> Etc<'_> {
         Etc { container, mode, address: Some(Ipv4Addr::new(10, 0, 0, 2)), hostname: "h" }
+    }
+
+    #[test]
+    fn paths_of_mounts_are_read_as_the_kernel_writes_them() {
+        assert_eq!(unescaped(br"/a\040b\134c"), Path::new(r"/a b\c"));
+        assert_eq!(unescaped(br"/odd\9"), Path::new(r"/odd\9"));
+        assert!(mounts_below(Path::new("/")).contains(&PathBuf::from("/proc")));
     }
 
     #[test]
