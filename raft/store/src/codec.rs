@@ -61,10 +61,9 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, Error>
     let (value, rest) = decode_prefix(kind, bytes)?;
     match rest {
         [] => Ok(value),
-        more => Err(Error::Corrupt {
-            what: kind.name,
-            why: format!("{} bytes left over", more.len()),
-        }),
+        more => {
+            Err(Error::Corrupt { what: kind.name, why: format!("{} bytes left over", more.len()) })
+        }
     }
 }
 
@@ -74,14 +73,10 @@ fn decode_prefix<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(T, &[
         return Err(corrupt("empty".into()));
     };
     if *format != kind.format {
-        return Err(Error::UnknownFormat {
-            what: kind.name,
-            found: *format,
-            known: kind.format,
-        });
+        return Err(Error::UnknownFormat { what: kind.name, found: *format, known: kind.format });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|e| corrupt(e.to_string()))?;
+    let (value, used) =
+        bincode::serde::decode_from_slice(body, config()).map_err(|e| corrupt(e.to_string()))?;
     Ok((value, body.get(used..).unwrap_or_default()))
 }
 

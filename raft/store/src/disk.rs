@@ -156,7 +156,8 @@ impl Space {
             free = self.free()?;
         } else if self.limits.reserve > 0
             && !held
-            && free > self.limits.resume_above + self.limits.reserve {
+            && free > self.limits.resume_above + self.limits.reserve
+        {
             self.hold()?;
         }
         self.refusing = match self.refusing {

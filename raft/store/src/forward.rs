@@ -348,10 +348,13 @@ async fn answer_batch(
     let mut ready = results.ready_chunks(FORWARD_BATCH_MAX);
     while let Some(chunk) = ready.next().await {
         let outcomes = chunk.into_iter().zip(ids.by_ref()).map(|(result, id)| {
-            outcome(id, match from_written(result) {
-                Ok((index, reply)) => committed(index, &reply),
-                Err(miss) => from_miss(&miss),
-            })
+            outcome(
+                id,
+                match from_written(result) {
+                    Ok((index, reply)) => committed(index, &reply),
+                    Err(miss) => from_miss(&miss),
+                },
+            )
         });
         let outcomes = outcomes.collect();
         if answers.send(pb::ForwardResponse { outcomes }).await.is_err() {

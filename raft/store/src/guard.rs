@@ -2,12 +2,13 @@
 //! when this manager is not fit for it.
 //!
 //! It decides nothing about entries. Invariant: `Leadership::mine` is true only while a quorum
-//! confirmed this manager within [`silence_max`].
+//! confirmed this manager within [`QUORUM_SILENCE_MAX`].
 
 use crate::disk::{Room, Space};
+use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
 use crate::limits::{GUARD_PERIOD, NO_LEADER_WAIT};
 use crate::members::successor;
-use crate::raft::{Core, silence_max};
+use crate::raft::{Core, QUORUM_SILENCE_MAX, silence_max};
 use crate::types::{Membership, Types};
 use crate::writer::Fatal;
 use muster_model::RaftId;
@@ -126,12 +127,14 @@ impl Guard {
         let nobody = Leadership { leader: None, mine: false, term };
         let Some(leader) = metrics.current_leader else { return nobody };
         let mine = metrics.state.is_leader() && leader == metrics.id;
-        let silent = match mine {
-            true => self.leading_silent(core, term, members),
-            // Never heard: it was elected a moment ago, or this manager has just started.
-            false => core.health.leader_silent().unwrap_or_else(|| core.health.uptime()),
+        let known = match mine {
+            true => self.leading_silent(core, term, members) < QUORUM_SILENCE_MAX,
+            false => {
+                // Never heard: it was elected a moment ago, or this manager has just started.
+                let silent = core.health.leader_silent().unwrap_or_else(|| core.health.uptime());
+                leader != metrics.id && silent < silence_max(core.timing)
+            }
         };
-        let known = silent < silence_max(core.timing) && (mine || leader != metrics.id);
         match members.get_node(&leader) {
             Some(node) if known => {
                 let leader = Some((RaftId(leader), node.address.clone()));
@@ -249,5 +252,7 @@ fn gauges(core: &Core, metrics: &RaftMetrics<Types>, mine: bool) {
     metrics::gauge!("muster_raft_commit_index").set(index(committed));
     let applied = metrics.last_applied.map(|id| id.index);
     metrics::gauge!("muster_raft_applied_index").set(index(applied));
+    let in_flight = PROPOSALS_IN_FLIGHT_MAX - core.in_flight.available_permits();
+    metrics::gauge!("muster_raft_proposals_in_flight").set(in_flight as f64);
     metrics::gauge!("muster_raft_log_bytes").set(core.log.bytes() as f64);
 }

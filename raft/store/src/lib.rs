@@ -180,8 +180,7 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
     })
     .map_err(|e| StoreError::io(&config.data_dir, e))?;
     let published = Published::new(&applied);
-    let machine =
-        Machine::new(db, writer.clone(), published.clone(), config.hook.clone(), applied);
+    let machine = Machine::new(db, writer.clone(), published.clone(), config.hook.clone(), applied);
     let peers = Arc::new(Peers::new(identity, trust, health.clone()));
     let network = Network { peers: peers.clone() };
     let log_store = Log::new(log.clone(), writer.clone());

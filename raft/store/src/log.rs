@@ -55,7 +55,9 @@ impl Tail {
             self.first = index;
         } else if index != self.next() {
             let next = self.next();
-            return Err(io::Error::other(format!("append of {index} to a log that ends at {next}")));
+            return Err(io::Error::other(format!(
+                "append of {index} to a log that ends at {next}"
+            )));
         }
         let size = size_of(&entry);
         self.sizes.push_back(u32::try_from(size).unwrap_or(u32::MAX));

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 pub struct AppliedState {
     pub state: Arc<State>,
     pub last: Option<LogId>,
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
 }
 
 /// Where the newest state is seen.
@@ -88,15 +88,16 @@ impl Machine {
             }
             RaftPayload::Membership(members) => {
                 self.state.skip(Index(id.index));
-                self.now.membership = StoredMembership::new(Some(id), members);
+                self.now.membership = Arc::new(StoredMembership::new(Some(id), members));
                 Reply(Ok(Response::Done))
             }
             RaftPayload::Normal(proposal) => {
                 let entry = proposal.entry();
                 // Only journeys that someone traces get a span: this runs for every entry.
-                let span = entry.trace.map_or_else(tracing::Span::none, |trace| {
-                    tracing::info_span!("raft.apply", index = id.index, %trace)
-                });
+                let span = entry.trace.map_or_else(
+                    tracing::Span::none,
+                    |trace| tracing::info_span!("raft.apply", index = id.index, %trace),
+                );
                 let _in = span.enter();
                 Reply(apply(&mut self.state, Index(id.index), entry))
             }
@@ -111,7 +112,7 @@ impl Machine {
     }
 
     fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.now.last, last_membership: self.now.membership.clone() }
+        SnapshotMeta { last_log_id: self.now.last, last_membership: (*self.now.membership).clone() }
     }
 }
 
@@ -120,7 +121,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.now.last, self.now.membership.clone()))
+        Ok((self.now.last, (*self.now.membership).clone()))
     }
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
@@ -162,7 +163,7 @@ impl RaftStateMachine<Types> for Machine {
         let applied = AppliedState {
             state: image.state,
             last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
+            membership: Arc::new(meta.last_membership.clone()),
         };
         snapshot::install(&self.db, &self.writer, &self.hook, &applied).await?;
         self.state = (*applied.state).clone();

@@ -13,8 +13,8 @@ use muster_model::{Error, Kind, RaftId};
 use muster_proto::raft as pb;
 use muster_proto::raft::raft_client::RaftClient;
 use muster_replica::{Change, Instant};
-use openraft::{ChangeMembers, RaftMetrics};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{ChangeMembers, RaftMetrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::timeout_at;
@@ -80,7 +80,9 @@ fn to_wire(change: Change) -> Result<pb::members_request::Change, Error> {
         Change::Promote(id) => Wire::Promote(id.0),
         Change::Remove(id) => Wire::Remove(id.0),
         Change::Transfer(to) => Wire::Transfer(pb::Transfer { to: to.map_or(0, |id| id.0) }),
-        Change::Snapshot => return Err(Error::refused("a snapshot is taken where it is asked for")),
+        Change::Snapshot => {
+            return Err(Error::refused("a snapshot is taken where it is asked for"));
+        }
     })
 }
 
@@ -232,9 +234,8 @@ async fn transfer(core: &Core, to: Option<u64>) -> Result<(), Error> {
     // A transfer is a request: the target may be a little behind and refuse the first.
     for _ in 0..TRANSFER_ATTEMPTS {
         core.raft.trigger().transfer_leader(to).await.map_err(unavailable)?;
-        let led = leadership.wait_for(|now| {
-            now.leader.as_ref().is_some_and(|(leader, _)| leader.0 != me)
-        });
+        let led = leadership
+            .wait_for(|now| now.leader.as_ref().is_some_and(|(leader, _)| leader.0 != me));
         if let Ok(Ok(_)) = tokio::time::timeout(NO_LEADER_WAIT, led).await {
             return Ok(());
         }

@@ -101,12 +101,7 @@ pub fn open(dir: &Path, wanted: Identity) -> Result<Opened, StoreError> {
 }
 
 /// Less in the log than was once durable means that something is lost.
-fn check_mark(
-    path: &Path,
-    mark: Marked,
-    log: &Tail,
-    vote: Option<Vote>,
-) -> Result<(), StoreError> {
+fn check_mark(path: &Path, mark: Marked, log: &Tail, vote: Option<Vote>) -> Result<(), StoreError> {
     let next = log.last.map_or(0, |id| id.index + 1);
     let term = vote.map_or(0, |vote| vote.leader_id.term);
     if next < mark.next {
@@ -372,7 +367,7 @@ impl Db {
         let index = Index(last.map_or(0, |id| id.index));
         let state = State::restore(found.into_iter(), index)
             .map_err(|e| StoreError::Corrupt { place: self.place("tables"), why: e.to_string() })?;
-        Ok(AppliedState { state: Arc::new(state), last, membership })
+        Ok(AppliedState { state: Arc::new(state), last, membership: Arc::new(membership) })
     }
 
     /// Drops what an install that was cut off has left behind.
@@ -458,7 +453,7 @@ impl Db {
         batch: &mut WriteBatch,
         applied: &AppliedState,
     ) -> Result<(), codec::Error> {
-        let value = codec::encode(codec::APPLIED, &(applied.last, &applied.membership))?;
+        let value = codec::encode(codec::APPLIED, &(applied.last, &*applied.membership))?;
         batch.put_cf(self.meta(), key::APPLIED, value);
         Ok(())
     }

@@ -17,11 +17,9 @@ use crate::types::{Proposal, Raft};
 use crate::{StoreConfig, Timing};
 use futures::FutureExt;
 use muster_model::{Entry, Error, Index, RaftId, State};
-use muster_replica::{
-    Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus,
-};
-use openraft::errors::RaftError;
+use muster_replica::{Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::RaftError;
 use openraft::{Instant as _, ReadPolicy};
 use std::future::Future;
 use std::sync::Arc;
@@ -170,8 +168,6 @@ impl Core {
         }
         let room = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
         let _permit = room.map_err(|_| busy())?.map_err(|_| stopping())?;
-        metrics::gauge!("muster_raft_proposals_in_flight")
-            .set((PROPOSALS_IN_FLIGHT_MAX - self.in_flight.available_permits()) as f64);
         loop {
             let mine = self.mine(deadline).await?;
             let attempt = async {
@@ -296,8 +292,13 @@ impl Backend for Core {
     }
 }
 
-/// How long a leader may be without a quorum's word, or a follower without its leader's, before
-/// nobody is called leader: a leader's lease and an election, twice over.
+/// How long a follower may be without its leader's word before it calls nobody leader: a leader's
+/// lease and an election.
 pub fn silence_max(timing: Timing) -> Duration {
     (timing.election_max * 2).min(NO_LEADER_WAIT)
 }
+
+/// How long a leader may be without a quorum's word before it stops calling itself one. Longer
+/// than [`silence_max`]: its followers answer heartbeats after their fsyncs, and to step back for
+/// a slow one costs a takeover. Nothing it does meanwhile counts: it has no quorum.
+pub const QUORUM_SILENCE_MAX: Duration = NO_LEADER_WAIT;

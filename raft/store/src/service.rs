@@ -109,7 +109,8 @@ fn appends(
     first: pb::AppendRequest,
     rest: Streaming<pb::AppendRequest>,
     ended: tokio::sync::oneshot::Sender<Status>,
-) -> impl Stream<Item = openraft::raft::AppendEntriesRequest<crate::types::Types>> + Send + 'static {
+) -> impl Stream<Item = openraft::raft::AppendEntriesRequest<crate::types::Types>> + Send + 'static
+{
     let start = (health, Some(first), rest, Some(ended));
     futures::stream::unfold(start, move |(health, first, mut rest, mut ended)| async move {
         let next = match first {
@@ -218,8 +219,7 @@ impl RaftRpc for Service {
         request: Request<Streaming<pb::SnapshotPart>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         let (core, sender, mut parts) = self.open(request)?;
-        let Some(pb::snapshot_part::Part::Begin(begin)) = self.first(&mut parts).await?.part
-        else {
+        let Some(pb::snapshot_part::Part::Begin(begin)) = self.first(&mut parts).await?.part else {
             return Err(Status::invalid_argument("a snapshot begins with its Begin"));
         };
         core.peers.check(sender, begin.header.as_ref())?;

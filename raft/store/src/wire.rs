@@ -127,7 +127,11 @@ pub fn to_appended(response: pb::AppendResponse) -> Result<StreamAppendResult<Ty
     })
 }
 
-pub fn from_vote_request(header: pb::Header, rpc: &VoteRequest<Types>, pre: bool) -> pb::VoteRequest {
+pub fn from_vote_request(
+    header: pb::Header,
+    rpc: &VoteRequest<Types>,
+    pre: bool,
+) -> pb::VoteRequest {
     pb::VoteRequest {
         header: Some(header),
         vote: Some(from_vote(&rpc.vote)),

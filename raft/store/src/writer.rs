@@ -32,15 +32,32 @@ use tokio::sync::{mpsc, oneshot};
 
 /// One thing to write.
 pub enum Job {
-    Append { entries: Vec<RaftEntry>, cuts: u64, done: IOFlushed<Types> },
-    Vote { vote: Vote, done: oneshot::Sender<io::Result<()>> },
-    Truncate { from: u64 },
-    Purge { upto: LogId },
+    Append {
+        entries: Vec<RaftEntry>,
+        cuts: u64,
+        done: IOFlushed<Types>,
+    },
+    Vote {
+        vote: Vote,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Truncate {
+        from: u64,
+    },
+    Purge {
+        upto: LogId,
+    },
     /// The newest applied state waits in the slot.
     Persist,
     /// A snapshot's rows stand under `generation`: make them the tables.
-    Install { generation: u8, applied: Box<AppliedState>, done: oneshot::Sender<io::Result<()>> },
-    Stop { done: oneshot::Sender<()> },
+    Install {
+        generation: u8,
+        applied: Box<AppliedState>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The queue to the writer thread.

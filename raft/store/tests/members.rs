@@ -88,8 +88,7 @@ async fn members_come_and_go_while_writes_go_on() {
     fleet.stop(leader).await;
     let rest = fleet.running();
     fleet.propose(rest[0], 4).await.unwrap();
-    eventually("two members are left", || fleet.replica(rest[0]).status().members.len() == 2)
-        .await;
+    eventually("two members are left", || fleet.replica(rest[0]).status().members.len() == 2).await;
     // One of two must not be taken out while the other does not answer.
     let (stays, dead) = (rest[0], rest[1]);
     fleet.kill(dead).await;

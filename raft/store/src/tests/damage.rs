@@ -10,16 +10,14 @@ use crate::writer::Point;
 use futures::stream;
 use muster_model::{Index, State, apply};
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
-use openraft::vote::RaftLeaderId;
 use openraft::type_config::TypeConfigExt;
+use openraft::vote::RaftLeaderId;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Appends and waits until it is durable.
-async fn append(bare: &mut Bare, entries: impl IntoIterator<Item = RaftEntry> + Send)
-where
-{
+async fn append(bare: &mut Bare, entries: impl IntoIterator<Item = RaftEntry> + Send) {
     let entries: Vec<_> = entries.into_iter().collect();
     let (done, durable) = crate::types::Types::oneshot();
     bare.log.append(entries, IOFlushed::signal(done)).await.unwrap();
@@ -263,7 +261,9 @@ fn big_state() -> State {
     state
 }
 
-fn parts_of(state: &State) -> (Vec<muster_proto::raft::SnapshotRows>, muster_proto::raft::SnapshotEnd) {
+fn parts_of(
+    state: &State,
+) -> (Vec<muster_proto::raft::SnapshotRows>, muster_proto::raft::SnapshotEnd) {
     let mut parts = Vec::new();
     let end = snapshot::cut(state, |part| {
         parts.push(part);

@@ -7,7 +7,7 @@ use crate::open::Identity;
 use crate::types::{
     LeaderId, Membership, Peer, Proposal, RaftEntry, RaftPayload, Reply, StoredMembership, Vote,
 };
-use muster_model::{Error, Response, RaftId};
+use muster_model::{Error, RaftId, Response};
 use openraft::vote::RaftLeaderId;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -25,11 +25,15 @@ pub struct Links {
 
 impl Links {
     pub fn cut(&self, id: u64) {
-        self.cut.send_modify(|cut| { cut.insert(id); });
+        self.cut.send_modify(|cut| {
+            cut.insert(id);
+        });
     }
 
     pub fn mend(&self, id: u64) {
-        self.cut.send_modify(|cut| { cut.remove(&id); });
+        self.cut.send_modify(|cut| {
+            cut.remove(&id);
+        });
     }
 
     /// Resets every connection from and to a manager, as the kernel does when a process dies.
@@ -74,9 +78,8 @@ async fn accept(
     silent: watch::Receiver<BTreeSet<u64>>,
     dead: watch::Receiver<BTreeMap<u64, u64>>,
 ) {
-    let deaths = move |dead: &BTreeMap<u64, u64>| {
-        (dead.get(&from).copied(), dead.get(&to).copied())
-    };
+    let deaths =
+        move |dead: &BTreeMap<u64, u64>| (dead.get(&from).copied(), dead.get(&to).copied());
     while let Ok((near, _)) = listener.accept().await {
         let (address, silent, mut dead) = (address.clone(), silent.clone(), dead.clone());
         tokio::spawn(async move {
