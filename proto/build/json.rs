@@ -155,7 +155,8 @@ pub fn schema(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> 
         if message.parent_message().is_none() {
             writeln!(
                 code,
-                "impl Described for crate::pb::{} {{ const MESSAGE: &'static Message = &{ident}; }}",
+                "impl Described for crate::pb::{} {{ \
+                 const MESSAGE: &'static Message = &{ident}; }}",
                 message.name()
             )?;
         }

@@ -141,6 +141,8 @@ impl Client {
                 return Err(failed.last());
             }
             let happened = tokio::select! {
+                // An answer that is there counts, whatever the clock says by now.
+                biased;
                 Some((address, result)) = tries.next() => Happened::Answered(address, result),
                 () = sleep_until(next_try), if tries.len() < at_once => Happened::StartTry,
                 () = sleep_until(deadline) => Happened::Deadline,
@@ -162,7 +164,7 @@ impl Client {
                     let address = lock(&self.route).pick(&self.endpoints, &asked);
                     let left = deadline.saturating_duration_since(Instant::now());
                     asked.push(address.clone());
-                    tries.push(self.try_at(address, request.clone(), left.min(TRY_WAIT), &call));
+                    tries.push(self.try_at(address, request.clone(), left, &call));
                     next_try = Instant::now() + HEDGE_AFTER;
                 }
                 Happened::Deadline => {
@@ -177,7 +179,7 @@ impl Client {
         &self,
         address: String,
         request: Q,
-        wait: Duration,
+        left: Duration,
         call: &impl AsyncFn(Channel, Request<Q>) -> Result<Response<A>, Status>,
     ) -> (String, Result<Response<A>, Status>) {
         let channel = match lock(&self.route).channel(&address, &self.dial) {
@@ -185,8 +187,9 @@ impl Client {
             Err(why) => return (address, Err(Status::unavailable(why))),
         };
         let mut request = Request::new(request);
-        request.set_timeout(wait);
-        let result = match timeout(wait, call(channel, request)).await {
+        request.set_timeout(left.min(TRY_WAIT));
+        // Not cut to what is left: the caller's deadline speaks for all tries at once.
+        let result = match timeout(TRY_WAIT, call(channel, request)).await {
             Ok(result) => result,
             Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         };
