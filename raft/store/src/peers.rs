@@ -117,11 +117,14 @@ impl Peers {
     }
 
     /// A call failed. After a while of nothing else the connection is made anew: a peer that
-    /// vanished without a word leaves one that looks alive.
+    /// vanished without a word leaves one that looks alive. One that is only slow, and answers on
+    /// other lines, is given longer.
     pub fn failed(&self, id: u64, line: Line) {
+        let alive = self.health.answered(id).is_some_and(|at| at.elapsed() < RECONNECT_AFTER);
+        let patience = if alive { RECONNECT_AFTER * 3 } else { RECONNECT_AFTER };
         let mut lines = self.lines();
         let Some(open) = lines.get_mut(&(id, line)) else { return };
-        if open.failing.get_or_insert_with(Instant::now).elapsed() >= RECONNECT_AFTER {
+        if open.failing.get_or_insert_with(Instant::now).elapsed() >= patience {
             lines.remove(&(id, line));
         }
     }

@@ -275,3 +275,44 @@ async fn a_lone_manager_with_a_full_disk_says_so() {
     let Error::Unavailable { why } = &refused else { panic!("{refused}") };
     assert!(why.contains("disk full") && why.contains("MiB free"), "{why}");
 }
+
+/// Heartbeats do not wait for an fsync: with one manager dead and the disk of another silent there
+/// is no quorum to write, but there is one to confirm the leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_does_not_answer_still_confirms_the_leader() {
+    let stall = Arc::new(Stall::default());
+    let hook = stall.clone();
+    let mut fleet = Fleet::form(3, move |config| {
+        let (stall, id) = (hook.clone(), config.raft_id);
+        config.hook = Arc::new(move |point| {
+            if point == Point::BeforeWrite {
+                stall.pass(id);
+            }
+        });
+    })
+    .await;
+    let last = fleet.propose(1, 1).await.unwrap().index;
+    fleet.converge(last).await;
+    let leader = fleet.leader().await;
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    fleet.kill(others[0]).await;
+    stall.set(others[1]);
+    let replica = fleet.replica(leader).clone();
+    let write = tokio::spawn({
+        let replica = replica.clone();
+        async move { replica.propose(entry(2), deadline()).await }
+    });
+    // Longer than a leader keeps calling itself one without a quorum's word.
+    let end = Instant::now() + 2 * muster_store::limits::NO_LEADER_WAIT;
+    while Instant::now() < end {
+        let state = replica.read(deadline()).await.unwrap();
+        assert!(numbers(&state) == [1]);
+        assert!(replica.leadership().borrow().mine);
+    }
+    assert!(!write.is_finished(), "a write without a quorum of disks");
+    stall.set(0);
+    assert!(write.await.unwrap().is_ok());
+    for id in fleet.running() {
+        fleet.stop(id).await;
+    }
+}
