@@ -9,8 +9,6 @@ pub mod collector;
 pub mod config;
 pub mod drive;
 pub mod error;
-#[path = "runtime/hollow.rs"]
-pub mod hollow;
 pub mod image;
 pub mod journal;
 mod lock;
@@ -19,6 +17,8 @@ pub mod network;
 pub mod runtime;
 pub mod session;
 pub mod spans;
+
+pub use runtime::hollow;
 
 use config::AgentConfig;
 use config::machine::instance_spec;

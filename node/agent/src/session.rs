@@ -91,7 +91,7 @@ enum Ended {
     Stopping,
     /// Not the leader; perhaps it said who is.
     NotLeader(Option<String>),
-    /// The cluster does not want us.
+    /// The cluster does not want us, or has us already.
     Refused(Status),
     Broken(Status),
 }
@@ -150,8 +150,9 @@ impl SessionLoop {
         // An empty queue takes one message.
         let _ = messages.try_send(hello);
         let mut client = match self.book.channel(address) {
-            Ok(channel) => DispatchClient::new(channel)
-                .max_decoding_message_size(MANAGER_MESSAGE_BYTES_MAX),
+            Ok(channel) => {
+                DispatchClient::new(channel).max_decoding_message_size(MANAGER_MESSAGE_BYTES_MAX)
+            }
             Err(error) => return (Ended::Broken(Status::unavailable(error.to_string())), false),
         };
         let open = async {
@@ -195,6 +196,7 @@ impl SessionLoop {
         standing.await.ok()
     }
 
+    /// Beats whatever else is slow here: an agent whose disk hangs lives, and its tasks with it.
     async fn talk(
         &mut self,
         address: &str,
@@ -202,40 +204,27 @@ impl SessionLoop {
         outbox: Outbox,
         period: Duration,
     ) -> Ended {
-        enum Event {
-            Said(Result<Option<pb::ManagerMessage>, Status>),
-            Beat,
-            OutboxBroken,
-        }
-        let jittered = || period.mul_f64(1.0 - HEARTBEAT_JITTER * rand::random::<f64>());
-        let mut beat = Box::pin(sleep(jittered()));
-        loop {
-            let event = tokio::select! {
-                said = incoming.message() => Event::Said(said),
-                () = &mut beat => Event::Beat,
-                () = outbox.broken.cancelled() => Event::OutboxBroken,
-            };
-            match event {
-                Event::Beat => {
-                    beat.as_mut().reset(Instant::now() + jittered());
-                    let heartbeat = pb::agent_message::Message::Heartbeat(pb::Heartbeat {});
-                    // A full outbox is news of life enough, once the manager reads it.
-                    let message = pb::AgentMessage { message: Some(heartbeat) };
-                    let _ = outbox.messages.try_send(message);
-                }
-                Event::OutboxBroken => {
-                    let why = format!("{OUTBOX_MAX} messages wait; the manager does not read");
-                    return Ended::Broken(Status::resource_exhausted(why));
-                }
-                Event::Said(Ok(Some(message))) => {
-                    if let Some(ended) = self.hear(address, message).await {
-                        return ended;
+        let hear_all = async {
+            loop {
+                match incoming.message().await {
+                    Ok(Some(message)) => {
+                        if let Some(ended) = self.hear(address, message).await {
+                            return ended;
+                        }
                     }
+                    Ok(None) => {
+                        return Ended::Broken(Status::unavailable("the manager ended the session"));
+                    }
+                    Err(status) => return ended(status),
                 }
-                Event::Said(Ok(None)) => {
-                    return Ended::Broken(Status::unavailable("the manager ended the session"));
-                }
-                Event::Said(Err(status)) => return ended(status),
+            }
+        };
+        tokio::select! {
+            ended = hear_all => ended,
+            () = beat(&outbox, period) => Ended::Stopping,
+            () = outbox.broken.cancelled() => {
+                let why = format!("{OUTBOX_MAX} messages wait; the manager does not read");
+                Ended::Broken(Status::resource_exhausted(why))
             }
         }
     }
@@ -269,11 +258,24 @@ impl SessionLoop {
     }
 }
 
+/// Says that we live, for as long as it is polled.
+async fn beat(outbox: &Outbox, period: Duration) {
+    loop {
+        sleep(period.mul_f64(1.0 - HEARTBEAT_JITTER * rand::random::<f64>())).await;
+        let heartbeat = pb::agent_message::Message::Heartbeat(pb::Heartbeat {});
+        // A full outbox is news of life enough, once the manager reads it.
+        let _ = outbox.messages.try_send(pb::AgentMessage { message: Some(heartbeat) });
+    }
+}
+
 fn ended(status: Status) -> Ended {
     let leader = status.metadata().get(wire::LEADER).and_then(|value| value.to_str().ok());
     match (status.code(), leader) {
         (_, Some(leader)) => Ended::NotLeader(Some(leader.to_owned())),
-        (Code::PermissionDenied | Code::Unauthenticated, _) => Ended::Refused(status),
+        // Aborted: another agent came with our identity. Answering at once would go on for ever.
+        (Code::PermissionDenied | Code::Unauthenticated | Code::Aborted, _) => {
+            Ended::Refused(status)
+        }
         _ => Ended::Broken(status),
     }
 }

@@ -161,6 +161,7 @@ struct Reader {
     session: Arc<Session>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "lives for one turn of the loop")]
 enum Heard {
     Said(Option<pb::AgentMessage>),
     Broken(Status),

@@ -5,9 +5,9 @@
 //! await. Invariant: at most one session per instance is registered; while nobody leads here there
 //! is none.
 
+use crate::Clock;
 use crate::limits::{ATTACHES_MAX, HOLD_MAX, SESSION_QUEUE_MAX};
 use crate::wire;
-use crate::Clock;
 use muster_control::io::LeaderInput;
 use muster_identity::{Authority, Identity};
 use muster_model::{Epoch, Error, IdSource, InstanceId, RaftId, SessionId, State, Time};

@@ -76,9 +76,7 @@ impl Upkeep {
                 continue;
             }
             let change = match (member(row.id), row.removed_at) {
-                (None, None) => {
-                    Change::AddLearner { id: row.id, address: row.address.to_string() }
-                }
+                (None, None) => Change::AddLearner { id: row.id, address: row.address.to_string() },
                 (Some(_), Some(_)) => Change::Remove(row.id),
                 (Some(learner), None) if !learner.voter && self.is_steady(row.id, now) => {
                     Change::Promote(row.id)
@@ -169,10 +167,8 @@ mod tests {
             level: 1,
         };
         let remove = |id: &u64| Command::RemoveManager { manager: RaftId(*id) };
-        let commands = [bootstrap]
-            .into_iter()
-            .chain((2..=count).map(add))
-            .chain(removed.iter().map(remove));
+        let commands =
+            [bootstrap].into_iter().chain((2..=count).map(add)).chain(removed.iter().map(remove));
         let mut state = State::default();
         for (index, command) in (1..).zip(commands) {
             let request = muster_model::RequestId::from_bits(u128::from(index));

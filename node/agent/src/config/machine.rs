@@ -75,7 +75,10 @@ fn total(config: &AgentConfig) -> Result<Resources, Error> {
         return Err(Error::invalid(
             "reserved",
             format!("cpu {}, memory_mib {}", kept.cpu, kept.memory_mib),
-            format!("less than the machine: cpu {}, memory_mib {}", machine.cpu, machine.memory_mib),
+            format!(
+                "less than the machine: cpu {}, memory_mib {}",
+                machine.cpu, machine.memory_mib
+            ),
         ));
     }
     Ok(left)

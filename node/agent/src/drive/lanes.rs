@@ -196,12 +196,7 @@ impl Lanes {
         self.lane(task).last.insert(key, done);
     }
 
-    fn spawn(
-        &mut self,
-        task: TaskId,
-        after: Vec<Done>,
-        action: BoxFuture<'static, ()>,
-    ) -> Done {
+    fn spawn(&mut self, task: TaskId, after: Vec<Done>, action: BoxFuture<'static, ()>) -> Done {
         let (ended, end) = oneshot::channel::<()>();
         let handle = self.running.spawn(async move {
             join_all(after).await;

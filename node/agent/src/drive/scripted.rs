@@ -103,4 +103,3 @@ pub fn assignment(n: u128) -> Arc<Assignment> {
         trace: None,
     })
 }
-

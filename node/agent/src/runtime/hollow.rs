@@ -4,9 +4,9 @@
 //! For simulate mode, load tests and tests: thousands of agents fit one process. It keeps what it
 //! "runs" for as long as it lives, so an agent on top of it may restart and find it again.
 
+use crate::Clock;
 use crate::config::SimulateConfig;
 use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output};
-use crate::Clock;
 use futures::StreamExt;
 use muster_control::io::{ContainerEvent, Found, FoundContainer, Signal};
 use muster_model::dispatch::Assignment;

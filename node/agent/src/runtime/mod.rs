@@ -10,6 +10,7 @@ mod create;
 mod delete;
 pub mod engine;
 pub mod exec;
+pub mod hollow;
 mod ready;
 pub mod rootfs;
 pub mod runc;
@@ -204,7 +205,9 @@ impl Runtime {
             let text = format!("cannot write {}: {e}", file.display());
             Error::new(Name::CannotStartContainer, text)
         })?;
-        self.runc().start(&key.id()).await?;
+        let live = self.live().get(key).cloned();
+        let init = live.and_then(|live| Process::open(live.watch.pid, live.watch.start));
+        self.runc().start(&key.id(), init.as_ref()).await?;
         Ok(now)
     }
 

@@ -122,9 +122,8 @@ impl Book {
                 return;
             }
             inner.learnt.clone_from(&addresses);
-            let kept = |address: &String| {
-                addresses.contains(address) || self.configured.contains(address)
-            };
+            let kept =
+                |address: &String| addresses.contains(address) || self.configured.contains(address);
             inner.channels.retain(|address, _| kept(address));
         }
         if let Ok(bytes) = serde_json::to_vec_pretty(&Stored { managers: addresses })

@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 #[tokio::test]
 async fn a_service_comes_up_spread_over_two_agents() {
     let cluster = Cluster::start().await;
-    let mut agents =
-        vec![cluster.agent("az-a", "w1").await, cluster.agent("az-b", "w2").await];
+    let mut agents = vec![cluster.agent("az-a", "w1").await, cluster.agent("az-b", "w2").await];
     cluster.wait("both agents", |s| s.instances().filter(|i| i.ready()).count() == 2).await;
     let web = cluster.service("web", 4).await;
     let state = cluster.wait("four running tasks", |s| running(s, web).len() == 4).await;

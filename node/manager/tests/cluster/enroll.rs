@@ -145,11 +145,8 @@ async fn a_certificate_is_renewed_until_its_owner_is_removed() {
     let request = pb::RenewRequest { certificate_request_pem };
     let renewed = client.renew(request.clone()).await.unwrap().into_inner();
     let before = identity.serial();
-    let pem = muster_identity::IdentityPem {
-        ca: renewed.ca_pem,
-        cert: renewed.certificate_pem,
-        key,
-    };
+    let pem =
+        muster_identity::IdentityPem { ca: renewed.ca_pem, cert: renewed.certificate_pem, key };
     identity.replace(pem).unwrap();
     assert_ne!(identity.serial(), before);
 

@@ -1,8 +1,8 @@
 //! What the tests stand on: one manager with its listener, and agents as a machine would run them.
 
-use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_agent::config::{AgentConfig, SimulateConfig};
 use muster_agent::hollow::Hollow;
+use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_identity::server::{Options, grpc_server, incoming};
 use muster_identity::{
     ConnectOptions, Connector, Identity, IdentityPem, JoinToken, new_key_and_csr,
@@ -11,8 +11,8 @@ use muster_manager::{Clock, FIRST_MANAGER, Founded, Founding, Live, Manager, Par
 use muster_model::command::{CreateService, RunTask};
 use muster_model::spec::{ContainerDefinition, TaskDefinition};
 use muster_model::{
-    ClusterId, Command, DefinitionId, Entry, Error, IdSource, InstanceId, Principal, RaftId, Response,
-    ServiceId, ServiceSpec, State, Task, TaskId, Time,
+    ClusterId, Command, DefinitionId, Entry, Error, IdSource, InstanceId, Principal, RaftId,
+    Response, ServiceId, ServiceSpec, State, Task, TaskId, Time,
 };
 use muster_proto::dispatch as pb;
 use muster_proto::dispatch::attach_order::What;
@@ -198,20 +198,13 @@ impl Cluster {
             heartbeat: self.heartbeat,
         });
         let live = manager.live();
-        let config = ApiConfig {
-            now: self.clock.clone(),
-            seed: 2,
-            current_trace: None,
-            adopt_parent: None,
-        };
+        let config =
+            ApiConfig { now: self.clock.clone(), seed: 2, current_trace: None, adopt_parent: None };
         let replica = Replica::new(seat.clone());
         let api = Api::new(config, replica, Arc::new(Sessions(live.clone()))).await.unwrap();
-        let routes =
-            api.routes().add_service(manager.dispatch()).add_service(manager.enroll());
-        let server = grpc_server()
-            .layer(api.guard())
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(
+        let routes = api.routes().add_service(manager.dispatch()).add_service(manager.enroll());
+        let server =
+            grpc_server().layer(api.guard()).add_routes(routes).serve_with_incoming_shutdown(
                 incoming(listener, identity, Options::default()),
                 self.stop.clone().cancelled_owned(),
             );
