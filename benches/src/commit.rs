@@ -123,10 +123,7 @@ async fn services(local: &Local, count: usize) -> Outcome<Vec<String>> {
     Ok(arns)
 }
 
-fn channels(
-    clients: usize,
-    mut make: impl FnMut() -> Outcome<Channel>,
-) -> Outcome<Vec<Channel>> {
+fn channels(clients: usize, mut make: impl FnMut() -> Outcome<Channel>) -> Outcome<Vec<Channel>> {
     (0..clients.div_ceil(PER_CHANNEL)).map(|_| make()).collect()
 }
 
@@ -136,7 +133,8 @@ async fn fsyncs(index: usize) -> Option<f64> {
     let text = tokio::task::spawn_blocking(move || local::http_get(&address, "/metrics")).await;
     let text = text.ok()?.ok()?;
     let line = text.lines().find(|line| {
-        line.contains("fsync") && line.split([' ', '{']).next().is_some_and(|n| n.ends_with("_count"))
+        line.contains("fsync")
+            && line.split([' ', '{']).next().is_some_and(|n| n.ends_with("_count"))
     })?;
     line.rsplit(' ').next()?.parse().ok()
 }
@@ -161,7 +159,14 @@ async fn theirs(rows: &mut [Row], span: Duration) -> Outcome<()> {
 fn report(rows: &[Row]) {
     println!(
         "\n{:>7} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>8}",
-        "clients", "muster/s", "etcd/s", "ratio", "p50 ms", "p99 ms", "etcd p50", "etcd p99",
+        "clients",
+        "muster/s",
+        "etcd/s",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+        "etcd p50",
+        "etcd p99",
         "fsync/w"
     );
     for row in rows {

@@ -90,8 +90,7 @@ impl Etcd {
             ]
         });
         let connector = Connector::new(identity);
-        let mut etcd =
-            Self { dir, files, connector, timing, processes: vec![None, None, None] };
+        let mut etcd = Self { dir, files, connector, timing, processes: vec![None, None, None] };
         for index in 0..3 {
             etcd.start(index)?;
         }
@@ -152,12 +151,9 @@ impl Etcd {
         let deadline = Instant::now() + FORM_WAIT;
         loop {
             for index in (0..3).filter(|i| Some(*i) != not && self.processes[*i].is_some()) {
-                let status: Result<Status, _> = unary(
-                    self.channel(index)?,
-                    "/etcdserverpb.Maintenance/Status",
-                    Answer {},
-                )
-                .await;
+                let status: Result<Status, _> =
+                    unary(self.channel(index)?, "/etcdserverpb.Maintenance/Status", Answer {})
+                        .await;
                 if let Ok(status) = status
                     && status.leader != 0
                     && status.header.as_ref().is_some_and(|h| h.member == status.leader)

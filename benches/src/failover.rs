@@ -150,10 +150,8 @@ async fn theirs(kills: usize, timing: Option<(u32, u32)>) -> Outcome<Vec<f64>> {
     let mut times = Vec::new();
     for kill in 0..kills {
         let leader = etcd.leader(None).await?;
-        let survivors: Vec<_> = (0..3)
-            .filter(|i| *i != leader)
-            .map(|i| etcd.channel(i))
-            .collect::<Outcome<_>>()?;
+        let survivors: Vec<_> =
+            (0..3).filter(|i| *i != leader).map(|i| etcd.channel(i)).collect::<Outcome<_>>()?;
         for channel in &survivors {
             etcd::put(channel.clone(), b"warm".to_vec(), Vec::new()).await?;
         }

@@ -23,10 +23,8 @@ pub async fn run() -> Outcome<()> {
     let ready = started.elapsed().as_secs_f64();
     let mut agent = Agent::start(&local)?;
     tokio::time::sleep(IDLE).await;
-    let manager = (0..3)
-        .filter_map(|index| local.pid(index))
-        .filter_map(rss_mib)
-        .fold(0.0, f64::max);
+    let manager =
+        (0..3).filter_map(|index| local.pid(index)).filter_map(rss_mib).fold(0.0, f64::max);
     let agent_rss = rss_mib(agent.process.id()).ok_or("the agent has ended")?;
     agent.stop();
     println!("empty disks to three voting managers: {ready:.2} s");
@@ -58,9 +56,21 @@ impl Agent {
         let home = local.dir.path().join("w1");
         let config = home.join("agent.toml").to_string_lossy().into_owned();
         local::run(&[
-            "join", "--manager", &local::address(0), "--zone", "az-a", "--name", "w1", "--address",
-            "127.0.0.1", "--token", &local.worker_token, "--data-dir",
-            &home.join("data").to_string_lossy(), "--config", &config,
+            "join",
+            "--manager",
+            &local::address(0),
+            "--zone",
+            "az-a",
+            "--name",
+            "w1",
+            "--address",
+            "127.0.0.1",
+            "--token",
+            &local.worker_token,
+            "--data-dir",
+            &home.join("data").to_string_lossy(),
+            "--config",
+            &config,
         ])?;
         let log = std::fs::File::create(home.join("log"))?;
         let process = Command::new(local::muster())

@@ -64,11 +64,7 @@ where
             failures += failed;
         }
     }
-    Measured {
-        per_second: all.len() as f64 / measured_for.as_secs_f64(),
-        failures,
-        latencies: all,
-    }
+    Measured { per_second: all.len() as f64 / measured_for.as_secs_f64(), failures, latencies: all }
 }
 
 /// One microsecond to a minute, three digits.

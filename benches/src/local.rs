@@ -52,9 +52,21 @@ impl Local {
         let admin = dir.path().join("admin");
         let first = address(0);
         let tokens = run(&[
-            "init", "--address", &first, "--listen", &first, "--timing", timing, "--output",
-            "json", "--data-dir", &text(&home(0).join("data")), "--config",
-            &text(&home(0).join("manager.toml")), "--identity", &text(&admin),
+            "init",
+            "--address",
+            &first,
+            "--listen",
+            &first,
+            "--timing",
+            timing,
+            "--output",
+            "json",
+            "--data-dir",
+            &text(&home(0).join("data")),
+            "--config",
+            &text(&home(0).join("manager.toml")),
+            "--identity",
+            &text(&admin),
         ])?;
         let tokens: Value = serde_json::from_str(&tokens)?;
         let token = |name: &str| tokens[name].as_str().unwrap_or_default().to_owned();
@@ -77,10 +89,25 @@ impl Local {
         for index in 1..count {
             let home = local.home(index);
             run(&[
-                "join", "--manager", &first, "--zone", "az-a", "--name", &format!("m{index}"),
-                "--address", &address(index), "--listen", &address(index), "--timing", timing,
-                "--token", &token("managerToken"), "--data-dir", &text(&home.join("data")),
-                "--config", &text(&home.join("manager.toml")),
+                "join",
+                "--manager",
+                &first,
+                "--zone",
+                "az-a",
+                "--name",
+                &format!("m{index}"),
+                "--address",
+                &address(index),
+                "--listen",
+                &address(index),
+                "--timing",
+                timing,
+                "--token",
+                &token("managerToken"),
+                "--data-dir",
+                &text(&home.join("data")),
+                "--config",
+                &text(&home.join("manager.toml")),
             ])?;
             local.start(index)?;
         }
@@ -210,12 +237,10 @@ pub fn run(words: &[&str]) -> Outcome<String> {
     let output = Command::new(muster()).args(words).stdin(Stdio::null()).output()?;
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout)?),
-        false => Err(format!(
-            "muster {}: {}",
-            words.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into()),
+        false => {
+            Err(format!("muster {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr))
+                .into())
+        }
     }
 }
 

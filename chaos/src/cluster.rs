@@ -102,6 +102,7 @@ impl Cluster {
         let host = format!("m{number}");
         let (first, address) = (self.any_manager(), self.manager_address(number));
         let (data, config) = (self.data(&host), self.config(&host));
+        self.lab.done(&["boot", &host]);
         self.on(
             &host,
             &[

@@ -5,10 +5,14 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// State changes of ours; of consensus only what an operator must see: it retries aloud.
+const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Flushes what is still buffered when the role ends.
 pub struct Telemetry {
@@ -20,8 +24,9 @@ pub struct Telemetry {
 /// # Errors
 /// The OTLP endpoint is not a valid address, or the metrics port is taken.
 pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telemetry, String> {
-    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = match config.json_logs {
         true => lines.json().with_filter(filter).boxed(),
         false => lines.with_filter(filter).boxed(),
