@@ -24,8 +24,10 @@ pub struct Telemetry {
 /// # Errors
 /// The OTLP endpoint is not a valid address, or the metrics port is taken.
 pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telemetry, String> {
-    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr)
+    let filter =
+        EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match config.json_logs {
         true => lines.json().with_filter(filter).boxed(),

@@ -53,11 +53,8 @@ async fn list(context: &Context) -> Result<Vec<String>, CliError> {
     let mut arns = Vec::new();
     let mut next_token = String::new();
     loop {
-        let request = pb::ListClustersRequest {
-            next_token,
-            stale: context.stale,
-            ..Default::default()
-        };
+        let request =
+            pb::ListClustersRequest { next_token, stale: context.stale, ..Default::default() };
         let page = context.ecs(request, async |mut ecs, r| ecs.list_clusters(r).await).await?;
         arns.extend(page.cluster_arns);
         if page.next_token.is_empty() {

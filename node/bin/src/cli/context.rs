@@ -1,8 +1,8 @@
 //! What every command that talks to a cluster shares: the client, the deadline, the output.
 
+use super::ClientArguments;
 use super::error::CliError;
 use super::output::Format;
-use super::ClientArguments;
 use crate::files;
 use muster_identity::{ConnectOptions, Connector, Identity};
 use muster_model::{Error, Kind};
@@ -127,8 +127,7 @@ impl Context {
         request: Q,
         call: impl AsyncFn(OperatorClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, CliError> {
-        let call =
-            async |channel, request| call(OperatorClient::new(channel), request).await;
+        let call = async |channel, request| call(OperatorClient::new(channel), request).await;
         Ok(self.client.call(request, self.deadline(), call).await?)
     }
 
@@ -187,7 +186,12 @@ impl Context {
     }
 
     /// ECS answers `failures` for what it does not know; a person wants an error.
-    pub fn check(&self, what: &str, failures: &[pb::Failure], try_next: &str) -> Result<(), CliError> {
+    pub fn check(
+        &self,
+        what: &str,
+        failures: &[pb::Failure],
+        try_next: &str,
+    ) -> Result<(), CliError> {
         let Some(failure) = failures.first() else { return Ok(()) };
         let kind = match what {
             "cluster" => Kind::Cluster,
@@ -199,7 +203,10 @@ impl Context {
             let name = format!("{} (see `{try_next}`)", super::output::short(&failure.arn));
             return Err(Error::not_found(kind, name).into());
         }
-        Err(CliError::Failed(format!("{what} {}: {} {}", failure.arn, failure.reason, failure.detail)))
+        Err(CliError::Failed(format!(
+            "{what} {}: {} {}",
+            failure.arn, failure.reason, failure.detail
+        )))
     }
 
     /// `{"name": [rows]}`.

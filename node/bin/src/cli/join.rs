@@ -22,10 +22,12 @@ const CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// Make this machine a manager or a worker of an existing cluster.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  muster join --manager 10.0.1.10:7400 --address 10.0.2.10:7400 \
+#[command(
+    after_help = "Examples:\n  muster join --manager 10.0.1.10:7400 --address 10.0.2.10:7400 \
     --zone az-b --token MUSTER-1-mgr-...\n  \
     muster join --manager 10.0.1.10:7400 --address 10.0.2.20 --zone az-b --attr disk=ssd \
-    --token MUSTER-1-wkr-...")]
+    --token MUSTER-1-wkr-..."
+)]
 pub struct Join {
     /// What `muster init` or `muster token rotate` printed.
     #[arg(long, env = "MUSTER_TOKEN")]
@@ -96,7 +98,11 @@ impl Join {
         }
     }
 
-    async fn join_manager(self, token: &JoinToken, client: &ClientArguments) -> Result<(), CliError> {
+    async fn join_manager(
+        self,
+        token: &JoinToken,
+        client: &ClientArguments,
+    ) -> Result<(), CliError> {
         let listen = match self.listen {
             Some(listen) => listen,
             None => init::listen_at(&self.address)?,
@@ -126,7 +132,11 @@ impl Join {
         report(client, "manager", &joined.id, &config)
     }
 
-    async fn join_worker(self, token: &JoinToken, client: &ClientArguments) -> Result<(), CliError> {
+    async fn join_worker(
+        self,
+        token: &JoinToken,
+        client: &ClientArguments,
+    ) -> Result<(), CliError> {
         let data_dir = self.data_dir.unwrap_or(config::AGENT_DATA.into());
         let path = self.config.unwrap_or(config::AGENT_CONFIG.into());
         roles::refuse_used(&data_dir)?;
@@ -195,8 +205,7 @@ async fn ask(
     while let Some(address) = next.pop_front() {
         let error = match ask_one(&connector, &address, &request).await {
             Ok(joined) => {
-                let pem =
-                    IdentityPem { ca: joined.ca_pem, cert: joined.certificate_pem, key };
+                let pem = IdentityPem { ca: joined.ca_pem, cert: joined.certificate_pem, key };
                 return Ok(Joined {
                     id: joined.id,
                     identity: Identity::from_pem(pem)?,

@@ -31,7 +31,9 @@ pub struct Logs {
 impl Logs {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let since = self.since.map(|seconds| {
-            prost_types::Timestamp::from(SystemTime::now() - std::time::Duration::from_secs(seconds))
+            prost_types::Timestamp::from(
+                SystemTime::now() - std::time::Duration::from_secs(seconds),
+            )
         });
         let request = pb::LogsRequest {
             cluster: context.cluster.clone(),
@@ -41,8 +43,7 @@ impl Logs {
             tail: self.tail,
             since,
         };
-        let mut lines =
-            context.live(request, async |mut live, r| live.logs(r).await).await?;
+        let mut lines = context.live(request, async |mut live, r| live.logs(r).await).await?;
         while let Some(line) = context.next(&mut lines).await? {
             self.print(context, &line)?;
         }
@@ -98,23 +99,14 @@ impl Exec {
         let request = |message| pb::ExecRequest { message: Some(message) };
         let closed = || CliError::Failed("the session ended before it began".into());
         send.send(request(start)).await.map_err(|_| closed())?;
-        let input = self.interactive;
+        let interactive = self.interactive;
         let typed = tokio::spawn(async move {
-            let mut stdin = tokio::io::stdin();
-            let mut buffer = vec![0; STDIN_CHUNK_BYTES];
-            while input {
-                match stdin.read(&mut buffer).await {
-                    Ok(read) if read > 0 => {
-                        let bytes = buffer.get(..read).unwrap_or_default().to_vec().into();
-                        if send.send(request(Ask::Stdin(bytes))).await.is_err() {
-                            return;
-                        }
-                    }
-                    _ => break,
-                }
+            if interactive {
+                type_in(&send).await;
             }
             // Nobody listens any more if this fails: the command has ended.
-            send.send(request(Ask::StdinClosed(true))).await.ok();
+            let closed = pb::ExecRequest { message: Some(Ask::StdinClosed(true)) };
+            send.send(closed).await.ok();
             // The stream of requests stays open until the command ends.
             send.closed().await;
         });
@@ -124,13 +116,25 @@ impl Exec {
     }
 }
 
+/// Sends standard input until it ends or nobody listens any more.
+async fn type_in(send: &tokio::sync::mpsc::Sender<pb::ExecRequest>) {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = vec![0; STDIN_CHUNK_BYTES];
+    while let Ok(read @ 1..) = stdin.read(&mut buffer).await {
+        let bytes = buffer.get(..read).unwrap_or_default().to_vec().into();
+        let typed = pb::ExecRequest { message: Some(Ask::Stdin(bytes)) };
+        if send.send(typed).await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn relay(
     context: &Context,
     receive: tokio::sync::mpsc::Receiver<pb::ExecRequest>,
 ) -> Result<(), CliError> {
     let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
-    let mut answers =
-        context.live_once(requests, async |mut live, r| live.exec(r).await).await?;
+    let mut answers = context.live_once(requests, async |mut live, r| live.exec(r).await).await?;
     while let Some(answer) = context.next(&mut answers).await? {
         match answer.message {
             Some(Answer::Stdout(bytes)) => {

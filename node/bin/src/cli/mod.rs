@@ -169,11 +169,9 @@ impl Command {
             Self::User { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
-            Self::Init(_)
-            | Self::Join(_)
-            | Self::Manager(_)
-            | Self::Agent(_)
-            | Self::Dev(_) => Ok(()),
+            Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {
+                Ok(())
+            }
         }
     }
 }

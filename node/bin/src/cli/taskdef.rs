@@ -114,10 +114,7 @@ async fn list(context: &Context, family: String, status: String) -> Result<(), C
     }
 }
 
-fn describe(
-    context: &Context,
-    answer: pb::DescribeTaskDefinitionResponse,
-) -> Result<(), CliError> {
+fn describe(context: &Context, answer: pb::DescribeTaskDefinitionResponse) -> Result<(), CliError> {
     // A definition is a document: its JSON is the readable form too.
     match context.output {
         Format::Json => output::json(&json::to_value(&answer)),

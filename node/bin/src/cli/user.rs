@@ -11,8 +11,10 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a user, or a further certificate for one; the key never leaves this machine.
-    #[command(after_help = "Example:\n  muster user create ci --role operator --out ./ci-identity\n  \
-        muster --identity ./ci-identity service list")]
+    #[command(
+        after_help = "Example:\n  muster user create ci --role operator --out ./ci-identity\n  \
+        muster --identity ./ci-identity service list"
+    )]
     Create {
         name: String,
         /// admin; operator (all but managers, tokens, users); read-only.
@@ -47,11 +49,8 @@ impl Command {
                 };
                 let answer =
                     context.operator(request, async |mut o, r| o.create_user(r).await).await?;
-                let pem = IdentityPem {
-                    ca: answer.ca_pem,
-                    cert: answer.certificate_pem,
-                    key: key_pem,
-                };
+                let pem =
+                    IdentityPem { ca: answer.ca_pem, cert: answer.certificate_pem, key: key_pem };
                 Identity::from_pem(pem)?.save(&out)?;
                 context::write_managers(&out, &context.managers)?;
                 match context.output {

@@ -26,7 +26,7 @@ pub struct AgentArguments {
 pub async fn agent(arguments: AgentArguments) -> Result<(), RoleError> {
     let config: AgentConfig = config::read(&arguments.config, "muster join")?;
     config.check()?;
-    let telemetry = 
+    let telemetry =
         telemetry::start("agent", &config.telemetry).await.map_err(RoleError::Telemetry)?;
     let result = run(config, clock::start(), stop_on_signal()?).await;
     telemetry.finish();

@@ -43,9 +43,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// The data directory, the port or the runtime cannot be used.
 pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
-    let telemetry = telemetry::start("dev", &TelemetryConfig::default())
-        .await
-        .map_err(RoleError::Telemetry)?;
+    let telemetry =
+        telemetry::start("dev", &TelemetryConfig::default()).await.map_err(RoleError::Telemetry)?;
     let stop = stop_on_signal()?;
     let clock = clock::start();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));

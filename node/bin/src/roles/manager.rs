@@ -81,15 +81,7 @@ pub async fn run(
         level: LEVEL,
         heartbeat: Duration::from_millis(muster_model::limits::HEARTBEAT.0),
     });
-    let parts = ApiConfig {
-        now: clock.clone(),
-        seed: rand::random(),
-        current_trace: Some(telemetry::current_trace),
-        adopt_parent: Some(telemetry::adopt_parent),
-    };
-    let api = Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
-        .await
-        .map_err(|error| RoleError::Failed(format!("describing the services: {error}")))?;
+    let api = front_ends(&clock, &replica, &manager).await?;
     let routes = api
         .routes()
         .add_service(manager.dispatch())
@@ -127,6 +119,18 @@ pub async fn run(
     }
     started.handle.shutdown().await;
     Ok(())
+}
+
+async fn front_ends(clock: &Clock, replica: &Replica, manager: &Manager) -> Result<Api, RoleError> {
+    let parts = ApiConfig {
+        now: clock.clone(),
+        seed: rand::random(),
+        current_trace: Some(telemetry::current_trace),
+        adopt_parent: Some(telemetry::adopt_parent),
+    };
+    Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
+        .await
+        .map_err(|error| RoleError::Failed(format!("describing the services: {error}")))
 }
 
 fn ended(what: &str, joined: Result<(), tokio::task::JoinError>) {
