@@ -7,4 +7,5 @@
 pub mod cluster;
 pub mod image;
 pub mod lab;
+pub mod sim;
 pub mod wait;

@@ -1,0 +1,91 @@
+//! A whole cluster in one thread and virtual time: the real state machine and both real brains,
+//! with everything around them — log, network, machines, users — played by dice from one seed.
+//!
+//! It decides what happens when, and judges what comes of it by the laws in `invariants`. It does
+//! not know how the brains decide. What touches fsync, snapshots or read barriers is not simulated:
+//! that is tested on real processes. Invariant: the same seed gives the same history, to the line.
+//!
+//! A run has two phases. In the first, users work while faults strike; then the faults end, and in
+//! the second everything must heal within bounded time and come to rest.
+
+mod agent;
+mod client;
+mod dice;
+mod faults;
+mod invariants;
+mod log;
+mod machine;
+mod manager;
+mod net;
+mod setting;
+mod trace;
+mod world;
+
+use muster_model::Millis;
+use std::fmt;
+
+/// What was found to be broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which law, by the name of its file in `invariants`.
+    pub law: &'static str,
+    pub what: String,
+}
+
+/// What a run did: how much of what it is for it really met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub agents: u64,
+    pub entries: u64,
+    pub plans: u64,
+    /// Plans that `apply` refused because their leader had been replaced.
+    pub stale_plans: u64,
+    /// Messages that an agent must not obey.
+    pub stale_orders: u64,
+    pub takeovers: u64,
+    pub faults: u64,
+    /// Proposals whose proposer never heard what came of them.
+    pub unknown: u64,
+    pub acknowledged: u64,
+    pub containers: u64,
+    /// Milliseconds from the end of the faults to rest.
+    pub healed_ms: u64,
+}
+
+/// One seed's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub seed: u64,
+    pub violation: Option<Violation>,
+    pub counts: Counts,
+    pub simulated: Millis,
+    /// Of every line of the trace.
+    pub hash: u64,
+    /// The newest lines of the trace.
+    pub tail: Vec<String>,
+}
+
+/// Lives through one seed. `print`: each line of the trace goes to standard output at once.
+pub fn run(seed: u64, print: bool) -> Outcome {
+    world::World::new(seed, print).live()
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.violation.is_some() { "BROKEN" } else { "ok" };
+        let Counts { agents, entries, plans, takeovers, faults, .. } = self.counts;
+        let Counts { stale_plans, stale_orders, unknown, acknowledged, .. } = self.counts;
+        write!(
+            f,
+            "seed {:<6} {verdict:<6} {:>4} s, agents {agents}, entries {entries}, plans {plans} \
+             (stale {stale_plans}), stale orders {stale_orders}, takeovers {takeovers}, faults \
+             {faults}, unknown {unknown}, writes {acknowledged}, containers {}, healed after \
+             {:.1} s, hash {:016x}",
+            self.seed,
+            self.simulated.0 / 1000,
+            self.counts.containers,
+            self.counts.healed_ms as f64 / 1000.0,
+            self.hash,
+        )
+    }
+}

@@ -1,0 +1,273 @@
+//! Users: random requests through random managers, repeated with the same request id when their
+//! outcome is unknown, and what was promised to them.
+//!
+//! A repeat through another manager carries other minted ids, as a repeated API call would. It does
+//! not know the rules: a refusal is an answer like any other.
+
+use super::log::Proposer;
+use super::setting::FAMILIES;
+use super::world::{Event, World};
+use muster_model::command::{CreateService, RunTask, ServiceChange, UpdateService};
+use muster_model::service::DeploymentConfiguration;
+use muster_model::spec::{Placement, PlacementConstraint};
+use muster_model::{
+    ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus, Millis, Principal,
+    RequestId, Response, ServiceId, ServiceSpec, ServiceStatus, State, Time,
+};
+use std::sync::Arc;
+
+/// A user gives up after this long.
+const DEADLINE: Millis = Millis::from_secs(30);
+/// Services of a run: more would only fill the machines.
+const SERVICES_MAX: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    pub clusters: Vec<ClusterId>,
+    all: Vec<Client>,
+    next_name: u64,
+    /// Requests and what was promised of them.
+    pub acknowledged: Vec<(RequestId, Response)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    request: Option<Request>,
+    attempts: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    id: RequestId,
+    command: Command,
+    since: Time,
+}
+
+impl World {
+    pub fn add_client(&mut self) {
+        self.clients.all.push(Client::default());
+    }
+
+    /// Begins something new, or repeats what was not answered.
+    pub fn think(&mut self, client: usize) {
+        if self.clients.all[client].request.is_none() {
+            if self.calm() {
+                return;
+            }
+            let Some(manager) = self.any_manager() else {
+                self.after(200, 1000, Event::Think { client });
+                return;
+            };
+            let state = self.managers[manager].state.clone();
+            let Some(command) = self.wish(&state) else {
+                self.after(500, 4000, Event::Think { client });
+                return;
+            };
+            let id = self.dice.ids.request();
+            self.clients.all[client].request = Some(Request { id, command, since: self.now });
+        }
+        self.try_again(client);
+    }
+
+    fn any_manager(&mut self) -> Option<usize> {
+        let all = 0..self.managers.len();
+        let alive: Vec<usize> = all.filter(|m| self.managers[*m].alive).collect();
+        self.dice.pick(&alive)
+    }
+
+    fn try_again(&mut self, client: usize) {
+        let Some(manager) = self.any_manager() else {
+            self.after(200, 1000, Event::Think { client });
+            return;
+        };
+        let at = self.manager_clock(manager);
+        let Some(request) = &self.clients.all[client].request else { return };
+        let (id, command) = (request.id, request.command.clone());
+        let command = self.minted(command);
+        let by = Principal::User("admin".into());
+        let entry = Entry { request: id, at, by, trace: None, command };
+        let c = &mut self.clients.all[client];
+        c.attempts += 1;
+        let attempt = c.attempts;
+        self.propose(manager, Proposer::Client { client, attempt }, entry);
+    }
+
+    pub fn heard(&mut self, client: usize, attempt: u64, result: Result<Response, Error>) {
+        let c = &mut self.clients.all[client];
+        let Some(request) = c.request.take().filter(|_| c.attempts == attempt) else { return };
+        let again = matches!(
+            result,
+            Err(Error::UnknownOutcome { .. } | Error::Unavailable { .. })
+        );
+        if again && self.now.since(request.since) < DEADLINE {
+            c.request = Some(request);
+            self.after(20, 500, Event::Think { client });
+            return;
+        }
+        if let Ok(response) = result {
+            self.counts.acknowledged += 1;
+            if let Command::DeregisterInstance { instance, .. } = request.command {
+                self.retire(instance);
+            }
+            self.clients.acknowledged.push((request.id, response));
+        }
+        self.after(300, 5000, Event::Think { client });
+    }
+
+    /// The machine is switched off, and a fresh one takes its place.
+    fn retire(&mut self, instance: InstanceId) {
+        let found = self.agents.iter().position(|a| a.id == instance && !a.retired);
+        let Some(agent) = found else { return };
+        self.crash_host(agent);
+        self.agents[agent].retired = true;
+        let (cluster, zone) = (self.agents[agent].cluster, self.agents[agent].zone);
+        self.add_machine(cluster, zone);
+    }
+
+    /// Ids that a manager mints for each call it is asked.
+    fn minted(&mut self, command: Command) -> Command {
+        let ids = &mut self.dice.ids;
+        match command {
+            Command::CreateService(mut c) => {
+                c.id = ids.service();
+                c.deployment = ids.deployment();
+                Command::CreateService(c)
+            }
+            Command::UpdateService(mut c) => {
+                c.deployment = ids.deployment();
+                Command::UpdateService(c)
+            }
+            Command::RunTask(mut c) => {
+                for task in &mut c.tasks {
+                    *task = ids.task();
+                }
+                Command::RunTask(c)
+            }
+            other => other,
+        }
+    }
+
+    // ---- what users want ----
+
+    fn wish(&mut self, state: &State) -> Option<Command> {
+        match self.dice.below(100) {
+            0..20 => self.create_service(state),
+            20..50 => self.update_service(state),
+            50..57 => {
+                let service = self.any_service(state)?;
+                let force = self.dice.percent(70);
+                Some(Command::DeleteService { service, force })
+            }
+            57..75 => self.run_task(state),
+            75..85 => self.stop_task(state),
+            85..97 => self.set_status(state),
+            _ => {
+                let instance = self.any_instance(state)?;
+                // The last machine of a cluster stays.
+                let few = state.instances().filter(|i| i.accepts_tasks()).count() < 4;
+                (!few).then_some(Command::DeregisterInstance { instance, force: true })
+            }
+        }
+    }
+
+    fn any_service(&mut self, state: &State) -> Option<ServiceId> {
+        let active = state.services().filter(|s| s.status == ServiceStatus::Active);
+        let all: Vec<ServiceId> = active.map(|s| s.id).collect();
+        self.dice.pick(&all)
+    }
+
+    fn any_instance(&mut self, state: &State) -> Option<InstanceId> {
+        let present = state.instances().filter(|i| i.status != InstanceStatus::Inactive);
+        let all: Vec<InstanceId> = present.map(|i| i.id).collect();
+        self.dice.pick(&all)
+    }
+
+    /// Any but the batch, which is not for services.
+    fn any_definition(&mut self) -> DefinitionId {
+        DefinitionId(self.dice.between(1, FAMILIES.len() as u64 - 1))
+    }
+
+    fn create_service(&mut self, state: &State) -> Option<Command> {
+        if state.services().filter(|s| s.status == ServiceStatus::Active).count() >= SERVICES_MAX {
+            return None;
+        }
+        self.clients.next_name += 1;
+        let cluster = self.dice.pick(&self.clients.clusters.clone())?;
+        let (minimum_healthy_percent, maximum_percent) =
+            self.dice.pick(&[(100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150)])?;
+        let distinct = self.dice.percent(20);
+        let constraints = if distinct { vec![PlacementConstraint::DistinctInstance] } else { vec![] };
+        let spec = ServiceSpec {
+            name: format!("s{}", self.clients.next_name),
+            desired_count: self.dice.between(0, 5) as u32,
+            deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
+            placement: Placement { constraints, strategies: Vec::new() },
+            propagate_service_tags: false,
+        };
+        Some(Command::CreateService(CreateService {
+            id: ServiceId::from_bits(0),
+            deployment: muster_model::DeploymentId::from_bits(0),
+            cluster,
+            definition: self.any_definition(),
+            spec: Arc::new(spec),
+            tags: Default::default(),
+        }))
+    }
+
+    fn update_service(&mut self, state: &State) -> Option<Command> {
+        let service = self.any_service(state)?;
+        let scales = self.dice.percent(60);
+        let rolls = self.dice.percent(60);
+        let desired_count = scales.then(|| self.dice.between(0, 6) as u32);
+        let definition = rolls.then(|| self.any_definition());
+        let version = state.service(service).map(|row| row.version);
+        let expected_version = version.filter(|_| self.dice.percent(20));
+        Some(Command::UpdateService(UpdateService {
+            service,
+            expected_version,
+            deployment: muster_model::DeploymentId::from_bits(0),
+            definition,
+            force_new_deployment: self.dice.percent(20),
+            change: Arc::new(ServiceChange { desired_count, ..ServiceChange::default() }),
+        }))
+    }
+
+    fn run_task(&mut self, state: &State) -> Option<Command> {
+        let cluster = self.dice.pick(&self.clients.clusters.clone())?;
+        let batch = self.dice.percent(70);
+        let definition = match batch {
+            true => DefinitionId(FAMILIES.len() as u64),
+            false => self.any_definition(),
+        };
+        state.definition(definition)?;
+        let count = self.dice.between(1, 4) as usize;
+        Some(Command::RunTask(RunTask {
+            cluster,
+            definition,
+            tasks: vec![muster_model::TaskId::from_bits(0); count],
+            group: Arc::from(""),
+            started_by: None,
+            overrides: Arc::default(),
+            tags: Default::default(),
+        }))
+    }
+
+    fn stop_task(&mut self, state: &State) -> Option<Command> {
+        let wanted: Vec<_> = state.tasks().filter(|t| t.wanted()).map(|t| t.id).collect();
+        let task = self.dice.pick(&wanted)?;
+        Some(Command::StopTask { task, reason: Arc::from("") })
+    }
+
+    /// Drains one, or puts one that drains back to work.
+    fn set_status(&mut self, state: &State) -> Option<Command> {
+        let draining = state.instances().find(|i| i.status == InstanceStatus::Draining);
+        let back = draining.map(|i| i.id).filter(|_| self.dice.percent(60));
+        if let Some(instance) = back {
+            let status = InstanceStatus::Active;
+            return Some(Command::UpdateInstanceStatus { instance, status });
+        }
+        let instance = self.any_instance(state)?;
+        let status = InstanceStatus::Draining;
+        Some(Command::UpdateInstanceStatus { instance, status })
+    }
+}

@@ -1,0 +1,144 @@
+//! The laws, one per file, each with the sentence that says what a user loses without it.
+//!
+//! Laws read; they never change a world. What they must remember between two looks is kept here.
+
+mod authority;
+mod bounds;
+mod capacity;
+mod clusters;
+mod forward;
+mod heals;
+mod kills;
+mod once;
+mod orders;
+mod orphans;
+mod plans;
+mod quiet;
+mod same_state;
+mod slots;
+mod writes;
+
+use super::log::Log;
+use super::machine::Machine;
+use super::world::World;
+use muster_control::io::WorkerOutput;
+use muster_control::leader::Leader;
+use muster_model::dispatch::Assignments;
+use muster_model::{Entry, Epoch, Index, InstanceId, State, TaskId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the laws remember.
+#[derive(Debug, Default)]
+pub(super) struct Observers {
+    /// Highest (epoch, revision) each agent obeyed.
+    obeyed: BTreeMap<usize, (Epoch, Index)>,
+    /// Tasks that each agent was ordered to stop.
+    ordered: BTreeSet<(usize, TaskId)>,
+    /// Containers that were started.
+    started: BTreeSet<(TaskId, Arc<str>)>,
+    /// Tasks whose rows are gone.
+    forgotten: BTreeSet<TaskId>,
+}
+
+impl Observers {
+    pub fn same_state(
+        &self,
+        log: &Log,
+        before: &State,
+        after: &State,
+        index: Index,
+        same_answer: bool,
+    ) -> Result<(), String> {
+        same_state::check(log, before, after, index, same_answer)
+    }
+
+    pub fn leader(&self, leader: &Leader) -> Result<(), String> {
+        plans::check(leader)
+    }
+
+    /// Before the agent hears them.
+    pub fn orders(
+        &mut self,
+        log: &Log,
+        agent: usize,
+        instance: InstanceId,
+        orders: &Assignments,
+    ) -> Result<(), String> {
+        kills::remember(&mut self.ordered, agent, orders);
+        orders::check(log, instance, orders)
+    }
+
+    pub fn obedience(
+        &mut self,
+        agent: usize,
+        authority: (Epoch, Index),
+        outputs: &[WorkerOutput],
+    ) -> Result<(), String> {
+        authority::check(self.obeyed.entry(agent).or_default(), authority, outputs)
+    }
+
+    pub fn signal(&self, agent: usize, task: TaskId, machine: &Machine) -> Result<(), String> {
+        kills::check(&self.ordered, agent, task, machine)
+    }
+
+    pub fn started(&mut self, task: TaskId, container: &Arc<str>) -> Result<(), String> {
+        once::check(&mut self.started, task, container)
+    }
+
+    pub fn machine(&self, machine: &Machine, cluster: Option<&str>) -> Result<(), String> {
+        capacity::check_machine(machine)?;
+        clusters::check_machine(machine, cluster)
+    }
+}
+
+impl World {
+    /// Every committed entry is judged by what it changed.
+    pub fn judge_commit(&mut self, before: &State, after: &State, entry: &Entry, base: Index) {
+        let changes = State::diff(before, after);
+        let moved = forward::check(&mut self.observers.forgotten, &changes);
+        self.judge("forward", moved);
+        self.judge("slots", slots::check(after, &changes));
+        self.judge("capacity", capacity::check(after, &changes));
+        self.judge("clusters", clusters::check(after, &changes));
+        self.judge("authority", authority::check_entry(before, &changes, entry));
+        let known = self.log.state_at(base).cloned();
+        if let Some(known) = known {
+            let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
+            let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();
+            self.judge("bounds", bounds::check(&known, before, after, entry, &alive));
+        }
+        if self.rest_since.is_some() {
+            self.judge("quiet", quiet::check_entry(entry));
+        }
+    }
+
+    /// What is not yet as it should be after the faults.
+    pub fn unrest(&self) -> Option<String> {
+        let state = self.log.state();
+        let leader = self.log.leader?;
+        let led = self.managers[leader].reign.is_some();
+        let reason = (!led).then(|| "nobody leads".to_owned());
+        reason
+            .or_else(|| heals::unrest(&state, &self.healthy_hosts()))
+            .or_else(|| orphans::unrest(&state, self.agents.iter().map(|a| (a.id, &a.machine))))
+    }
+
+    fn healthy_hosts(&self) -> BTreeSet<InstanceId> {
+        self.agents.iter().filter(|a| a.up).map(|a| a.id).collect()
+    }
+
+    /// Once, when everything is at rest.
+    pub fn judge_end(&mut self) {
+        let state = self.log.state();
+        self.judge("same_state", same_state::check_end(&self.log, &self.managers));
+        self.judge("writes", writes::check(&state, &self.clients.acknowledged));
+        let now = self.now;
+        self.judge("quiet", quiet::check_end(&state, now));
+        let leaders = self.managers.iter().filter_map(|m| m.reign.as_ref());
+        let audits: Vec<_> = leaders.map(|reign| reign.leader.audit()).collect();
+        for audit in audits {
+            self.judge("plans", audit);
+        }
+    }
+}

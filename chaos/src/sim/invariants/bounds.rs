@@ -1,0 +1,99 @@
+//! What the leader does itself never takes a service below its minimum healthy tasks or above its
+//! maximum. Without it a deployment or a drain is an outage, or floods machines and databases.
+//!
+//! The floor is judged on the state that the plan was made on: what crashed meanwhile is not the
+//! leader's doing. The ceiling holds in truth, as only the leader makes a service's tasks.
+
+use crate::sim::world::short;
+use muster_model::{
+    Command, Desired, Entry, ServiceId, ServiceStatus, State, Step, TaskId, Time, apply, limits,
+};
+use std::collections::BTreeSet;
+
+pub(super) fn check(
+    known: &State,
+    before: &State,
+    after: &State,
+    entry: &Entry,
+    alive: &BTreeSet<TaskId>,
+) -> Result<(), String> {
+    let Command::Plan { epoch, steps } = &entry.command else { return Ok(()) };
+    if *epoch != before.meta().epoch {
+        return Ok(());
+    }
+    for step in steps {
+        if let Step::CreateTasks { service, .. } = step {
+            ceiling(known, before, after, *service)?;
+        }
+    }
+    let stopped: BTreeSet<TaskId> = steps
+        .iter()
+        .filter_map(|step| match step {
+            // What has ended in truth serves nobody, and its report may be on the way.
+            Step::Stop { task, .. } => alive.get(task).copied(),
+            _ => None,
+        })
+        .collect();
+    if *epoch != known.meta().epoch || stopped.is_empty() {
+        return Ok(());
+    }
+    let mut planned = known.clone();
+    let index = muster_model::Index(known.applied().0 + 1);
+    // A refused plan changes nothing, so it is within all bounds.
+    let _ = apply(&mut planned, index, entry);
+    floors(known, &planned, &stopped, entry.at)
+}
+
+fn ceiling(
+    known: &State,
+    before: &State,
+    after: &State,
+    service: ServiceId,
+) -> Result<(), String> {
+    let (was, is) = (existing(before, service), existing(after, service));
+    let most = |state: &State| {
+        let spec = state.service(service).map(|row| row.spec.clone());
+        spec.map_or(0, |spec| spec.deployment.ceiling(spec.desired_count) as usize)
+    };
+    let most = most(known).max(most(before));
+    if is > was && is > most {
+        return Err(format!("{} has {is} tasks, at most {most}", short(service)));
+    }
+    Ok(())
+}
+
+/// All that may run: also what is still stopping.
+fn existing(state: &State, service: ServiceId) -> usize {
+    let counts = |t: &&std::sync::Arc<muster_model::Task>| {
+        t.service() == Some(service)
+            && !t.finished()
+            && !matches!(t.desired, Desired::Abandoned { .. })
+    };
+    state.tasks().filter(counts).count()
+}
+
+fn floors(
+    known: &State,
+    planned: &State,
+    stopped: &BTreeSet<TaskId>,
+    now: Time,
+) -> Result<(), String> {
+    for service in planned.services().filter(|s| s.status == ServiceStatus::Active) {
+        let (was, is) = (healthy(known, service.id, now), healthy(planned, service.id, now));
+        let lost = was.difference(&is).any(|task| stopped.contains(task));
+        let desired = service.spec.desired_count;
+        let least = service.spec.deployment.floor(desired).min(desired) as usize;
+        if lost && is.len() < least {
+            let healthy = is.len();
+            let name = short(service.id);
+            return Err(format!("{name} is left with {healthy} healthy tasks, at least {least}"));
+        }
+    }
+    Ok(())
+}
+
+fn healthy(state: &State, service: ServiceId, now: Time) -> BTreeSet<TaskId> {
+    let long = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
+    let running = state.tasks_of(service).filter(|t| t.running() && long(t.observed.started_at));
+    running.map(|t| t.id).collect()
+}

@@ -1,0 +1,106 @@
+//! After the faults every service comes to what its user asked for, as far as there is room; deleted
+//! ones are gone; whatever waits says why, and truly cannot be placed. Without it an operator has to
+//! repair by hand what broke last night.
+
+use crate::sim::world::short;
+use muster_model::spec::NetworkMode;
+use muster_model::{
+    Desired, Health, Instance, InstanceId, InstanceStatus, RolloutState, Service, ServiceStatus,
+    State, Task,
+};
+use std::collections::BTreeSet;
+
+/// What is not as it should be.
+pub(super) fn unrest(state: &State, hosts: &BTreeSet<InstanceId>) -> Option<String> {
+    let away = |row: &&std::sync::Arc<Instance>| {
+        row.status != InstanceStatus::Inactive
+            && hosts.contains(&row.id)
+            && row.health != Health::Ready
+    };
+    if let Some(row) = state.instances().find(away) {
+        return Some(format!("{} is {:?}", short(row.id), row.health));
+    }
+    if let Some(task) = state.tasks().find(|task| in_between(task)) {
+        let phase = task.observed.phase;
+        return Some(format!("{} is {:?} and {phase:?}", short(task.id), task.desired));
+    }
+    state.waiting().find_map(|task| unexplained(state, task)).or_else(|| {
+        state.services().find_map(|service| incomplete(state, service))
+    })
+}
+
+/// On its way to RUNNING or to its end; what waits to be placed is judged apart.
+fn in_between(task: &Task) -> bool {
+    let placed = task.instance.is_some();
+    let stops = matches!(task.desired, Desired::Stopped { .. });
+    match task.service() {
+        Some(_) if task.wanted() => placed && !task.running(),
+        // A task of RunTask ends by itself or runs for good; refused ones are stopped.
+        None if task.wanted() => !placed || !task.running() || batch(task),
+        _ => stops && !task.finished(),
+    }
+}
+
+fn batch(task: &Task) -> bool {
+    task.definition.0 == crate::sim::setting::FAMILIES.len() as u64
+}
+
+fn unexplained(state: &State, task: &Task) -> Option<String> {
+    let id = short(task.id);
+    let waiting = task.waiting.as_ref().filter(|waiting| !waiting.removed.is_empty());
+    let members = || state.instances().filter(|i| i.cluster == task.cluster);
+    if waiting.is_none() && members().any(|i| i.status != InstanceStatus::Inactive) {
+        return Some(format!("{id} waits and nobody says why"));
+    }
+    let room = members().find(|instance| has_room(state, task, instance));
+    room.map(|instance| format!("{id} waits although {} has room", short(instance.id)))
+}
+
+/// By `apply`'s own word, with free ports of our choice.
+fn has_room(state: &State, task: &Task, instance: &Instance) -> bool {
+    let Some(spec) = state.spec_of(task) else { return false };
+    let taken = state.reserved(instance.id).ports;
+    let mut next = *muster_model::limits::DYNAMIC_PORTS.start();
+    let mut ports = Vec::new();
+    for (_, mapping) in spec.port_mappings() {
+        let port = spec.wanted_host_port(mapping).unwrap_or_else(|| {
+            while taken.contains_key(&(next, mapping.protocol)) {
+                next += 1;
+            }
+            next
+        });
+        next += 1;
+        ports.push(port);
+    }
+    debug_assert!(spec.network_mode == NetworkMode::Bridge);
+    state.check_place(task, instance, &ports).is_ok()
+}
+
+fn incomplete(state: &State, service: &Service) -> Option<String> {
+    let name = &service.spec.name;
+    if service.status == ServiceStatus::Draining {
+        return Some(format!("{name} is deleted and not gone"));
+    }
+    if service.status != ServiceStatus::Active {
+        return None;
+    }
+    let percents = service.spec.deployment;
+    let desired = service.spec.desired_count;
+    // Percentages that allow no move leave a service where it is.
+    let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
+    let waits = state.waiting().any(|task| task.service() == Some(service.id));
+    let running = || state.tasks_of(service.id).filter(|task| task.running());
+    if !waits && movable && running().count() != desired as usize {
+        return Some(format!("{name} runs {} of {desired}", running().count()));
+    }
+    let newest = service.primary()?;
+    let stays = |task: &Task| {
+        let row = task.instance.and_then(|id| state.instance(id));
+        task.deployment() == Some(newest.id)
+            && row.is_some_and(|row| row.status == InstanceStatus::Active)
+    };
+    let settled = running().count() == desired as usize && running().all(|task| stays(task));
+    let done = newest.rollout == RolloutState::Completed && service.deployments.len() == 1;
+    (!waits && (movable || settled) && !done)
+        .then(|| format!("{name} has not completed its deployment"))
+}

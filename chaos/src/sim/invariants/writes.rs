@@ -1,0 +1,27 @@
+//! What a user was promised is there in the end, and was done once. Without it an acknowledged
+//! request is lost in a failover, or a repeated one runs twice the tasks.
+
+use crate::sim::world::short;
+use muster_model::{RequestId, Response, State};
+
+pub(super) fn check(state: &State, promised: &[(RequestId, Response)]) -> Result<(), String> {
+    for (request, response) in promised {
+        let row = state.request(*request);
+        if row.map(|row| &row.answer) != Some(&Ok(response.clone())) {
+            let id = short(request);
+            return Err(format!("request {id} was answered {response:?} and is gone"));
+        }
+        let there = match response {
+            Response::Service(id) => state.service(*id).is_some(),
+            Response::Cluster(id) => state.cluster(*id).is_some(),
+            Response::Instance(id) => state.instance(*id).is_some(),
+            Response::Definition(id) => state.definition(*id).is_some(),
+            // Finished tasks are forgotten after a while.
+            _ => true,
+        };
+        if !there {
+            return Err(format!("{response:?} was promised and does not exist"));
+        }
+    }
+    Ok(())
+}
