@@ -113,10 +113,16 @@ impl Cgroups {
         match self.version {
             Version::V1 => {
                 if let Some(bytes) = bytes {
-                    files.push((self.file("memory", &path, "memory.limit_in_bytes"), bytes.to_string()));
+                    files.push((
+                        self.file("memory", &path, "memory.limit_in_bytes"),
+                        bytes.to_string(),
+                    ));
                 }
                 if let Some(quota) = quota {
-                    files.push((self.file("cpu", &path, "cpu.cfs_period_us"), CPU_PERIOD_US.to_string()));
+                    files.push((
+                        self.file("cpu", &path, "cpu.cfs_period_us"),
+                        CPU_PERIOD_US.to_string(),
+                    ));
                     files.push((self.file("cpu", &path, "cpu.cfs_quota_us"), quota.to_string()));
                 }
             }
@@ -144,7 +150,9 @@ impl Cgroups {
             }
             match fs::write(&file, value) {
                 // Kernels without swap accounting have no such file.
-                Err(e) if file.ends_with("memory.swap.max") && e.kind() == io::ErrorKind::NotFound => {}
+                Err(e)
+                    if file.ends_with("memory.swap.max") && e.kind() == io::ErrorKind::NotFound => {
+                }
                 other => other.context(Name::CannotCreateContainer, failed(&file))?,
             }
         }
@@ -308,7 +316,8 @@ mod tests {
 
     #[test]
     fn paths_follow_the_version() {
-        let groups = |version| Cgroups { version, root: "/sys/fs/cgroup".into(), prefix: "/m/a".into() };
+        let groups =
+            |version| Cgroups { version, root: "/sys/fs/cgroup".into(), prefix: "/m/a".into() };
         let path = groups(Version::V1).container_path("t", "c");
         assert_eq!(path, "/m/a/t/c");
         assert_eq!(

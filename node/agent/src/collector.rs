@@ -132,11 +132,10 @@ impl Runtime {
         let watch = read_watch(&dir).filter(|w| w.pid != 0);
         if let Some(watch) = watch {
             if Process::open(watch.pid, watch.start).is_some() {
-                return match self.runc().root().join(&record.id).join("exec.fifo").exists() {
-                    // Created, but the order to start it went with the agent.
-                    true => Fate::Never,
-                    false => Fate::Running(watch),
-                };
+                let pipe = self.runc().root().join(&record.id).join("exec.fifo");
+                // Created, but the order to start it went with the agent.
+                let waits = pipe.exists() && (started_at(&dir).is_none() || is_runtime(watch.pid));
+                return if waits { Fate::Never } else { Fate::Running(watch) };
             }
             if let Some(shim) = Process::open(watch.shim_pid, watch.shim_start) {
                 let _ = tokio::time::timeout(RECORD_WITHIN, shim.ended()).await;
@@ -188,10 +187,6 @@ impl Runtime {
                     note(format!("cgroup {path}"), gone);
                 }
             }
-            if !known.tasks.contains(&task) && !self.journal().tasks_dir().join(&task).exists() {
-                let path = groups.task_path(&task);
-                note(format!("cgroup {path}"), groups.remove(&path));
-            }
         }
         for mount in rootfs::mounts_below(&self.journal().tasks_dir()) {
             if !known.owns_path(&mount, &self.journal().tasks_dir()) {
@@ -210,6 +205,12 @@ impl Runtime {
                 note(format!("directory {}", dir.display()), fs::remove_dir_all(&dir));
             }
         }
+        for task in groups.tasks() {
+            if !known.tasks.contains(&task) && !self.journal().tasks_dir().join(&task).exists() {
+                let path = groups.task_path(&task);
+                note(format!("cgroup {path}"), groups.remove(&path));
+            }
+        }
         notes
     }
 }
@@ -218,6 +219,13 @@ impl Runtime {
 fn started_at(dir: &Path) -> Option<Time> {
     let text = fs::read_to_string(dir.join("started")).ok()?;
     text.trim().parse().ok().map(Time)
+}
+
+/// Whether a process is still the runtime's own, which becomes the container's when it is started.
+/// An agent may have died between starting a container and removing the pipe it waited at.
+fn is_runtime(pid: i32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.starts_with("runc") || name.starts_with("crun")
 }
 
 fn status(
@@ -248,8 +256,10 @@ fn status(
 /// ECS's words for an end that needs some.
 pub fn reason_of(exit: &Exit) -> Option<&'static str> {
     if exit.exit_code.is_none() {
-        return Some("ContainerVanishedError: the machine or the shim stopped before the exit code \
-                     could be read");
+        return Some(
+            "ContainerVanishedError: the machine or the shim stopped before the exit code \
+                     could be read",
+        );
     }
     killed_for_memory(exit).then_some("OutOfMemoryError: Container killed due to memory usage")
 }

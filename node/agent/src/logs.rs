@@ -91,7 +91,10 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
     }
     let mut current = files.pop();
     drop(files);
-    while query.follow {
+    if !query.follow {
+        return Ok(());
+    }
+    loop {
         // Asked before reading: what was written before the end is then read below.
         let ended = !dir.exists() || dir.join("exit.json").exists();
         let mut moved = true;
@@ -108,7 +111,6 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
         }
         std::thread::sleep(POLL);
     }
-    Ok(())
 }
 
 /// Goes on to the file after the current one, if there is one by now.

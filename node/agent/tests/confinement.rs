@@ -1,5 +1,7 @@
 //! What a container cannot do: the default filter, capabilities, masked files, new privileges.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod lab;
 
 use lab::{lab, probe_image, script, task};
@@ -61,7 +63,10 @@ fn capabilities_are_docker_s_and_can_be_added_and_dropped() {
     lab(|mut lab| async {
         let caps = "grep -E 'CapBnd|CapEff|NoNewPrivs|Seccomp:' /proc/self/status";
         let (_, log) = lab.finish(task(NetworkMode::None, vec![script("main", caps)])).await;
-        assert!(log.contains("CapEff:\t00000000a80425fb") && log.contains("NoNewPrivs:\t1"), "{log}");
+        assert!(
+            log.contains("CapEff:\t00000000a80425fb") && log.contains("NoNewPrivs:\t1"),
+            "{log}"
+        );
         assert!(log.contains("Seccomp:\t2"), "{log}");
         let mut changed = script("main", caps);
         changed.capabilities_add = vec!["NET_ADMIN".into()];

@@ -1,6 +1,8 @@
 //! Pulling: from a real registry on loopback with and without credentials, from folders and
 //! archives, and what happens when a registry lies or is gone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod lab;
 
 use base64::Engine as _;
@@ -41,7 +43,8 @@ impl Registry {
         );
         if let Some(users) = users {
             fs::write(dir.join("users"), users).unwrap();
-            config += &format!("auth: {{htpasswd: {{realm: lab, path: {}/users}}}}\n", dir.display());
+            config +=
+                &format!("auth: {{htpasswd: {{realm: lab, path: {}/users}}}}\n", dir.display());
         }
         fs::write(dir.join("config.yml"), config).unwrap();
         let config = dir.join("config.yml");
@@ -149,7 +152,8 @@ fn an_image_of_a_registry_runs() {
 fn basic_credentials_are_needed_given_and_never_mixed() {
     let users = "lab:$2y$05$d9d0..4Gp9GZvHlBqFHRGOGyJqJ7pT2nmmeKbdO3Cq7kIl6Rs4vVm\n";
     standard(|store, _| async move {
-        let hash = sh("perl -e 'print crypt(\"pw\", \"\\$2y\\$05\\$\" . \"abcdefghijklmnopqrstuu\")'");
+        let hash =
+            sh("perl -e 'print crypt(\"pw\", \"\\$2y\\$05\\$\" . \"abcdefghijklmnopqrstuu\")'");
         let users = users.split_once(':').map(|(name, _)| format!("{name}:{hash}\n")).unwrap();
         let registry = Registry::start("127.0.0.1:5000", Some(&users)).await;
         registry.push("bb", "lab/bb:1", "--dest-creds lab:pw");
@@ -175,7 +179,10 @@ fn bytes_that_do_not_match_their_digest_are_refused() {
     standard(|store, dir| async move {
         let registry = Registry::start("127.0.0.1:5000", None).await;
         registry.push("bb", "lab/bb:1", "");
-        let inspect = format!("skopeo inspect --raw --tls-verify=false docker://{}", registry.name("lab/bb:1"));
+        let inspect = format!(
+            "skopeo inspect --raw --tls-verify=false docker://{}",
+            registry.name("lab/bb:1")
+        );
         let manifest: serde_json::Value = serde_json::from_str(&sh(&inspect)).unwrap();
         let digest = manifest["layers"][0]["digest"].as_str().unwrap();
         let file = registry.blob(digest);
@@ -185,7 +192,10 @@ fn bytes_that_do_not_match_their_digest_are_refused() {
         bad[middle] ^= 1;
         fs::write(&file, bad).unwrap();
         let error = pull(&store, &registry.name("lab/bb:1")).await.unwrap_err();
-        assert!(error.starts_with("CannotPullContainerError: ") && error.contains("digest"), "{error}");
+        assert!(
+            error.starts_with("CannotPullContainerError: ") && error.contains("digest"),
+            "{error}"
+        );
         assert_eq!(layer_count(&dir), 0);
         fs::write(&file, good).unwrap();
         pull(&store, &registry.name("lab/bb:1")).await.unwrap();
@@ -325,11 +335,13 @@ fn layout(dir: &Path, layers: &[(Vec<u8>, String)]) {
         digest
     };
     let diff_ids: Vec<&String> = layers.iter().map(|(_, id)| id).collect();
-    let config = serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let config =
+        serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = put(config.to_string().as_bytes());
     let layers: Vec<_> =
         layers.iter().map(|(bytes, _)| serde_json::json!({"digest": put(bytes)})).collect();
-    let manifest = serde_json::json!({"schemaVersion": 2, "config": {"digest": config}, "layers": layers});
+    let manifest =
+        serde_json::json!({"schemaVersion": 2, "config": {"digest": config}, "layers": layers});
     let manifest = put(manifest.to_string().as_bytes());
     let index = serde_json::json!({"manifests": [{"digest": manifest}]});
     fs::write(dir.join("index.json"), index.to_string()).unwrap();
@@ -356,7 +368,8 @@ fn layers_hide_what_is_below_them_in_a_real_mount() {
         layout(&from, &[(lower.clone(), digest_of(&lower)), (packed, digest_of(&upper))]);
         let image = pull(&store, &format!("oci-layout:{}", from.display())).await.unwrap();
         let container = dir.join("container");
-        muster_agent::runtime::rootfs::mount_image(&container, &store.layers_dir(), &image).unwrap();
+        muster_agent::runtime::rootfs::mount_image(&container, &store.layers_dir(), &image)
+            .unwrap();
         let root = container.join("rootfs");
         let seen = sh(&format!("cd {} && find . -type f | sort && cat top", root.display()));
         muster_agent::runtime::rootfs::unmount(&root).unwrap();
@@ -378,7 +391,8 @@ fn as_many_layers_as_docker_allows_fit_into_one_mount() {
         layout(&from, &layers);
         let image = pull(&store, &format!("oci-layout:{}", from.display())).await.unwrap();
         let container = dir.join("c");
-        muster_agent::runtime::rootfs::mount_image(&container, &store.layers_dir(), &image).unwrap();
+        muster_agent::runtime::rootfs::mount_image(&container, &store.layers_dir(), &image)
+            .unwrap();
         let root = container.join("rootfs");
         assert_eq!(fs::read_dir(&root).unwrap().count(), 127);
         muster_agent::runtime::rootfs::unmount(&root).unwrap();

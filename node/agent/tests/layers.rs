@@ -1,5 +1,7 @@
 //! Unpacking one layer: every kind of entry, whiteouts, and archives that mean harm.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use muster_agent::image::LayerLimits;
 use muster_agent::image::layer::{Unpacked, unpack};
 use muster_agent::image::manifest::digest_of;
@@ -237,11 +239,8 @@ fn a_missing_end_mark_is_forgiven_and_a_torn_file_is_not() {
 
 #[test]
 fn bombs_are_stopped_at_the_limits() {
-    let limits = LayerLimits {
-        packed_bytes_max: 1 << 20,
-        unpacked_bytes_max: 100_000,
-        files_max: 10,
-    };
+    let limits =
+        LayerLimits { packed_bytes_max: 1 << 20, unpacked_bytes_max: 100_000, files_max: 10 };
     let zeros = Layer::new().file("zeros", &"\0".repeat(10 << 20)).tar();
     let packed = zstd::encode_all(&zeros[..], 1).unwrap();
     assert!(packed.len() < 10_000);

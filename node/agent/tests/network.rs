@@ -1,6 +1,8 @@
 //! Bridge networking: containers reach each other, the world reaches their host ports, and what is
 //! taken is given back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod lab;
 
 use lab::{assign, key, lab, probe_image, script, sh, task, until};
@@ -51,12 +53,17 @@ fn host_ports_lead_to_containers_from_everywhere() {
         assert_eq!(ask(Ipv4Addr::new(192, 0, 2, 1), 32801).await, "I-am-a\n");
         assert_eq!(ask(Ipv4Addr::LOCALHOST, 32801).await, "I-am-a\n");
         // A neighbour directly and by the host port; the container itself by its own host port.
-        let loop_until = |to: &str| format!("until nc {to} </dev/null | grep I-am; do sleep 0.05; done");
-        let asks = format!("{}; {}", loop_until(&format!("{address} 80")), loop_until("192.0.2.1 32801"));
+        let loop_until =
+            |to: &str| format!("until nc {to} </dev/null | grep I-am; do sleep 0.05; done");
+        let asks =
+            format!("{}; {}", loop_until(&format!("{address} 80")), loop_until("192.0.2.1 32801"));
         let b = assign(task(NetworkMode::Bridge, vec![script("b", &asks)]));
         lab.run(&b).await;
         let (key_b, key_a) = (key(&b, "b"), key(&a, "a"));
-        until("both ways", async || (lab.log(&key_b).await.matches("I-am-a").count() == 2).then_some(())).await;
+        until("both ways", async || {
+            (lab.log(&key_b).await.matches("I-am-a").count() == 2).then_some(())
+        })
+        .await;
         let hairpin: Vec<String> =
             ["sh", "-c", &loop_until("192.0.2.1 32801")].map(str::to_owned).to_vec();
         let mut run = lab.runtime.exec(&key_a, &hairpin, None).unwrap();

@@ -1,6 +1,8 @@
 //! What containers print: kept in files of bounded size, followed while it grows, and never in the
 //! container's way.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod lab;
 
 use lab::{assign, key, lab, lab_with, script, sh, task, until};

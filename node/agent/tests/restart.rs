@@ -1,6 +1,8 @@
 //! Agents that are killed, machines that crash, journals that are damaged: what runs, runs on; what
 //! ended is learnt; what nobody owns goes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod lab;
 
 use lab::{Lab, assign, image, isolated, key, lab, script, sh, shim, task, until};
@@ -25,7 +27,8 @@ const AGENT_PREFIX: &str = "MUSTER_TEST_AGENT_PREFIX";
 /// Containers that end when their file appears in the shared directory.
 fn definition(shared: &Path) -> TaskDefinition {
     let waits = |name: &str, code: u32, port: u16| {
-        let text = format!("echo up; until [ -e /shared/{name} ]; do usleep 20000; done; exit {code}");
+        let text =
+            format!("echo up; until [ -e /shared/{name} ]; do usleep 20000; done; exit {code}");
         let mut container = script(name, &text);
         container.mount_points = vec![MountPoint {
             source_volume: "shared".into(),
@@ -97,7 +100,9 @@ fn start_agent(config: &RuntimeConfig, dir: &Path, wrapper: &[&str]) -> Agent {
 }
 
 /// A machine whose agent is a process, and after it one in this test.
-fn machine<F: Future<Output = ()>>(test: impl FnOnce(RuntimeConfig, std::path::PathBuf) -> F + Send) {
+fn machine<F: Future<Output = ()>>(
+    test: impl FnOnce(RuntimeConfig, std::path::PathBuf) -> F + Send,
+) {
     shim();
     image();
     isolated(|| {
@@ -138,7 +143,10 @@ fn assert_clean(config: &RuntimeConfig, dir: &Path) {
     let dir = dir.display().to_string();
     let mounts = sh("cat /proc/self/mountinfo");
     assert!(!mounts.lines().any(|l| l.contains(&dir)), "{mounts}");
-    assert_eq!(sh(&format!("find {dir}/run/netns {dir}/run/runc {dir}/data/tasks -mindepth 1")), "");
+    assert_eq!(
+        sh(&format!("find {dir}/run/netns {dir}/run/runc {dir}/data/tasks -mindepth 1")),
+        ""
+    );
     assert_eq!(Cgroups::detect(&config.cgroup_prefix).unwrap().tasks(), [""; 0]);
     let bridged = sh("ip -o link show type veth");
     assert_eq!(bridged, "");
@@ -239,6 +247,22 @@ fn a_container_that_was_created_and_not_started_is_taken_back() {
         assert!(matches!(fate(&booted, "main"), FoundContainer::Missing), "{booted:?}");
         // And can be made again.
         lab.runtime.create(&assignment, &"main".into()).await.unwrap();
+        lab
+    });
+}
+
+#[test]
+fn an_agent_that_died_in_the_middle_of_a_start_leaves_a_running_container() {
+    lab(|lab| async {
+        let assignment = assign(task(NetworkMode::None, vec![script("main", "echo up; sleep 60")]));
+        lab.run(&assignment).await;
+        let key = key(&assignment, "main");
+        lab.printed(&key, "up").await;
+        // The pipe is removed last.
+        let record = lab.config.run_dir.join("runc").join(key.id());
+        sh(&format!("mkfifo {}/exec.fifo", record.display()));
+        let (lab, booted) = lab.restart().await;
+        assert!(matches!(fate(&booted, "main"), FoundContainer::Running { .. }), "{booted:?}");
         lab
     });
 }

@@ -117,15 +117,8 @@ pub struct Log {
 impl Log {
     pub fn open(dir: &Path, bytes_max: u64, files: u32) -> Self {
         let path = dir.join("log");
-        let mut log = Self {
-            path,
-            bytes_max,
-            files,
-            file: None,
-            size: 0,
-            dropped: 0,
-            dropped_untold: 0,
-        };
+        let mut log =
+            Self { path, bytes_max, files, file: None, size: 0, dropped: 0, dropped_untold: 0 };
         log.reopen();
         log
     }

@@ -47,7 +47,8 @@ fn give_up(why: &str) -> i32 {
 
 /// Opens everything and spawns `runc create`, which passes the pipes on to the container.
 fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
-    let because = |what: &str, e: io::Error| format!("cannot {what} in {}: {e}", plan.dir.display());
+    let because =
+        |what: &str, e: io::Error| format!("cannot {what} in {}: {e}", plan.dir.display());
     let log = Log::open(&plan.dir, plan.log_bytes, plan.log_files);
     let exit = ExitFile::prepare(&plan.dir).map_err(|e| because("prepare exit.json", e))?;
     let (stdout, stdout_in) = pipe().map_err(|e| because("make a pipe", e))?;
@@ -77,10 +78,7 @@ fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
         log,
         exit,
         _stdin: stdin.kept,
-        outputs: [
-            Output::new(stdout, Stream::Stdout),
-            Output::new(stderr, Stream::Stderr),
-        ],
+        outputs: [Output::new(stdout, Stream::Stdout), Output::new(stderr, Stream::Stderr)],
         children,
         ended: Vec::new(),
     };
@@ -182,8 +180,8 @@ impl Shim<'_> {
         let path = self.plan.dir.join("init.pid");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let init: i32 = text.trim().parse().map_err(|_| format!("no pid in {}", path.display()))?;
-        let watch = write_watch(self.plan, init)
-            .map_err(|e| format!("cannot write shim.json: {e}"))?;
+        let watch =
+            write_watch(self.plan, init).map_err(|e| format!("cannot write shim.json: {e}"))?;
         crate::report(&watch);
         close_stdio();
         Ok(Pid::from_raw(init))

@@ -52,8 +52,19 @@ pub fn unpack<'a>(
         Box::new(packed)
     };
     let mut hashed = Hashed { inner: plain, hash: Sha256::new(), bytes: 0, limits: *limits };
+    let files = unpack_entries(&mut hashed, dir, limits)?;
+    // What follows the end mark belongs to the digest too.
+    io::copy(&mut hashed, &mut io::sink())?;
+    Ok(Unpacked {
+        diff_id: digest_text(hashed.hash.finalize().as_slice()),
+        files,
+        bytes: hashed.bytes,
+    })
+}
+
+fn unpack_entries(plain: &mut Hashed<'_>, dir: &Path, limits: &LayerLimits) -> io::Result<u64> {
     let mut target = Target::open(dir)?;
-    let mut archive = Archive::new((&mut hashed).chain(io::repeat(0).take(END_MARK_BYTES)));
+    let mut archive = Archive::new(plain.chain(io::repeat(0).take(END_MARK_BYTES)));
     let mut files = 0;
     for entry in archive.entries()? {
         files += 1;
@@ -62,15 +73,8 @@ pub fn unpack<'a>(
         }
         target.add(entry?)?;
     }
-    drop(archive);
     target.finish()?;
-    // What follows the end mark belongs to the digest too.
-    io::copy(&mut hashed, &mut io::sink())?;
-    Ok(Unpacked {
-        diff_id: digest_text(hashed.hash.finalize().as_slice()),
-        files,
-        bytes: hashed.bytes,
-    })
+    Ok(files)
 }
 
 fn bad(text: String) -> io::Error {
@@ -272,12 +276,7 @@ impl Target {
         }
     }
 
-    fn link(
-        &mut self,
-        entry: &Entry<'_, impl Read>,
-        parent: &[u8],
-        name: &[u8],
-    ) -> io::Result<()> {
+    fn link(&mut self, entry: &Entry<'_, impl Read>, parent: &[u8], name: &[u8]) -> io::Result<()> {
         let target = place(&entry.link_name_bytes().unwrap_or_default())?;
         let target_name = target.name.ok_or_else(|| bad("hard link to the root".into()))?;
         let from = self.resolve(&target.parent)?;

@@ -49,7 +49,11 @@ pub fn find(dir: &Path, tag: Option<&str>) -> Result<String, String> {
     let digest = match (tagged.as_slice(), tag) {
         ([], Some(tag)) => {
             let tags: Vec<&str> = entries.iter().filter_map(Descriptor::tag).take(20).collect();
-            return Err(format!("no tag {tag:?} in {}; it has: {}", dir.display(), tags.join(", ")));
+            return Err(format!(
+                "no tag {tag:?} in {}; it has: {}",
+                dir.display(),
+                tags.join(", ")
+            ));
         }
         ([only], _) => only.digest.clone(),
         _ => manifest::choose(&tagged.into_iter().cloned().collect::<Vec<_>>())?.digest.clone(),
@@ -80,8 +84,8 @@ pub fn extract(archive: &Path, dir: &Path, limits: &LayerLimits) -> Result<(), S
             return Err(format!("a blob in {} is larger than {max} bytes", archive.display()));
         }
         let mut entry = entry.take(limits.packed_bytes_max);
-        let mut out = File::create(&target)
-            .map_err(|e| format!("cannot write {}: {e}", target.display()))?;
+        let mut out =
+            File::create(&target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
         io::copy(&mut entry, &mut out).map_err(cannot)?;
     }
     Ok(())

@@ -77,7 +77,10 @@ impl Document {
             }
             Either { config: Some(config), layers: Some(layers), .. } => {
                 if layers.len() > LAYERS_MAX {
-                    return Err(format!("{} layers; at most {LAYERS_MAX} are allowed", layers.len()));
+                    return Err(format!(
+                        "{} layers; at most {LAYERS_MAX} are allowed",
+                        layers.len()
+                    ));
                 }
                 check_digest(&config)?;
                 layers.iter().try_for_each(check_digest)?;
@@ -224,7 +227,9 @@ mod tests {
     #[test]
     fn index_and_manifest_are_told_apart_by_content() {
         let index = format!(r#"{{"manifests":[{{"digest":"{}"}}]}}"#, hex('a'));
-        assert!(matches!(Document::parse(index.as_bytes()), Ok(Document::Index(m)) if m.len() == 1));
+        assert!(
+            matches!(Document::parse(index.as_bytes()), Ok(Document::Index(m)) if m.len() == 1)
+        );
         let a = hex('a');
         let manifest = format!(r#"{{"config":{{"digest":"{a}"}},"layers":[{{"digest":"{a}"}}]}}"#);
         assert!(matches!(Document::parse(manifest.as_bytes()), Ok(Document::Manifest(_))));

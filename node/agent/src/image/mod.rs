@@ -48,9 +48,6 @@ pub struct LayerLimits {
 }
 
 impl LayerLimits {
-    pub const STANDARD: Self = Self {
-        packed_bytes_max: 16 << 30,
-        unpacked_bytes_max: 64 << 30,
-        files_max: 2_000_000,
-    };
+    pub const STANDARD: Self =
+        Self { packed_bytes_max: 16 << 30, unpacked_bytes_max: 64 << 30, files_max: 2_000_000 };
 }

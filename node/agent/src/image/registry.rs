@@ -295,9 +295,9 @@ async fn download(
     file: &Path,
     bytes_max: u64,
 ) -> Result<(), Failure> {
-    let cannot = |e: std::io::Error| Failure::Local(format!("cannot write {}: {e}", file.display()));
-    let too_large =
-        || Failure::Corrupt(format!("blob {digest} is larger than {bytes_max} bytes"));
+    let cannot =
+        |e: std::io::Error| Failure::Local(format!("cannot write {}: {e}", file.display()));
+    let too_large = || Failure::Corrupt(format!("blob {digest} is larger than {bytes_max} bytes"));
     let mut blob = client.pull_blob_stream(image, digest).await?;
     if blob.content_length.is_some_and(|n| n > bytes_max) {
         return Err(too_large());
@@ -370,9 +370,8 @@ mod tests {
 
     #[test]
     fn public_addresses_cannot_be_made_insecure() {
-        let check = |entry: &str| {
-            Registries { insecure: vec![entry.into()], ..Default::default() }.check()
-        };
+        let check =
+            |entry: &str| Registries { insecure: vec![entry.into()], ..Default::default() }.check();
         assert!(check("10.0.0.1:5000").is_ok() && check("registry.local:5000").is_ok());
         assert!(check("8.8.8.8:5000").unwrap_err().contains("8.8.8.8"));
     }

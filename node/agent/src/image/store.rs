@@ -14,7 +14,9 @@
 
 use super::layer::unpack;
 use super::layout;
-use super::manifest::{Config, ConfigFile, Descriptor, Document, Manifest, choose, digest_of, hex_of};
+use super::manifest::{
+    Config, ConfigFile, Descriptor, Document, Manifest, choose, digest_of, hex_of,
+};
 use super::reference::ImageReference;
 use super::registry::{Credentials, Failure, Registries, Registry};
 use super::{CONFIG_BYTES_MAX, LayerLimits, MANIFEST_BYTES_MAX, PULL_TIMEOUT};
@@ -139,10 +141,10 @@ impl Store {
     ) -> Result<Image> {
         let parsed = ImageReference::parse(reference)?;
         let prefer_cached = self.behavior == PullBehavior::PreferCached;
-        if prefer_cached || parsed.digest().is_some() {
-            if let Some(image) = self.cached(&parsed) {
-                return Ok(image);
-            }
+        if (prefer_cached || parsed.digest().is_some())
+            && let Some(image) = self.cached(&parsed)
+        {
+            return Ok(image);
         }
         let pulled = tokio::time::timeout(PULL_TIMEOUT, self.fetch(&parsed, credentials)).await;
         let failure = match pulled {
@@ -153,11 +155,12 @@ impl Store {
                 Failure::Unreachable(format!("pull took longer than {seconds} s"))
             }
         };
-        if matches!(failure, Failure::Unreachable(_)) && self.behavior == PullBehavior::Default {
-            if let Some(image) = self.cached(&parsed) {
-                tracing::warn!(image = reference, ?failure, "registry is down, using the cache");
-                return Ok(image);
-            }
+        if matches!(failure, Failure::Unreachable(_))
+            && self.behavior == PullBehavior::Default
+            && let Some(image) = self.cached(&parsed)
+        {
+            tracing::warn!(image = reference, ?failure, "registry is down, using the cache");
+            return Ok(image);
         }
         Err(failure.explain(reference))
     }
@@ -208,9 +211,7 @@ impl Store {
             None => {
                 let tmp = self.tmp();
                 let digest = &manifest.config.digest;
-                self.registry
-                    .blob(name, credentials, digest, &tmp.path, CONFIG_BYTES_MAX)
-                    .await?;
+                self.registry.blob(name, credentials, digest, &tmp.path, CONFIG_BYTES_MAX).await?;
                 fs::read(&tmp.path).map_err(|e| Failure::Local(e.to_string()))?
             }
         };
@@ -231,7 +232,8 @@ impl Store {
             let read = |digest: &str, max: u64| layout::read_document(&from, digest, max);
             let bytes = read(&digest, MANIFEST_BYTES_MAX as u64).map_err(Failure::Corrupt)?;
             let manifest = only_manifest(&bytes)?;
-            let config = read(&manifest.config.digest, CONFIG_BYTES_MAX).map_err(Failure::Corrupt)?;
+            let config =
+                read(&manifest.config.digest, CONFIG_BYTES_MAX).map_err(Failure::Corrupt)?;
             Ok(Documents { digest, manifest, config, stamp })
         })
         .await?;

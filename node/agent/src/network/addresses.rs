@@ -120,7 +120,8 @@ mod tests {
     fn addresses_go_round_before_they_are_reused_and_run_out() {
         let mut addresses = Addresses::new("10.0.0.0/29".parse().unwrap());
         addresses.reserve(Ipv4Addr::new(10, 0, 0, 3));
-        let given: Vec<_> = std::iter::from_fn(|| addresses.take()).map(|a| a.octets()[3]).collect();
+        let given: Vec<_> =
+            std::iter::from_fn(|| addresses.take()).map(|a| a.octets()[3]).collect();
         assert_eq!(given, [2, 4, 5, 6]);
         addresses.give_back(Ipv4Addr::new(10, 0, 0, 4));
         addresses.give_back(Ipv4Addr::new(10, 0, 0, 2));

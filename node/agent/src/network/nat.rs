@@ -48,7 +48,13 @@ pub struct Nat {
 }
 
 fn key(protocol: Protocol, port: u16) -> (u8, u16) {
-    (match protocol { Protocol::Tcp => 6, Protocol::Udp => 17 }, port)
+    (
+        match protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        },
+        port,
+    )
 }
 
 impl Nat {

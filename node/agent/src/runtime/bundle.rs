@@ -140,11 +140,7 @@ pub fn arguments(container: &ContainerDefinition, image: &Config) -> Result<Vec<
 }
 
 /// The image's variables under the definition's, after Docker's defaults.
-pub fn environment(
-    container: &ContainerDefinition,
-    image: &Config,
-    hostname: &str,
-) -> Vec<String> {
+pub fn environment(container: &ContainerDefinition, image: &Config, hostname: &str) -> Vec<String> {
     let mut merged: BTreeMap<&str, &str> = BTreeMap::new();
     merged.extend(PATH.split_once('='));
     merged.insert("HOSTNAME", hostname);

@@ -167,10 +167,8 @@ fn bad_values_name_the_field() {
     let error = |container: ContainerDefinition| {
         spec(&TaskDefinition::default(), &container, &image(), &around).unwrap_err().to_string()
     };
-    let relative = ContainerDefinition {
-        working_directory: Some("x".into()),
-        ..Default::default()
-    };
+    let relative =
+        ContainerDefinition { working_directory: Some("x".into()), ..Default::default() };
     assert!(error(relative).contains("workingDirectory \"x\""));
     let limit = Ulimit { name: "speed".into(), soft: 1, hard: 1 };
     let unknown = ContainerDefinition { ulimits: vec![limit], ..Default::default() };

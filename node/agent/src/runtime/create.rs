@@ -47,7 +47,8 @@ impl Runtime {
             None => self.pull_image(&container.image, None).await?,
         };
         let bindings = bindings(assignment, container);
-        let record = ContainerRecord::new(&key, &image, self.attachment(&key, assignment, &bindings)?);
+        let record =
+            ContainerRecord::new(&key, &image, self.attachment(&key, assignment, &bindings)?);
         self.journal().write_container(&key, &record)?;
         match self.make(&key, assignment, image, &record).await {
             Ok(pid) => Ok(Created {
@@ -147,10 +148,8 @@ impl Runtime {
         let container = container.ok_or_else(|| Error::new(Name::CannotCreateContainer, what()))?;
         let log = log_limits(container, self.config().log)?;
         let dir = self.journal().container_dir(key);
-        rootfs::mount_image(&dir, &self.inner.images.layers_dir(), image).context(
-            Name::CannotCreateContainer,
-            format!("{}: cannot mount the image", what()),
-        )?;
+        rootfs::mount_image(&dir, &self.inner.images.layers_dir(), image)
+            .context(Name::CannotCreateContainer, format!("{}: cannot mount the image", what()))?;
         let hostname = self.hostname(container, spec.network_mode, record);
         let address = record.attachment.as_ref().map(|a| a.address);
         let etc = Etc { container, mode: spec.network_mode, address, hostname: &hostname };
@@ -211,7 +210,8 @@ impl Runtime {
             let path = match &volume.host_path {
                 Some(path) if path.starts_with('/') => PathBuf::from(path),
                 Some(path) => {
-                    let text = format!("volume {:?}: {path:?} is not an absolute path", volume.name);
+                    let text =
+                        format!("volume {:?}: {path:?} is not an absolute path", volume.name);
                     return Err(Error::new(Name::CannotCreateVolume, text));
                 }
                 // By number: a volume's name may be no file name.
@@ -267,9 +267,8 @@ fn log_limits(container: &ContainerDefinition, standard: LogLimits) -> Result<Lo
     }
     if let Some(text) = config.options.get("max-file") {
         let files = text.parse().ok().filter(|n| (1..=LOG_FILES_MAX).contains(n));
-        limits.files = files.ok_or_else(|| {
-            bad(format!("max-file {text:?}: allowed are 1 to {LOG_FILES_MAX}"))
-        })?;
+        limits.files = files
+            .ok_or_else(|| bad(format!("max-file {text:?}: allowed are 1 to {LOG_FILES_MAX}")))?;
     }
     Ok(limits)
 }
@@ -286,10 +285,8 @@ mod tests {
     fn limits(driver: &str, options: &[(&str, &str)]) -> Result<LogLimits> {
         let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = LogConfiguration { driver: driver.into(), options };
-        let container = ContainerDefinition {
-            log_configuration: Some(log),
-            ..ContainerDefinition::default()
-        };
+        let container =
+            ContainerDefinition { log_configuration: Some(log), ..ContainerDefinition::default() };
         log_limits(&container, LogLimits::STANDARD)
     }
 

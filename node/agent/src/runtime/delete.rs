@@ -68,9 +68,7 @@ impl Runtime {
             let failed = |what: &str| format!("{what} of {}", key.id());
             rootfs::unmount(&dir.join("rootfs"))
                 .context(Name::CannotStopContainer, failed("root filesystem"))?;
-            this.cgroups()
-                .remove(&group)
-                .context(Name::CannotStopContainer, failed("cgroup"))?;
+            this.cgroups().remove(&group).context(Name::CannotStopContainer, failed("cgroup"))?;
             this.journal()
                 .remove_container(&key)
                 .context(Name::CannotStopContainer, failed("files"))

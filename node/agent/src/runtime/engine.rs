@@ -99,7 +99,9 @@ impl RuncEngine {
     fn key(&self, task: TaskId, container: &str) -> Result<ContainerKey, Error> {
         let keys = self.runtime.logged(task);
         keys.into_iter().find(|key| &*key.name == container).ok_or_else(|| {
-            Error::refused(format!("container {container:?} of task {task} is not on this instance"))
+            Error::refused(format!(
+                "container {container:?} of task {task} is not on this instance"
+            ))
         })
     }
 }

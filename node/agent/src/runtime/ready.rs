@@ -7,7 +7,10 @@ use tokio::io::unix::AsyncFd;
 
 /// Registers a descriptor that `inner` owns. Must be called inside a tokio runtime.
 #[allow(unsafe_code)]
-pub fn register<T: AsRawFd + Into<OwnedFd>>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub fn register<T: AsRawFd + Into<OwnedFd>>(
+    inner: T,
+    interest: Interest,
+) -> io::Result<AsyncFd<T>> {
     // SAFETY: a type that converts into `OwnedFd` owns its descriptor, keeps it open and the same
     // for as long as it lives, and `AsyncFd` keeps it until after it has deregistered.
     let registered = unsafe { AsyncFd::register_with_interest(inner, interest) };

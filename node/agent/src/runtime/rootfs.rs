@@ -196,9 +196,6 @@ mod tests {
         );
         assert_eq!(of(&container, NetworkMode::Host), host);
         container.dns_servers.push("1.1.1.1".into());
-        assert_eq!(
-            of(&container, NetworkMode::Bridge),
-            "nameserver 1.1.1.1\nsearch example.org\n"
-        );
+        assert_eq!(of(&container, NetworkMode::Bridge), "nameserver 1.1.1.1\nsearch example.org\n");
     }
 }

@@ -159,9 +159,8 @@ mod tests {
     fn allowed(capabilities: &[Capability]) -> HashSet<String> {
         let profile = profile(&capabilities.iter().copied().collect()).unwrap();
         let calls = profile.syscalls().as_ref().unwrap().iter();
-        let whole = calls.filter(|c| {
-            c.action() == LinuxSeccompAction::ScmpActAllow && c.args().is_none()
-        });
+        let whole =
+            calls.filter(|c| c.action() == LinuxSeccompAction::ScmpActAllow && c.args().is_none());
         whole.flat_map(|c| c.names().clone()).collect()
     }
 

@@ -77,8 +77,10 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User, String> {
         },
         Err(_) => {
             let p = known.find(|p| p.name == user).ok_or_else(|| {
-                format!("user {user:?} is not in the image's /etc/passwd; allowed are a name from \
-                         there or a number")
+                format!(
+                    "user {user:?} is not in the image's /etc/passwd; allowed are a name from \
+                         there or a number"
+                )
             })?;
             (p.name, p.uid, p.gid)
         }
@@ -91,8 +93,10 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User, String> {
             Err(_) => {
                 let found = groups().find(|(name, ..)| *name == text);
                 found.map(|(_, gid, _)| gid).ok_or_else(|| {
-                    format!("group {text:?} is not in the image's /etc/group; allowed are a name \
-                             from there or a number")
+                    format!(
+                        "group {text:?} is not in the image's /etc/group; allowed are a name \
+                             from there or a number"
+                    )
                 })?
             }
         },
@@ -111,7 +115,8 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User, String> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:1:1::\nweb:x:33:34::/:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:1:1::\nweb:x:33:34::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nweb:x:34:\nlog:x:50:other,web\n";
 
     fn who(text: &str) -> (u32, u32, Vec<u32>) {
