@@ -92,6 +92,11 @@ impl World {
         self.propose(manager, Proposer::Client { client, attempt }, entry);
     }
 
+    /// Somebody still waits for an answer.
+    pub fn asked(&self) -> bool {
+        self.clients.all.iter().any(|client| client.request.is_some())
+    }
+
     pub fn heard(&mut self, client: usize, attempt: u64, result: Result<Response, Error>) {
         let c = &mut self.clients.all[client];
         let Some(request) = c.request.take().filter(|_| c.attempts == attempt) else { return };

@@ -116,12 +116,25 @@ impl World {
     /// What is not yet as it should be after the faults.
     pub fn unrest(&self) -> Option<String> {
         let state = self.log.state();
-        let leader = self.log.leader?;
-        let led = self.managers[leader].reign.is_some();
-        let reason = (!led).then(|| "nobody leads".to_owned());
-        reason
-            .or_else(|| heals::unrest(&state, &self.healthy_hosts()))
-            .or_else(|| orphans::unrest(&state, self.agents.iter().map(|a| (a.id, &a.machine))))
+        if !self.log.leader.is_some_and(|leader| self.managers[leader].reign.is_some()) {
+            return Some("nobody leads".to_owned());
+        }
+        if self.asked() {
+            return Some("a user waits for an answer".to_owned());
+        }
+        heals::unrest(&state, &self.healthy_hosts(), self.now)
+            .or_else(|| orphans::unrest(&state, self.machines()))
+    }
+
+    fn machines(&self) -> impl Iterator<Item = (InstanceId, &Machine)> {
+        self.agents.iter().map(|agent| (agent.id, &agent.machine))
+    }
+
+    /// A minute after the faults nobody runs what the cluster does not own.
+    pub fn judge_orphans(&mut self) {
+        let state = self.log.state();
+        let verdict = orphans::check(&state, self.machines());
+        self.judge("orphans", verdict);
     }
 
     fn healthy_hosts(&self) -> BTreeSet<InstanceId> {

@@ -21,6 +21,8 @@ use std::sync::Arc;
 /// Longest time after the faults in which everything must have come to rest; back-off of services
 /// that kept failing comes on top.
 pub(super) const HEAL_MAX: Millis = Millis::from_secs(240);
+/// From then on no container may run that the cluster does not own.
+const ORPHAN_MAX: Millis = Millis::from_secs(60);
 /// At rest, this long is watched: longer than a full scan.
 pub(super) const REST: Millis = Millis::from_secs(50);
 
@@ -245,6 +247,9 @@ impl World {
     /// In the second phase, every second: has it come to rest, and does it stay there?
     fn look(&mut self) {
         let Some(calm) = self.calm_since else { return };
+        if self.now.since(calm) >= ORPHAN_MAX {
+            self.judge_orphans();
+        }
         let unrest = self.unrest();
         match (self.rest_since, unrest) {
             (None, None) => {

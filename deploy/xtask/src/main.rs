@@ -1,4 +1,4 @@
-//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `lab`.
+//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `lab`.
 
 mod tidy;
 
@@ -8,6 +8,7 @@ use std::time::Instant;
 const HELP: &str = "\
 cargo xtask ci      everything CI runs, in its order
 cargo xtask tidy    the style rules that a program can check
+cargo xtask sim     a simulated cluster under faults, from seeds: --seed N, --seeds M, --trace
 cargo xtask lab     many hosts on this machine: deploy/lib/lab (as root)
 ";
 
@@ -17,6 +18,10 @@ const CI: &[(&str, &[&str])] = &[
     ("formatting", &["fmt", "--all", "--check"]),
     ("build", &["build", "--workspace", "--all-targets"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+    (
+        "simulation, 100 seeds",
+        &["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--", "--seeds", "100"],
+    ),
     ("tests", &["test", "--workspace"]),
 ];
 
@@ -25,6 +30,10 @@ fn main() -> ExitCode {
     let result = match arguments.next().as_deref() {
         Some("ci") => ci(),
         Some("tidy") => tidy::check(&root()),
+        Some("sim") => {
+            let fixed = ["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--"];
+            run("cargo", fixed.into_iter().map(String::from).chain(arguments))
+        }
         Some("lab") => run(&root().join("deploy/lib/lab").to_string_lossy(), arguments),
         _ => {
             print!("{HELP}");

@@ -5,13 +5,17 @@
 use crate::sim::world::short;
 use muster_model::spec::NetworkMode;
 use muster_model::{
-    Desired, Health, Instance, InstanceId, InstanceStatus, RolloutState, Service, ServiceStatus,
-    State, Task,
+    Desired, Health, Instance, InstanceId, InstanceStatus, Millis, RolloutState, Service,
+    ServiceStatus, State, Task, Time, limits,
 };
 use std::collections::BTreeSet;
 
 /// What is not as it should be.
-pub(super) fn unrest(state: &State, hosts: &BTreeSet<InstanceId>) -> Option<String> {
+pub(super) fn unrest(
+    state: &State,
+    hosts: &BTreeSet<InstanceId>,
+    now: Time,
+) -> Option<String> {
     let away = |row: &&std::sync::Arc<Instance>| {
         row.status != InstanceStatus::Inactive
             && hosts.contains(&row.id)
@@ -23,6 +27,13 @@ pub(super) fn unrest(state: &State, hosts: &BTreeSet<InstanceId>) -> Option<Stri
     if let Some(task) = state.tasks().find(|task| in_between(task)) {
         let phase = task.observed.phase;
         return Some(format!("{} is {:?} and {phase:?}", short(task.id), task.desired));
+    }
+    let young = |task: &&std::sync::Arc<Task>| {
+        let proven = |at: Time| at + limits::HEALTHY_AFTER + Millis::from_secs(2) <= now;
+        task.running() && !task.observed.started_at.is_some_and(proven)
+    };
+    if let Some(task) = state.tasks().find(young) {
+        return Some(format!("{} has only just started", short(task.id)));
     }
     state.waiting().find_map(|task| unexplained(state, task)).or_else(|| {
         state.services().find_map(|service| incomplete(state, service))

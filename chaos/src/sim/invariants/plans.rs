@@ -4,8 +4,10 @@
 use muster_control::leader::Leader;
 
 pub(super) fn check(leader: &Leader) -> Result<(), String> {
-    match leader.counters().misjudged {
-        0 => Ok(()),
-        n => Err(format!("{n} steps refused on the state they were made on")),
+    let counters = leader.counters();
+    match (counters.misjudged, counters.scan_found) {
+        (0, 0) => Ok(()),
+        (0, n) => Err(format!("{n} full scans found work that no change had announced")),
+        (n, _) => Err(format!("{n} steps refused on the state they were made on")),
     }
 }
