@@ -55,16 +55,17 @@ pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const USER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How often the leader compares the managers' rows with who replicates.
-pub const MEMBERS_LOOK: Duration = Duration::from_millis(250);
+pub const MEMBERS_LOOK: Duration = Duration::from_millis(100);
 
 /// How long one change of who replicates may take.
 pub const MEMBERS_WAIT: Duration = Duration::from_secs(10);
 
-/// A learner is promoted once it was this little behind, and answering, for a while.
+/// A learner is promoted once it was this little behind, and answering, for a while: six
+/// heartbeats. Longer would leave a cluster of one manager unprotected for longer.
 pub const LEARNER_LAG_MAX: u64 = 1000;
-pub const LEARNER_STEADY: Duration = Duration::from_secs(1);
+pub const LEARNER_STEADY: Duration = Duration::from_millis(300);
 /// A learner that has not answered for this long is not steady.
-pub const LEARNER_SILENCE_MAX: Duration = Duration::from_secs(1);
+pub const LEARNER_SILENCE_MAX: Duration = Duration::from_millis(250);
 
 /// Longest pause between tries to add a manager that does not answer yet.
 pub const MEMBERS_PAUSE_MAX: Duration = Duration::from_secs(5);

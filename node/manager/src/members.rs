@@ -1,7 +1,7 @@
 //! While leading: makes who replicates match the managers' rows.
 //!
 //! A joined manager is a row first; its Raft membership follows from here: added as a learner as
-//! soon as it answers, promoted when it has kept up for a second, removed when its row says so.
+//! soon as it answers, promoted when it has kept up for a while, removed when its row says so.
 //! Whoever leads continues where the last one stopped, because rows and members say all there is.
 //! Also raises the command level once every manager can apply it.
 
@@ -209,25 +209,25 @@ mod tests {
             }
             pauses.push(now.duration_since(failed).as_millis());
         }
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_learner_is_promoted_once_it_has_kept_up_for_a_second() {
+    async fn a_learner_is_promoted_once_it_has_kept_up_for_a_while() {
         let (state, mut upkeep) = (state(2, &[]), Upkeep::default());
         let near = status(vec![member(1, true, 10_000), member(2, false, 9_500)]);
         let far = status(vec![member(1, true, 10_000), member(2, false, 100)]);
         let now = Instant::now();
         let at = |ms| now + Duration::from_millis(ms);
         assert_eq!(upkeep.next(ME, &state, &near, at(0)), None);
-        assert_eq!(upkeep.next(ME, &state, &near, at(900)), None);
-        assert_eq!(upkeep.next(ME, &state, &far, at(950)), None, "it fell behind");
-        assert_eq!(upkeep.next(ME, &state, &near, at(1100)), None, "the second begins anew");
+        assert_eq!(upkeep.next(ME, &state, &near, at(200)), None);
+        assert_eq!(upkeep.next(ME, &state, &far, at(250)), None, "it fell behind");
+        assert_eq!(upkeep.next(ME, &state, &near, at(300)), None, "the while begins anew");
         let promote = Some(Change::Promote(RaftId(2)));
-        assert_eq!(upkeep.next(ME, &state, &near, at(2100)), promote);
+        assert_eq!(upkeep.next(ME, &state, &near, at(600)), promote);
         let mut silent = near;
         silent.members[1].answered = None;
-        assert_eq!(upkeep.next(ME, &state, &silent, at(2200)), None, "a silent one is not steady");
+        assert_eq!(upkeep.next(ME, &state, &silent, at(700)), None, "a silent one is not steady");
     }
 
     #[test]
