@@ -340,7 +340,7 @@ async fn serve_proposals(core: &Arc<Core>, proposals: Vec<pb::Proposal>, answers
 
 async fn answer_batch(
     ids: Vec<u64>,
-    results: impl Stream<Item = Result<WriteResult<Types>, Fatal<Types>>> + Unpin,
+    results: impl Stream<Item = Written> + Unpin,
     answers: &Answers,
 ) {
     let mut ids = ids.into_iter();
@@ -392,8 +392,11 @@ fn unreadable(error: codec::Error) -> Error {
     Error::UpgradeRequired { what: format!("a forwarded proposal: {error}") }
 }
 
+/// What openraft says of one write of a batch.
+pub type Written = Result<WriteResult<Types>, Fatal<Types>>;
+
 /// openraft's word on a write.
-pub fn from_written(result: Result<WriteResult<Types>, Fatal<Types>>) -> Result<Committed, Miss> {
+pub fn from_written(result: Written) -> Result<Committed, Miss> {
     match result {
         Ok(Ok(written)) => Ok((written.log_id.index, written.response)),
         Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Miss::NotLeader),

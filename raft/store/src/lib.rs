@@ -5,6 +5,7 @@
 //! openraft, RocksDB and bincode. Start with [`start`]; read `writer.rs` for how a write becomes
 //! durable, `machine.rs` for how it is applied, `raft.rs` for how it is answered.
 
+mod batch;
 pub mod codec;
 mod disk;
 mod error;

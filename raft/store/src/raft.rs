@@ -5,7 +5,8 @@
 //! that fails is "not done" only when that is certain; nothing waits beyond its deadline, nor
 //! longer than [`NO_LEADER_WAIT`] for a leader that nobody knows.
 
-use crate::forward::{Committed, Forwarder, Miss, from_written};
+use crate::batch::Batcher;
+use crate::forward::{Committed, Forwarder, Miss};
 use crate::health::Health;
 use crate::limits::{ENTRY_BYTES_MAX, NO_LEADER_WAIT, PROPOSALS_IN_FLIGHT_MAX};
 use crate::log::LogShared;
@@ -19,7 +20,6 @@ use futures::FutureExt;
 use muster_model::{Entry, Error, Index, RaftId, State};
 use muster_replica::{Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::RaftError;
 use openraft::{Instant as _, ReadPolicy};
 use std::future::Future;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub struct Core {
     pub confirm: Rounds,
     /// Asks the leader for its read index.
     pub remote: Rounds,
+    pub batcher: Batcher,
     pub forwarder: Forwarder,
     pub in_flight: Arc<Semaphore>,
     /// Held while a snapshot is being received: one at a time.
@@ -74,6 +75,7 @@ impl Core {
                     let ask = ask.clone();
                     async move { ask.read_index().await }.boxed()
                 }),
+                batcher: Batcher::start(raft.clone()),
                 forwarder,
                 raft,
                 peers,
@@ -151,11 +153,7 @@ impl Core {
         if let Some(why) = self.health.refusing() {
             return Err(Miss::Failed(Error::Unavailable { why }));
         }
-        match self.raft.client_write(proposal).await {
-            Ok(written) => Ok((written.log_id.index, written.data)),
-            Err(RaftError::APIError(e)) => from_written(Ok(Err(e))),
-            Err(RaftError::Fatal(e)) => from_written(Err(e)),
-        }
+        self.batcher.propose(proposal).await
     }
 
     async fn propose(&self, entry: Entry, deadline: Instant) -> Result<Applied, Error> {

@@ -27,7 +27,9 @@ async fn a_wiped_manager_is_refused_and_its_replacement_gets_a_snapshot() {
         assert!(status.log_bytes < 16 * 1024, "{status:?}");
     }
     fleet.kill(3).await;
-    std::fs::remove_dir_all(&fleet.machine(3).dir).unwrap();
+    // The database may still be closing its files.
+    eventually("the disk is wiped", || std::fs::remove_dir_all(&fleet.machine(3).dir).is_ok())
+        .await;
     // The same id on an empty disk: nobody listens to it, and it learns nothing.
     fleet.start(3, false).await.unwrap();
     fleet.propose(1, 151).await.unwrap();
