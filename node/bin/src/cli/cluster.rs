@@ -74,7 +74,7 @@ async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Clust
         };
         let answer =
             context.ecs(request, async |mut ecs, r| ecs.describe_clusters(r).await).await?;
-        context.check("cluster", &answer.failures, "muster cluster list")?;
+        context.check("cluster", &answer.failures)?;
         clusters.extend(answer.clusters);
     }
     Ok(clusters)

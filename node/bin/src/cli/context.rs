@@ -24,6 +24,8 @@ use tonic::{Request, Response, Status, Streaming};
 const MANAGERS_FILE: &str = "managers";
 /// How long one manager may take to connect before the next is asked.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
+/// How long a command may say nothing.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How many managers are asked for a stream before the reason is shown.
 const STREAM_TRIES: u32 = 10;
 const STREAM_PAUSE: Duration = Duration::from_millis(200);
@@ -118,7 +120,7 @@ impl Context {
             let client = EcsClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
             call(client, request).await
         };
-        Ok(self.client.call_repeatable(request, self.deadline(), call).await?)
+        self.patiently(self.client.call_repeatable(request, self.deadline(), call)).await
     }
 
     /// A call of the operators' API, retried until the deadline.
@@ -128,7 +130,24 @@ impl Context {
         call: impl AsyncFn(OperatorClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, CliError> {
         let call = async |channel, request| call(OperatorClient::new(channel), request).await;
-        Ok(self.client.call(request, self.deadline(), call).await?)
+        self.patiently(self.client.call(request, self.deadline(), call)).await
+    }
+
+    /// Waits for an answer, and says so once it takes longer than a person expects.
+    async fn patiently<A>(
+        &self,
+        answer: impl Future<Output = Result<A, Error>>,
+    ) -> Result<A, CliError> {
+        let mut answer = std::pin::pin!(answer);
+        if let Ok(answer) = tokio::time::timeout(SILENCE, &mut answer).await {
+            return Ok(answer?);
+        }
+        eprintln!(
+            "no answer from {} yet; trying for {} s (--timeout)",
+            self.managers.join(", "),
+            self.timeout.as_secs()
+        );
+        Ok(answer.await?)
     }
 
     /// Opens a stream on the manager that can serve it.
@@ -200,8 +219,7 @@ impl Context {
             _ => Kind::ContainerInstance,
         };
         if failure.reason == "MISSING" {
-            let name = format!("{} (see `{try_next}`)", super::output::short(&failure.arn));
-            return Err(Error::not_found(kind, name).into());
+            return Err(Error::not_found(kind, super::output::short(&failure.arn)).into());
         }
         Err(CliError::Failed(format!(
             "{what} {}: {} {}",

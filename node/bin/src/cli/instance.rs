@@ -108,7 +108,7 @@ async fn describe(
         let answer = context
             .ecs(request, async |mut ecs, r| ecs.describe_container_instances(r).await)
             .await?;
-        context.check("container instance", &answer.failures, "muster instance list")?;
+        context.check("container instance", &answer.failures)?;
         instances.extend(answer.container_instances);
     }
     Ok(instances)
@@ -124,7 +124,7 @@ async fn set_status(context: &Context, instance: String, status: &str) -> Result
     let answer = context
         .ecs(request, async |mut ecs, r| ecs.update_container_instances_state(r).await)
         .await?;
-    context.check("container instance", &answer.failures, "muster instance list")?;
+    context.check("container instance", &answer.failures)?;
     show(context, &answer.container_instances)
 }
 

@@ -42,7 +42,7 @@ pub struct Create {
     /// family or family:revision.
     #[arg(long)]
     task_definition: String,
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     desired_count: i32,
     #[command(flatten)]
     rollout: Rollout,
@@ -59,7 +59,7 @@ pub struct Update {
     name: String,
     #[arg(long)]
     task_definition: Option<String>,
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     desired_count: Option<i32>,
     #[command(flatten)]
     rollout: Rollout,
@@ -193,7 +193,7 @@ async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Servi
         };
         let answer =
             context.ecs(request, async |mut ecs, r| ecs.describe_services(r).await).await?;
-        context.check("service", &answer.failures, "muster service list")?;
+        context.check("service", &answer.failures)?;
         services.extend(answer.services);
     }
     Ok(services)

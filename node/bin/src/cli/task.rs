@@ -37,7 +37,7 @@ pub struct Run {
     /// family or family:revision.
     task_definition: String,
     /// 1 to 10.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     count: i32,
     /// What the tasks are spread with [default: family:FAMILY].
     #[arg(long, default_value = "")]
@@ -240,7 +240,7 @@ async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Task>
         stale: context.stale,
     };
     let answer = context.ecs(request, async |mut ecs, r| ecs.describe_tasks(r).await).await?;
-    context.check("task", &answer.failures, "muster task list")?;
+    context.check("task", &answer.failures)?;
     Ok(answer.tasks)
 }
 
