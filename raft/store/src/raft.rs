@@ -214,6 +214,10 @@ impl Core {
     }
 
     fn age(&self) -> Duration {
+        let me = self.peers.me().raft_id;
+        if self.leadership.borrow().mine && self.peers.members().voter_ids().all(|id| id == me) {
+            return Duration::ZERO;
+        }
         let heard = self.quorum_acked().or_else(|| self.health.leader_silent());
         heard.unwrap_or_else(|| self.health.uptime())
     }
@@ -271,6 +275,10 @@ impl Backend for Core {
         self.published.states.subscribe()
     }
     fn age(&self) -> Duration {
+        let me = self.peers.me().raft_id;
+        if self.leadership.borrow().mine && self.peers.members().voter_ids().all(|id| id == me) {
+            return Duration::ZERO;
+        }
         Core::age(self)
     }
     fn read(&self, deadline: Instant) -> Answer<'_, Arc<State>> {

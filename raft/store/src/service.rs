@@ -56,6 +56,13 @@ fn room_for_vote(core: &Core, vote: &Vote) -> Result<(), Status> {
     }
 }
 
+/// Work on a part of a snapshot, on a thread of its own.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(fatal)?.map_err(Status::data_loss)
+}
+
 /// How long a heartbeat waits for Raft's own answer, which comes after the fsync of everything
 /// that was appended before it.
 const HEARTBEAT_PATIENCE: Duration = Duration::from_millis(5);
@@ -103,10 +110,13 @@ impl Service {
                 () = core.stopped() => return Err(fatal("it receives no more")),
             };
             match part {
-                Some(Part::Rows(rows)) => receiver.part(&rows).map_err(Status::data_loss)?,
+                // Decoding takes milliseconds, rebuilding the state longer: heartbeats must not wait.
+                Some(Part::Rows(rows)) => {
+                    receiver = aside(move || receiver.part(&rows).map(|()| receiver)).await?;
+                }
                 Some(Part::End(end)) => {
                     let applied = Index(last.map_or(0, |id| id.index));
-                    return receiver.end(&end, applied).map_err(Status::data_loss);
+                    return aside(move || receiver.end(&end, applied)).await;
                 }
                 Some(Part::Begin(_)) | None => {
                     return Err(Status::data_loss("the snapshot ends without its end"));

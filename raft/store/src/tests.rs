@@ -4,6 +4,7 @@
 
 mod damage;
 mod golden;
+mod golden_model;
 mod suite;
 
 use crate::disk::Mark;

@@ -19,7 +19,7 @@ fn membership() -> Membership {
     Membership::new(voters, BTreeMap::from_iter((1..=4).map(|id| (id, peer(id))))).unwrap()
 }
 
-fn line(into: &mut String, name: &str, bytes: &[u8]) {
+pub fn line(into: &mut String, name: &str, bytes: &[u8]) {
     let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
@@ -27,7 +27,7 @@ fn line(into: &mut String, name: &str, bytes: &[u8]) {
     let _ = writeln!(into, "{name} = {hex}");
 }
 
-fn value<T: Serialize>(into: &mut String, kind: Kind, value: &T) {
+pub fn value<T: Serialize>(into: &mut String, kind: Kind, value: &T) {
     line(into, kind.name, &codec::encode(kind, value).unwrap());
 }
 
@@ -59,12 +59,20 @@ fn stored_formats_are_as_committed() {
     log_entry(&mut now, "log entry, membership", &at(RaftPayload::Membership(members)));
     log_entry(&mut now, "log entry, command", &command(3, 300));
 
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/formats.txt");
+    check("formats.txt", &now);
+}
+
+/// Compares with the committed file, or records a new one.
+pub fn check(file: &str, now: &str) {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &now).unwrap();
+        std::fs::write(&path, now).unwrap();
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(now, committed, "stored bytes changed; see the top of this file");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    for (now, committed) in now.lines().zip(committed.lines()) {
+        assert_eq!(now, committed, "stored bytes changed; see the top of this file");
+    }
+    assert_eq!(now.lines().count(), committed.lines().count(), "record with UPDATE=1");
 }
 
 #[test]
