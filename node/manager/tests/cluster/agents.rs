@@ -8,6 +8,7 @@ use muster_proto::dispatch::attach_order::What;
 use muster_proto::pb as api;
 use muster_proto::pb::live_client::LiveClient;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_service_comes_up_spread_over_two_agents() {
@@ -75,6 +76,30 @@ async fn agents_follow_the_leader_from_manager_to_manager() {
     assert!(pids.iter().all(|pid| agent.hollow.pids().contains(pid)), "nothing was restarted");
     agent.stop().await;
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn many_agents_come_back_to_the_next_leader_at_once() {
+    const AGENTS: usize = 60;
+    let mut cluster = Cluster::start().await;
+    cluster.add_manager().await;
+    let mut agents = Vec::new();
+    for n in 0..AGENTS {
+        agents.push(cluster.agent("az-a", &format!("w{n}")).await);
+    }
+    let ready = |s: &muster_model::State| s.instances().filter(|i| i.ready()).count();
+    cluster.wait("all agents", |s| ready(s) == AGENTS).await;
+    let (epoch, moved) = (cluster.replica.state().meta().epoch, Instant::now());
+    cluster.lead(Some(1));
+    cluster.wait("its epoch", |s| s.meta().epoch > epoch).await;
+    // One task for each: placed everywhere, and running only where the agent is back.
+    let web = cluster.service("web", u32::try_from(AGENTS).unwrap()).await;
+    cluster.wait("a task on each", |s| running(s, web).len() == AGENTS).await;
+    assert!(moved.elapsed() < Duration::from_secs(10), "took {:?}", moved.elapsed());
+    for agent in &mut agents {
+        assert_eq!(agent.hollow.running().len(), 1);
+        agent.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use muster_identity::server::{Options, grpc_server, incoming};
 use muster_identity::{
     ConnectOptions, Connector, Identity, IdentityPem, JoinToken, new_key_and_csr,
 };
-use muster_manager::{Clock, FIRST_MANAGER, Founded, Founding, Live, Manager, Parts};
+use muster_manager::{Clock, Founded, Founding, Live, Manager, Parts};
 use muster_model::command::{CreateService, RunTask};
 use muster_model::spec::{ContainerDefinition, TaskDefinition};
 use muster_model::{
@@ -250,9 +250,8 @@ impl Cluster {
     pub async fn wait(&self, what: &str, test: impl Fn(&State) -> bool) -> Arc<State> {
         let mut states = self.replica.watch();
         let wait = states.wait_for(|state| test(state));
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(state) => return state.unwrap().clone(),
-            Err(_) => {}
+        if let Ok(state) = tokio::time::timeout(PATIENCE, wait).await {
+            return state.unwrap().clone();
         }
         let state = self.replica.state();
         let tasks: Vec<_> = state.tasks().map(|t| (t.id, &t.desired, t.observed.phase)).collect();

@@ -191,6 +191,18 @@ async fn a_session_of_an_old_epoch_is_over_with_it() {
 }
 
 #[tokio::test]
+async fn a_follower_says_where_the_leader_is() {
+    let mut cluster = Cluster::start().await;
+    cluster.add_manager().await;
+    let identity = cluster.join("az-a", "w1").await;
+    cluster.lead(Some(1));
+    let refused = Raw::open(&cluster, &identity).await.err().unwrap();
+    told(&refused, Code::Unavailable, "manager 2 at");
+    let hint = refused.metadata().get(muster_proto::error::LEADER_METADATA).unwrap();
+    assert_eq!(hint.to_str().unwrap(), cluster.seats[1].address.to_string());
+}
+
+#[tokio::test]
 async fn a_newer_session_ends_the_older_one() {
     let cluster = Cluster::start().await;
     let identity = cluster.join("az-a", "w1").await;
