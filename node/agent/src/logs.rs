@@ -1,8 +1,8 @@
 //! Reads a container's log: the last lines, those since a time, and what is still to come.
 //!
-//! It reads the shim's files (see `muster-shim`'s `log`) while they grow and rotate. A file is known
-//! by its inode, so a rotation between two looks neither repeats nor loses a line. The reader waits
-//! for whoever reads it: nothing is gathered beyond a small queue.
+//! It reads the shim's files (see `muster-shim`'s `log`) while they grow and rotate. A file is
+//! known by its inode, so a rotation between two looks neither repeats nor loses a line. The reader
+//! waits for whoever reads it: nothing is gathered beyond a small queue.
 
 use serde::Deserialize;
 use std::collections::VecDeque;

@@ -274,7 +274,8 @@ fn an_index_gives_this_machines_image_or_says_what_it_has() {
         let raw = sh(&format!("skopeo inspect --raw --tls-verify=false docker://{name}"));
         let entry = |arch: &str| {
             format!(
-                "{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{own}\",\
+                "{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+                 \"digest\":\"{own}\",\
                  \"size\":{},\"platform\":{{\"os\":\"linux\",\"architecture\":\"{arch}\"}}}}",
                 raw.len()
             )

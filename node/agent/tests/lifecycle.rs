@@ -231,18 +231,13 @@ fn a_command_runs_inside_a_running_container() {
         let key = key(&assignment, "main");
         lab.printed(&key, "up").await;
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        // The runtime sets the size a moment after the command has begun.
+        let typed = "read x; echo got:$x; [ -t 0 ] && \
+                     until stty size 2>/dev/null | grep 80; do usleep 10000; done; exit 7";
         for terminal in [None, Some((24, 80))] {
             let mut run = lab
                 .runtime
-                .exec(
-                    &key,
-                    &[
-                        "sh".into(),
-                        "-c".into(),
-                        "read x; echo got:$x; [ -t 0 ] && until stty size; do usleep 10000; done 2>/dev/null; exit 7".into(),
-                    ],
-                    terminal,
-                )
+                .exec(&key, &["sh".into(), "-c".into(), typed.into()], terminal)
                 .unwrap();
             run.input.send(Input::Bytes(b"hello\n".to_vec())).await.unwrap();
             let mut printed = Vec::new();

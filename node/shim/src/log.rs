@@ -2,7 +2,7 @@
 //!
 //! One line is `{"time":MS,"stream":"stdout","log":"text\n"}`; a text without `\n` at its end goes
 //! on in the next line of the same stream. `log` is the current file, `log.1` the one before.
-//! If the disk is full, lines are dropped and counted; the count is logged when writing works again.
+//! If the disk is full, lines are dropped and counted; the count is logged once writing works.
 
 use crate::record::{escape, now_ms};
 use std::fs::{self, File, OpenOptions};

@@ -300,7 +300,7 @@ impl Target {
 
 type Attributes = Vec<(String, Vec<u8>)>;
 
-/// Extended attributes of the entry. `trusted.` steers overlayfs itself and is not taken from images.
+/// Extended attributes of the entry. `trusted.` steers overlayfs itself: never taken from images.
 fn attributes(entry: &mut Entry<'_, impl Read>) -> io::Result<Attributes> {
     let mut found = Vec::new();
     let Some(extensions) = entry.pax_extensions()? else { return Ok(found) };
@@ -349,7 +349,7 @@ fn make_room(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     match kind_of(parent, name)? {
         None => Ok(()),
         Some((FileType::Directory, _)) => {
-            // The name has no slash and the descriptor fixes the directory: nothing else is reached.
+            // No slash in the name, and the descriptor fixes the directory: nothing else is hit.
             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(parent));
             std::fs::remove_dir_all(Path::new(&path).join(name))
         }

@@ -1,4 +1,4 @@
-//! Speaks to OCI Distribution registries: documents and blobs, with credentials, bounds and retries.
+//! Speaks to OCI Distribution registries: documents, blobs, credentials, bounds, retries.
 //!
 //! What comes back is checked against its digest here, whatever the library did. It does not know
 //! what is cached, nor how a layer is unpacked.

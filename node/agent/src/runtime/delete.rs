@@ -76,8 +76,8 @@ impl Runtime {
         .await
     }
 
-    /// Waits while a shim is still creating: only afterwards is there something to kill. It gives up
-    /// by itself after a time.
+    /// Waits while a shim is still creating: only afterwards is there something to kill. It gives
+    /// up by itself after a time.
     pub(crate) async fn settle(&self, dir: &Path) {
         let deadline = tokio::time::Instant::now() + CREATE_TIMEOUT;
         while let Some(watch) = read_watch(dir).filter(|w| w.pid == 0) {

@@ -54,8 +54,8 @@ impl Runc {
 
     /// Lets a created container run. `init` is its first process.
     ///
-    /// In runc, that process waits until somebody reads from its pipe, and `runc start` does nothing
-    /// else; reading it here saves a process, which is a sixth of the whole start. Another runtime,
+    /// In runc, that process waits until somebody reads from its pipe, and `runc start` does
+    /// nothing else; reading it here saves a process, a sixth of the whole start. Another runtime,
     /// or a pipe that is not there, is left to the program.
     pub async fn start(&self, id: &str, init: Option<&Process>) -> Result<()> {
         let fifo = self.root.join(id).join("exec.fifo");
