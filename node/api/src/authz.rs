@@ -68,6 +68,16 @@ impl Rules {
         Self { paths: paths.collect() }
     }
 
+    /// A name for metrics. Only names we know: strangers choose paths, and a label for each would
+    /// fill the memory.
+    pub fn label(&self, path: &str) -> &'static str {
+        if let Some((known, _)) = self.paths.get_key_value(path) {
+            return method(known);
+        }
+        let foreign = FOREIGN.iter().find(|(service, _)| path.starts_with(service));
+        foreign.map_or("unknown", |(service, _)| service.trim_matches('/'))
+    }
+
     /// `None`: unknown, so refused.
     pub fn of(&self, path: &str) -> Option<Rule> {
         let foreign = || FOREIGN.iter().find(|(service, _)| path.starts_with(service));

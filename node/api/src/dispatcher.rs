@@ -11,6 +11,7 @@ use muster_replica::Replica;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The process's clock.
@@ -23,6 +24,8 @@ pub struct Dispatcher {
     pub(crate) history: Arc<History>,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Cancelled when this manager stops: what would go on for ever ends.
+    pub(crate) stopping: CancellationToken,
     /// What calls leave to do behind them.
     pub(crate) background: TaskTracker,
     now: Clock,
@@ -43,6 +46,7 @@ impl Dispatcher {
             history,
             watchers: Arc::new(Semaphore::new(crate::limits::WATCHERS_MAX)),
             streams: Arc::new(Semaphore::new(crate::limits::LIVE_STREAMS_MAX)),
+            stopping: CancellationToken::new(),
             background: TaskTracker::new(),
             now,
             ids: Mutex::new(IdSource::new(seed)),
@@ -61,6 +65,11 @@ impl Dispatcher {
         };
         call.saw(&state, stale.then(|| self.replica.age()));
         Ok(state)
+    }
+
+    /// Why a stream ends when this manager stops.
+    pub(crate) fn stopped() -> Error {
+        Error::Unavailable { why: "this manager is stopping; go on at another one".into() }
     }
 
     pub(crate) fn time(&self) -> Time {

@@ -65,7 +65,9 @@ impl Front {
 }
 
 macro_rules! rpcs {
-    (impl $server:path as $service:ident { $($name:ident: $request:ident -> $response:ident;)* }) => {
+    (impl $server:path as $service:ident {
+        $($name:ident: $request:ident -> $response:ident;)*
+    }) => {
         #[tonic::async_trait]
         impl $server for $service {$(
             async fn $name(

@@ -206,7 +206,7 @@ impl Guard {
         let (admitted, _place) = match self.admit(&head).await {
             Ok(admitted) => admitted,
             Err(refused) => {
-                count(&head.path, refused.code(), started);
+                self.count(&head.path, refused.code(), started);
                 return Ok(refused.into_http());
             }
         };
@@ -231,7 +231,7 @@ impl Guard {
             false => call.await?,
         };
         let response = explain_size(response);
-        count(&head.path, code_of(&response), started);
+        self.count(&head.path, code_of(&response), started);
         Ok(response)
     }
 }
@@ -246,6 +246,15 @@ impl Guard {
         }
         span
     }
+
+    /// `muster_api_calls_total` and `muster_api_call_seconds`, by method and code.
+    fn count(&self, path: &str, code: Code, started: Instant) {
+        let labels =
+            [("method", self.inner.rules.label(path).to_owned()), ("code", format!("{code:?}"))];
+        metrics::counter!("muster_api_calls_total", &labels).increment(1);
+        metrics::histogram!("muster_api_call_seconds", &labels)
+            .record(started.elapsed().as_secs_f64());
+    }
 }
 
 /// The status in the head of an answer; a unary answer without one is a success.
@@ -254,18 +263,6 @@ fn code_of(response: &http::Response<Body>) -> Code {
         Some(value) => Code::from_bytes(value.as_bytes()),
         None => Code::Ok,
     }
-}
-
-/// `muster_api_calls_total` and `muster_api_call_seconds`, by method and code.
-fn count(path: &str, code: Code, started: Instant) {
-    // Only names we know: a label per path a stranger invents would fill the memory.
-    let method = match path.starts_with("/muster.") || path.starts_with("/grpc.") {
-        true => authz::method(path).to_owned(),
-        false => "unknown".to_owned(),
-    };
-    let labels = [("method", method), ("code", format!("{code:?}"))];
-    metrics::counter!("muster_api_calls_total", &labels).increment(1);
-    metrics::histogram!("muster_api_call_seconds", &labels).record(started.elapsed().as_secs_f64());
 }
 
 /// tonic answers a message over the limit with OUT_OF_RANGE, which means something else to the

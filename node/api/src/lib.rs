@@ -2,8 +2,8 @@
 //!
 //! One [`Dispatcher`] method per rpc, in protobuf messages and without a transport; `grpc` carries
 //! them over gRPC, and ECS's JSON door will call the same methods. Reads are pure functions over a
-//! state (`read`), writes become one entry of the log (`write`). This crate does not know who leads,
-//! where state is kept, or what becomes of a request after it is committed.
+//! state (`read`), writes become one entry of the log (`write`). This crate does not know who
+//! leads, where state is kept, or what becomes of a request after it is committed.
 //!
 //! Reading order: `guard` (every request passes it), `grpc`, `handle/`, `write`, `read`.
 
@@ -114,8 +114,10 @@ impl Api {
         self.dispatcher.clone()
     }
 
-    /// Tells health probes that this manager is going away.
+    /// Tells health probes that this manager is going away, and ends watches and live streams:
+    /// their readers go on at another manager.
     pub async fn stop_serving(&self) {
+        self.dispatcher.stopping.cancel();
         for follower in &self.followers {
             follower.abort();
         }

@@ -85,8 +85,7 @@ fn as_before(draft: &Draft<'_>, text: &str, definition: &mut DefinitionId) {
 fn definition_of(state: &State, response: &Response) -> Option<DefinitionId> {
     match response {
         Response::Tasks(ids) => ids.iter().find_map(|id| state.task(*id)).map(|row| row.definition),
-        // The oldest deployment of a service that was just made, the newest of one that was changed:
-        // they are the same unless the service has moved on, and then the repeat is an old one.
+        // The newest deployment; if the service has moved on since, the repeat is an old one.
         Response::Service(id) => state.service(*id)?.primary().map(|row| row.definition),
         _ => None,
     }

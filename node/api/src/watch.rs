@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Marks our tokens, so that one of another release can be told from garbage.
 const TOKEN: &str = "w1-";
@@ -90,6 +91,7 @@ impl Dispatcher {
             filter,
             tell,
             peer: call.peer.clone(),
+            stopping: self.stopping.clone(),
             synced: false,
             position: (Index(0), Time(0)),
         };
@@ -110,6 +112,7 @@ struct Teller {
     filter: Filter,
     tell: mpsc::Sender<Told>,
     peer: Option<Peer>,
+    stopping: CancellationToken,
     /// All present rows were sent, and a position with them.
     synced: bool,
     position: (Index, Time),
@@ -129,6 +132,10 @@ impl Teller {
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.tell.closed() => return,
+                () = self.stopping.cancelled() => {
+                    let _ = self.say(Err(Dispatcher::stopped())).await;
+                    return;
+                }
             }
             let now = states.borrow_and_update().clone();
             // The first state told is never older than the one the request was checked against.

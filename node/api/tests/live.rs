@@ -41,6 +41,10 @@ impl LiveBackend for Agent {
                         let _ = say.send(up(attach_up::Message::Log(line))).await;
                     }
                 }
+                What::Exec(wanted) if wanted.command == ["sleep"] => {
+                    let _ = say.send(up(attach_up::Message::Stdout("up".into()))).await;
+                    say.closed().await;
+                }
                 What::Exec(_) => {
                     while let Some(Ok(message)) = input.recv().await {
                         let echo = match message.message {
@@ -146,4 +150,20 @@ async fn a_command_needs_a_start_and_a_running_task() {
     let refused = live.exec(early).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("not RUNNING"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_stopping_manager_ends_its_streams() {
+    use pb::exec_request::{Message, Start};
+    let (mut bench, task) = prepared().await;
+    bench.running(&task).await;
+    let mut live = bench.live(user("admin")).await;
+    let start = Start { task, command: vec!["sleep".into()], ..Default::default() };
+    let input =
+        tokio_stream::iter([message(Message::Start(start))]).chain(futures::stream::pending());
+    let mut answers = live.exec(input).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    bench.api.stop_serving().await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), answers.message()).await;
+    assert_eq!(ended.unwrap().unwrap_err().code(), Code::Unavailable);
 }

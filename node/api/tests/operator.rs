@@ -95,6 +95,14 @@ async fn a_rotated_token_is_told_once_and_only_its_hash_is_kept() {
     let kept = &state.meta().authority;
     assert_eq!(*kept.worker_token_hash, *hash_secret(token.secret()));
     assert_eq!(&*kept.manager_token_hash, "");
+    // A repeat tells the same token; another request makes another.
+    let again =
+        |token: &str| pb::RotateTokenRequest { role: "worker".into(), client_token: token.into() };
+    let first = operator.rotate_token(again("one")).await.unwrap().into_inner().token;
+    let second = operator.rotate_token(again("one")).await.unwrap().into_inner().token;
+    assert_eq!(first, second);
+    let other = operator.rotate_token(again("two")).await.unwrap().into_inner().token;
+    assert_ne!(first, other);
     let refused = operator.rotate_token(rotate("root")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

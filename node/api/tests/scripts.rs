@@ -248,6 +248,8 @@ async fn requests_are_answered_as_recorded() {
             std::fs::write(&path, told).unwrap();
             continue;
         }
-        assert_eq!(told, recorded, "{} differs; UPDATE=1 records anew", path.display());
+        let differ = told.lines().zip(recorded.lines()).enumerate().find(|(_, (a, b))| a != b);
+        let name = path.display();
+        assert!(told == recorded, "{name} differs: {differ:#?}; UPDATE=1 records anew");
     }
 }

@@ -72,15 +72,24 @@ async fn calls_are_counted_by_method_and_code() {
     let missing = pb::DeleteClusterRequest { cluster: "x".into(), ..Default::default() };
     assert_eq!(ecs.delete_cluster(missing).await.unwrap_err().code(), Code::NotFound);
     nobody.list_clusters(pb::ListClustersRequest::default()).await.unwrap_err();
+    let path = http::uri::PathAndQuery::from_static("/muster.v1.Ecs/Invented");
+    let mut raw = tonic::client::Grpc::new(bench.channel(user("admin")).await);
+    raw.ready().await.unwrap();
+    let codec =
+        tonic_prost::ProstCodec::<pb::ListClustersRequest, pb::ListClustersResponse>::default();
+    let invented = Request::new(pb::ListClustersRequest::default());
+    raw.unary(invented, path, codec).await.unwrap_err();
     let told = recorder.render();
     for line in [
         r#"muster_api_calls_total{method="ListClusters",code="Ok"} 1"#,
         r#"muster_api_calls_total{method="DeleteCluster",code="NotFound"} 1"#,
         r#"muster_api_calls_total{method="ListClusters",code="Unauthenticated"} 1"#,
+        r#"muster_api_calls_total{method="unknown",code="PermissionDenied"} 1"#,
     ] {
         assert!(told.contains(line), "{line} in {told}");
     }
     assert!(told.contains("muster_api_call_seconds"), "{told}");
+    assert!(!told.contains("Invented"), "{told}");
 }
 
 /// Never answers a proposal or a read, as a store does whose leader has just died.

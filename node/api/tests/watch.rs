@@ -157,6 +157,17 @@ async fn a_watch_ends_with_the_right_to_it() {
 }
 
 #[tokio::test]
+async fn a_stopping_manager_ends_its_watches() {
+    let bench = prepared().await;
+    let mut live = bench.live(user("admin")).await;
+    let mut watch = live.watch(pb::WatchRequest::default()).await.unwrap().into_inner();
+    next(&mut watch).await;
+    bench.api.stop_serving().await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), watch.message()).await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_slow_reader_hears_fewer_messages_and_the_same_end() {
     let bench = prepared().await;
     let (mut ecs, mut live) = (bench.admin().await, bench.live(user("admin")).await);

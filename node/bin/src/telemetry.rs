@@ -1,10 +1,11 @@
 //! Logs to stderr, spans to an OTLP collector if one is configured, metrics over loopback HTTP.
 
 use crate::config::TelemetryConfig;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::trace::{SpanId, TraceId, TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use tracing_subscriber::layer::SubscriberExt;
@@ -36,6 +37,8 @@ pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telem
     let spans = config.otlp_endpoint.as_deref().map(|at| exporter(role, at)).transpose()?;
     let tracer = spans.as_ref().map(|spans| {
         let tracer = spans.tracer("muster");
+        muster_manager::spans::adopt_with(adopt_trace);
+        muster_agent::spans::adopt_with(adopt_trace);
         // Spans of dependencies would drown the journeys.
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("off,muster=info,muster_api=info,muster_manager=info,muster_agent=info,muster_store=info"))
     });
@@ -53,7 +56,11 @@ fn exporter(role: &'static str, endpoint: &str) -> Result<SdkTracerProvider, Str
         .build()
         .map_err(|error| format!("telemetry.otlp_endpoint: {endpoint:?}: {error}"))?;
     let resource = Resource::builder().with_service_name(format!("muster-{role}")).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_id_generator(RootsNamedByTrace::default())
+        .with_resource(resource)
+        .build())
 }
 
 async fn serve_metrics(listen: SocketAddr) -> Result<(), String> {
@@ -105,6 +112,46 @@ pub fn current_trace() -> Option<muster_model::TraceId> {
     let span = context.span().span_context().clone();
     span.is_valid()
         .then(|| muster_model::TraceId::from_bits(u128::from_be_bytes(span.trace_id().to_bytes())))
+}
+
+/// Makes a span part of a trace of which only the id is known: a child of the trace's root.
+fn adopt_trace(trace: muster_model::TraceId, span: &tracing::Span) {
+    use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    let id = TraceId::from(trace.bits());
+    let root = SpanContext::new(id, root_of(id), TraceFlags::SAMPLED, true, TraceState::default());
+    // A span that is not exported has no parent to be given.
+    span.set_parent(opentelemetry::Context::new().with_remote_span_context(root)).ok();
+}
+
+/// Traces that begin here have a root whose id is the lower half of the trace's, so that whoever
+/// knows the trace knows its root, on every machine and without more bytes in the log.
+#[derive(Debug, Default)]
+struct RootsNamedByTrace(RandomIdGenerator);
+
+thread_local! {
+    /// The id of the span being made: the exporter asks for it first, then for a trace if the span
+    /// is a root.
+    static SPAN: Cell<SpanId> = const { Cell::new(SpanId::INVALID) };
+}
+
+impl IdGenerator for RootsNamedByTrace {
+    fn new_trace_id(&self) -> TraceId {
+        let half = u128::from(u64::from_be_bytes(SPAN.get().to_bytes()));
+        let random = u128::from_be_bytes(self.0.new_trace_id().to_bytes());
+        TraceId::from(random >> 64 << 64 | half)
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        let id = self.0.new_span_id();
+        SPAN.set(id);
+        id
+    }
+}
+
+fn root_of(trace: TraceId) -> SpanId {
+    let bits = u128::from_be_bytes(trace.to_bytes());
+    SpanId::from((bits & u128::from(u64::MAX)) as u64)
 }
 
 /// Makes a span the child of what a request's `traceparent` names.

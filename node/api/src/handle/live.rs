@@ -5,7 +5,7 @@ use crate::dispatcher::Dispatcher;
 use crate::limits::LIVE_STREAMS_MAX;
 use crate::live::{self, Answers, Input};
 use crate::resolve;
-use futures::StreamExt;
+use futures::stream::{self, StreamExt};
 use muster_model::{Error, Phase, State, Task};
 use muster_proto::dispatch::attach_order::What;
 use muster_proto::dispatch::{AttachExec, AttachLogs};
@@ -34,7 +34,7 @@ impl Dispatcher {
             since: request.since,
         });
         let attached = self.live.attach(task.id, what).await?;
-        Ok(held(live::lines(attached), permit))
+        Ok(self.held(live::lines(attached), permit))
     }
 
     /// Runs a command in a running container. Without a name: the only one, or the first.
@@ -65,7 +65,7 @@ impl Dispatcher {
         });
         tracing::info!(task = %task.id, by = %call.principal, "command in a container");
         let attached = self.live.attach(task.id, what).await?;
-        Ok(held(live::session(attached, input), permit))
+        Ok(self.held(live::session(attached, input), permit))
     }
 
     fn stream(&self) -> Result<OwnedSemaphorePermit, Error> {
@@ -75,14 +75,21 @@ impl Dispatcher {
             Error::LimitExceeded { what, value: limit + 1, limit }
         })
     }
-}
 
-/// Gives the permit back with the stream's end.
-fn held<T: 'static>(answers: Answers<T>, permit: OwnedSemaphorePermit) -> Answers<T> {
-    Box::pin(answers.map(move |answer| {
-        let _held = &permit;
-        answer
-    }))
+    /// Ends with this manager, and gives the permit back with its end.
+    fn held<T: Send + 'static>(
+        &self,
+        answers: Answers<T>,
+        permit: OwnedSemaphorePermit,
+    ) -> Answers<T> {
+        let stopping = self.stopping.clone();
+        let told = stream::once(async move {
+            let _held = permit;
+            stopping.is_cancelled().then(|| Err(Self::stopped()))
+        });
+        let told = told.filter_map(futures::future::ready);
+        Box::pin(answers.take_until(self.stopping.clone().cancelled_owned()).chain(told))
+    }
 }
 
 fn find<'s>(state: &'s State, cluster: &str, text: &str) -> Result<&'s Arc<Task>, Error> {

@@ -1,7 +1,8 @@
 //! Users and join tokens: what is secret is answered once and never stored.
 //!
-//! A new token or certificate cannot be made twice the same, so client tokens mean nothing here: a
-//! repeat makes another one, and for join tokens only the last counts.
+//! A repeat must not make another join token, for only the last one counts: its secret is derived
+//! from the authority's key and the client token. A repeat of a new certificate makes another
+//! certificate, which does no harm.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -11,6 +12,7 @@ use muster_model::command::TokenRole;
 use muster_model::{Command, Error, Principal, State};
 use muster_proto::convert::operator as convert;
 use muster_proto::{pb, view};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +30,16 @@ impl Dispatcher {
         };
         let state = self.replica.read(call.deadline).await?;
         let ca = CaDigest::of_pem(&state.meta().authority.certificate_pem).map_err(authority)?;
-        let token = JoinToken::generate(join, ca).map_err(authority)?;
+        let token = match request.client_token.as_str() {
+            "" => JoinToken::generate(join, ca).map_err(authority)?,
+            token => {
+                let secret = derived(&state, &format!("{}\n{}\n{token}", call.principal, join));
+                JoinToken::with_secret(join, ca, secret)
+            }
+        };
         let hash: Arc<str> = token.secret_hash().into();
         let make = |_: &mut Draft<'_>| Ok(Command::RotateToken { role, hash: hash.clone() });
-        self.write(call, "", Fresh::IfMissing, make).await?;
+        self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
         tracing::info!(role = request.role, by = %call.principal, "join token rotated");
         Ok(pb::RotateTokenResponse { token: token.reveal() })
     }
@@ -90,6 +98,20 @@ impl Dispatcher {
         tracing::info!(user = request.name, by = %call.principal, "user removed");
         Ok(pb::RemoveUserResponse {})
     }
+}
+
+/// 128 bits that only who has the authority's key can compute.
+fn derived(state: &State, text: &str) -> [u8; 16] {
+    let key = Sha256::digest(state.meta().authority.key_pem.as_bytes());
+    let text = Sha256::digest(text.as_bytes());
+    let mixed = Sha256::new()
+        .chain_update(b"muster join token\n")
+        .chain_update(key)
+        .chain_update(text)
+        .finalize();
+    let mut secret = [0; 16];
+    secret.iter_mut().zip(mixed).for_each(|(to, from)| *to = from);
+    secret
 }
 
 fn signer(state: &State) -> Result<Authority, Error> {

@@ -205,12 +205,7 @@ impl Context {
     }
 
     /// ECS answers `failures` for what it does not know; a person wants an error.
-    pub fn check(
-        &self,
-        what: &str,
-        failures: &[pb::Failure],
-        try_next: &str,
-    ) -> Result<(), CliError> {
+    pub fn check(&self, what: &str, failures: &[pb::Failure]) -> Result<(), CliError> {
         let Some(failure) = failures.first() else { return Ok(()) };
         let kind = match what {
             "cluster" => Kind::Cluster,
