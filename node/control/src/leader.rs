@@ -359,10 +359,12 @@ impl Leader {
     fn ask_to_wake(&mut self, now: Time, out: &mut Vec<LeaderOutput>) {
         let times = [self.leases.next_look(now), self.wakes.next(), self.retry_at];
         let at = times.into_iter().flatten().fold(self.next_scan, Time::min);
-        // While a plan is in flight what is due cannot be planned; its end is an input itself.
-        let at = match self.plan {
-            Some(_) => at.max(now + RETRY),
-            None => at,
+        // While a plan is in flight what is due cannot be planned; its end is an input itself. Nor
+        // can it be before a retry: asking to be woken for it at once would only spin.
+        let at = match (&self.plan, self.retry_at) {
+            (Some(_), _) => at.max(now + RETRY),
+            (None, Some(retry)) => at.max(retry),
+            (None, None) => at,
         };
         if self.asked_to_wake.is_none_or(|asked| asked <= now || at < asked) {
             self.asked_to_wake = Some(at);

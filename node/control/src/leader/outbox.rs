@@ -122,8 +122,10 @@ impl Outbox {
     }
 }
 
-/// Whether committing it could change anything.
+/// Whether committing it could change anything. Only what the log holds already is no news: this
+/// leader may have been replaced without knowing, and a task that it does not know, or knows
+/// without an instance, may be the next leader's. Of such a report the log decides.
 fn is_news(state: &State, report: &TaskReport) -> bool {
-    let Some(task) = state.task(report.task) else { return false };
-    task.instance == Some(report.instance) && task.observed != report.observed
+    let Some(task) = state.task(report.task) else { return true };
+    task.instance != Some(report.instance) || task.observed != report.observed
 }
