@@ -32,6 +32,9 @@ const STREAM_PAUSE: Duration = Duration::from_millis(200);
 /// Largest answer: a page of a hundred full task descriptions fits many times.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// A stream that a manager opened, or why it did not.
+type Opened<A> = Result<Response<Streaming<A>>, Status>;
+
 pub struct Context {
     client: Client,
     dial: Dialer,
@@ -154,7 +157,7 @@ impl Context {
     pub async fn live<Q: Clone, A>(
         &self,
         request: Q,
-        call: impl AsyncFn(LiveClient<Channel>, Request<Q>) -> Result<Response<Streaming<A>>, Status>,
+        call: impl AsyncFn(LiveClient<Channel>, Request<Q>) -> Opened<A>,
     ) -> Result<Streaming<A>, CliError> {
         let mut address = self.managers.first().cloned().unwrap_or_default();
         let mut tried = 0;
