@@ -3,9 +3,7 @@
 //! For tests of what stands above the replica. It can also play the two answers that matter to
 //! callers: "not the leader" and "outcome unknown" (of either fate).
 
-use crate::{
-    Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus, Replica,
-};
+use crate::{Answer, Applied, Backend, Change, Instant, Leadership, Member, RaftStatus, Replica};
 use muster_model::{Entry, Error, Index, RaftId, State, apply};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
