@@ -32,6 +32,11 @@ pub fn muster() -> PathBuf {
     beside.join("muster")
 }
 
+/// An example program of this crate, built beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    muster().with_file_name("examples").join(name)
+}
+
 /// Zone of the n-th manager or worker.
 pub fn zone(number: u32) -> &'static str {
     ["az-a", "az-b", "az-c"][((number - 1) % 3) as usize]
@@ -158,6 +163,11 @@ impl Cluster {
 
     /// Starts a host's daemon, booting the host first if it has crashed.
     pub fn start(&mut self, host: &str) {
+        self.start_with(host, &[]);
+    }
+
+    /// Starts a host's daemon with additions to its environment, each `NAME=value`.
+    pub fn start_with(&mut self, host: &str, environment: &[String]) {
         self.lab.done(&["boot", host]);
         let role = if host.starts_with('m') { "manager" } else { "agent" };
         let (binary, config) = (muster(), self.config(host));
@@ -165,7 +175,10 @@ impl Cluster {
         let pid = self.path(host).join("pid");
         let script = format!("echo $$ >{}; exec \"$0\" \"$@\"", pid.display());
         let binary = binary.to_string_lossy();
-        let words = ["sh", "-c", &script, &binary, role, "--config", &config];
+        // `env` becomes the daemon: the pid stays.
+        let mut words = vec!["sh", "-c", &script, "env"];
+        words.extend(environment.iter().map(String::as_str));
+        words.extend([&*binary, role, "--config", &config]);
         let log = self.path(host).join("log");
         let child = self.lab.start(host, &words, &log);
         self.processes.insert(host.to_owned(), child);
@@ -207,7 +220,8 @@ impl Cluster {
         self.path(host).join("data").to_string_lossy().into_owned()
     }
 
-    fn config(&self, host: &str) -> String {
+    /// A host's configuration file.
+    pub fn config(&self, host: &str) -> String {
         let role = if host.starts_with('m') { "manager.toml" } else { "agent.toml" };
         self.path(host).join(role).to_string_lossy().into_owned()
     }

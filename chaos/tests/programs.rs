@@ -1,0 +1,142 @@
+//! Programs that use a cluster over gRPC: a Rust and a Python client create services while the
+//! leader is killed under them, and a stranger with no files learns what there is to call.
+
+use muster_chaos::cluster::{Cluster, example};
+use muster_chaos::lab::root;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Services each program creates: enough that it is still at it when the leader is dead.
+const SERVICES: usize = 150;
+/// Services it has created when the leader is killed.
+const BEFORE_THE_KILL: usize = 5;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a program that prints one line per service, kills the leader under it, and checks that
+/// exactly its services are there.
+fn survives_a_leader_kill(cluster: &mut Cluster, prefix: &str, mut program: Command) {
+    let leader = cluster.wait_leader();
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut printed: Vec<String> =
+        lines.by_ref().take(BEFORE_THE_KILL).map_while(Result::ok).collect();
+    cluster.kill(&leader);
+    let busy = child.try_wait().unwrap().is_none();
+    printed.extend(lines.map_while(Result::ok));
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the {prefix} program failed: {said}");
+    assert!(busy, "the {prefix} program had ended before the leader was dead");
+
+    let list = cluster.json(&["service", "list"]);
+    let arns = list["services"].as_array().unwrap().iter();
+    let arns = arns.map(|service| service["serviceArn"].as_str().unwrap().to_owned());
+    let there: Vec<String> = arns.filter(|arn| arn.contains(&format!("/{prefix}-"))).collect();
+    let different: BTreeSet<&String> = there.iter().collect();
+    assert_eq!(there.len(), different.len(), "no service twice");
+    assert_eq!(different, printed.iter().collect(), "what was answered is what is there");
+    assert_eq!(there.len(), SERVICES);
+    cluster.start(&leader);
+    cluster.wait_voters(3);
+}
+
+#[test]
+fn programs_in_rust_and_python_outlive_their_leader() {
+    let _alone = alone();
+    let python = Python::install();
+    let mut cluster = Cluster::form(3, 0);
+    cluster.register("web", json!({ "command": ["/bin/busybox", "sleep", "100000"] }));
+    let (admin, managers) = (cluster.admin(), cluster.manager_addresses());
+
+    let mut rust = cluster.lab.hub_command(&example("client").to_string_lossy());
+    rust.arg(&admin).arg(&managers).args(["web", "rust", &SERVICES.to_string()]);
+    survives_a_leader_kill(&mut cluster, "rust", rust);
+
+    let mut command = cluster.lab.hub_command(&python.interpreter().to_string_lossy());
+    command.arg(example_of_python("create_service.py")).env("PYTHONPATH", python.stubs());
+    command.arg("--identity").arg(&admin).args(["--managers", &managers]);
+    command.args(["--task-definition", "web", "--prefix", "python"]);
+    command.args(["--count", &SERVICES.to_string()]);
+    survives_a_leader_kill(&mut cluster, "python", command);
+}
+
+#[test]
+fn a_stranger_with_a_certificate_learns_what_to_call() {
+    let _alone = alone();
+    let cluster = Cluster::form(1, 0);
+    let reflect = |manager: &str| {
+        let mut command = cluster.lab.hub_command(&example("reflect").to_string_lossy());
+        command.arg(cluster.admin()).arg(manager);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = reflect(&cluster.manager_address(1));
+    for line in [
+        "service muster.v1.Ecs",
+        "service muster.v1.Live",
+        "service muster.v1.Operator",
+        "service grpc.health.v1.Health",
+        "health Serving",
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
+    assert!(said.contains("\nfiles "), "a method's description comes with it: {said}");
+}
+
+fn example_of_python(file: &str) -> PathBuf {
+    root().join("docs/examples/python").join(file)
+}
+
+/// An interpreter with the packages of the example, and the stubs made for it.
+struct Python {
+    dir: tempfile::TempDir,
+}
+
+impl Python {
+    fn install() -> Self {
+        let python = Self { dir: tempfile::tempdir().unwrap() };
+        let done = |program: &Path, words: &[&str]| {
+            let output = Command::new(program).args(words).output();
+            let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+            assert!(
+                output.status.success(),
+                "{} {}: {}",
+                program.display(),
+                words.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let venv = text(python.dir.path().join("venv"));
+        done(Path::new("python3"), &["-m", "venv", &venv]);
+        let requirements = text(example_of_python("requirements.txt"));
+        let interpreter = python.interpreter();
+        done(&interpreter, &["-m", "pip", "install", "--quiet", "-r", &requirements]);
+        let (api, out) = (text(root().join("proto/api")), text(python.stubs()));
+        std::fs::create_dir(python.stubs()).unwrap();
+        let mut words = vec!["-m", "grpc_tools.protoc", "-I", &api];
+        words.extend(["--python_out", &out, "--grpc_python_out", &out]);
+        words.extend(["ecs.proto", "options.proto"]);
+        done(&interpreter, &words);
+        python
+    }
+
+    fn interpreter(&self) -> PathBuf {
+        self.dir.path().join("venv/bin/python")
+    }
+
+    fn stubs(&self) -> PathBuf {
+        self.dir.path().join("stubs")
+    }
+}
