@@ -60,7 +60,13 @@ impl JoinToken {
         OsRng
             .try_fill_bytes(&mut secret)
             .map_err(|error| Error::crypto("make a join token", error))?;
-        Ok(Self { role, ca, secret: hex(&secret) })
+        Ok(Self::with_secret(role, ca, secret))
+    }
+
+    /// A token with a secret that the caller took from something secret itself, so that a repeat
+    /// of a request makes the same token.
+    pub fn with_secret(role: JoinRole, ca: CaDigest, secret: [u8; TOKEN_SECRET_BYTES]) -> Self {
+        Self { role, ca, secret: hex(&secret) }
     }
 
     /// The token as the user passes it on. Treat it as a password.
