@@ -110,7 +110,8 @@ impl Service {
                 () = core.stopped() => return Err(fatal("it receives no more")),
             };
             match part {
-                // Decoding takes milliseconds, rebuilding the state longer: heartbeats must not wait.
+                // Decoding takes milliseconds, rebuilding the state longer: heartbeats must not
+                // wait for it.
                 Some(Part::Rows(rows)) => {
                     receiver = aside(move || receiver.part(&rows).map(|()| receiver)).await?;
                 }
