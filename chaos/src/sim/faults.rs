@@ -231,7 +231,7 @@ impl World {
     }
 
     /// When everything must have healed: services that kept failing wait for their back-off.
-    pub fn heal_until(&self, calm: Time) -> Time {
+    pub fn heals_by(&self, calm: Time) -> Time {
         let state = self.log.state();
         let backoff = state.services().map(|s| s.backoff.until).max().unwrap_or_default();
         calm.max(backoff) + HEAL_MAX

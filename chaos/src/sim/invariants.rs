@@ -21,7 +21,7 @@ mod writes;
 use super::log::Log;
 use super::machine::Machine;
 use super::world::World;
-use muster_control::io::WorkerOutput;
+use muster_control::io::{LeaderOutput, WorkerOutput};
 use muster_control::leader::Leader;
 use muster_model::dispatch::Assignments;
 use muster_model::{Entry, Epoch, Index, InstanceId, State, TaskId};
@@ -53,8 +53,9 @@ impl Observers {
         same_state::check(log, before, after, index, same_answer)
     }
 
-    pub fn leader(&self, leader: &Leader) -> Result<(), String> {
-        plans::check(leader)
+    /// After each input.
+    pub fn leader(&self, leader: &Leader, outputs: &[LeaderOutput]) -> Result<(), String> {
+        plans::check(leader, outputs)
     }
 
     /// Before the agent hears them.

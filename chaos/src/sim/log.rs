@@ -222,6 +222,11 @@ impl World {
         if !self.managers[manager].alive || leader.is_none() {
             return;
         }
+        // Who hears from the leader of a later term hears that its own is over, a moment later.
+        let term = self.log.term;
+        if self.managers[manager].believes.is_some_and(|old| old < term) {
+            self.after(0, 60, Event::Deposed { manager, term });
+        }
         let from = self.managers[manager].state.applied().0;
         let mut to = self.log.committed().0;
         if !self.calm() && to > from + 1 && self.dice.percent(20) {

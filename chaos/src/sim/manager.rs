@@ -171,7 +171,7 @@ impl World {
         let Some(reign) = &mut self.managers[manager].reign else { return };
         let number = reign.number;
         let outputs = reign.leader.handle(now, input);
-        let verdict = self.observers.leader(&reign.leader);
+        let verdict = self.observers.leader(&reign.leader, &outputs);
         self.judge("plans", verdict.map_err(|what| format!("m{}: {what}", manager + 1)));
         for output in outputs {
             self.perform(manager, number, output);

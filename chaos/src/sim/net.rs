@@ -193,6 +193,8 @@ impl World {
             }
             Up::Report { sequence, reports } => {
                 if let Err(what) = self.own(manager, instance, &reports) {
+                    // An agent of ours never lies: whoever takes it for a liar loses it for a while.
+                    self.broken("orders", format!("m{} refuses a{agent}: {what}", manager + 1));
                     self.say(&format!("m{} refuses a{agent}: {what}", manager + 1));
                     self.managers[manager].sessions.remove(&instance);
                     self.manager_closes(session, true);
@@ -214,7 +216,8 @@ impl World {
     ) -> Result<(), String> {
         let state = &self.managers[manager].state;
         let foreign = reports.iter().find(|report| {
-            state.task(report.task).is_some_and(|task| task.instance != Some(instance))
+            let on = state.task(report.task).and_then(|task| task.instance);
+            on.is_some_and(|on| on != instance)
         });
         match foreign {
             None => Ok(()),

@@ -87,6 +87,8 @@ pub(super) struct World {
     pub observers: Observers,
     /// The faults are over since then.
     pub calm_since: Option<Time>,
+    /// It must have come to rest by then.
+    heal_until: Time,
     /// At rest since then.
     pub rest_since: Option<Time>,
     pub over: bool,
@@ -113,6 +115,7 @@ impl World {
             faults: Faults::default(),
             observers: Observers::default(),
             calm_since: None,
+            heal_until: begin,
             rest_since: None,
             over: false,
             violation: None,
@@ -258,8 +261,8 @@ impl World {
                 self.say("at rest");
             }
             (None, Some(why)) => {
-                let until = self.heal_until(calm);
-                if self.now > until {
+                self.heal_until = self.heal_until.max(self.heals_by(calm));
+                if self.now > self.heal_until {
                     let span = self.now.since(calm);
                     self.broken("heals", format!("{span} after the faults: {why}"));
                 }

@@ -228,8 +228,11 @@ impl Reader {
         let reports = convert::reports_from_wire(instance, &report.reports)
             .map_err(|error| wire::status(&error))?;
         let state = self.hub.replica.state();
+        // One that is placed nowhere may be this agent's all the same: a manager that was replaced
+        // has not seen it placed. The log decides.
         let foreign = reports.iter().find(|report| {
-            state.task(report.task).is_some_and(|task| task.instance != Some(instance))
+            let on = state.task(report.task).and_then(|task| task.instance);
+            on.is_some_and(|on| on != instance)
         });
         match foreign {
             None => Ok(reports),

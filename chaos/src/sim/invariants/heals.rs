@@ -95,14 +95,8 @@ fn incomplete(state: &State, service: &Service) -> Option<String> {
     if service.status != ServiceStatus::Active {
         return None;
     }
-    let percents = service.spec.deployment;
-    let desired = service.spec.desired_count;
-    // Percentages that allow no move leave a service where it is.
-    let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
-    let waits = state.waiting().any(|task| task.service() == Some(service.id));
-    let running = || state.tasks_of(service.id).filter(|task| task.running());
-    if !waits && movable && running().count() != desired as usize {
-        return Some(format!("{name} runs {} of {desired}", running().count()));
+    if state.waiting().any(|task| task.service() == Some(service.id)) {
+        return None;
     }
     let newest = service.primary()?;
     let stays = |task: &Task| {
@@ -110,8 +104,17 @@ fn incomplete(state: &State, service: &Service) -> Option<String> {
         task.deployment() == Some(newest.id)
             && row.is_some_and(|row| row.status == InstanceStatus::Active)
     };
-    let settled = running().count() == desired as usize && running().all(|task| stays(task));
+    let percents = service.spec.deployment;
+    let desired = service.spec.desired_count;
+    let running = || state.tasks_of(service.id).filter(|task| task.running());
+    // Percentages that allow no move leave tasks where they are.
+    let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
+    if !movable && running().any(|task| !stays(task)) {
+        return None;
+    }
+    if running().count() != desired as usize {
+        return Some(format!("{name} runs {} of {desired}", running().count()));
+    }
     let done = newest.rollout == RolloutState::Completed && service.deployments.len() == 1;
-    (!waits && (movable || settled) && !done)
-        .then(|| format!("{name} has not completed its deployment"))
+    (!done).then(|| format!("{name} has not completed its deployment"))
 }
