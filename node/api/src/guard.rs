@@ -280,3 +280,50 @@ fn explain_size(response: http::Response<Body>) -> http::Response<Body> {
     ))
     .into_http()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use muster_model::UserRole;
+    use muster_replica::memory::Memory;
+
+    fn user(name: &str) -> Caller {
+        Caller::User { name: name.to_owned(), role: UserRole::Admin }
+    }
+
+    fn guard() -> Guard {
+        let (_, replica) = Memory::start();
+        Guard::new(Rules::new([]), Authn::new(replica), None)
+    }
+
+    #[test]
+    fn one_user_cannot_take_all_places_and_gets_them_back() {
+        let guard = guard();
+        let mut taken: Vec<_> =
+            (0..CALLS_PER_USER_MAX).map(|_| guard.place(&user("ann")).unwrap()).collect();
+        let refused = guard.place(&user("ann")).err().unwrap();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("user ann"), "{refused}");
+        assert!(guard.place(&user("bob")).is_ok());
+        taken.pop();
+        assert!(guard.place(&user("ann")).is_ok());
+    }
+
+    #[test]
+    fn the_places_of_all_users_end_and_machines_need_none() {
+        let guard = guard();
+        let names: Vec<String> =
+            (0..CALLS_MAX / CALLS_PER_USER_MAX).map(|n| format!("user{n}")).collect();
+        let taken: Vec<_> = names
+            .iter()
+            .flat_map(|name| (0..CALLS_PER_USER_MAX).map(|_| guard.place(&user(name)).unwrap()))
+            .collect();
+        let refused = guard.place(&user("zoe")).err().unwrap();
+        assert!(refused.message().contains("on this manager"), "{refused}");
+        let manager = Caller::Manager(muster_model::RaftId(1));
+        assert!(guard.place(&manager).unwrap().is_none());
+        drop(taken);
+        assert!(guard.place(&user("zoe")).is_ok());
+    }
+}

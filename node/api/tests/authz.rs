@@ -166,3 +166,24 @@ async fn without_a_leader_known_users_are_let_in_and_unknown_ones_are_told_why_n
     assert_eq!(refused, Code::Unavailable);
     assert!(told.contains("cannot ask the leader"), "{told}");
 }
+
+#[tokio::test]
+async fn a_call_whose_body_never_arrives_ends_after_its_deadline() {
+    let bench = Bench::start().await;
+    let stuck = tower::service_fn(|_: http::Request<Body>| {
+        std::future::pending::<Result<http::Response<Body>, Infallible>>()
+    });
+    let mut guarded = bench.api.guard().layer(stuck);
+    let mut request = http::Request::builder()
+        .uri("/muster.v1.Ecs/ListClusters")
+        .header("grpc-timeout", "100m")
+        .body(Body::empty())
+        .unwrap();
+    request.extensions_mut().insert(user("admin"));
+    let begun = std::time::Instant::now();
+    let response = guarded.ready().await.unwrap().call(request).await.unwrap();
+    let status = tonic::Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("ListClusters"), "{status}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+}
