@@ -37,6 +37,7 @@ pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telem
     let spans = config.otlp_endpoint.as_deref().map(|at| exporter(role, at)).transpose()?;
     let tracer = spans.as_ref().map(|spans| {
         let tracer = spans.tracer("muster");
+        muster_store::spans::adopt_with(adopt_trace);
         muster_manager::spans::adopt_with(adopt_trace);
         muster_agent::spans::adopt_with(adopt_trace);
         // Spans of dependencies would drown the journeys.

@@ -7,6 +7,7 @@
 
 use crate::hub::Hub;
 use crate::limits::{PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX};
+use crate::spans;
 use crate::wire;
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
@@ -233,11 +234,13 @@ impl Drive {
             }
             _ => ("other", tracing::info_span!("leader.propose")),
         };
+        let trace = spans::journey(&command, &self.states.borrow());
+        spans::link(&span, trace);
         let entry = Entry {
             request: self.hub.ids().request(),
             at: self.hub.now(),
             by: Principal::Manager(self.mandate.manager),
-            trace: None,
+            trace,
             command,
         };
         let propose = async move {

@@ -58,7 +58,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::CreateService(command) => service::create(state, by, command),
         Command::UpdateService(command) => service::update(state, command),
         Command::DeleteService { service, force } => service::delete(state, *service, *force),
-        Command::RunTask(command) => task::run(state, command),
+        Command::RunTask(command) => task::run(state, command, entry.trace),
         Command::StopTask { task, reason } => task::stop_by_user(state, *task, reason),
         Command::TagResource { resource, set, remove } => {
             cluster::tag(state, *resource, set, remove)

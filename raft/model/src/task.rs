@@ -3,7 +3,9 @@
 //! One writer per field, also for the dead: `desired` is the manager's, `observed` the agent's.
 //! States only move forward; a task is never moved or restarted, its slot gets a new one.
 
-use crate::ids::{ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId};
+use crate::ids::{
+    ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId, TraceId,
+};
 use crate::limits;
 use crate::spec::{Overrides, Protocol, Tags};
 use crate::time::Time;
@@ -172,6 +174,8 @@ pub struct Task {
 
     pub desired: Desired,
     pub observed: Observed,
+    /// The journey that asked for it, if that is traced.
+    pub trace: Option<TraceId>,
 }
 
 impl Task {
@@ -198,6 +202,7 @@ impl Task {
             waiting: None,
             desired: Desired::Running,
             observed: Observed::default(),
+            trace: None,
         }
     }
 

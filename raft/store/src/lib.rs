@@ -24,6 +24,7 @@ mod rounds;
 mod rows;
 mod service;
 mod snapshot;
+pub mod spans;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -8,6 +8,7 @@
 use crate::limits::APPLY_BATCH_MAX;
 use crate::open::Db;
 use crate::snapshot::{self, Image};
+use crate::spans;
 use crate::types::{LogId, RaftEntry, RaftPayload, Reply, Snapshot, SnapshotMeta};
 use crate::types::{StoredMembership, Types};
 use crate::writer::{Hook, Writer};
@@ -93,11 +94,7 @@ impl Machine {
             }
             RaftPayload::Normal(proposal) => {
                 let entry = proposal.entry();
-                // Only journeys that someone traces get a span: this runs for every entry.
-                let span = entry.trace.map_or_else(
-                    tracing::Span::none,
-                    |trace| tracing::info_span!("raft.apply", index = id.index, %trace),
-                );
+                let span = spans::apply(id.index, entry.trace);
                 let _in = span.enter();
                 Reply(apply(&mut self.state, Index(id.index), entry))
             }

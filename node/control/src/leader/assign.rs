@@ -240,6 +240,6 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         group: state.group_of(task),
         spec: state.spec_of(task)?,
         ports: task.ports.clone(),
-        trace: None,
+        trace: task.trace,
     })
 }

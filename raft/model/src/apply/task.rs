@@ -4,7 +4,7 @@
 use super::find;
 use crate::command::{Response, RunTask};
 use crate::error::{Error, Kind};
-use crate::ids::TaskId;
+use crate::ids::{TaskId, TraceId};
 use crate::limits;
 use crate::spec::Overrides;
 use crate::state::State;
@@ -15,7 +15,11 @@ use std::sync::Arc;
 /// ECS's words when the caller gives none.
 const STOPPED_BY_USER: &str = "Task stopped by user";
 
-pub(super) fn run(state: &mut State, command: &RunTask) -> Result<Response, Error> {
+pub(super) fn run(
+    state: &mut State,
+    command: &RunTask,
+    trace: Option<TraceId>,
+) -> Result<Response, Error> {
     find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     if command.tasks.is_empty() {
@@ -35,6 +39,7 @@ pub(super) fn run(state: &mut State, command: &RunTask) -> Result<Response, Erro
         state.put_task(Arc::new(Task {
             overrides: overrides.clone(),
             tags: tags.clone(),
+            trace,
             ..Task::new(*id, command.cluster, owner, command.definition, state.now())
         }));
     }

@@ -270,6 +270,7 @@ fn task() -> Task {
     task.ports = vec![32768];
     task.desired = Desired::Stopped { code: StopCode::UserInitiated, reason: "done".into() };
     task.observed = observed();
+    task.trace = Some(TraceId::from_bits(0x7777));
     task
 }
 
