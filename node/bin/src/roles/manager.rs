@@ -109,6 +109,8 @@ pub async fn run(
     tracing::info!(manager = %id, "stopping: handing leadership over");
     api.stop_serving().await;
     started.handle.hand_over(HAND_OVER).await;
+    // Runs that did not fit are stopped through the next leader.
+    let _ = tokio::time::timeout(DRAIN, api.drained()).await;
     leading.cancel();
     ended("the leader's loop", brain.await);
     closed.cancel();
