@@ -28,29 +28,30 @@ fn sibling(name: &str) -> PathBuf {
 
 #[test]
 fn lives_and_restarts_are_the_same_under_cgroup_v2() {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm-cgroup2");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
     std::fs::create_dir_all(&dir).unwrap();
-    let mut vm = Command::new(repository().join("deploy/lib/vm-cgroup2"));
-    vm.arg(&dir);
-    let mut give = |target: &str, file: &Path| {
-        vm.arg("-f").arg(format!("{target}={}", file.display()));
-    };
-    for name in ["lifecycle", "restart"] {
-        // Debug information would fill the machine's memory.
-        let small = dir.join(name);
-        let stripped = Command::new("strip").arg("-o").arg(&small).arg(sibling(name)).status();
-        assert!(stripped.unwrap().success());
-        give(&format!("/t/{name}"), &small);
-    }
-    give("/t/muster-shim", &shim());
-    give("/t/image", &image_dir());
-    let script = format!(
-        "export {SHIM_GIVEN}=/t/muster-shim {IMAGE_GIVEN}=/t/image RUST_BACKTRACE=0; \
-         grep -q cgroup2 /proc/mounts && ! grep -q 'cgroup ' /proc/mounts && \
-         /t/lifecycle a_container_runs every_trace limits_of running_out_of stop_sends && \
-         /t/restart agent_in containers_outlive what_no_journal"
+    let (lifecycle, restart, shim) = (sibling("lifecycle"), sibling("restart"), shim());
+    let script = dir.join("agent-script");
+    let text = format!(
+        "export {SHIM_GIVEN}=/t/shim {IMAGE_GIVEN}=/image RUST_BACKTRACE=0\n\
+         grep -q cgroup2 /proc/mounts && ! grep -q ' cgroup ' /proc/mounts &&\n\
+         /t/lifecycle a_container_runs every_trace limits_of running_out_of stop_sends &&\n\
+         /t/restart agent_in containers_outlive what_no_journal\n"
     );
-    let output = vm.args(["--", "sh", "-c", &script]).output().unwrap();
+    std::fs::write(&script, text).unwrap();
+    let mut vm = Command::new(repository().join("deploy/lib/vm"));
+    vm.env("VM_SECONDS", "900").env("VM_MEMORY_MIB", "2048").arg(&dir).arg(&script);
+    vm.args(["-p", "runc", "-p", "nft", "-p", "unshare"]);
+    for (name, program) in [("lifecycle", lifecycle), ("restart", restart), ("shim", shim)] {
+        // Debug information would fill the machine's memory.
+        let small = dir.join(format!("agent-{name}"));
+        let stripped = Command::new("strip").arg("-o").arg(&small).arg(&program).status();
+        assert!(stripped.unwrap().success());
+        // Once for the libraries it links to, and once under a short name.
+        vm.arg("-p").arg(&small).arg("-f").arg(format!("/t/{name}={}", small.display()));
+    }
+    vm.arg("-f").arg(format!("/image={}", image_dir().display()));
+    let output = vm.output().unwrap();
     let (said, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{complained}");
