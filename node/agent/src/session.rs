@@ -31,7 +31,7 @@ const WELCOME_WAIT: Duration = Duration::from_secs(3);
 /// First pause after a manager was no help; it doubles up to the longest, each with jitter.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Pause after we were told that we are no longer one of the cluster's.
+/// Pause after every manager told us that we are no longer one of the cluster's.
 const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 /// Hints followed in a row without a pause.
 const HINTS_MAX: u32 = 2;
@@ -91,8 +91,10 @@ enum Ended {
     Stopping,
     /// Not the leader; perhaps it said who is.
     NotLeader(Option<String>),
-    /// The cluster does not want us, or has us already.
+    /// This manager does not want us. It may be behind, so the others are asked.
     Refused(Status),
+    /// Another agent came with our identity. Answering at once would go on for ever.
+    Replaced(Status),
     Broken(Status),
 }
 
@@ -102,13 +104,18 @@ impl SessionLoop {
         let mut pause = PAUSE_MIN;
         let mut hints = 0;
         let mut hint: Option<String> = None;
+        let mut refusals = 0;
         loop {
             let address = hint.take().unwrap_or_else(|| self.book.next());
             let opened = Instant::now();
             let (ended, welcomed) = self.converse(&address).await;
             if welcomed {
-                pause = PAUSE_MIN;
                 hints = 0;
+                // A session that ends at once must not make us come back at once, again and again.
+                if opened.elapsed() > PAUSE_MAX {
+                    pause = PAUSE_MIN;
+                    refusals = 0;
+                }
                 metrics::gauge!("muster_agent_connected").set(0.0);
                 let after = opened.elapsed();
                 tracing::info!(manager = address, ?after, why = %ended, "session ended");
@@ -125,6 +132,13 @@ impl SessionLoop {
                 }
                 Ended::Refused(status) => {
                     tracing::error!(manager = address, why = status.message(), "agent refused");
+                    refusals += 1;
+                    if refusals >= self.book.all().len() {
+                        pause = REFUSED_PAUSE;
+                    }
+                }
+                Ended::Replaced(status) => {
+                    tracing::error!(manager = address, why = status.message(), "agent replaced");
                     pause = REFUSED_PAUSE;
                 }
                 Ended::NotLeader(_) | Ended::Broken(_) if welcomed => {}
@@ -272,10 +286,8 @@ fn ended(status: Status) -> Ended {
     let leader = status.metadata().get(wire::LEADER).and_then(|value| value.to_str().ok());
     match (status.code(), leader) {
         (_, Some(leader)) => Ended::NotLeader(Some(leader.to_owned())),
-        // Aborted: another agent came with our identity. Answering at once would go on for ever.
-        (Code::PermissionDenied | Code::Unauthenticated | Code::Aborted, _) => {
-            Ended::Refused(status)
-        }
+        (Code::PermissionDenied | Code::Unauthenticated, _) => Ended::Refused(status),
+        (Code::Aborted, _) => Ended::Replaced(status),
         _ => Ended::Broken(status),
     }
 }
@@ -286,7 +298,9 @@ impl std::fmt::Display for Ended {
             Self::Stopping => f.write_str("the agent stops"),
             Self::NotLeader(Some(leader)) => write!(f, "{leader} leads now"),
             Self::NotLeader(None) => f.write_str("nobody leads"),
-            Self::Refused(status) | Self::Broken(status) => f.write_str(status.message()),
+            Self::Refused(status) | Self::Replaced(status) | Self::Broken(status) => {
+                f.write_str(status.message())
+            }
         }
     }
 }

@@ -108,7 +108,13 @@ impl DispatchService {
 
     /// Refuses instances that may not connect, and records what changed about the machine.
     async fn register(&self, instance: InstanceId, spec: InstanceSpec) -> Result<(), Status> {
-        let state = self.hub.replica.state();
+        let mut state = self.hub.replica.state();
+        if state.instance(instance).is_none() {
+            // A manager that was replaced has not seen the latest to join: only the log refuses.
+            let deadline = Instant::now() + PROPOSE_WAIT;
+            let newest = self.hub.replica.read(deadline).await;
+            state = newest.map_err(|error| wire::status(&error))?;
+        }
         let Some(row) = state.instance(instance) else {
             return Err(Status::permission_denied(format!(
                 "container instance {instance} is not registered, or was long ago; join again with \
