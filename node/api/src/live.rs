@@ -1,8 +1,8 @@
 //! The seam to the agents, and the words on both sides of it.
 //!
-//! `muster-manager` holds the agents' sessions and opens a stream to one on request; here orders
-//! and answers are turned from the public API's words into the agents' and back. Bytes flow from stream
-//! to stream without a task in between, so a slow reader slows the command, not us.
+//! `muster-manager` holds the agents' sessions and opens a stream to one on request. Here orders
+//! and answers are turned from the public API's words into the agents' and back. Bytes flow from
+//! stream to stream without a task in between, so a slow reader slows the command, not us.
 
 use futures::stream::{self, Stream, StreamExt};
 use muster_model::{Error, TaskId};
