@@ -19,22 +19,56 @@ pub enum LeaderInput {
     State(Arc<State>),
     Tick,
     /// An agent opened a session and says what it has. Replaces any older session of the instance.
-    Hello { instance: InstanceId, session: SessionId, inventory: Vec<Held> },
-    Heartbeat { instance: InstanceId, session: SessionId },
+    Hello {
+        instance: InstanceId,
+        session: SessionId,
+        inventory: Vec<Held>,
+    },
+    Heartbeat {
+        instance: InstanceId,
+        session: SessionId,
+    },
     /// `sequence` is acknowledged once the reports are committed.
-    Report { instance: InstanceId, session: SessionId, sequence: u64, reports: Vec<TaskReport> },
+    Report {
+        instance: InstanceId,
+        session: SessionId,
+        sequence: u64,
+        reports: Vec<TaskReport>,
+    },
     /// The stream ended. Not a verdict: the lease decides.
-    Gone { instance: InstanceId, session: SessionId },
-    Proposed { ticket: Ticket, result: Result<Response, Error> },
+    Gone {
+        instance: InstanceId,
+        session: SessionId,
+    },
+    /// The answer to a `Propose`. The shell hands over a state that shows the entry before this.
+    Proposed {
+        ticket: Ticket,
+        result: Result<Response, Error>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum LeaderOutput {
-    Propose { ticket: Ticket, command: Command },
-    Send { instance: InstanceId, session: SessionId, assignments: Assignments },
-    Ack { instance: InstanceId, session: SessionId, sequence: u64 },
+    Propose {
+        ticket: Ticket,
+        command: Command,
+    },
+    Send {
+        instance: InstanceId,
+        session: SessionId,
+        assignments: Assignments,
+    },
+    Ack {
+        instance: InstanceId,
+        session: SessionId,
+        sequence: u64,
+    },
     /// End the session: replaced by a newer one, unknown or deregistered instance.
-    Close { instance: InstanceId, session: SessionId, why: Error },
+    Close {
+        instance: InstanceId,
+        session: SessionId,
+        why: Error,
+    },
     /// Call `handle(Tick)` at this time at the latest (the newest such output counts).
     WakeAt(Time),
 }
@@ -52,14 +86,21 @@ pub struct Mandate {
 #[derive(Clone, Debug)]
 pub enum WorkerInput {
     /// First input: what the runtime found on this machine (journal, live shims, exit codes).
-    Boot { found: Vec<Found> },
+    Boot {
+        found: Vec<Found>,
+    },
     Assignments(Assignments),
-    Container { task: TaskId, event: ContainerEvent },
+    Container {
+        task: TaskId,
+        event: ContainerEvent,
+    },
     /// A session is open: report everything unacknowledged.
     Connected(SessionId),
     Lost,
     /// Reports up to this sequence number are committed.
-    Acked { sequence: u64 },
+    Acked {
+        sequence: u64,
+    },
     Tick,
 }
 
@@ -76,8 +117,15 @@ pub struct Found {
 pub enum FoundContainer {
     /// Journalled, but no trace of it: it never started.
     Missing,
-    Running { status: ContainerStatus, started_at: Time },
-    Exited { status: ContainerStatus, started_at: Option<Time>, finished_at: Time },
+    Running {
+        status: ContainerStatus,
+        started_at: Time,
+    },
+    Exited {
+        status: ContainerStatus,
+        started_at: Option<Time>,
+        finished_at: Time,
+    },
 }
 
 /// What the runtime tells about one task. `container` names one of its containers.
@@ -87,14 +135,30 @@ pub enum ContainerEvent {
     /// All images of the task are on disk, verified.
     Pulled,
     /// `reason` starts with ECS's error name (`CannotPullContainerError: ...`).
-    PullFailed { reason: Arc<str> },
+    PullFailed {
+        reason: Arc<str>,
+    },
     /// Created, not started: its address, pid and bindings are known.
-    Created { container: Arc<str>, status: ContainerStatus },
-    Started { container: Arc<str>, at: Time },
+    Created {
+        container: Arc<str>,
+        status: ContainerStatus,
+    },
+    Started {
+        container: Arc<str>,
+        at: Time,
+    },
     /// Create or start failed (`CannotCreateContainerError: ...`, `CannotStartContainerError: ...`).
-    Failed { container: Arc<str>, reason: Arc<str> },
+    Failed {
+        container: Arc<str>,
+        reason: Arc<str>,
+    },
     /// `exit_code` is `None` when it was lost with its shim.
-    Exited { container: Arc<str>, exit_code: Option<i32>, oom_killed: bool, at: Time },
+    Exited {
+        container: Arc<str>,
+        exit_code: Option<i32>,
+        oom_killed: bool,
+        at: Time,
+    },
     /// Everything of the task is gone from the machine.
     Deleted,
 }
@@ -106,17 +170,37 @@ pub enum WorkerOutput {
     /// Journal the assignment, prepare volumes and pull all images: `Pulled` or `PullFailed`.
     Pull(Arc<Assignment>),
     /// Create one container: `Created` or `Failed`.
-    Create { assignment: Arc<Assignment>, container: Arc<str> },
-    Start { task: TaskId, container: Arc<str> },
+    Create {
+        assignment: Arc<Assignment>,
+        container: Arc<str>,
+    },
+    Start {
+        task: TaskId,
+        container: Arc<str>,
+    },
     /// Journal that the task is to stop, before the first signal.
-    Stopping { task: TaskId },
-    Signal { task: TaskId, container: Arc<str>, signal: Signal },
+    Stopping {
+        task: TaskId,
+    },
+    Signal {
+        task: TaskId,
+        container: Arc<str>,
+        signal: Signal,
+    },
     /// Remove containers, networks, mounts and the journal; logs stay until they age out.
-    Delete { task: TaskId },
+    Delete {
+        task: TaskId,
+    },
     /// Tell the manager; `Acked` answers. Sequence numbers grow by one from 1 in each session.
-    Report { sequence: u64, reports: Vec<TaskReport> },
+    Report {
+        sequence: u64,
+        reports: Vec<TaskReport>,
+    },
     /// Persist that orders up to here were obeyed, before anything of them is done.
-    Obeyed { epoch: Epoch, revision: muster_model::Index },
+    Obeyed {
+        epoch: Epoch,
+        revision: muster_model::Index,
+    },
     WakeAt(Time),
 }
 

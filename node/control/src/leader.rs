@@ -29,7 +29,8 @@ use draft::Draft;
 use index::Index;
 use lease::Leases;
 use muster_model::{
-    Changes, Command, Error, IdSource, InstanceId, InstanceStatus, Millis, Response, State, Step, Time, limits,
+    Changes, Command, Error, IdSource, InstanceId, InstanceStatus, Millis, Response, State, Step,
+    Time, limits,
 };
 use outbox::Outbox;
 use place::Parking;
@@ -158,7 +159,9 @@ impl Leader {
                 }
             }
             LeaderInput::Gone { instance, session } => self.sessions.gone(instance, session),
-            LeaderInput::Proposed { ticket, result } => self.answered(now, ticket, result, &mut out),
+            LeaderInput::Proposed { ticket, result } => {
+                self.answered(now, ticket, result, &mut out)
+            }
         }
         if self.silent {
             return out;
@@ -180,7 +183,7 @@ impl Leader {
             return;
         }
         let changes = State::diff(&self.state, &state);
-        self.dirty.mark(&changes, &state);
+        self.dirty.mark(&changes, &state, &mut self.wakes);
         self.leases.learn(now, &changes);
         self.state = state;
         self.sessions.send(&self.state, &changes, out);
@@ -198,10 +201,9 @@ impl Leader {
     }
 
     fn heard(&mut self, now: Time, instance: InstanceId) {
-        if let Some(row) = self.state.instance(instance) {
-            if row.status != InstanceStatus::Inactive {
-                self.leases.renew(now, instance, row.ready());
-            }
+        let row = self.state.instance(instance);
+        if let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) {
+            self.leases.renew(now, instance, row.ready());
         }
     }
 
@@ -311,6 +313,11 @@ impl Leader {
         self.retry_at = None;
         self.wakes.due(now, &mut self.dirty);
         let mut steps = Vec::new();
+        if now >= self.next_scan + limits::FULL_SCAN {
+            // There has always been something else to do: the scan does not wait any longer.
+            self.next_scan = now + limits::FULL_SCAN;
+            self.dirty.everything();
+        }
         if !self.dirty.is_empty() || self.leases.has_work(now) {
             steps = self.think(now);
         }
@@ -340,8 +347,7 @@ impl Leader {
         let dirty = std::mem::take(&mut self.dirty);
         let mut draft = Draft::new(&self.state, self.mandate, now);
         let arriving = self.outbox.arriving();
-        let mut view =
-            View { now, dirty, arriving, ids: &mut self.ids, wakes: &mut self.wakes };
+        let mut view = View { now, dirty, arriving, ids: &mut self.ids, wakes: &mut self.wakes };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);

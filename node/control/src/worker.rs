@@ -113,12 +113,7 @@ impl Worker {
     }
 
     /// Obeys orders that are not older than what was obeyed before.
-    fn obey(
-        &mut self,
-        now: Time,
-        orders: Assignments,
-        out: &mut Vec<WorkerOutput>,
-    ) -> Vec<TaskId> {
+    fn obey(&mut self, now: Time, orders: Assignments, out: &mut Vec<WorkerOutput>) -> Vec<TaskId> {
         let authority = (orders.epoch, orders.revision);
         if authority < self.obeyed {
             return Vec::new();

@@ -78,10 +78,15 @@ fn without_a_quorum_a_leader_with_work_does_not_ask_to_be_woken_at_once() {
             let result = Err(Error::Unavailable { why: "no quorum".into() });
             outputs.extend(leader.handle(world.at, LeaderInput::Proposed { ticket, result }));
             outputs.extend(leader.handle(world.at, LeaderInput::Tick));
-            waits.extend(outputs.iter().filter_map(|output| match output {
-                LeaderOutput::WakeAt(at) => Some(at.since(world.at)),
-                _ => None,
-            }).last());
+            waits.extend(
+                outputs
+                    .iter()
+                    .filter_map(|output| match output {
+                        LeaderOutput::WakeAt(at) => Some(at.since(world.at)),
+                        _ => None,
+                    })
+                    .last(),
+            );
         }
         world.at = world.at + Millis(50);
     }

@@ -84,6 +84,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let mut stage = Stage::new();
+        stage.quiet = std::env::var_os("SHOW").is_none();
         stage.world.extend(
             "
             cluster other
@@ -123,7 +124,9 @@ impl Run {
                 let zone = ["az-a", "az-b", "az-c"][usize::from(*zone)];
                 let cluster = if *other { "other" } else { "default" };
                 let cpu = u32::from(*cpu) * 512;
-                self.line(&format!("instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"));
+                self.line(&format!(
+                    "instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"
+                ));
             }
             Op::Drain(which) => self.on_instance("drain", *which, ""),
             Op::Activate(which) => self.on_instance("activate", *which, ""),
@@ -323,9 +326,9 @@ fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
         let percents = service.spec.deployment;
         let desired = service.spec.desired_count;
-        let creates = steps.iter().any(
-            |step| matches!(step, Step::CreateTasks { service: s, .. } if *s == service.id),
-        );
+        let creates = steps
+            .iter()
+            .any(|step| matches!(step, Step::CreateTasks { service: s, .. } if *s == service.id));
         let ceiling = percents.ceiling(desired) as usize;
         let all = existing(after, service.id);
         assert!(!creates || all <= ceiling, "{all} tasks, at most {ceiling}");

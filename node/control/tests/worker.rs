@@ -201,9 +201,8 @@ fn assignment(line: &mut Line) -> Assignment {
 fn event(line: &mut Line, at: Time) -> (TaskId, ContainerEvent) {
     let id = task(&line.word("a task").unwrap());
     let verb = line.verb.clone();
-    let mut container = || -> Arc<str> {
-        Arc::from(line.word("a container").unwrap_or_else(|_| "app".into()))
-    };
+    let mut container =
+        || -> Arc<str> { Arc::from(line.word("a container").unwrap_or_else(|_| "app".into())) };
     let event = match verb.as_str() {
         "pulling" => ContainerEvent::PullStarted,
         "pulled" => ContainerEvent::Pulled,
@@ -213,9 +212,7 @@ fn event(line: &mut Line, at: Time) -> (TaskId, ContainerEvent) {
             status: ContainerStatus { pid: Some(7), ..ContainerStatus::default() },
         },
         "started" => ContainerEvent::Started { container: container(), at },
-        "failed" => {
-            ContainerEvent::Failed { container: container(), reason: container() }
-        }
+        "failed" => ContainerEvent::Failed { container: container(), reason: container() },
         "exited" => {
             let container = container();
             let exit_code = line.number("code").unwrap();

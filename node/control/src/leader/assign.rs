@@ -46,11 +46,10 @@ impl Sessions {
             let why = ended("a newer session of this container instance has opened");
             out.push(LeaderOutput::Close { instance, session: old.id, why });
         }
-        if self.started(state) {
-            if let Err(why) = admit(state, instance) {
-                out.push(LeaderOutput::Close { instance, session, why });
-                return;
-            }
+        let admitted = if self.started(state) { admit(state, instance) } else { Ok(()) };
+        if let Err(why) = admitted {
+            out.push(LeaderOutput::Close { instance, session, why });
+            return;
         }
         self.of.insert(instance, Session { id: session, unanswered: Some(inventory) });
         self.answer(state, instance, out);
@@ -136,7 +135,7 @@ impl Sessions {
         let mut deltas: BTreeMap<InstanceId, Vec<Order>> = BTreeMap::new();
         for change in &changes.tasks {
             let Some(instance) = change.latest().and_then(|task| task.instance) else { continue };
-            if !self.of.get(&instance).is_some_and(|s| s.unanswered.is_none()) {
+            if self.of.get(&instance).is_none_or(|s| s.unanswered.is_some()) {
                 continue;
             }
             if let Some(order) = delta(state, change.before.as_deref(), change.after.as_deref()) {

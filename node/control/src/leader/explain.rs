@@ -5,15 +5,12 @@
 
 use super::draft::Draft;
 use muster_model::task::{Blocker, Waiting, reason};
-use muster_model::{
-    DeploymentId, InstanceId, Service, ServiceId, Step, TaskId, Time, limits,
-};
+use muster_model::{DeploymentId, InstanceId, Service, ServiceId, Step, TaskId, Time, limits};
 use std::fmt::Write;
 use std::sync::Arc;
 
 /// Why a task on a draining instance is stopped.
-pub(super) const DRAINING: &str =
-    "Task was replaced because its container instance is draining";
+pub(super) const DRAINING: &str = "Task was replaced because its container instance is draining";
 /// Tasks named in one event; ECS starts services in steps of about this many.
 const TASKS_NAMED_MAX: usize = 10;
 /// Failed starts in a row from which a service counts as unable to start.
@@ -24,6 +21,8 @@ const STARTED: &str = "has started ";
 const UNPLACED: &str = "was unable to place a task because no container instance met all of its \
                         requirements.";
 const THROTTLED: &str = "is unable to consistently start tasks successfully.";
+const HELD: &str = "of several zones that fell silent together; none is replaced before a second \
+                    lease has passed.";
 const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
                      deployment configuration. Update the minimumHealthyPercent or maximumPercent \
                      value and try again.";
@@ -54,7 +53,9 @@ pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: Deplo
 }
 
 pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {
-    let newest = draft.state().events(service).next_back();
+    // A loss that is held back changes nothing yet.
+    let mut history = draft.state().events(service).rev();
+    let newest = history.find(|(_, event)| !event.text.ends_with(HELD));
     let said = newest.is_some_and(|(_, event)| {
         event.text.ends_with(STEADY) && now.since(event.at) < limits::EVENT_REPEAT
     });
@@ -71,6 +72,12 @@ pub(super) fn throttled(draft: &mut Draft, now: Time, service: &Service) {
 
 pub(super) fn stuck(draft: &mut Draft, now: Time, service: &Service) {
     once(draft, now, service.id, STUCK, "");
+}
+
+/// A mass loss is not acted on yet.
+pub(super) fn held_back(draft: &mut Draft, service: ServiceId, silent: usize) {
+    let text = format!("has tasks on {silent} container instances {HELD}");
+    push(draft, service, &text);
 }
 
 /// Why nothing fits; `closest` is the instance that passed most filters, and what stopped it.

@@ -60,7 +60,8 @@ impl Wish {
     ) -> Result<Vec<u16>, (Blocker, u16)> {
         let ports = self.ports(state, on, start).map_err(|port| (Blocker::Ports, port))?;
         // One that is still stopping counts as well: two would run beside each other.
-        let companion = |task: &std::sync::Arc<Task>| task.reserves() && OwnerKey::of(task) == *owner;
+        let companion =
+            |task: &std::sync::Arc<Task>| task.reserves() && OwnerKey::of(task) == *owner;
         if self.distinct && state.tasks_on(on).any(companion) {
             return Err((Blocker::Constraint, 0));
         }

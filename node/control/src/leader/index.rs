@@ -215,10 +215,9 @@ impl Index {
         if is_refused(task) {
             self.refused.insert((task.created_at, task.id));
         }
-        if counted(task) {
-            if let Some(at) = task.instance.and_then(|id| self.positions.get(&id)) {
-                *self.counts.entry(owner.clone()).or_default().entry(*at).or_default() += 1;
-            }
+        let placed = task.instance.filter(|_| counted(task));
+        if let Some(at) = placed.and_then(|id| self.positions.get(&id)) {
+            *self.counts.entry(owner.clone()).or_default().entry(*at).or_default() += 1;
         }
         if let Some(ended) = task.ended_at() {
             let finished = self.finished.entry(owner.clone()).or_default();

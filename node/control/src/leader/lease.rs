@@ -6,9 +6,11 @@
 //! only when a second lease has passed as well.
 
 use super::draft::Draft;
+use super::explain;
 use super::view::View;
 use muster_model::{
-    Changes, Health, Instance, InstanceId, InstanceStatus, Millis, State, Step, Time, limits,
+    Changes, Health, Instance, InstanceId, InstanceStatus, Millis, ServiceId, State, Step, Time,
+    limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const LOOK: Millis = Millis(limits::LEASE.0 / 4);
 /// Longer than this without a look, and the leader slept: nobody is judged for that time.
 const SLEPT: Millis = Millis(limits::LEASE.0 / 2);
+
+/// Services whose history says that a mass loss is held back.
+const SERVICES_TOLD_MAX: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lease {
@@ -115,13 +120,13 @@ impl Leases {
         self.by_time.first().map(|(until, _)| (*until).min(now + LOOK))
     }
 
-    /// Instances whose lease has ended and that may be judged now.
-    fn expired(&mut self, now: Time, state: &State) -> Vec<InstanceId> {
+    /// Instances whose lease has ended and that may be judged now, and those held back just now.
+    fn expired(&mut self, now: Time, state: &State) -> (Vec<InstanceId>, Vec<InstanceId>) {
         let ended = |leases: &Self| -> Vec<InstanceId> {
             leases.by_time.iter().take_while(|(until, _)| *until <= now).map(|(_, i)| *i).collect()
         };
         if ended(self).is_empty() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         // Whoever fell silent together with them is counted already, though its lease still runs.
         let silent: Vec<InstanceId> = self
@@ -130,15 +135,15 @@ impl Leases {
             .take_while(|(until, _)| *until <= now + SLEPT)
             .map(|(_, i)| *i)
             .collect();
+        let mut held = Vec::new();
         if is_storm(&silent, state) {
-            let first: Vec<InstanceId> =
-                silent.into_iter().filter(|i| !self.of[i].second).collect();
-            self.held += u64::from(!first.is_empty());
-            for instance in first {
-                self.set(instance, Lease { until: now + limits::LEASE, second: true });
+            held = silent.into_iter().filter(|i| !self.of[i].second).collect();
+            self.held += u64::from(!held.is_empty());
+            for instance in &held {
+                self.set(*instance, Lease { until: now + limits::LEASE, second: true });
             }
         }
-        ended(self)
+        (ended(self), held)
     }
 }
 
@@ -146,8 +151,7 @@ impl Leases {
 /// is what zones are for: it is replaced at once.
 fn is_storm(silent: &[InstanceId], state: &State) -> bool {
     let ready = |row: &&std::sync::Arc<Instance>| row.ready();
-    let lost: Vec<_> =
-        silent.iter().filter_map(|id| state.instance(*id)).filter(ready).collect();
+    let lost: Vec<_> = silent.iter().filter_map(|id| state.instance(*id)).filter(ready).collect();
     let all = state.instances().filter(ready).count();
     let zones: BTreeSet<&str> = lost.iter().map(|row| row.spec.zone.as_str()).collect();
     lost.len() >= limits::GOVERNOR_INSTANCES_MIN
@@ -159,9 +163,21 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, leases: &mut Leases) {
     for instance in leases.heard.clone() {
         set_health(draft, view, instance, Health::Ready);
     }
-    // Its lease is kept until a state shows the verdict: the plan may yet fail.
-    for instance in leases.expired(view.now, draft.state()) {
+    let (ended, held) = leases.expired(view.now, draft.state());
+    tell_services(draft, &held);
+    // A lease is kept until a state shows the verdict: the plan may yet fail.
+    for instance in ended {
         set_health(draft, view, instance, Health::Down { since: view.now });
+    }
+}
+
+/// Users see why nothing is replaced yet.
+fn tell_services(draft: &mut Draft, held: &[InstanceId]) {
+    let state = draft.state();
+    let tasks = held.iter().flat_map(|instance| state.tasks_on(*instance));
+    let services: BTreeSet<ServiceId> = tasks.filter_map(|task| task.service()).collect();
+    for service in services.into_iter().take(SERVICES_TOLD_MAX) {
+        explain::held_back(draft, service, held.len());
     }
 }
 

@@ -29,12 +29,7 @@ pub(super) struct Parking {
     parked: BTreeSet<Signature>,
 }
 
-pub(super) fn stage(
-    draft: &mut Draft,
-    view: &mut View,
-    index: &mut Index,
-    parking: &mut Parking,
-) {
+pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parking: &mut Parking) {
     index.sync(draft.state());
     dismiss_refused(draft, view, index);
     parking.wake(draft.state(), index, view.dirty.all);
@@ -118,7 +113,8 @@ fn place_all(
             view.dirty.defer_waiting();
             return placed;
         }
-        let found = best(draft.state(), index, &signature.owner, &wish, &mut ranking, &mut tally, task);
+        let found =
+            best(draft.state(), index, &signature.owner, &wish, &mut ranking, &mut tally, task);
         let Some((at, ports)) = found else { break };
         left.next();
         let instance = index.ids[at as usize];

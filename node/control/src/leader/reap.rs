@@ -49,7 +49,8 @@ fn forget(draft: &mut Draft, view: &mut View, index: &Index) {
 fn purge(draft: &mut Draft, now: Time) {
     let services = old_services(draft.state(), now);
     let instances = old_instances(draft.state(), now);
-    if !draft.full() && !(services.is_empty() && instances.is_empty()) {
+    let nothing = services.is_empty() && instances.is_empty();
+    if !nothing && !draft.full() {
         draft.push(Step::Purge { services, instances });
     }
 }

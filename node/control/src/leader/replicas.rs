@@ -37,13 +37,7 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
     explain::stopped(draft, service.id, &stopped);
 }
 
-fn create(
-    draft: &mut Draft,
-    view: &mut View,
-    service: &Service,
-    roster: &Roster,
-    wanted: usize,
-) {
+fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster, wanted: usize) {
     let Some(deployment) = service.primary() else { return };
     let number = wanted.min(draft.room());
     if number < wanted {

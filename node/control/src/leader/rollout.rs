@@ -11,9 +11,7 @@ use super::draft::{Draft, Targets};
 use super::explain;
 use super::roster::{Roster, Standing, count};
 use super::view::View;
-use muster_model::{
-    Deployment, RolloutState, Service, ServiceId, ServiceStatus, Step, Task,
-};
+use muster_model::{Deployment, RolloutState, Service, ServiceId, ServiceStatus, Step, Task};
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     if view.dirty.all {
@@ -36,7 +34,7 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
         explain::throttled(draft, view.now, service);
     }
     if let Some(at) = roster.next_healthy {
-        view.wakes.service_at(at, service.id);
+        view.wakes.healthy_at(at, service.id);
     }
     if is_stuck(service, &roster, targets) {
         explain::stuck(draft, view.now, service);
@@ -83,7 +81,10 @@ fn may_go(members: &[super::roster::Member], healthy: &mut usize, floor: usize) 
 fn is_stuck(service: &Service, roster: &Roster, targets: Targets) -> bool {
     let missing = roster.good.len() < service.spec.desired_count as usize;
     let waits = roster.ending > 0 || roster.next_healthy.is_some();
-    missing && roster.outgoing() > 0 && !waits && targets == Targets::default()
+    missing
+        && roster.outgoing() > 0
+        && !waits
+        && targets == Targets::default()
         && roster.healthy() == roster.all()
 }
 
@@ -95,9 +96,14 @@ fn is_settled(service: &Service, roster: &Roster) -> bool {
         && good_healthy == service.spec.desired_count as usize
 }
 
-/// Nothing is left to do for the service: its newest deployment is done.
+/// Nothing is left to do for the service: its newest deployment is done. All its tasks have stayed
+/// RUNNING, so earlier failed starts are forgotten as well, also when it was done long ago.
 fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
-    if let Some(newest) = service.primary().filter(|d| d.rollout == RolloutState::InProgress) {
+    let Some(newest) = service.primary() else { return };
+    let done = newest.rollout == RolloutState::InProgress;
+    let forgets = newest.rollout == RolloutState::Completed
+        && (newest.failed_tasks > 0 || service.backoff.failures > 0);
+    if done || forgets {
         if draft.full() {
             view.dirty.defer(service.id);
             return;
@@ -108,7 +114,9 @@ fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
         let (service, deployment) = (service.id, newest.id);
         let rollout = RolloutState::Completed;
         draft.push(Step::Advance { service, deployment, rollout });
-        explain::completed(draft, service, deployment);
+        if done {
+            explain::completed(draft, service, deployment);
+        }
     }
     explain::steady(draft, view.now, service.id);
 }

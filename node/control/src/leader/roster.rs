@@ -3,9 +3,7 @@
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`.
 
 use super::view::View;
-use muster_model::{
-    Desired, InstanceStatus, Phase, Service, State, Task, Time, limits,
-};
+use muster_model::{Desired, InstanceStatus, Phase, Service, State, Task, Time, limits};
 use std::sync::Arc;
 
 /// How far a wanted task has come; what serves least is given up first.

@@ -3,7 +3,8 @@
 //! Invariant: a key leaves the dirty set only when every stage that looks at it has done so.
 
 use muster_model::{
-    Changes, IdSource, InstanceId, Phase, ServiceId, State, Step, Task, TaskId, Time,
+    Changes, IdSource, InstanceId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
+    limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,16 +45,18 @@ impl Dirty {
         self.all = true;
     }
 
-    pub fn mark(&mut self, changes: &Changes, state: &State) {
+    pub fn mark(&mut self, changes: &Changes, state: &State, wakes: &mut Wakes) {
         self.services.extend(changes.services.iter().filter_map(|c| c.latest()).map(|s| s.id));
         for change in &changes.tasks {
-            if let (Some(before), Some(after)) = (&change.before, &change.after) {
-                if only_seen(before, after) {
-                    continue;
-                }
-            }
             let Some(task) = change.latest() else { continue };
-            self.mark_task(task);
+            match (&change.before, &change.after) {
+                (Some(before), Some(after)) if only_seen(before, after) => {
+                    if let Some((at, service)) = task.observed.started_at.zip(task.service()) {
+                        wakes.healthy_at(at + limits::HEALTHY_AFTER, service);
+                    }
+                }
+                _ => self.mark_task(task),
+            }
         }
         for change in &changes.instances {
             let Some(row) = change.latest() else { continue };
@@ -85,7 +88,9 @@ impl Dirty {
             }
             Step::Place { task, instance, .. } => {
                 self.instances.insert(*instance);
-                state.task(*task).map(|task| self.mark_task(task));
+                if let Some(task) = state.task(*task) {
+                    self.mark_task(task);
+                }
             }
             Step::Stop { task, .. } | Step::Abandon { task } | Step::Explain { task, .. } => {
                 if let Some(task) = state.task(*task) {
@@ -124,14 +129,17 @@ impl Dirty {
     }
 }
 
-/// A change that no stage decides on: the agent's progress before RUNNING.
+/// A change that no stage decides on: the agent's progress up to RUNNING, and what is new of its
+/// containers there. RUNNING alone changes no decision; having run for a while does.
 fn only_seen(before: &Task, after: &Task) -> bool {
     before.desired == after.desired
         && before.instance == after.instance
         && before.waiting == after.waiting
-        && before.observed.phase < Phase::Running
-        && after.observed.phase < Phase::Running
+        && after.observed.phase <= Phase::Running
 }
+
+/// A service whose tasks become healthy one by one is looked at this often, not for each of them.
+const HEALTH_STEP: Millis = Millis(250);
 
 /// Services to look at again at a time of their own.
 #[derive(Debug, Default)]
@@ -153,6 +161,11 @@ impl Wakes {
         }
         self.of.insert(service, at);
         self.by_time.insert((at, service));
+    }
+
+    /// A task of the service is healthy from then on.
+    pub fn healthy_at(&mut self, at: Time, service: ServiceId) {
+        self.service_at(Time(at.0.next_multiple_of(HEALTH_STEP.0)), service);
     }
 
     pub fn history_at(&mut self, at: Time) {

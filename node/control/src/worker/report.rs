@@ -116,7 +116,7 @@ impl Outbox {
             if reports.len() == REPORTS_PER_MESSAGE_MAX {
                 break;
             }
-            if !news.due.is_some_and(|due| due <= now) {
+            if news.due.is_none_or(|due| due > now) {
                 continue;
             }
             news.due = None;

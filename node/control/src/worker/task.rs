@@ -129,8 +129,7 @@ impl Work {
     pub fn found(now: Time, found: Found) -> Self {
         let mut work = Self::new(found.assignment);
         for (name, what) in found.containers {
-            let Some(container) = work.containers.iter_mut().find(|c| c.status.name == name)
-            else {
+            let Some(container) = work.containers.iter_mut().find(|c| c.status.name == name) else {
                 continue;
             };
             match what {
@@ -328,12 +327,7 @@ impl Work {
 
     // ---- the one next action ----
 
-    pub fn advance(
-        &mut self,
-        now: Time,
-        ledger: &mut Ledger,
-        out: &mut Vec<WorkerOutput>,
-    ) -> Next {
+    pub fn advance(&mut self, now: Time, ledger: &mut Ledger, out: &mut Vec<WorkerOutput>) -> Next {
         let mut next = Next::default();
         if self.stopping.is_none() {
             self.build_up(now, ledger, out, &mut next);

@@ -29,12 +29,15 @@ pub struct Stage {
     pub wake: Option<Time>,
     next_session: u128,
     named: u32,
+    /// Nothing is written down: naming costs more than deciding.
+    pub quiet: bool,
     out: String,
 }
 
 impl Stage {
     pub fn new() -> Self {
         Self {
+            quiet: false,
             world: World::new(),
             leader: None,
             pending: VecDeque::new(),
@@ -239,8 +242,12 @@ impl Stage {
         self.refused = 0;
         if let Ok(Response::Plan { refused }) = &result {
             self.refused = refused.len();
-            for (position, why) in refused {
-                let _ = writeln!(self.out, "refused {position}: {}", self.world.named(&why.to_string()));
+            for (position, why) in refused.iter().filter(|_| !self.quiet) {
+                let _ = writeln!(
+                    self.out,
+                    "refused {position}: {}",
+                    self.world.named(&why.to_string())
+                );
             }
         }
         self.show_state();
@@ -257,7 +264,9 @@ impl Stage {
     fn perform(&mut self, output: LeaderOutput) {
         match output {
             LeaderOutput::Propose { ticket, command } => {
-                self.show_command(ticket, &command);
+                if !self.quiet {
+                    self.show_command(ticket, &command);
+                }
                 self.pending.push_back((ticket, command, self.shown.clone()));
             }
             LeaderOutput::Send { instance, session, assignments } => {
@@ -271,8 +280,10 @@ impl Stage {
             }
             LeaderOutput::Close { instance, session, why } => {
                 let name = self.instance_name(instance);
-                let why = self.world.named(&why.to_string());
-                let _ = writeln!(self.out, "close {name}: {why}");
+                if !self.quiet {
+                    let why = self.world.named(&why.to_string());
+                    let _ = writeln!(self.out, "close {name}: {why}");
+                }
                 if self.sessions.get(&instance).map(|s| s.0) == Some(session) {
                     self.sessions.remove(&instance);
                 }
@@ -350,7 +361,8 @@ impl Stage {
                     waiting.removed
                 );
                 if let Some((instance, shortfall)) = &waiting.nearest {
-                    let _ = write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
+                    let _ =
+                        write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
                 }
                 line
             }
@@ -358,7 +370,9 @@ impl Stage {
                 let names: Vec<String> = tasks.iter().map(|t| self.task_name(*t)).collect();
                 format!("forget {}", names.join(" "))
             }
-            Step::Retire { service } => format!("retire {}", self.name(Noun::Service, service.bits())),
+            Step::Retire { service } => {
+                format!("retire {}", self.name(Noun::Service, service.bits()))
+            }
             Step::Purge { services, instances } => {
                 let mut names: Vec<String> =
                     services.iter().map(|s| self.name(Noun::Service, s.bits())).collect();
@@ -381,6 +395,9 @@ impl Stage {
                 Order::Stop(task) => told.insert(*task, false),
                 Order::Forget(task) => told.remove(task),
             };
+        }
+        if self.quiet {
+            return;
         }
         for order in &assignments.orders {
             let _ = match order {

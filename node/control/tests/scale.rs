@@ -1,0 +1,67 @@
+//! Large worlds: plans stay within their bounds, and what they place is even.
+
+mod stage;
+
+use muster_model::{Command, Step, limits};
+use stage::Stage;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+fn world(instances: usize, services: usize, desired: usize) -> Stage {
+    let mut text = String::from("definition web cpu=10 mem=10 port=80\n");
+    for n in 0..instances {
+        let zone = ["az-a", "az-b", "az-c"][n % 3];
+        let _ = writeln!(text, "instance i{n} az={zone} cpu=16384 mem=16384 ready");
+    }
+    for n in 0..services {
+        let _ = writeln!(text, "service s{n} definition=web:1 desired={desired}");
+    }
+    let mut stage = Stage::new();
+    stage.quiet = true;
+    stage.world.extend(&text);
+    stage
+}
+
+fn settle(stage: &mut Stage) -> Vec<usize> {
+    let mut plans = Vec::new();
+    while let Some((_, command, _)) = stage.pending.front() {
+        if let Command::Plan { steps, .. } = command {
+            let tasks = steps.iter().map(|step| match step {
+                Step::CreateTasks { tasks, .. } => tasks.len(),
+                _ => 1,
+            });
+            plans.push(tasks.sum());
+        }
+        stage.commit();
+    }
+    plans
+}
+
+#[test]
+fn thousands_of_tasks_are_spread_evenly_in_bounded_plans() {
+    let mut stage = world(300, 3, 2000);
+    stage.lead();
+    let plans = settle(&mut stage);
+    assert!(plans.iter().all(|steps| *steps <= 2 * limits::PLAN_STEPS_MAX), "{plans:?}");
+
+    let mut per_instance: BTreeMap<_, usize> = BTreeMap::new();
+    for task in stage.world.state.tasks() {
+        let instance = task.instance.expect("a task is not placed");
+        *per_instance.entry((task.service(), instance)).or_default() += 1;
+    }
+    assert_eq!(per_instance.values().sum::<usize>(), 6000);
+    // 2000 over 3 zones of 100 instances.
+    assert!(per_instance.values().all(|count| (6..=7).contains(count)), "uneven");
+}
+
+#[test]
+fn many_small_services_do_not_all_go_to_the_same_instance() {
+    let mut stage = world(90, 180, 1);
+    stage.lead();
+    settle(&mut stage);
+    let mut per_instance: BTreeMap<_, usize> = BTreeMap::new();
+    for task in stage.world.state.tasks() {
+        *per_instance.entry(task.instance.expect("a task is not placed")).or_default() += 1;
+    }
+    assert!(per_instance.values().all(|count| *count == 2), "{per_instance:?}");
+}
