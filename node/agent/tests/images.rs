@@ -312,6 +312,23 @@ fn plain_http_beyond_loopback_must_be_allowed() {
 }
 
 #[test]
+fn a_machine_without_any_authority_is_told_what_to_install() {
+    standard(|store, _| async move {
+        // The mounts of this test are its own.
+        for dir in ["/etc/ssl", "/usr/lib/ssl", "/usr/share/ca-certificates"] {
+            sh(&format!("[ ! -d {dir} ] || mount -t tmpfs tmpfs {dir}"));
+        }
+        for _ in 0..2 {
+            let error = pull(&store, "registry.invalid/lab/bb:1").await.unwrap_err();
+            assert!(error.starts_with("CannotPullContainerError: "), "{error}");
+            assert!(error.contains("ca-certificates"), "{error}");
+        }
+        // What needs no registry works.
+        pull(&store, &lab::image()).await.unwrap();
+    });
+}
+
+#[test]
 fn the_same_layer_is_fetched_once_however_many_want_it() {
     standard(|store, dir| async move {
         let registry = Registry::start("127.0.0.1:5000", None).await;

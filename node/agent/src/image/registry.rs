@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -216,19 +217,26 @@ impl Registry {
             return Ok((client.clone(), auth));
         }
         let plain = self.registries.plain(&key.0);
-        let authorities = self.registries.authorities.iter().map(|pem| {
+        let pem = |data: &[u8]| {
             let encoding = oci_client::client::CertificateEncoding::Pem;
-            oci_client::client::Certificate { encoding, data: pem.clone() }
-        });
-        let client = Client::try_from(ClientConfig {
+            oci_client::client::Certificate { encoding, data: data.to_vec() }
+        };
+        let config = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
-            extra_root_certificates: authorities.collect(),
+            extra_root_certificates: self.registries.authorities.iter().map(|a| pem(a)).collect(),
             user_agent: concat!("muster/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
-        })
-        .map_err(|e| Failure::Local(format!("cannot set up TLS: {}", chain(&e))))?;
+        };
+        // The library makes a default client on the side, which panics on a machine that has no
+        // certificate authority at all.
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| Client::try_from(config)));
+        let client = match made {
+            Ok(Ok(client)) => client,
+            Ok(Err(e)) => return Err(Failure::Local(no_tls(&chain(&e)))),
+            Err(_) => return Err(Failure::Local(no_tls("no certificate authorities"))),
+        };
         if clients.len() >= CLIENTS_MAX {
             clients.clear();
         }
@@ -286,6 +294,10 @@ impl Registry {
             }
         }
     }
+}
+
+fn no_tls(why: &str) -> String {
+    format!("cannot set up TLS: {why}; install the package ca-certificates on this instance")
 }
 
 async fn download(
