@@ -54,11 +54,13 @@ pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: Deplo
 
 pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {
     // A loss that is held back changes nothing yet.
-    let mut history = draft.state().events(service).rev();
-    let newest = history.find(|(_, event)| !event.text.ends_with(HELD));
-    let said = newest.is_some_and(|(_, event)| {
-        event.text.ends_with(STEADY) && now.since(event.at) < limits::EVENT_REPEAT
-    });
+    let said = {
+        let mut history = draft.state().events(service).rev();
+        let newest = history.find(|(_, event)| !event.text.ends_with(HELD));
+        newest.is_some_and(|(_, event)| {
+            event.text.ends_with(STEADY) && now.since(event.at) < limits::EVENT_REPEAT
+        })
+    };
     if !said {
         push(draft, service, STEADY);
     }
