@@ -1,5 +1,8 @@
 //! Scripts of the leader's decisions: what it hears, and what it says to that.
 
+// A test may panic, and its knobs come from the environment.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod stage;
 
 use muster_model::fixture::script::record;

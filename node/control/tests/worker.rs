@@ -1,5 +1,8 @@
 //! Scripts of the worker's decisions: orders and container events in, actions and reports out.
 
+// A test may panic, and its knobs come from the environment.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod stage;
 
 use muster_control::io::{

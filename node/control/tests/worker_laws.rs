@@ -3,6 +3,9 @@
 //! The machine here does what it is told, sometimes badly; the manager says what it wants, again
 //! whenever a session opens, and forgets a task once its end was acknowledged.
 
+// A test may panic, and its knobs come from the environment.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
+
 use muster_control::io::{
     ContainerEvent, Found, FoundContainer, Signal, WorkerInput, WorkerOutput,
 };
@@ -329,7 +332,12 @@ impl Machine {
                 let task = a.task;
                 self.tell(WorkerInput::Container { task, event: ContainerEvent::PullStarted });
                 let event = match badly {
-                    true => ContainerEvent::PullFailed { reason: Arc::from("no") },
+                    true => {
+                        // A half started task whose second pull fails is taken down.
+                        self.may_signal.insert(task);
+                        self.sealed.insert(task);
+                        ContainerEvent::PullFailed { reason: Arc::from("no") }
+                    }
                     false => ContainerEvent::Pulled,
                 };
                 self.tell(WorkerInput::Container { task, event });
