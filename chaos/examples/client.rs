@@ -1,6 +1,6 @@
-//! A program that uses a cluster from Rust: `muster-proto`'s retrying client over `muster-identity`'s
-//! mTLS. It creates services one after the other, each twice with one client token, and prints one
-//! line per service; a failover in between shows only as a pause.
+//! A program that uses a cluster from Rust: `muster-proto`'s retrying client over mTLS from
+//! `muster-identity`. It creates services one after the other, each twice with one client token,
+//! and prints one line per service; a failover in between shows only as a pause.
 //!
 //! client IDENTITY_DIR MANAGER,MANAGER,... TASK_DEFINITION PREFIX COUNT
 
