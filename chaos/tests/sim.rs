@@ -2,6 +2,8 @@
 //!
 //! CI lives through a hundred of them: `cargo xtask sim --seeds 100`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::sim;
 
 #[test]

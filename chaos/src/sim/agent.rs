@@ -2,7 +2,8 @@
 //!
 //! It stands in for `node/agent`: orders are written down before they are obeyed, actions of one
 //! container run one after the other, deleting a task comes last. It does not know what orders
-//! mean. Invariant: the machine changes only by an action of the worker or by a container's own end.
+//! mean. Invariant: the machine changes only by an action of the worker or by a container's own
+//! end.
 
 use super::machine::{Act, Machine};
 use super::net::Up;
@@ -306,7 +307,8 @@ impl World {
             }
             Act::Delete { task } => {
                 let a = &mut self.agents[agent];
-                a.actions.retain(|_, other| !matches!(other, Act::Pull { task: t, .. } if t == task));
+                a.actions
+                    .retain(|_, other| !matches!(other, Act::Pull { task: t, .. } if t == task));
                 a.lanes.retain(|(of, _), _| of != task);
             }
             _ => {}

@@ -100,10 +100,7 @@ impl World {
     pub fn heard(&mut self, client: usize, attempt: u64, result: Result<Response, Error>) {
         let c = &mut self.clients.all[client];
         let Some(request) = c.request.take().filter(|_| c.attempts == attempt) else { return };
-        let again = matches!(
-            result,
-            Err(Error::UnknownOutcome { .. } | Error::Unavailable { .. })
-        );
+        let again = matches!(result, Err(Error::UnknownOutcome { .. } | Error::Unavailable { .. }));
         if again && self.now.since(request.since) < DEADLINE {
             c.request = Some(request);
             self.after(20, 500, Event::Think { client });
@@ -198,10 +195,17 @@ impl World {
         }
         self.clients.next_name += 1;
         let cluster = self.dice.pick(&self.clients.clusters.clone())?;
-        let (minimum_healthy_percent, maximum_percent) =
-            self.dice.pick(&[(100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150)])?;
+        let (minimum_healthy_percent, maximum_percent) = self.dice.pick(&[
+            (100, 200),
+            (100, 200),
+            (50, 100),
+            (50, 150),
+            (0, 100),
+            (100, 150),
+        ])?;
         let distinct = self.dice.percent(20);
-        let constraints = if distinct { vec![PlacementConstraint::DistinctInstance] } else { vec![] };
+        let constraints =
+            if distinct { vec![PlacementConstraint::DistinctInstance] } else { vec![] };
         let spec = ServiceSpec {
             name: format!("s{}", self.clients.next_name),
             desired_count: self.dice.between(0, 5) as u32,

@@ -97,7 +97,7 @@ impl World {
     /// Every committed entry is judged by what it changed.
     pub fn judge_commit(&mut self, before: &State, after: &State, entry: &Entry, base: Index) {
         let changes = State::diff(before, after);
-        let moved = forward::check(&mut self.observers.forgotten, &changes);
+        let moved = forward::check(&mut self.observers.forgotten, &changes, entry);
         self.judge("forward", moved);
         self.judge("slots", slots::check(after, &changes));
         self.judge("capacity", capacity::check(after, &changes));
@@ -117,7 +117,7 @@ impl World {
     /// What is not yet as it should be after the faults.
     pub fn unrest(&self) -> Option<String> {
         let state = self.log.state();
-        if !self.log.leader.is_some_and(|leader| self.managers[leader].reign.is_some()) {
+        if self.log.leader.is_none_or(|leader| self.managers[leader].reign.is_none()) {
             return Some("nobody leads".to_owned());
         }
         if self.asked() {

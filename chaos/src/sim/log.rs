@@ -3,8 +3,8 @@
 //! A proposal of the leader of the current term is committed after a while, if the leader reaches a
 //! majority; at an election a prefix of what was under way survives, the rest is lost, and the
 //! proposers hear the same of both: the outcome is unknown. What a leader of an older term proposes
-//! may be refused, lost, or handed to the new one. Managers learn of commits each in their own time.
-//! It does not know what entries mean. Invariant: what is committed stays, in its order.
+//! may be refused, lost, or handed to the new one. Managers learn of commits each in their own
+//! time. It does not know what entries mean. Invariant: what is committed stays, in its order.
 
 use super::world::{Event, World};
 use muster_control::io::Ticket;
@@ -94,7 +94,7 @@ impl Log {
     }
 
     /// What stands at an index, and what it truly answered.
-    pub fn entry(&self, index: Index) -> Option<(&Option<Entry>, &Option<Result<Response, Error>>)> {
+    pub fn entry(&self, index: Index) -> Option<(&Option<Entry>, &Option<Answer>)> {
         let at = usize::try_from(index.0).ok()?.checked_sub(1)?;
         self.entries.get(at).zip(self.responses.get(at))
     }

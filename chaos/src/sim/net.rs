@@ -193,7 +193,8 @@ impl World {
             }
             Up::Report { sequence, reports } => {
                 if let Err(what) = self.own(manager, instance, &reports) {
-                    // An agent of ours never lies: whoever takes it for a liar loses it for a while.
+                    // An agent of ours never lies: whoever takes it for a liar loses it for a
+                    // while.
                     self.broken("orders", format!("m{} refuses a{agent}: {what}", manager + 1));
                     self.say(&format!("m{} refuses a{agent}: {what}", manager + 1));
                     self.managers[manager].sessions.remove(&instance);
@@ -207,7 +208,8 @@ impl World {
         }
     }
 
-    /// As the manager's shell does: a report about a task that is placed elsewhere ends the session.
+    /// As the manager's shell does: a report about a task that is placed elsewhere ends the
+    /// session.
     fn own(
         &self,
         manager: usize,

@@ -6,11 +6,11 @@ use super::agent::Agent;
 use super::faults;
 use super::manager::Manager;
 use super::world::{Event, World};
-use muster_model::command::{Bootstrap, CreateCluster, RegisterInstance};
+use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
 use muster_model::spec::{ContainerDefinition, PortMapping, Protocol};
 use muster_model::{
-    Authority, ClusterId, Command, InstanceSpec, Manager as ManagerRow, Principal, RaftId,
-    Resources, TaskDefinition, Time,
+    Authority, ClusterId, Command, DefinitionId, InstanceSpec, Manager as ManagerRow, Principal,
+    RaftId, Resources, ServiceSpec, TaskDefinition, Time,
 };
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(super) const BEGIN: Time = Time(1_700_000_000_000);
 const MANAGERS: u64 = 3;
 pub(super) const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 /// Definitions by name; the number in the list plus one is the definition's id.
-pub(super) const FAMILIES: [&str; 8] =
-    ["web", "api", "slow", "crash", "flaky", "stubborn", "pair", "batch"];
+pub(super) const FAMILIES: [&str; 9] =
+    ["web", "api", "slow", "crash", "flaky", "stubborn", "pair", "tiny", "batch"];
 
 /// How containers of a family behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,7 @@ fn definition(family: &str) -> TaskDefinition {
             containers.push(container("init", false));
             (256, 256)
         }
+        "tiny" => (4, 8),
         "batch" => (384, 64),
         _ => (128, 64),
     };
@@ -115,6 +116,9 @@ impl World {
             // The second cluster gets every third machine.
             let other = clusters.len() > 1 && position % 3 == 2;
             self.add_machine(clusters[usize::from(other)], position as usize % ZONES.len());
+        }
+        if self.dice.percent(8) {
+            self.crowd(default);
         }
         self.clients.clusters = clusters;
         let clients = self.dice.between(2, 4) as usize;
@@ -178,6 +182,22 @@ impl World {
         let by = Principal::Manager(RaftId(1));
         let entry = muster_model::Entry { request, at: self.now, by, trace: None, command };
         self.append_first(entry);
+    }
+
+    /// A service of more tasks than fit one message of orders to their machines.
+    fn crowd(&mut self, cluster: ClusterId) {
+        let tiny = FAMILIES.iter().position(|family| *family == "tiny").unwrap_or_default();
+        let desired_count = self.dice.between(150, 250) as u32;
+        let spec = ServiceSpec { name: "crowd".into(), desired_count, ..ServiceSpec::default() };
+        let command = CreateService {
+            id: self.dice.ids.service(),
+            deployment: self.dice.ids.deployment(),
+            cluster,
+            definition: DefinitionId(tiny as u64 + 1),
+            spec: Arc::new(spec),
+            tags: Default::default(),
+        };
+        self.write_first(Command::CreateService(command));
     }
 
     /// A machine joins: a new id, at the start of a run straight into the log.

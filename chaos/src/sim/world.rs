@@ -35,34 +35,100 @@ const EVENTS_PER_INSTANT_MAX: u64 = 2000;
 pub(super) enum Event {
     // the log
     Commit,
-    Replicate { manager: usize },
+    Replicate {
+        manager: usize,
+    },
     LookAtLeader,
-    Elected { manager: usize, term: u64 },
-    Deposed { manager: usize, term: u64 },
-    Answer { manager: usize, proposal: u64, result: Result<Response, Error> },
+    Elected {
+        manager: usize,
+        term: u64,
+    },
+    Deposed {
+        manager: usize,
+        term: u64,
+    },
+    Answer {
+        manager: usize,
+        proposal: u64,
+        result: Result<Response, Error>,
+    },
     // managers
-    Tick { manager: usize, reign: u64, at: Time },
-    TakeOver { manager: usize, life: u64 },
+    Tick {
+        manager: usize,
+        reign: u64,
+        at: Time,
+    },
+    TakeOver {
+        manager: usize,
+        life: u64,
+    },
     // the network
-    Dial { agent: usize, dial: u64 },
-    Hello { agent: usize, dial: u64, manager: usize, inventory: Vec<Held> },
-    DialFailed { agent: usize, dial: u64, leader: Option<usize> },
-    Up { manager: usize, session: SessionId, message: Up },
-    Down { session: SessionId, message: Down },
-    ManagerNotices { manager: usize, session: SessionId },
-    AgentNotices { session: SessionId },
+    Dial {
+        agent: usize,
+        dial: u64,
+    },
+    Hello {
+        agent: usize,
+        dial: u64,
+        manager: usize,
+        inventory: Vec<Held>,
+    },
+    DialFailed {
+        agent: usize,
+        dial: u64,
+        leader: Option<usize>,
+    },
+    Up {
+        manager: usize,
+        session: SessionId,
+        message: Up,
+    },
+    Down {
+        session: SessionId,
+        message: Down,
+    },
+    ManagerNotices {
+        manager: usize,
+        session: SessionId,
+    },
+    AgentNotices {
+        session: SessionId,
+    },
     // agents and their machines
-    Beat { session: SessionId },
-    Wake { agent: usize, life: u64, at: Time },
-    Act { agent: usize, action: u64 },
-    Exit { agent: usize, boot: u64, task: TaskId, container: Arc<str>, code: i32 },
+    Beat {
+        session: SessionId,
+    },
+    Wake {
+        agent: usize,
+        life: u64,
+        at: Time,
+    },
+    Act {
+        agent: usize,
+        action: u64,
+    },
+    Exit {
+        agent: usize,
+        boot: u64,
+        task: TaskId,
+        container: Arc<str>,
+        code: i32,
+    },
     // users
-    Think { client: usize },
-    Heard { client: usize, attempt: u64, result: Result<Response, Error> },
+    Think {
+        client: usize,
+    },
+    Heard {
+        client: usize,
+        attempt: u64,
+        result: Result<Response, Error>,
+    },
     // faults
     Strike,
     /// An agent's stream breaks, and both ends see it at once.
-    Break { agent: usize },
+    Break {
+        agent: usize,
+    },
     Ends(Fault),
     Calm,
     Look,

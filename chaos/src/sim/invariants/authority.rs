@@ -1,5 +1,5 @@
-//! One epoch acts: an agent never obeys an older leader or older orders than it obeyed before, and a
-//! replaced leader's plan changes nothing. Without it a leader that was asleep stops what the new
+//! One epoch acts: an agent never obeys an older leader or older orders than it obeyed before, and
+//! a replaced leader's plan changes nothing. Without it a leader that was asleep stops what the new
 //! one started, and work runs twice.
 
 use muster_control::io::WorkerOutput;
@@ -25,16 +25,11 @@ pub(super) fn check(
     Ok(())
 }
 
-pub(super) fn check_entry(
-    before: &State,
-    changes: &Changes,
-    entry: &Entry,
-) -> Result<(), String> {
+pub(super) fn check_entry(before: &State, changes: &Changes, entry: &Entry) -> Result<(), String> {
     let Command::Plan { epoch, .. } = &entry.command else { return Ok(()) };
     let current = before.meta().epoch;
-    let nothing = changes.tasks.is_empty()
-        && changes.services.is_empty()
-        && changes.instances.is_empty();
+    let nothing =
+        changes.tasks.is_empty() && changes.services.is_empty() && changes.instances.is_empty();
     if *epoch == current || nothing {
         return Ok(());
     }

@@ -44,12 +44,7 @@ pub(super) fn check(
     floors(known, &planned, &stopped, entry.at)
 }
 
-fn ceiling(
-    known: &State,
-    before: &State,
-    after: &State,
-    service: ServiceId,
-) -> Result<(), String> {
+fn ceiling(known: &State, before: &State, after: &State, service: ServiceId) -> Result<(), String> {
     let (was, is) = (existing(before, service), existing(after, service));
     let most = |state: &State| {
         let spec = state.service(service).map(|row| row.spec.clone());

@@ -1,17 +1,23 @@
-//! A task only moves forward: its phase, what is wanted of it, and where it is. Without it a stopped
-//! task comes back to life, and a user who saw RUNNING cannot rely on it.
+//! A task only moves forward: its phase, what is wanted of it, and where it is. Without it a
+//! stopped task comes back to life, and a user who saw RUNNING cannot rely on it.
 
 use crate::sim::world::short;
-use muster_model::{Changes, TaskId};
+use muster_model::{Changes, Command, Entry, Step, TaskId};
 use std::collections::BTreeSet;
 
-pub(super) fn check(forgotten: &mut BTreeSet<TaskId>, changes: &Changes) -> Result<(), String> {
+pub(super) fn check(
+    forgotten: &mut BTreeSet<TaskId>,
+    changes: &Changes,
+    entry: &Entry,
+) -> Result<(), String> {
+    let given_up = given_up(entry);
     for change in &changes.tasks {
         let (before, after) = match (&change.before, &change.after) {
             (Some(before), Some(after)) => (before, after),
             (Some(before), None) => {
                 forgotten.insert(before.id);
-                if before.wanted() || before.reserves() {
+                let kept = before.wanted() || before.reserves();
+                if kept && !given_up.contains(&before.id) {
                     return Err(format!("{} was forgotten while wanted", short(before.id)));
                 }
                 continue;
@@ -37,4 +43,14 @@ pub(super) fn check(forgotten: &mut BTreeSet<TaskId>, changes: &Changes) -> Resu
         }
     }
     Ok(())
+}
+
+/// What this very plan gives up it may forget as well.
+fn given_up(entry: &Entry) -> BTreeSet<TaskId> {
+    let Command::Plan { steps, .. } = &entry.command else { return BTreeSet::new() };
+    let given_up = steps.iter().filter_map(|step| match step {
+        Step::Abandon { task } | Step::Stop { task, .. } => Some(*task),
+        _ => None,
+    });
+    given_up.collect()
 }

@@ -1,6 +1,6 @@
-//! After the faults every service comes to what its user asked for, as far as there is room; deleted
-//! ones are gone; whatever waits says why, and truly cannot be placed. Without it an operator has to
-//! repair by hand what broke last night.
+//! After the faults every service comes to what its user asked for, as far as there is room;
+//! deleted ones are gone; whatever waits says why, and truly cannot be placed. Without it an
+//! operator has to repair by hand what broke last night.
 
 use crate::sim::world::short;
 use muster_model::spec::NetworkMode;
@@ -11,11 +11,7 @@ use muster_model::{
 use std::collections::BTreeSet;
 
 /// What is not as it should be.
-pub(super) fn unrest(
-    state: &State,
-    hosts: &BTreeSet<InstanceId>,
-    now: Time,
-) -> Option<String> {
+pub(super) fn unrest(state: &State, hosts: &BTreeSet<InstanceId>, now: Time) -> Option<String> {
     let away = |row: &&std::sync::Arc<Instance>| {
         row.status != InstanceStatus::Inactive
             && hosts.contains(&row.id)
@@ -35,9 +31,10 @@ pub(super) fn unrest(
     if let Some(task) = state.tasks().find(young) {
         return Some(format!("{} has only just started", short(task.id)));
     }
-    state.waiting().find_map(|task| unexplained(state, task)).or_else(|| {
-        state.services().find_map(|service| incomplete(state, service))
-    })
+    state
+        .waiting()
+        .find_map(|task| unexplained(state, task))
+        .or_else(|| state.services().find_map(|service| incomplete(state, service)))
 }
 
 /// On its way to RUNNING or to its end; what waits to be placed is judged apart.

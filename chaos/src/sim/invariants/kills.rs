@@ -1,5 +1,5 @@
-//! No container is signalled without an order about its task, or the end of its own task. Without it
-//! an agent that lost its managers, or misread silence, takes down what users rely on.
+//! No container is signalled without an order about its task, or the end of its own task. Without
+//! it an agent that lost its managers, or misread silence, takes down what users rely on.
 
 use crate::sim::machine::Machine;
 use crate::sim::world::short;

@@ -6,11 +6,7 @@ use crate::sim::world::short;
 use muster_model::dispatch::{Assignments, Order};
 use muster_model::{InstanceId, Phase, State, TaskId};
 
-pub(super) fn check(
-    log: &Log,
-    instance: InstanceId,
-    orders: &Assignments,
-) -> Result<(), String> {
+pub(super) fn check(log: &Log, instance: InstanceId, orders: &Assignments) -> Result<(), String> {
     let Some(state) = log.state_at(orders.revision) else {
         return Err(format!("orders of revision {} ahead of the log", orders.revision));
     };

@@ -44,8 +44,9 @@ pub(super) fn unrest<'a>(
             }
         }
     }
-    let ghost = state.tasks().filter(|task| task.running()).find(|task| {
-        task.instance.is_none_or(|instance| !running.contains(&(instance, task.id)))
-    });
+    let ghost = state
+        .tasks()
+        .filter(|task| task.running())
+        .find(|task| task.instance.is_none_or(|instance| !running.contains(&(instance, task.id))));
     ghost.map(|task| format!("{} is RUNNING and does not run", short(task.id)))
 }

@@ -22,7 +22,7 @@ pub(super) fn check(
     if !same_answer {
         return Err(format!("another answer than the others gave to #{index}"));
     }
-    if index.0 % FULL == 0 && *after != **is {
+    if index.0.is_multiple_of(FULL) && *after != **is {
         return Err(format!("another state than the others after #{index}"));
     }
     let (mine, theirs) = (State::diff(before, after), State::diff(was, is));
