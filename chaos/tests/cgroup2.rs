@@ -4,6 +4,8 @@
 //! What is promised there is written and checked in `guest/cgroup2`, which runs inside; this file
 //! packs the machine and reads the verdict. Invariant: silence is a failure.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::muster;
 use muster_chaos::lab::root;
 use std::path::Path;
@@ -11,8 +13,8 @@ use std::process::Command;
 
 /// Promises that `guest/cgroup2` checks: a script cut short must not pass.
 const PROMISES: usize = 29;
-/// Seconds until the machine is stopped. Its processor is emulated: it took 180 on two cores that had
-/// four times as much to do as they could.
+/// Seconds until the machine is stopped. Its processor is emulated: it took 180 on two cores that
+/// had four times as much to do as they could.
 const SECONDS_MAX: &str = "480";
 
 /// What the machine printed, and whether its script succeeded.

@@ -3,6 +3,8 @@
 //!
 //! It does not start them: the machines that run tests have no systemd as their first process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::muster;
 use muster_chaos::lab::root;
 use std::path::{Path, PathBuf};
