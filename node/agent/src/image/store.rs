@@ -31,6 +31,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// ECS `ECS_IMAGE_PULL_BEHAVIOR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -83,6 +84,18 @@ pub struct Store {
     /// One lock per layer being fetched: whoever comes second finds it finished.
     fetching: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     next_tmp: AtomicU64,
+    /// Threads that sync what was unpacked; joined at the end.
+    syncs: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let syncs = std::mem::take(&mut *self.syncs.lock().unwrap_or_else(PoisonError::into_inner));
+        for sync in syncs {
+            // One that panicked left its layer unsynced, which the next start finds.
+            let _ = sync.join();
+        }
+    }
 }
 
 impl Store {
@@ -108,6 +121,7 @@ impl Store {
             boot_id: boot_id.trim().to_owned(),
             fetching: Mutex::new(HashMap::new()),
             next_tmp: AtomicU64::new(0),
+            syncs: Mutex::new(Vec::new()),
         };
         store.drop_unsynced().context(init, &cannot)?;
         Ok(store)
@@ -339,7 +353,9 @@ impl Store {
         let record = serde_json::to_vec(&record).map_err(|e| Failure::Local(e.to_string()))?;
         fs::write(tmp.join("layer.json"), record).map_err(local)?;
         fs::rename(tmp, dir).map_err(local)?;
-        sync_later(dir.to_owned());
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.retain(|sync| !sync.is_finished());
+        syncs.push(sync_later(dir.to_owned()));
         Ok(())
     }
 
@@ -457,7 +473,7 @@ fn stamp_of(file: &Path) -> std::result::Result<String, String> {
 }
 
 /// Syncs in a thread of its own, because on a busy disk it takes seconds.
-fn sync_later(dir: PathBuf) {
+fn sync_later(dir: PathBuf) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let synced = File::open(&dir)
             .and_then(|fd| rustix::fs::syncfs(&fd).map_err(Into::into))
@@ -465,7 +481,7 @@ fn sync_later(dir: PathBuf) {
         if let Err(e) = synced {
             tracing::warn!(layer = %dir.display(), error = %e, "cannot sync a layer");
         }
-    });
+    })
 }
 
 async fn blocking<T: Send + 'static>(
