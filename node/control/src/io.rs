@@ -147,7 +147,8 @@ pub enum ContainerEvent {
         container: Arc<str>,
         at: Time,
     },
-    /// Create or start failed (`CannotCreateContainerError: ...`, `CannotStartContainerError: ...`).
+    /// Create or start failed (`CannotCreateContainerError: ...`, `CannotStartContainerError:
+    /// ...`).
     Failed {
         container: Arc<str>,
         reason: Arc<str>,

@@ -1,5 +1,8 @@
 //! A leader that may have been replaced, or finds no quorum: found by the simulator, kept here.
 
+// A test may panic.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
 use muster_control::leader::Leader;
 use muster_model::fixture::World;
@@ -85,7 +88,7 @@ fn without_a_quorum_a_leader_with_work_does_not_ask_to_be_woken_at_once() {
                         LeaderOutput::WakeAt(at) => Some(at.since(world.at)),
                         _ => None,
                     })
-                    .last(),
+                    .next_back(),
             );
         }
         world.at = world.at + Millis(50);

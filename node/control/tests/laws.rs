@@ -126,18 +126,18 @@ impl Run {
         }
     }
 
+    fn add_instance(&mut self, zone: u8, cpu: u8, other: bool) {
+        let name = format!("i{}", self.stage.world.state.instances().count());
+        let zone = ["az-a", "az-b", "az-c"][usize::from(zone)];
+        let cluster = if other { "other" } else { "default" };
+        let cpu = u32::from(cpu) * 512;
+        self.line(&format!("instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"));
+    }
+
     fn run(&mut self, op: &Op) {
         let definitions = ["a", "b", "c", "d"];
         match op {
-            Op::Instance { zone, cpu, other } => {
-                let name = format!("i{}", self.stage.world.state.instances().count());
-                let zone = ["az-a", "az-b", "az-c"][usize::from(*zone)];
-                let cluster = if *other { "other" } else { "default" };
-                let cpu = u32::from(*cpu) * 512;
-                self.line(&format!(
-                    "instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"
-                ));
-            }
+            Op::Instance { zone, cpu, other } => self.add_instance(*zone, *cpu, *other),
             Op::Drain(which) => self.on_instance("drain", *which, ""),
             Op::Activate(which) => self.on_instance("activate", *which, ""),
             Op::Deregister(which) => self.on_instance("deregister", *which, " force"),
@@ -149,8 +149,9 @@ impl Run {
                 let min = [0, 50, 100][usize::from(*min)];
                 let max = [100, 150, 200][usize::from(*max)];
                 let distinct = if *distinct { " distinct" } else { "" };
+                let limits = format!("min={min} max={max}{distinct}");
                 self.line(&format!(
-                    "service {name} definition={definition} desired={desired} min={min} max={max}{distinct}"
+                    "service {name} definition={definition} desired={desired} {limits}"
                 ));
             }
             Op::Desired { service, desired } => {

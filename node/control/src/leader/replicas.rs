@@ -3,8 +3,8 @@
 //! Slots: `apply` holds at most one wanted task per slot. A new task takes the lowest slot, from 0,
 //! that no wanted task holds. A replacement for a dead task therefore takes its slot over; one that
 //! is started beside a living task (a roll, a drain) takes a higher one, and the slot of the task
-//! it replaces is free for the task after. A slot is a place, not a name: nothing else depends on it.
-//! It does not know the percentages. Invariant: it pushes at most what the targets say.
+//! it replaces is free for the task after. A slot is a place, not a name: nothing else depends on
+//! it. It does not know the percentages. Invariant: it pushes at most what the targets say.
 
 use super::balance::choose;
 use super::draft::{Draft, Targets};
