@@ -88,8 +88,6 @@ impl World {
         let manager = self.dice.below(self.managers.len() as u64) as usize;
         // Mostly where it hurts.
         let leader = self.log.leader.filter(|_| self.dice.percent(60)).unwrap_or(manager);
-        let agent = self.dice.below(self.agents.len() as u64) as usize;
-        let zone = self.dice.below(ZONES.len() as u64) as usize;
         self.say(&format!("fault {kind:?}"));
         match kind {
             Kind::ManagerCrash => self.manager_down(leader),
@@ -130,6 +128,14 @@ impl World {
                     }
                 }
             }
+            _ => self.begin_at_agents(kind),
+        }
+    }
+
+    fn begin_at_agents(&mut self, kind: Kind) {
+        let agent = self.dice.below(self.agents.len() as u64) as usize;
+        let zone = self.dice.below(ZONES.len() as u64) as usize;
+        match kind {
             Kind::SessionBreaks => {
                 if let Some(session) = self.agents[agent].session {
                     self.breaks(session);
@@ -168,6 +174,7 @@ impl World {
                 outside.retain(|node| !inside.contains(node));
                 self.cut(both_ways(&inside, &outside));
             }
+            _ => {}
         }
     }
 

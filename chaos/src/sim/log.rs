@@ -44,6 +44,9 @@ struct InFlight {
     base: Index,
 }
 
+/// What applying an entry answered.
+type Answer = Result<Response, Error>;
+
 /// The true log.
 #[derive(Debug)]
 pub(super) struct Log {

@@ -68,16 +68,13 @@ fn unexplained(state: &State, task: &Task) -> Option<String> {
 fn has_room(state: &State, task: &Task, instance: &Instance) -> bool {
     let Some(spec) = state.spec_of(task) else { return false };
     let taken = state.reserved(instance.id).ports;
-    let mut next = *muster_model::limits::DYNAMIC_PORTS.start();
+    let mut dynamic = muster_model::limits::DYNAMIC_PORTS;
     let mut ports = Vec::new();
     for (_, mapping) in spec.port_mappings() {
-        let port = spec.wanted_host_port(mapping).unwrap_or_else(|| {
-            while taken.contains_key(&(next, mapping.protocol)) {
-                next += 1;
-            }
-            next
-        });
-        next += 1;
+        let free = |port: &u16| !taken.contains_key(&(*port, mapping.protocol));
+        let Some(port) = spec.wanted_host_port(mapping).or_else(|| dynamic.find(free)) else {
+            return false;
+        };
         ports.push(port);
     }
     debug_assert!(spec.network_mode == NetworkMode::Bridge);
