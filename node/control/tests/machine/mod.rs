@@ -1,6 +1,6 @@
-//! A machine for the worker's brain: it does what it is told, sometimes badly, and checks that it is
-//! told nothing that breaks a law. The manager beside it says what it wants, again whenever a
-//! session opens, and forgets a task once its end was acknowledged.
+//! A machine for the worker's brain: it does what it is told, sometimes badly, and checks that
+//! it is told nothing that breaks a law. The manager beside it says what it wants, again whenever
+//! a session opens, and forgets a task once its end was acknowledged.
 
 use muster_control::io::{
     ContainerEvent, Found, FoundContainer, Signal, WorkerInput, WorkerOutput,
