@@ -4,6 +4,8 @@
 //!
 //! client IDENTITY_DIR MANAGER,MANAGER,... TASK_DEFINITION PREFIX COUNT
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_identity::{ConnectOptions, Connector, Identity};
 use muster_proto::client::Client;
 use muster_proto::pb::ecs_client::EcsClient;

@@ -3,6 +3,8 @@
 //!
 //! collector ADDRESS:PORT
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };

@@ -3,6 +3,8 @@
 //!
 //! reflect IDENTITY_DIR MANAGER
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_identity::{ConnectOptions, Connector, Identity};
 use std::error::Error;
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! A wall clock that jumps an hour, to and fro: libfaketime under real daemons, on the wall clock
 //! only (a machine's monotonic clock never jumps).
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::Cluster;
 use muster_chaos::wait;
 use serde_json::json;

@@ -3,6 +3,8 @@
 //! Each test forms a cluster of its own. They run one after another, because two cores cannot
 //! carry two clusters and still keep time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::Cluster;
 use muster_chaos::wait;
 use serde_json::{Value, json};

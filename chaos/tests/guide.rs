@@ -1,6 +1,8 @@
 //! The README's guide for VMs: its `muster` commands are taken from the text and run, on hosts of
 //! the lab in place of machines.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::muster;
 use muster_chaos::image::Registry;
 use muster_chaos::lab::{Lab, root};
@@ -87,8 +89,8 @@ fn the_commands_of_the_guide_make_a_cluster() {
         });
         if words[0] == "init" {
             let token = |kind: &str| {
-                let words = output.split_whitespace();
-                words.filter(|word| word.starts_with(kind)).last().unwrap().to_owned()
+                let words: Vec<_> = output.split_whitespace().collect();
+                (*words.iter().rev().find(|word| word.starts_with(kind)).unwrap()).to_owned()
             };
             tokens = (token("MUSTER-1-mgr-"), token("MUSTER-1-wkr-"));
         }

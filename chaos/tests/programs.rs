@@ -1,6 +1,8 @@
 //! Programs that use a cluster over gRPC: a Rust and a Python client create services while the
 //! leader is killed under them, and a stranger with no files learns what there is to call.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::{Cluster, example};
 use muster_chaos::lab::root;
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! What a cluster tells its operators' tools: spans over OTLP, metrics on loopback.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
 use muster_chaos::cluster::{Cluster, example};
 use muster_chaos::wait;
 use serde_json::{Value, json};

@@ -84,6 +84,7 @@ impl World {
         }
     }
 
+    #[allow(clippy::too_many_lines)] // one arm per kind of fault
     fn begin(&mut self, kind: Kind) {
         let manager = self.dice.below(self.managers.len() as u64) as usize;
         // Mostly where it hurts.

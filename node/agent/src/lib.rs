@@ -136,12 +136,8 @@ async fn run_locked(
     let managers = config.data_dir.join("managers.json");
     let book = Arc::new(Book::open(connector, managers, config.managers.clone()));
     let attaches = Attaches::new(engine.clone(), stop.child_token());
-    let session = SessionLoop {
-        book: book.clone(),
-        spec,
-        worker: to_worker,
-        attaches: attaches.clone(),
-    };
+    let session =
+        SessionLoop { book: book.clone(), spec, worker: to_worker, attaches: attaches.clone() };
     let drive = Drive::new(Parts {
         worker,
         clock,

@@ -1,4 +1,5 @@
-//! What may stand in the log: an `Entry` carries one `Command`; a leader's plan is a list of `Step`s.
+//! What may stand in the log: an `Entry` carries one `Command`; a leader's plan is a list of
+//! `Step`s.
 //!
 //! Commands, not objects: a placement is a task, an instance and its ports. Both enums are append
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).

@@ -2,7 +2,8 @@
 //!
 //! The store frames each value as `[format][bytes]` and knows nothing of what is inside. `Row` is
 //! encoded by position: it is append only, and a changed row type raises its table's format and
-//! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows freely.
+//! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows
+//! freely.
 
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;

@@ -95,7 +95,8 @@ pub struct ContainerStatus {
     pub phase: Phase,
     /// `None` if it never started, or if its exit code was lost with its shim.
     pub exit_code: Option<i32>,
-    /// ECS container `reason`, for example `OutOfMemoryError: Container killed due to memory usage`.
+    /// ECS container `reason`, for example `OutOfMemoryError: Container killed due to memory
+    /// usage`.
     pub reason: Option<Arc<str>>,
     pub runtime_id: Option<Arc<str>>,
     pub image_digest: Option<Arc<str>>,

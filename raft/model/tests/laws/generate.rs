@@ -227,7 +227,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => task().prop_map(|task| Step::Abandon { task }),
         3 => (instance(), health())
             .prop_map(|(instance, health)| Step::SetHealth { instance, health }),
-        2 => (service(), deployment_of_service(), rollout).prop_map(|(service, deployment, rollout)| {
+        2 => (service(), deployment_of_service(), rollout).prop_map(
+            |(service, deployment, rollout)| {
             Step::Advance { service, deployment, rollout }
         }),
         1 => (service(), text()).prop_map(|(service, text)| Step::Event { service, text }),
