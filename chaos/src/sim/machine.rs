@@ -100,8 +100,11 @@ impl Machine {
         self.tasks.get(&task).map(|hold| hold.assignment.family.to_string()).unwrap_or_default()
     }
 
-    /// What an agent finds when it starts.
-    pub fn found(&self) -> Vec<Found> {
+    /// What an agent finds when it starts; what was made and never ran it clears first.
+    pub fn found(&mut self) -> Vec<Found> {
+        for hold in self.tasks.values_mut() {
+            hold.containers.retain(|_, c| c.started_at.is_some() || c.ended.is_some());
+        }
         self.tasks.values().map(found).collect()
     }
 
