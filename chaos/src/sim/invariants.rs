@@ -103,6 +103,7 @@ impl World {
         self.judge("capacity", capacity::check(after, &changes));
         self.judge("clusters", clusters::check(after, &changes));
         self.judge("authority", authority::check_entry(before, &changes, entry));
+        self.judge("writes", writes::check_entry(before, &changes, entry));
         let known = self.log.state_at(base).cloned();
         if let Some(known) = known {
             let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);

@@ -2,7 +2,21 @@
 //! request is lost in a failover, or a repeated one runs twice the tasks.
 
 use crate::sim::world::short;
-use muster_model::{RequestId, Response, State};
+use muster_model::{Changes, Command, Entry, RequestId, Response, State};
+
+/// A repeat of what was done already does nothing.
+pub(super) fn check_entry(before: &State, changes: &Changes, entry: &Entry) -> Result<(), String> {
+    let judged_anew = matches!(
+        entry.command,
+        Command::Plan { .. } | Command::Report { .. } | Command::Takeover { .. }
+    );
+    let nothing =
+        changes.tasks.is_empty() && changes.services.is_empty() && changes.instances.is_empty();
+    if judged_anew || nothing || before.request(entry.request).is_none() {
+        return Ok(());
+    }
+    Err(format!("request {} was done twice", short(entry.request)))
+}
 
 pub(super) fn check(state: &State, promised: &[(RequestId, Response)]) -> Result<(), String> {
     for (request, response) in promised {
