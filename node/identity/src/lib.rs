@@ -13,13 +13,14 @@
 //!   neither an agent nor a user can pass for a manager.
 //! - No secret (key, token) is printed by `Debug` or named in an error.
 //!
-//! Clocks: validity is judged by the wall clock at each handshake. Certificates start
-//! [`limits::BACKDATE`] (5 minutes) before they are issued, so machines whose clocks differ by
-//! less understand each other at once. A clock that jumps ends no open connection and breaks only
-//! new handshakes, and those only when it leaves the validity of a certificate.
+//! Clocks: validity is judged at each handshake by the process's own clock (`clock.rs`): the wall
+//! clock at start plus monotonic time, so a wall clock that jumps changes nothing. Certificates
+//! start [`limits::BACKDATE`] (5 minutes) before they are issued, so machines whose clocks differ
+//! by less understand each other at once.
 
 pub mod authority;
 pub mod client;
+mod clock;
 mod digest;
 pub mod error;
 mod files;

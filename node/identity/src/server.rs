@@ -7,6 +7,7 @@
 //! connection lives no longer than the certificate it was made with; nothing outlives the stream
 //! but the connections it gave out.
 
+use crate::clock;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::limits;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -300,7 +301,7 @@ impl Handshake {
             return Ok(TlsConn::new(tls, peer, life, [Some(self.permit), Some(anonymous)]));
         };
         let facts = read(leaf).map_err(|error| error.to_string())?;
-        let life = facts.not_after.duration_since(SystemTime::now());
+        let life = facts.not_after.duration_since(clock::now());
         let peer =
             Peer { principal: Some(facts.principal), serial: Some(facts.serial), addr: self.addr };
         // The certificate may have ended since it was verified: then so does the connection.

@@ -3,6 +3,7 @@
 //! Resumption is off on purpose: a resumed session does not verify the certificate again, so it
 //! would outlive an expiry or a changed bundle. Connections here are few and long.
 
+use crate::clock::ProcessClock;
 use crate::digest::CaDigest;
 use crate::error::Error;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -38,7 +39,7 @@ pub fn server(key: Arc<CertifiedKey>, roots: Arc<RootCertStore>) -> Result<Serve
         .allow_unauthenticated()
         .build()
         .map_err(refused)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(ProcessClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(refused)?
         .with_client_cert_verifier(verifier)
@@ -53,7 +54,7 @@ pub fn server(key: Arc<CertifiedKey>, roots: Arc<RootCertStore>) -> Result<Serve
 pub fn client(key: Arc<CertifiedKey>, roots: Arc<RootCertStore>) -> Result<ClientConfig, Error> {
     let verifier =
         WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(refused)?;
-    let config = ClientConfig::builder_with_provider(provider())
+    let config = ClientConfig::builder_with_details(provider(), Arc::new(ProcessClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(refused)?
         .with_webpki_verifier(verifier)
@@ -65,7 +66,7 @@ pub fn client(key: Arc<CertifiedKey>, roots: Arc<RootCertStore>) -> Result<Clien
 pub fn pinned_client(pin: CaDigest) -> Result<ClientConfig, Error> {
     let provider = provider();
     let verifier = PinnedVerifier { pin, provider: Arc::clone(&provider) };
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(ProcessClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(refused)?
         .dangerous()
