@@ -76,7 +76,8 @@ fn stop_sends_the_signal_and_kill_ends_whatever_ignores_it() {
 fn running_out_of_memory_is_counted() {
     lab(|mut lab| async {
         let mut main = script("main", "exec tail /dev/zero");
-        main.memory_mib = Some(16);
+        // Room for the runtime's own start, which counts too.
+        main.memory_mib = Some(48);
         let (exit, _) = lab.finish(task(NetworkMode::None, vec![main])).await;
         assert_eq!(exit.exit_code, Some(137));
         assert!(exit.oom_kills > 0, "{exit:?}");

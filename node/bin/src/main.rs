@@ -10,6 +10,9 @@ mod telemetry;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// How long tasks that were told to stop may take before the process ends without them.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -20,7 +23,9 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(cli::run(arguments));
-    // Whatever still runs belongs to a role that was told to stop and has had its time.
-    runtime.shutdown_background();
+    // Whatever still runs belongs to a role that was told to stop and has had its time. It is
+    // waited for, because RocksDB must be closed before the process's own clean-up destroys its
+    // locks.
+    runtime.shutdown_timeout(LAST_WAIT);
     code
 }
