@@ -7,10 +7,9 @@ use crate::facts::{self, quantile_ms};
 use crate::figure::{Good, figure};
 use crate::load::{Measured, closed_loop};
 use crate::local::{self, Local};
+use crate::tags::{self, VALUE_BYTES};
 use crate::{Outcome, etcd};
 use clap::Args;
-use muster_proto::pb;
-use pb::ecs_client::EcsClient;
 use std::time::Duration;
 use tonic::transport::Channel;
 
@@ -27,8 +26,8 @@ pub struct Commit {
     rounds: usize,
 }
 
-/// Bytes of a write's value, on both sides.
-const VALUE_BYTES: usize = 256;
+/// How long one write may take before it counts as failed.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Clients that share a connection.
 const PER_CHANNEL: usize = 64;
 
@@ -66,23 +65,15 @@ impl Commit {
 async fn ours(rows: &mut [Row], span: Duration) -> Outcome<()> {
     let local = Local::form(3, "lan").await?;
     let most = rows.iter().map(|row| row.clients).max().unwrap_or(1);
-    let services = services(&local, most).await?;
+    let services = tags::services(&local, most).await?;
     let leader = local.leader().await?;
     for row in rows {
         let channels = channels(row.clients, || local.channel(&local::address(leader)))?;
         let services = services.clone();
         let before = fsyncs(leader).await;
         let measured = closed_loop(row.clients, span / 4, span, move |client, n| {
-            let mut ecs = EcsClient::new(channels[client % channels.len()].clone());
-            let value = format!("{n:0>VALUE_BYTES$}");
-            let request = pb::TagResourceRequest {
-                resource_arn: services[client].clone(),
-                tags: vec![pb::Tag { key: "bench".into(), value }],
-                client_token: String::new(),
-            };
-            async move {
-                ecs.tag_resource(request).await.map(|_| ()).map_err(|status| status.to_string())
-            }
+            let channel = channels[client % channels.len()].clone();
+            tags::write_at(channel, tags::write(&services[client], n), LIMIT)
         })
         .await;
         if let (Some(before), Some(after)) = (before, fsyncs(leader).await) {
@@ -93,34 +84,6 @@ async fn ours(rows: &mut [Row], span: Duration) -> Outcome<()> {
         row.ours.push(measured);
     }
     Ok(())
-}
-
-/// Services to tag, without tasks; their ARNs.
-async fn services(local: &Local, count: usize) -> Outcome<Vec<String>> {
-    let mut ecs = EcsClient::new(local.channel(&local::address(local.leader().await?))?);
-    let container = pb::ContainerDefinition {
-        name: "main".into(),
-        image: "none".into(),
-        memory: Some(16),
-        ..Default::default()
-    };
-    ecs.register_task_definition(pb::RegisterTaskDefinitionRequest {
-        family: "bench".into(),
-        container_definitions: vec![container],
-        ..Default::default()
-    })
-    .await?;
-    let mut arns = Vec::with_capacity(count);
-    for n in 0..count {
-        let request = pb::CreateServiceRequest {
-            service_name: format!("bench-{n}"),
-            task_definition: "bench".into(),
-            ..Default::default()
-        };
-        let answer = ecs.create_service(request).await?.into_inner();
-        arns.push(answer.service.unwrap_or_default().service_arn);
-    }
-    Ok(arns)
 }
 
 fn channels(clients: usize, mut make: impl FnMut() -> Outcome<Channel>) -> Outcome<Vec<Channel>> {

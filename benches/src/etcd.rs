@@ -44,6 +44,7 @@ const FORM_WAIT: Duration = Duration::from_secs(30);
 pub struct Etcd {
     dir: tempfile::TempDir,
     files: Files,
+    peer_files: Files,
     connector: Connector,
     timing: Vec<String>,
     processes: Vec<Option<Child>>,
@@ -77,7 +78,8 @@ impl Etcd {
     pub async fn form(timing: Option<(u32, u32)>) -> Outcome<Self> {
         install()?;
         let dir = tempfile::Builder::new().prefix("muster-bench-etcd-").tempdir()?;
-        let files = certificates::write(dir.path())?;
+        let files = certificates::for_clients(dir.path())?;
+        let peer_files = certificates::for_peers(dir.path())?;
         let identity = Identity::from_pem(IdentityPem {
             ca: std::fs::read_to_string(&files.ca)?,
             cert: std::fs::read_to_string(&files.cert)?,
@@ -90,7 +92,8 @@ impl Etcd {
             ]
         });
         let connector = Connector::new(identity);
-        let mut etcd = Self { dir, files, connector, timing, processes: vec![None, None, None] };
+        let processes = vec![None, None, None];
+        let mut etcd = Self { dir, files, peer_files, connector, timing, processes };
         for index in 0..3 {
             etcd.start(index)?;
         }
@@ -102,7 +105,7 @@ impl Etcd {
     /// The process cannot be started.
     pub fn start(&mut self, index: usize) -> Outcome<()> {
         let client = |i: usize| format!("https://127.0.0.1:{}", FIRST_PORT + i);
-        let peer = |i: usize| format!("http://127.0.0.1:{}", FIRST_PORT + 10 + i);
+        let peer = |i: usize| format!("https://127.0.0.1:{}", FIRST_PORT + 10 + i);
         let all: Vec<_> = (0..3).map(|i| format!("e{i}={}", peer(i))).collect();
         let log = std::fs::File::create(self.dir.path().join(format!("log{index}")))?;
         let process = Command::new("etcd")
@@ -116,6 +119,12 @@ impl Etcd {
             .args(["--client-cert-auth", "--trusted-ca-file", &self.files.ca.to_string_lossy()])
             .args(["--cert-file", &self.files.cert.to_string_lossy()])
             .args(["--key-file", &self.files.key.to_string_lossy()])
+            .args(["--peer-client-cert-auth", "--peer-trusted-ca-file"])
+            .arg(&self.peer_files.ca)
+            .arg("--peer-cert-file")
+            .arg(&self.peer_files.cert)
+            .arg("--peer-key-file")
+            .arg(&self.peer_files.key)
             .args(&self.timing)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,10 +1,10 @@
 //! `footprint`: binary size, memory of an empty manager and an idle agent, time to a ready cluster.
 
 use crate::Outcome;
+use crate::agent::Agent;
 use crate::facts;
 use crate::figure::{Good, figure};
 use crate::local::{self, Local};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long processes idle before their memory is read.
@@ -25,7 +25,7 @@ pub async fn run() -> Outcome<()> {
     tokio::time::sleep(IDLE).await;
     let manager =
         (0..3).filter_map(|index| local.pid(index)).filter_map(rss_mib).fold(0.0, f64::max);
-    let agent_rss = rss_mib(agent.process.id()).ok_or("the agent has ended")?;
+    let agent_rss = rss_mib(agent.pid()).ok_or("the agent has ended")?;
     agent.stop();
     println!("empty disks to three voting managers: {ready:.2} s");
     println!("resident memory: manager {manager:.1} MiB, agent {agent_rss:.1} MiB\n");
@@ -42,55 +42,4 @@ fn rss_mib(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kib| kib / 1024.0)
-}
-
-/// A real agent that has joined and has nothing to do.
-pub struct Agent {
-    pub process: Child,
-}
-
-impl Agent {
-    /// # Errors
-    /// It cannot join or start.
-    pub fn start(local: &Local) -> Outcome<Self> {
-        let home = local.dir.path().join("w1");
-        let config = home.join("agent.toml").to_string_lossy().into_owned();
-        local::run(&[
-            "join",
-            "--manager",
-            &local::address(0),
-            "--zone",
-            "az-a",
-            "--name",
-            "w1",
-            "--address",
-            "127.0.0.1",
-            "--token",
-            &local.worker_token,
-            "--data-dir",
-            &home.join("data").to_string_lossy(),
-            "--config",
-            &config,
-        ])?;
-        let log = std::fs::File::create(home.join("log"))?;
-        let process = Command::new(local::muster())
-            .args(["agent", "--config", &config])
-            .env("MUSTER_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        Ok(Self { process })
-    }
-
-    pub fn stop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }

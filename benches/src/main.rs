@@ -4,6 +4,7 @@
 //! the machine's facts first and ends with one line per target:
 //! `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
+mod agent;
 mod certificates;
 mod commit;
 mod etcd;
@@ -14,6 +15,7 @@ mod footprint;
 mod load;
 mod local;
 mod start;
+mod tags;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

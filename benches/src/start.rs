@@ -3,9 +3,9 @@
 //! The moment a container starts is the kernel's: the start time of its first process, which has
 //! the kernel's clock tick (10 ms) as its grain; half a tick is added, so that the mean is true.
 
+use crate::agent::{self, Agent};
 use crate::facts::{self, micros, quantile_ms};
 use crate::figure::{Good, figure};
-use crate::footprint::Agent;
 use crate::load::histogram;
 use crate::local::Local;
 use crate::{Outcome, local};
@@ -50,7 +50,7 @@ impl Start {
         for mode in ["host", "bridge"] {
             register(&channel, mode, &image).await?;
         }
-        wait_connected(&channel).await?;
+        agent::connected(&channel).await?;
         let host = singles(&channel, "host", self.starts).await?;
         let bridge = singles(&channel, "bridge", self.starts).await?;
         let together = all_at_once(&channel, "host", self.together).await?;
@@ -225,31 +225,6 @@ async fn register(channel: &Channel, mode: &str, image: &str) -> Outcome<()> {
     };
     EcsClient::new(channel.clone()).register_task_definition(request).await?;
     Ok(())
-}
-
-async fn wait_connected(channel: &Channel) -> Outcome<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let request = pb::DescribeClustersRequest::default();
-        let mut ecs = EcsClient::new(channel.clone());
-        ecs.describe_clusters(request).await?;
-        let listed =
-            ecs.list_container_instances(pb::ListContainerInstancesRequest::default()).await?;
-        let request = pb::DescribeContainerInstancesRequest {
-            container_instances: listed.into_inner().container_instance_arns,
-            ..Default::default()
-        };
-        if !request.container_instances.is_empty() {
-            let described = ecs.describe_container_instances(request).await?.into_inner();
-            if described.container_instances.iter().any(|i| i.agent_connected) {
-                return Ok(());
-            }
-        }
-        if Instant::now() > deadline {
-            return Err("the agent did not connect in time".into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn run_tasks(channel: &Channel, family: &str, count: i32) -> Outcome<Vec<String>> {

@@ -26,8 +26,8 @@ pub struct Dispatcher {
     pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when this manager stops: what would go on for ever ends.
     pub(crate) stopping: CancellationToken,
-    /// What calls leave to do behind them.
-    pub(crate) background: TaskTracker,
+    /// Calls being answered, and what they leave to do behind them.
+    pub(crate) under_way: TaskTracker,
     now: Clock,
     ids: Mutex<IdSource>,
 }
@@ -47,7 +47,7 @@ impl Dispatcher {
             watchers: Arc::new(Semaphore::new(crate::limits::WATCHERS_MAX)),
             streams: Arc::new(Semaphore::new(crate::limits::LIVE_STREAMS_MAX)),
             stopping: CancellationToken::new(),
-            background: TaskTracker::new(),
+            under_way: TaskTracker::new(),
             now,
             ids: Mutex::new(IdSource::new(seed)),
         }

@@ -74,6 +74,7 @@ macro_rules! rpcs {
                 &self,
                 request: Request<pb::$request>,
             ) -> Result<Response<pb::$response>, Status> {
+                let _under_way = self.0.dispatcher.under_way.token();
                 let (call, message) = self.0.open(request)?;
                 let answer = self.0.dispatcher.$name(&call, message).await;
                 self.0.close(&call, answer)

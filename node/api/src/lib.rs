@@ -129,10 +129,11 @@ impl Api {
         self.health.set_not_serving::<OperatorServer<OperatorService>>().await;
     }
 
-    /// Waits for what calls left to do behind them, `SETTLE_MAX` at most.
+    /// Waits for the calls being answered and what they left to do behind them. Streams do not
+    /// count: they end with [`Api::stop_serving`].
     pub async fn drained(&self) {
-        self.dispatcher.background.close();
-        self.dispatcher.background.wait().await;
+        self.dispatcher.under_way.close();
+        self.dispatcher.under_way.wait().await;
     }
 }
 

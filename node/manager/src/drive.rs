@@ -69,9 +69,12 @@ impl Drive {
         let mut states = hub.replica.watch();
         // The state of now is the brain's first input, whether or not it is news to the watch.
         states.mark_changed();
+        // It may have been lost between the takeover and now.
+        let mut leadership = hub.replica.leadership();
+        leadership.mark_changed();
         Self {
             leader: Leader::new(mandate, hub.now()),
-            leadership: hub.replica.leadership(),
+            leadership,
             states,
             hub,
             mandate,

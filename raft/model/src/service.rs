@@ -84,25 +84,38 @@ pub struct Deployment {
 /// Restart back-off, a row so that a failover does not forget it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// Failed starts in a row.
+    /// Rounds of failed starts in a row.
     pub failures: u32,
     /// No task is started before this.
     pub until: Time,
 }
 
 impl Backoff {
-    /// The next state after one more failure at `now`: 0, then 1 s, 2 s, 4 s ... up to the bound.
+    /// The next state after a task created at `created` failed at `now`: the delays are 0, then
+    /// 1 s, 2 s, 4 s ... up to the bound.
     /// The first failure is free: a task that ran and crashed is replaced at once, as in ECS.
-    /// A streak that paused for longer than `BACKOFF_FORGET` starts over.
-    pub fn failed(self, now: Time) -> Self {
+    /// Rounds are counted, not tasks: ten replicas of a broken image that were created together
+    /// are one failure. A streak that paused for longer than `BACKOFF_FORGET` starts over.
+    pub fn failed(self, created: Time, now: Time) -> Self {
+        let counted_at = self.until - self.delay();
+        if self.failures > 0 && created < counted_at {
+            return self;
+        }
         let over = now.since(self.until) > limits::BACKOFF_FORGET;
         let failures = if over { 1 } else { self.failures.saturating_add(1) };
-        let doublings = failures.saturating_sub(2).min(16);
-        let delay = match failures {
-            1 => Millis(0),
-            _ => Millis((limits::BACKOFF_BASE.0 << doublings).min(limits::BACKOFF_MAX.0)),
-        };
-        Self { failures, until: now + delay }
+        let next = Self { failures, until: now };
+        Self { until: now + next.delay(), ..next }
+    }
+
+    /// How long after the last counted failure nothing is started.
+    fn delay(self) -> Millis {
+        match self.failures {
+            0 | 1 => Millis(0),
+            failures => {
+                let doublings = failures.saturating_sub(2).min(16);
+                Millis((limits::BACKOFF_BASE.0 << doublings).min(limits::BACKOFF_MAX.0))
+            }
+        }
     }
 }
 

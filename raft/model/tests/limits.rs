@@ -139,17 +139,35 @@ fn requests_are_remembered_up_to_a_bound() {
 fn back_off_grows_to_its_bound_and_is_forgotten() {
     let mut backoff = Backoff::default();
     let mut delays = Vec::new();
-    let now = Time(1 << 40);
+    let mut now = Time(1 << 40);
     for _ in 0..12 {
-        backoff = backoff.failed(now);
+        now = backoff.until.max(now);
+        backoff = backoff.failed(now, now);
         delays.push(backoff.until.since(now).0 / 1000);
     }
     assert_eq!(delays, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     let late = backoff.until + limits::BACKOFF_FORGET;
-    assert_eq!(backoff.failed(late).failures, 13);
-    assert_eq!(backoff.failed(late + Millis(1)), Backoff { failures: 1, until: late + Millis(1) });
-    let worn = Backoff { failures: u32::MAX, until: now }.failed(now);
+    assert_eq!(backoff.failed(late, late).failures, 13);
+    let later = late + Millis(1);
+    assert_eq!(backoff.failed(later, later), Backoff { failures: 1, until: later });
+    let worn = Backoff { failures: u32::MAX, until: now }.failed(now, now);
     assert_eq!(worn, Backoff { failures: u32::MAX, until: now + limits::BACKOFF_MAX });
+}
+
+#[test]
+fn tasks_created_together_and_failing_together_are_one_failure() {
+    let at = |second| Time((1 << 40) + second * 1000);
+    let mut backoff = Backoff::default();
+    for _ in 0..5 {
+        backoff = backoff.failed(at(0), at(3));
+    }
+    assert_eq!(backoff, Backoff { failures: 1, until: at(3) });
+    // Their replacements fail one after the other; the next ones begin when the delay is over.
+    for second in [4, 5, 6] {
+        backoff = backoff.failed(at(3), at(second));
+    }
+    assert_eq!(backoff, Backoff { failures: 2, until: at(5) });
+    assert_eq!(backoff.failed(at(5), at(6)), Backoff { failures: 3, until: at(8) });
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Dispatcher {
             return Err(unexpected(&written.response));
         };
         let settle = self.clone().settle(tasks.clone(), call.principal.clone(), call.trace);
-        let settling = self.background.spawn(settle);
+        let settling = self.under_way.spawn(settle);
         let until = call.deadline.min(Instant::now() + PLACEMENT_WAIT);
         let unfit = match tokio::time::timeout_at(until, settling).await {
             Ok(Ok(unfit)) => unfit,

@@ -109,17 +109,19 @@ pub async fn run(
     tracing::info!(manager = %id, "stopping: handing leadership over");
     api.stop_serving().await;
     started.handle.hand_over(HAND_OVER).await;
-    // Runs that did not fit are stopped through the next leader.
+    closed.cancel();
+    // What is under way is done through the next leader.
     let _ = tokio::time::timeout(DRAIN, api.drained()).await;
     leading.cancel();
     ended("the leader's loop", brain.await);
-    closed.cancel();
-    match tokio::time::timeout(DRAIN, server).await {
+    // Other managers' streams into this one end with the store, not by themselves.
+    let (served, ()) =
+        tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
+    match served {
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener ended badly"),
         Ok(joined) => ended("the listener", joined.map(|_| ())),
         Err(_) => tracing::warn!("calls still under way are cut off"),
     }
-    started.handle.shutdown().await;
     Ok(())
 }
 

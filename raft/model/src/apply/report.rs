@@ -53,7 +53,7 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
         && let Owner::Service { service, deployment, .. } = old.owner
     {
         let failed = failed_to_start(&old, &report.observed, state.now());
-        count(state, service, deployment, failed);
+        count(state, service, deployment, failed.then_some(old.created_at));
     }
     Ok(())
 }
@@ -92,17 +92,26 @@ fn failed_to_start(task: &Task, said: &Observed, now: Time) -> bool {
     }
 }
 
-fn count(state: &mut State, service: ServiceId, deployment: DeploymentId, failed: bool) {
+/// Counts one ended task of a service: when it was created if it failed.
+fn count(
+    state: &mut State,
+    service: ServiceId,
+    deployment: DeploymentId,
+    failed: Option<Time>,
+) {
     let Some(old) = state.service(service).cloned() else { return };
     if old.status == ServiceStatus::Inactive {
         return;
     }
     let mut new = Service::clone(&old);
     if let Some(row) = new.deployments.iter_mut().find(|row| row.id == deployment) {
-        row.failed_tasks = if failed { row.failed_tasks.saturating_add(1) } else { 0 };
+        row.failed_tasks = failed.map_or(0, |_| row.failed_tasks.saturating_add(1));
     }
     if new.primary().is_some_and(|primary| primary.id == deployment) {
-        new.backoff = if failed { old.backoff.failed(state.now()) } else { Backoff::default() };
+        new.backoff = match failed {
+            Some(created) => old.backoff.failed(created, state.now()),
+            None => Backoff::default(),
+        };
     }
     if new == *old {
         return;

@@ -1,0 +1,111 @@
+//! An agent process beside the managers under test.
+
+use crate::Outcome;
+use crate::local::{self, Local};
+use muster_proto::pb;
+use pb::ecs_client::EcsClient;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tonic::transport::Channel;
+
+const CONNECT_WAIT: Duration = Duration::from_secs(30);
+
+/// An agent that has joined.
+pub struct Agent {
+    process: Child,
+}
+
+impl Agent {
+    /// One that runs containers.
+    ///
+    /// # Errors
+    /// It cannot join or start.
+    pub fn start(local: &Local) -> Outcome<Self> {
+        Self::start_with(local, "")
+    }
+
+    /// One that runs nothing and pretends to.
+    ///
+    /// # Errors
+    /// It cannot join or start.
+    pub fn simulated(local: &Local) -> Outcome<Self> {
+        Self::start_with(local, "[simulate]\n")
+    }
+
+    fn start_with(local: &Local, more: &str) -> Outcome<Self> {
+        let home = local.dir.path().join("w1");
+        let config = home.join("agent.toml").to_string_lossy().into_owned();
+        local::run(&[
+            "join",
+            "--manager",
+            &local::address(0),
+            "--zone",
+            "az-a",
+            "--name",
+            "w1",
+            "--address",
+            "127.0.0.1",
+            "--token",
+            &local.worker_token,
+            "--data-dir",
+            &home.join("data").to_string_lossy(),
+            "--config",
+            &config,
+        ])?;
+        let written = std::fs::read_to_string(&config)?;
+        std::fs::write(&config, written + more)?;
+        let log = std::fs::File::create(home.join("log"))?;
+        let process = Command::new(local::muster())
+            .args(["agent", "--config", &config])
+            .env("MUSTER_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        Ok(Self { process })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn stop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Waits until the managers call an agent connected.
+///
+/// # Errors
+/// None is in time.
+pub async fn connected(channel: &Channel) -> Outcome<()> {
+    let deadline = Instant::now() + CONNECT_WAIT;
+    loop {
+        let request = pb::DescribeClustersRequest::default();
+        let mut ecs = EcsClient::new(channel.clone());
+        ecs.describe_clusters(request).await?;
+        let listed =
+            ecs.list_container_instances(pb::ListContainerInstancesRequest::default()).await?;
+        let request = pb::DescribeContainerInstancesRequest {
+            container_instances: listed.into_inner().container_instance_arns,
+            ..Default::default()
+        };
+        if !request.container_instances.is_empty() {
+            let described = ecs.describe_container_instances(request).await?.into_inner();
+            if described.container_instances.iter().any(|i| i.agent_connected) {
+                return Ok(());
+            }
+        }
+        if Instant::now() > deadline {
+            return Err("the agent did not connect in time".into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
