@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
+/// Name of the cgroup, the bridge and, with a prefix, the nft table of an agent here: not those of
+/// an agent that the machine may have.
+const OWN: &str = "muster-bench";
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 /// An agent that has joined.
@@ -53,7 +56,10 @@ impl Agent {
             &config,
         ])?;
         let written = std::fs::read_to_string(&config)?;
-        std::fs::write(&config, written + more)?;
+        let own = written
+            .replace("cgroup_root = \"muster\"", &format!("cgroup_root = \"{OWN}\""))
+            .replace("name = \"muster0\"", &format!("name = \"{OWN}\""));
+        std::fs::write(&config, own + more)?;
         let log = std::fs::File::create(home.join("log"))?;
         let process = Command::new(local::muster())
             .args(["agent", "--config", &config])
@@ -76,8 +82,17 @@ impl Agent {
 }
 
 impl Drop for Agent {
+    /// Ends the agent and removes what an agent leaves for the next one.
     fn drop(&mut self) {
         self.stop();
+        let quietly = |words: &[&str]| {
+            let (program, arguments) = words.split_first().unwrap_or((&"true", &[]));
+            Command::new(program).args(arguments).stderr(Stdio::null()).status().ok();
+        };
+        quietly(&["ip", "link", "delete", OWN]);
+        quietly(&["nft", "delete", "table", "ip", &format!("muster-{OWN}")]);
+        let below = format!("*/{OWN}*");
+        quietly(&["find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", &below, "-delete"]);
     }
 }
 

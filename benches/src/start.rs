@@ -14,6 +14,9 @@ use hdrhistogram::Histogram;
 use muster_proto::pb;
 use nix::time::{ClockId, clock_gettime};
 use pb::ecs_client::EcsClient;
+use pb::live_client::LiveClient;
+use pb::watch_response::change::Row;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +32,8 @@ pub struct Start {
     together: usize,
 }
 
+/// ECS's bound of tasks per RunTask.
+const RUN_TASK_MAX: usize = 10;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The agent's default bound of starts at once; bare runc gets the same.
 const PARALLEL: usize = 16;
@@ -53,8 +58,8 @@ impl Start {
         agent::connected(&channel).await?;
         let host = singles(&channel, "host", self.starts).await?;
         let bridge = singles(&channel, "bridge", self.starts).await?;
-        let together = all_at_once(&channel, "host", self.together).await?;
-        stop_all(&channel).await?;
+        let (tasks, together) = all_at_once(&channel, "host", self.together).await?;
+        stop_all(&channel, &tasks).await?;
         agent.stop();
 
         let p50 = |h: &Histogram<u64>| quantile_ms(h, 0.5);
@@ -203,7 +208,7 @@ impl Bare {
 struct Measured {
     /// From the call to the container's start.
     start: Histogram<u64>,
-    /// From the call to RUNNING in an answer.
+    /// From the call to RUNNING in a watch.
     seen: Histogram<u64>,
 }
 
@@ -237,35 +242,67 @@ async fn run_tasks(channel: &Channel, family: &str, count: i32) -> Outcome<Vec<S
     }
 }
 
-async fn describe(channel: &Channel, tasks: &[String]) -> Outcome<Vec<pb::Task>> {
-    let request =
-        pb::DescribeTasksRequest { tasks: tasks.to_vec(), stale: true, ..Default::default() };
-    Ok(EcsClient::new(channel.clone()).describe_tasks(request).await?.into_inner().tasks)
-}
-
 async fn stop(channel: &Channel, task: &str) -> Outcome<()> {
     let request = pb::StopTaskRequest { task: task.into(), ..Default::default() };
     EcsClient::new(channel.clone()).stop_task(request).await?;
     Ok(())
 }
 
+/// Tasks as a program sees them: through one watch.
+struct Tasks {
+    changes: tonic::Streaming<pb::WatchResponse>,
+    newest: HashMap<String, pb::Task>,
+}
+
+impl Tasks {
+    async fn watch(channel: &Channel) -> Outcome<Self> {
+        let request = pb::WatchRequest { kinds: vec!["task".into()], ..Default::default() };
+        let changes = LiveClient::new(channel.clone()).watch(request).await?.into_inner();
+        Ok(Self { changes, newest: HashMap::new() })
+    }
+
+    /// Waits until all of these have `status`; a task that ended instead is an error.
+    async fn wait(&mut self, tasks: &[String], status: &str) -> Outcome<()> {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        let mut missing: HashSet<&String> = tasks.iter().collect();
+        loop {
+            for arn in tasks {
+                let Some(task) = self.newest.get(arn) else { continue };
+                if task.last_status == status {
+                    missing.remove(arn);
+                } else if task.last_status == "STOPPED" {
+                    return Err(task.stopped_reason.clone().into());
+                }
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let left = format!("{} of {} are not {status} in time", missing.len(), tasks.len());
+            let next = tokio::time::timeout_at(deadline, self.changes.message());
+            let changes = next.await.map_err(|_| left)??.ok_or("the watch has ended")?.changes;
+            for change in changes {
+                if let Some(Row::Task(task)) = change.row {
+                    self.newest.insert(task.task_arn.clone(), task);
+                }
+            }
+        }
+    }
+
+    fn pid(&self, task: &str) -> Option<i64> {
+        self.newest.get(task)?.containers.first()?.pid.map(i64::from)
+    }
+}
+
 async fn singles(channel: &Channel, family: &str, count: usize) -> Outcome<Measured> {
     let mut measured = Measured { start: histogram(), seen: histogram() };
+    let mut watch = Tasks::watch(channel).await?;
     // The first start pulls the image: it is not measured.
     for n in 0..=count {
         let (called, began) = (since_boot(), Instant::now());
         let tasks = run_tasks(channel, family, 1).await?;
-        let pid = loop {
-            let described = describe(channel, &tasks).await?;
-            let task = described.first().ok_or("the task is not there")?;
-            match (task.last_status.as_str(), task.containers.first().and_then(|c| c.pid)) {
-                ("RUNNING", Some(pid)) => break i64::from(pid),
-                ("STOPPED", _) => return Err(task.stopped_reason.clone().into()),
-                _ if began.elapsed() > LIMIT => return Err("not running in time".into()),
-                _ => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
-        };
+        watch.wait(&tasks, "RUNNING").await?;
         let seen = began.elapsed();
+        let pid = watch.pid(&tasks[0]).ok_or("a running task without a pid")?;
         let at = started(pid).ok_or("the container has ended")?;
         if n > 0 {
             measured.seen.saturating_record(micros(seen));
@@ -273,60 +310,36 @@ async fn singles(channel: &Channel, family: &str, count: usize) -> Outcome<Measu
         }
         stop(channel, &tasks[0]).await?;
         // The next one must not wait for this one's end.
-        while describe(channel, &tasks).await?.iter().any(|t| t.last_status != "STOPPED") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        watch.wait(&tasks, "STOPPED").await?;
     }
     Ok(measured)
 }
 
-/// Seconds from the first call until all run.
-async fn all_at_once(channel: &Channel, family: &str, count: usize) -> Outcome<f64> {
+/// The tasks, and the seconds from the first call until all run.
+async fn all_at_once(
+    channel: &Channel,
+    family: &str,
+    count: usize,
+) -> Outcome<(Vec<String>, f64)> {
+    let mut watch = Tasks::watch(channel).await?;
     let began = Instant::now();
-    let calls = (0..count.div_ceil(10)).map(|call| {
-        let left = (count - call * 10).min(10);
-        run_tasks(channel, family, i32::try_from(left).unwrap_or(10))
+    let calls = (0..count.div_ceil(RUN_TASK_MAX)).map(|call| {
+        let left = (count - call * RUN_TASK_MAX).min(RUN_TASK_MAX);
+        run_tasks(channel, family, i32::try_from(left).unwrap_or(1))
     });
     let mut tasks = Vec::new();
     for call in calls {
         tasks.extend(call.await?);
     }
-    loop {
-        let mut running = 0;
-        for tasks in tasks.chunks(100) {
-            let described = describe(channel, tasks).await?;
-            running += described.iter().filter(|t| t.last_status == "RUNNING").count();
-            if let Some(ended) = described.iter().find(|t| t.last_status == "STOPPED") {
-                return Err(ended.stopped_reason.clone().into());
-            }
-        }
-        if running == count {
-            return Ok(began.elapsed().as_secs_f64());
-        }
-        if began.elapsed() > LIMIT {
-            return Err(format!("{running} of {count} run after {LIMIT:?}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    watch.wait(&tasks, "RUNNING").await?;
+    Ok((tasks, began.elapsed().as_secs_f64()))
 }
 
-async fn stop_all(channel: &Channel) -> Outcome<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let listed = EcsClient::new(channel.clone())
-            .list_tasks(pb::ListTasksRequest::default())
-            .await?
-            .into_inner()
-            .task_arns;
-        if listed.is_empty() {
-            return Ok(());
-        }
-        for task in &listed {
-            stop(channel, task).await?;
-        }
-        if Instant::now() > deadline {
-            return Err(format!("{} tasks do not stop", listed.len()).into());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+/// Stops them and waits until all have ended: a shim without an agent would live on.
+async fn stop_all(channel: &Channel, tasks: &[String]) -> Outcome<()> {
+    let mut watch = Tasks::watch(channel).await?;
+    for task in tasks {
+        stop(channel, task).await?;
     }
+    watch.wait(tasks, "STOPPED").await
 }

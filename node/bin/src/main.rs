@@ -10,6 +10,11 @@ mod telemetry;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// A write is some two hundred small allocations: glibc's allocator took a quarter of the leader's
+/// time in `benches -- commit`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long tasks that were told to stop may take before the process ends without them.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 

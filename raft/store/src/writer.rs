@@ -91,8 +91,8 @@ impl Writer {
         answer.await.map_err(stopped)?
     }
 
-    /// Leaves the newest applied state to be written with whatever is written next, at the latest
-    /// after [`PERSIST_DELAY`]. States in between are skipped: the log holds every step.
+    /// Leaves the newest applied state to be written [`PERSIST_DELAY`] after the last one was, with
+    /// whatever else is written then. States in between are skipped: the log holds every step.
     pub fn persist(&self, applied: AppliedState) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(applied);
         if self.armed.swap(true, Ordering::AcqRel) {
@@ -186,6 +186,8 @@ enum Answer {
 #[derive(Default)]
 struct Round {
     batch: WriteBatch,
+    /// The tables are due.
+    tables: bool,
     /// It purges the log: the tables that hold what is purged must not come later.
     purges: bool,
     entries: usize,
@@ -279,7 +281,7 @@ impl Loop {
                 round.mark.next = round.mark.next.max(upto.index + 1);
                 round.purges = true;
             }
-            Job::Persist => {}
+            Job::Persist => round.tables = true,
             Job::Install { generation, applied, done } => {
                 db.switch_tables(&mut round.batch, self.thread.generation, generation)
                     .map_err(|e| e.to_string())?;
@@ -304,7 +306,8 @@ impl Loop {
 
     /// The difference between the tables on disk and the newest applied state.
     fn add_tables(&self, round: &mut Round) -> Result<(), String> {
-        if self.thread.health.critical() && !round.purges {
+        let due = round.tables || round.stop.is_some();
+        if !round.purges && (!due || self.thread.health.critical()) {
             // They can wait: the log has every step.
             return Ok(());
         }
