@@ -7,5 +7,6 @@
 pub mod cluster;
 pub mod image;
 pub mod lab;
+pub mod model;
 pub mod sim;
 pub mod wait;
