@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 
 /// Name of the cgroup, the bridge and, with a prefix, the nft table of an agent here: not those of
 /// an agent that the machine may have.
-const OWN: &str = "muster-bench";
+const OWN: &str = "musterbench";
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 /// An agent that has joined.

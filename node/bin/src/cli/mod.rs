@@ -14,13 +14,13 @@ mod live;
 mod operator;
 mod output;
 mod placement;
-
 mod service;
 mod task;
 mod taskdef;
 mod token;
 mod user;
 
+use crate::agent_program::become_agent;
 use crate::roles;
 use clap::{Args, Parser, Subcommand};
 pub use context::write_managers;
@@ -140,7 +140,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Init(init) => init.run(&client),
         Command::Join(join) => join.run(&client).await,
         Command::Manager(arguments) => roles::manager(arguments).await.map_err(CliError::Role),
-        Command::Agent(arguments) => roles::agent(arguments).await.map_err(CliError::Role),
+        Command::Agent(arguments) => Err(CliError::Role(become_agent(&arguments))),
         Command::Dev(arguments) => roles::dev(arguments).await.map_err(CliError::Role),
         other => match context::Context::open(client) {
             Ok(context) => other.ask(&context).await,

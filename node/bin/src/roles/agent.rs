@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub struct AgentArguments {
     /// What `muster join` wrote.
     #[arg(long, default_value = config::AGENT_CONFIG)]
-    config: PathBuf,
+    pub config: PathBuf,
 }
 
 /// Runs until SIGTERM or SIGINT; containers go on without it.
