@@ -38,9 +38,6 @@ pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telem
     let spans = config.otlp_endpoint.as_deref().map(|at| exporter(role, at)).transpose()?;
     let tracer = spans.as_ref().map(|spans| {
         let tracer = spans.tracer("muster");
-        muster_store::spans::adopt_with(adopt_trace);
-        muster_manager::spans::adopt_with(adopt_trace);
-        muster_agent::spans::adopt_with(adopt_trace);
         // Spans of dependencies would drown the journeys.
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("off,muster=info,muster_api=info,muster_manager=info,muster_agent=info,muster_store=info"))
     });
@@ -110,6 +107,11 @@ async fn serve_metrics(listen: SocketAddr) -> Result<(), String> {
 }
 
 impl Telemetry {
+    /// Whether spans go anywhere.
+    pub fn exports_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
     /// Sends what is still buffered.
     pub fn finish(self) {
         if let Some(spans) = self.spans
@@ -131,7 +133,7 @@ pub fn current_trace() -> Option<muster_model::TraceId> {
 }
 
 /// Makes a span part of a trace of which only the id is known: a child of the trace's root.
-fn adopt_trace(trace: muster_model::TraceId, span: &tracing::Span) {
+pub fn adopt_trace(trace: muster_model::TraceId, span: &tracing::Span) {
     use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     let id = TraceId::from(trace.bits());

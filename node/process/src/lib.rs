@@ -1,19 +1,14 @@
-//! What the two programs are made of: `muster`, with every role and the command line, and
-//! `muster-agent`, which is the agent alone.
+//! What every Muster process has: a clock, an allocator, a configuration file, logs, telemetry, and
+//! an end on SIGTERM. It does not know what the process is for.
 
-mod agent_program;
-mod cli;
-mod clock;
-mod config;
-mod files;
-mod roles;
-mod telemetry;
-
-pub use agent_program::Arguments as AgentArguments;
-pub use cli::Arguments;
+pub mod clock;
+pub mod config;
+pub mod telemetry;
 
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// A write is some two hundred small allocations: glibc's allocator took a quarter of the leader's
 /// time in `benches -- commit`.
@@ -23,17 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How long tasks that were told to stop may take before the process ends without them.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs `muster`.
-pub fn muster(arguments: Arguments) -> ExitCode {
-    program("muster", cli::run(arguments))
-}
-
-/// Runs `muster-agent`.
-pub fn muster_agent(arguments: AgentArguments) -> ExitCode {
-    program("muster-agent", agent_program::run(arguments))
-}
-
-fn program(name: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
+/// Runs a program's work to its end.
+pub fn run(name: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -47,4 +33,23 @@ fn program(name: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
     // locks.
     runtime.shutdown_timeout(LAST_WAIT);
     code
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// The signals cannot be caught.
+pub fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(stop)
 }
