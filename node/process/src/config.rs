@@ -26,7 +26,7 @@ impl TelemetryConfig {
         match self.metrics_listen {
             Some(address) if !address.ip().is_loopback() => Err(Error::invalid(
                 "telemetry.metrics_listen",
-                &address.to_string(),
+                address.to_string(),
                 "a loopback address, because metrics are served without TLS",
             )),
             _ => Ok(()),
