@@ -316,11 +316,7 @@ async fn singles(channel: &Channel, family: &str, count: usize) -> Outcome<Measu
 }
 
 /// The tasks, and the seconds from the first call until all run.
-async fn all_at_once(
-    channel: &Channel,
-    family: &str,
-    count: usize,
-) -> Outcome<(Vec<String>, f64)> {
+async fn all_at_once(channel: &Channel, family: &str, count: usize) -> Outcome<(Vec<String>, f64)> {
     let mut watch = Tasks::watch(channel).await?;
     let began = Instant::now();
     let calls = (0..count.div_ceil(RUN_TASK_MAX)).map(|call| {

@@ -1,6 +1,6 @@
 //! The simulator itself: a handful of seeds keep every law, and a seed replays to the line.
 //!
-//! CI lives through a hundred of them: `cargo xtask sim --seeds 100`.
+//! CI lives through five hundred of them: `cargo xtask sim --seeds 500`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 

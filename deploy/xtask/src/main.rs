@@ -19,8 +19,19 @@ const CI: &[(&str, &[&str])] = &[
     ("build", &["build", "--workspace", "--all-targets"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
     (
-        "simulation, 100 seeds",
-        &["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--", "--seeds", "100"],
+        "simulation, 500 seeds",
+        &[
+            "run",
+            "-q",
+            "-p",
+            "muster-chaos",
+            "--bin",
+            "muster-sim",
+            "--",
+            "--seeds",
+            "500",
+            "--quiet",
+        ],
     ),
     ("tests", &["test", "--workspace"]),
 ];

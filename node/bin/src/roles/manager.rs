@@ -115,8 +115,7 @@ pub async fn run(
     leading.cancel();
     ended("the leader's loop", brain.await);
     // Other managers' streams into this one end with the store, not by themselves.
-    let (served, ()) =
-        tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
+    let (served, ()) = tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
     match served {
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener ended badly"),
         Ok(joined) => ended("the listener", joined.map(|_| ())),
