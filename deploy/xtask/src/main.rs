@@ -1,4 +1,5 @@
-//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `mutants`, `lab`.
+//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `mutants`,
+//! `lab`.
 
 mod mutants;
 mod tidy;
