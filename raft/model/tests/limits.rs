@@ -156,7 +156,7 @@ fn back_off_grows_to_its_bound_and_is_forgotten() {
 
 #[test]
 fn tasks_created_together_and_failing_together_are_one_failure() {
-    let at = |second| Time((1 << 40) + second * 1000);
+    let at = |second: u64| Time((1 << 40) + second * 1000);
     let mut backoff = Backoff::default();
     for _ in 0..5 {
         backoff = backoff.failed(at(0), at(3));
