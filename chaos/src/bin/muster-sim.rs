@@ -40,6 +40,8 @@ struct Sum {
     seeds: u64,
     broken: u64,
     simulated_ms: u64,
+    /// Seconds, without what shrinking took.
+    real: f64,
     healed_ms_max: u64,
     counts: Counts,
     hash: u64,
@@ -55,13 +57,14 @@ fn main() -> ExitCode {
     };
     let first = options.first.unwrap_or(1);
     let number = options.number.unwrap_or(if options.first.is_some() { 1 } else { 100 });
-    let began = Instant::now();
     let mut sum = Sum::default();
     for seed in first..first.saturating_add(number) {
+        let began = Instant::now();
         let outcome = sim::run_part(seed, &options.part, options.trace);
         if !options.quiet || outcome.violation.is_some() {
             println!("{outcome}");
         }
+        sum.real += began.elapsed().as_secs_f64();
         sum.add(&outcome);
         if let Some(violation) = &outcome.violation {
             explain(&outcome, violation, &options);
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    sum.print(began.elapsed().as_secs_f64());
+    sum.print();
     if sum.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -125,7 +128,8 @@ impl Sum {
         self.counts.add(&outcome.counts);
     }
 
-    fn print(&self, real: f64) {
+    fn print(&self) {
+        let real = self.real;
         let minutes = self.simulated_ms as f64 / 60_000.0;
         let speed = self.simulated_ms as f64 / 1000.0 / real;
         let c = &self.counts;

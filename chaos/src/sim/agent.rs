@@ -164,8 +164,8 @@ impl World {
         let stale = authority < self.agents[agent].obeyed;
         self.counts.stale_orders += u64::from(stale);
         if !stale {
-            let id = self.agents[agent].id;
-            let verdict = self.observers.orders(&self.log, agent, id, &orders);
+            let (id, life) = (self.agents[agent].id, self.agents[agent].life);
+            let verdict = self.observers.orders(&self.log, (agent, life), id, &orders);
             self.judge("orders", verdict.map_err(|what| format!("a{agent}: {what}")));
         }
         let outputs = self.ask_worker(agent, WorkerInput::Assignments(orders));
@@ -232,6 +232,8 @@ impl World {
                 self.plan_act(agent, task, name, (5, 120), act);
             }
             WorkerOutput::Start { task, container } => {
+                let verdict = self.observers.start(agent, self.agents[agent].life, task);
+                self.judge("confirmed", verdict.map_err(|what| format!("a{agent}: {what}")));
                 let family = self.agents[agent].machine.family(task);
                 let how = behaviour(&family, &container, self.calm());
                 let fails = self.dice.percent(how.start_fails);

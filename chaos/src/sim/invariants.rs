@@ -7,9 +7,11 @@ mod backoff;
 mod bounds;
 mod capacity;
 mod clusters;
+mod confirmed;
 mod forward;
 mod heals;
 mod kills;
+mod lost;
 mod once;
 mod orders;
 mod orphans;
@@ -37,6 +39,7 @@ pub(super) struct Observers {
     obeyed: BTreeMap<usize, (Epoch, Index)>,
     /// Tasks that each agent was ordered to stop.
     ordered: BTreeSet<(usize, TaskId)>,
+    told: confirmed::Told,
     /// Containers that were started.
     started: BTreeSet<(TaskId, Arc<str>)>,
     /// What each request was first answered.
@@ -66,10 +69,11 @@ impl Observers {
     pub fn orders(
         &mut self,
         log: &Log,
-        agent: usize,
+        (agent, life): (usize, u64),
         instance: InstanceId,
         orders: &Assignments,
     ) -> Result<(), String> {
+        confirmed::remember(&mut self.told, agent, life, orders);
         kills::remember(&mut self.ordered, agent, orders);
         orders::check(log, instance, orders)
     }
@@ -85,6 +89,11 @@ impl Observers {
 
     pub fn signal(&self, agent: usize, task: TaskId, machine: &Machine) -> Result<(), String> {
         kills::check(&self.ordered, agent, task, machine)
+    }
+
+    /// Before a container is started.
+    pub fn start(&self, agent: usize, life: u64, task: TaskId) -> Result<(), String> {
+        confirmed::check(&self.told, agent, life, task)
     }
 
     pub fn started(&mut self, task: TaskId, container: &Arc<str>) -> Result<(), String> {
@@ -110,6 +119,7 @@ impl World {
         let changes = State::diff(before, after);
         let moved = forward::check(&mut self.observers.forgotten, &changes, entry);
         self.judge("forward", moved);
+        self.judge("forward", forward::check_time(before, after));
         self.judge("slots", slots::check(after, &changes));
         self.judge("capacity", capacity::check(after, &changes));
         self.judge("clusters", clusters::check(after, &changes));
@@ -120,6 +130,7 @@ impl World {
         self.judge("versions", versions::check_entry(before, &changes, entry));
         let known = self.log.state_at(base).cloned();
         if let Some(known) = known {
+            self.judge("lost", lost::check(&known, entry));
             self.judge("backoff", backoff::check_entry(&known, &changes, entry));
             let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
             let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();

@@ -42,11 +42,11 @@ pub fn shrink(seed: u64, part: &Part, runs_max: u64) -> Option<Shrunk> {
 }
 
 impl Search {
-    /// What is left: faults, wishes, machines, milliseconds.
-    fn size(&self) -> (usize, usize, u64, u64) {
+    /// What is left: faults, wishes, machines. Time follows from them.
+    fn size(&self) -> (usize, usize, u64) {
         let outcome = &self.best.outcome;
         let (faults, wishes) = (outcome.struck.len(), outcome.wished.len());
-        (faults, wishes, outcome.counts.agents, outcome.simulated.0)
+        (faults, wishes, outcome.counts.agents)
     }
 
     /// Whether it still breaks the same law, and so replaces the best.

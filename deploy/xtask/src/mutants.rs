@@ -303,7 +303,11 @@ impl Bench {
         });
         Ok(match failed.next() {
             Some(name) => Fate::Test(name),
-            None => Fate::Invalid(format!("the tests did not run: {}", first_line(&ran.stderr))),
+            None => {
+                let text = String::from_utf8_lossy(&ran.stderr);
+                let error = text.lines().find(|line| line.starts_with("error"));
+                Fate::Invalid(format!("the tests did not run: {}", error.unwrap_or_default()))
+            }
         })
     }
 }
