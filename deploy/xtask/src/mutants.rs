@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 pub const USAGE: &str = "usage: cargo xtask mutants [--only NAME] [--seeds N] [--store] [--list]
-  --only NAME   this one; its name, or a part of it
+  --only NAME   this one; its name, or a part of it; may be said again
   --seeds N     seeds that each is given before the tests are asked (default 200)
   --store       those of raft/store, whose tests compile RocksDB, instead of the others
   --list        what there is
@@ -44,7 +44,7 @@ enum Fate {
 }
 
 struct Options {
-    only: Option<String>,
+    only: Vec<String>,
     seeds: String,
     store: bool,
     list: bool,
@@ -71,7 +71,7 @@ pub fn run(root: &Path, words: impl Iterator<Item = String>) -> Result<(), Strin
         println!("{:>3}/{} {:<28} {fate} ({seconds} s)", at + 1, mutants.len(), mutant.name);
         fates.push(fate);
     }
-    summary(&mutants, &fates, options.only.is_some() || options.store)
+    summary(&mutants, &fates, !options.only.is_empty() || options.store)
 }
 
 fn summary(mutants: &[Mutant], fates: &[Fate], some: bool) -> Result<(), String> {
@@ -121,12 +121,12 @@ impl fmt::Display for Fate {
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { only: None, seeds: "200".into(), store: false, list: false };
+    let mut options = Options { only: Vec::new(), seeds: "200".into(), store: false, list: false };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--store" => options.store = true,
             "--list" => options.list = true,
-            "--only" => options.only = words.next(),
+            "--only" => options.only.extend(words.next()),
             "--seeds" => options.seeds = words.next().unwrap_or_default(),
             _ => return Err(format!("{word:?} is not an option\n{USAGE}")),
         }
@@ -144,7 +144,8 @@ fn read(root: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
     let mut mutants = Vec::new();
     for patch in patches {
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if options.only.as_ref().is_some_and(|only| !name.contains(only)) {
+        let wanted = options.only.iter().any(|part| name.contains(part));
+        if !options.only.is_empty() && !wanted {
             continue;
         }
         let text = fs::read_to_string(&patch).map_err(|e| format!("{name}: {e}"))?;
