@@ -72,3 +72,42 @@ async fn a_killed_process_has_kept_what_it_acknowledged() {
         fleet.stop(1).await;
     }
 }
+
+/// Builds the library that keeps what a power cut would leave.
+fn shim(dir: &Path) -> PathBuf {
+    let library = dir.join("power.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/shim.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success());
+    library
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, left) = (root.path().join("data"), root.path().join("left"));
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
+        .env(DIR, &dir)
+        .env("LD_PRELOAD", shim(root.path()))
+        .env("MUSTER_POWER_FROM", &dir)
+        .env("MUSTER_POWER_TO", &left)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let acknowledged = acknowledged(&mut child, 150);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(acknowledged >= 150, "the child ended by itself at {acknowledged}");
+    let mut fleet = Fleet::empty(move |config| config.data_dir = left.clone());
+    fleet.add_machine(1).await;
+    fleet.start(1, false).await.unwrap();
+    let found = numbers(&fleet.replica(1).read(deadline()).await.unwrap());
+    assert!(found.len() as u64 >= acknowledged, "{} of {acknowledged}", found.len());
+    fleet.stop(1).await;
+}
