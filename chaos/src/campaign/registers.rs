@@ -12,6 +12,7 @@ use muster_model::Error;
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Barrier;
 
@@ -23,6 +24,8 @@ const CALLS: u64 = 60;
 const CLIENTS: usize = 4;
 /// Between two calls of a client: the machine is shared with the cluster under test.
 const PAUSE: Duration = Duration::from_millis(15);
+/// How often a new row is looked at until its deployment is completed.
+const COMPLETED_LOOKS: u32 = 200;
 /// `maximumPercent` carries a row's value: 101 to 1000.
 const VALUE_BASE: u64 = 101;
 
@@ -62,7 +65,12 @@ pub async fn rows(doors: Vec<Arc<Door>>, definition: String, lane: u64, stop: St
             return;
         }
         let name = format!("cas{lane}-{generation}");
-        live(&doors, Arc::new(Row { name, definition: definition.clone() }), &stop).await;
+        live(
+            &doors,
+            Arc::new(Row { name, definition: definition.clone(), before: AtomicU64::new(0) }),
+            &stop,
+        )
+        .await;
     }
 }
 
@@ -187,10 +195,13 @@ impl Object for Tag {
     }
 }
 
-/// A row with compare-and-set: a service that wants no tasks.
+/// A row with compare-and-set: a service that wants no tasks. Its deployment is soon completed,
+/// which is a change too: the history begins after it.
 struct Row {
     name: String,
     definition: String,
+    /// Versions before the history's first, which counts as 1.
+    before: AtomicU64,
 }
 
 impl Object for Row {
@@ -210,7 +221,18 @@ impl Object for Row {
             ..Default::default()
         };
         let call = async |channel, request| EcsClient::new(channel).create_service(request).await;
-        door.write(request, call).await.map(|_| ())
+        door.write(request, call).await?;
+        for _ in 0..COMPLETED_LOOKS {
+            let service = self.service(door).await?;
+            let rollout = service.deployments.first().map(|d| d.rollout_state.as_str());
+            if rollout == Some("COMPLETED") {
+                let version = service.version.unsigned_abs();
+                self.before.store(version.saturating_sub(1), Ordering::Relaxed);
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Error::Unavailable { why: format!("the deployment of {} goes on", self.name) })
     }
 
     async fn call(
@@ -224,22 +246,11 @@ impl Object for Row {
         if (turn + client as u64).is_multiple_of(2) {
             return self.set(door, begun, client as u64 * CALLS + turn + 1, *seen).await;
         }
-        let request = pb::DescribeServicesRequest {
-            cluster: CLUSTER.into(),
-            services: vec![self.name.clone()],
-            ..Default::default()
-        };
-        let answer = door
-            .read(request, async |channel, request| {
-                EcsClient::new(channel).describe_services(request).await
-            })
-            .await
-            .ok()?;
-        let service = answer.services.first();
-        let percent = service.and_then(|s| s.deployment_configuration.as_ref()?.maximum_percent);
+        let service = self.service(door).await.ok()?;
+        let configured = service.deployment_configuration;
+        let percent = configured.and_then(|configured| configured.maximum_percent);
         let value = percent.map_or(u64::MAX, |p| i64::from(p).unsigned_abs() - VALUE_BASE);
-        // A row that is not there has no version that anybody wrote.
-        let version = service.map_or(0, |service| service.version.unsigned_abs());
+        let version = self.counted(service.version.unsigned_abs());
         *seen = version;
         let what = OnRow::Read { version, value };
         Some(Call { begun, ended: Some(door.record().now()), what })
@@ -262,6 +273,24 @@ impl Object for Row {
 }
 
 impl Row {
+    /// The row; empty where it is not there, which no history explains.
+    async fn service(&self, door: &Door) -> Result<pb::Service, Error> {
+        let request = pb::DescribeServicesRequest {
+            cluster: CLUSTER.into(),
+            services: vec![self.name.clone()],
+            ..Default::default()
+        };
+        let call =
+            async |channel, request| EcsClient::new(channel).describe_services(request).await;
+        let answer = door.read(request, call).await?;
+        Ok(answer.services.into_iter().next().unwrap_or_default())
+    }
+
+    /// A version as the history counts.
+    fn counted(&self, version: u64) -> u64 {
+        version.saturating_sub(self.before.load(Ordering::Relaxed))
+    }
+
     async fn set(
         &self,
         door: &Door,
@@ -276,7 +305,7 @@ impl Row {
                 maximum_percent: i32::try_from(VALUE_BASE + value).ok(),
                 ..Default::default()
             }),
-            expected_version: i64::try_from(expected).ok(),
+            expected_version: i64::try_from(expected + self.before.load(Ordering::Relaxed)).ok(),
             ..Default::default()
         };
         let answer = door
@@ -286,7 +315,9 @@ impl Row {
             .await;
         let answer = match answer {
             Ok(_) => Ok(OnRow::Set { expected, value }),
-            Err(Error::VersionMismatch { found, .. }) => Ok(OnRow::Refused { expected, found }),
+            Err(Error::VersionMismatch { found, .. }) => {
+                Ok(OnRow::Refused { expected, found: self.counted(found) })
+            }
             Err(error) => Err(error),
         };
         outcome(door.record(), "service", begun, answer, OnRow::MaybeSet { expected, value })

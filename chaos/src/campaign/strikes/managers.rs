@@ -12,7 +12,8 @@ fn signal(field: &Field, host: &str, signal: Signal) -> Result<(), String> {
     kill(Pid::from_raw(pid), signal).map_err(|errno| format!("{signal} to {host}: {errno}"))
 }
 
-fn kill_and_start(field: &mut Field, hosts: &[String], down: Duration) -> Result<Struck, String> {
+fn kill_and_start(field: &mut Field, hosts: &[String]) -> Result<Struck, String> {
+    let down = Duration::from_millis(300 + field.below(2700));
     let struck = field.record.now();
     for host in hosts {
         signal(field, host, Signal::SIGKILL)?;
@@ -37,26 +38,23 @@ fn some_time(field: &mut Field, span: Span) -> Duration {
 
 /// # Errors
 /// Nobody leads, or the machine refuses.
-pub fn leader_kill(field: &mut Field, span: Span) -> Result<Struck, String> {
+pub fn leader_kill(field: &mut Field, _: Span) -> Result<Struck, String> {
     let leader = format!("m{}", field.wait_leader()?);
-    let down = some_time(field, span).min(Duration::from_secs(3));
-    kill_and_start(field, &[leader], down)
+    kill_and_start(field, &[leader])
 }
 
 /// # Errors
 /// Nobody leads, or the machine refuses.
-pub fn any_kill(field: &mut Field, span: Span) -> Result<Struck, String> {
+pub fn any_kill(field: &mut Field, _: Span) -> Result<Struck, String> {
     let host = format!("m{}", 1 + field.below(u64::from(field.shape.managers)));
-    let down = some_time(field, span).min(Duration::from_secs(3));
-    kill_and_start(field, &[host], down)
+    kill_and_start(field, &[host])
 }
 
 /// # Errors
 /// The machine refuses.
-pub fn all_kill(field: &mut Field, span: Span) -> Result<Struck, String> {
+pub fn all_kill(field: &mut Field, _: Span) -> Result<Struck, String> {
     let hosts: Vec<_> = (1..=field.shape.managers).map(|n| format!("m{n}")).collect();
-    let down = some_time(field, span).min(Duration::from_secs(3));
-    kill_and_start(field, &hosts, down)
+    kill_and_start(field, &hosts)
 }
 
 /// The leader stands still for longer than an election takes, then goes on where it was.
