@@ -46,13 +46,19 @@ const FULL_LIMIT: Duration = Duration::from_secs(7 * 3600);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub full: bool,
-    /// Only the row of this name.
-    pub row: Option<String>,
+    /// Only the rows of these names; none: all.
+    pub rows: Vec<String>,
     /// Instead of the row's own number.
     pub times: Option<u32>,
     pub seed: u64,
     /// Where the report goes.
     pub out: PathBuf,
+}
+
+impl Options {
+    fn chosen(&self, row: &Row) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)
+    }
 }
 
 /// Runs a campaign; true: every invariant held.
@@ -86,7 +92,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
 }
 
 fn strike_all(field: &mut Field, options: &Options) -> Result<(), String> {
-    let chosen = |row: &&Row| options.row.as_ref().is_none_or(|name| *name == row.name);
+    let chosen = |row: &&Row| options.chosen(row);
     let mut progress = Progress::new(ROWS.iter().filter(chosen), options);
     field.record.begin_row("start");
     heal::well(field)?;

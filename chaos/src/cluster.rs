@@ -250,6 +250,11 @@ impl Cluster {
         std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
     }
 
+    /// Pid of the process that waits for a host's daemon, and stops with it when that is stopped.
+    pub fn waiting_pid(&self, host: &str) -> Option<i32> {
+        i32::try_from(self.processes.get(host)?.id()).ok()
+    }
+
     /// Sends a signal to a host's daemon.
     pub fn signal(&self, host: &str, signal: &str) {
         let pid = std::fs::read_to_string(self.path(host).join("pid")).unwrap_or_default();

@@ -27,9 +27,9 @@ struct Run {
     /// The whole table: hours.
     #[arg(long)]
     full: bool,
-    /// Only this row.
-    #[arg(long)]
-    row: Option<String>,
+    /// Only this row; may be given more than once.
+    #[arg(long = "row")]
+    rows: Vec<String>,
     /// Strike each row so often, instead of as often as the table says.
     #[arg(long)]
     times: Option<u32>,
@@ -50,9 +50,8 @@ fn main() -> ExitCode {
         list();
         return ExitCode::SUCCESS;
     }
-    if let Some(name) = &run.row
-        && !ROWS.iter().any(|row| row.name == name)
-    {
+    let unknown = |name: &&String| !ROWS.iter().any(|row| row.name == **name);
+    if let Some(name) = run.rows.iter().find(unknown) {
         eprintln!("row {name:?}: there is none; muster-chaos run --list names them");
         return ExitCode::from(2);
     }
@@ -60,8 +59,8 @@ fn main() -> ExitCode {
         eprintln!("signals cannot be caught: {error}");
         return ExitCode::FAILURE;
     }
-    let Run { full, row, times, seed, out, .. } = run;
-    match campaign::run(&Options { full, row, times, seed, out }) {
+    let Run { full, rows, times, seed, out, .. } = run;
+    match campaign::run(&Options { full, rows, times, seed, out }) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {

@@ -55,7 +55,7 @@ pub struct Figure {
 
 impl Report {
     pub fn of(record: &Record, options: &Options, early: Option<&String>) -> Self {
-        let chosen = ROWS.iter().filter(|r| options.row.as_ref().is_none_or(|n| n == r.name));
+        let chosen = ROWS.iter().filter(|row| options.chosen(row));
         let rows = chosen.map(|row| match row.what {
             What::Strike(_) => (row.name, row.fault, times(row, options), None),
             What::NotBuilt(why) => (row.name, row.fault, 0, Some(why)),

@@ -9,7 +9,13 @@ use std::time::Duration;
 /// kill -9 without the time that a shell needs.
 fn signal(field: &Field, host: &str, signal: Signal) -> Result<(), String> {
     let pid = field.cluster.pid(host).ok_or_else(|| format!("{host} has no process"))?;
-    kill(Pid::from_raw(pid), signal).map_err(|errno| format!("{signal} to {host}: {errno}"))
+    kill(Pid::from_raw(pid), signal).map_err(|errno| format!("{signal} to {host}: {errno}"))?;
+    match field.cluster.waiting_pid(host) {
+        // `nsenter` stops when its child does, and would never see it end.
+        Some(waiting) if signal == Signal::SIGCONT => kill(Pid::from_raw(waiting), signal)
+            .map_err(|errno| format!("{signal} to nsenter of {host}: {errno}")),
+        _ => Ok(()),
+    }
 }
 
 fn kill_and_start(field: &mut Field, hosts: &[String]) -> Result<Struck, String> {
