@@ -42,6 +42,9 @@ const GUESS: Duration = Duration::from_secs(10);
 const SHORT_LIMIT: Duration = Duration::from_secs(40 * 60);
 const FULL_LIMIT: Duration = Duration::from_secs(7 * 3600);
 
+/// A short log, so that a manager that was away for seconds needs a snapshot.
+const LOG_MIB: u64 = 2;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,7 +69,7 @@ impl Options {
 /// # Errors
 /// The cluster cannot be formed, or the report cannot be written.
 pub fn run(options: &Options) -> Result<bool, String> {
-    let shape = Shape { managers: 3, spare: 0, workers: 2, simulated: 4 };
+    let shape = Shape { managers: 3, spare: 1, workers: 2, simulated: 4, log_mib: LOG_MIB };
     let Shape { managers, workers, simulated, .. } = shape;
     println!(
         "forming {managers} managers, {workers} workers with real containers and {simulated} \

@@ -21,6 +21,7 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub managers: u32,
     pub workers: u32,
+    log_mib: u64,
     manager_token: String,
     worker_token: String,
 }
@@ -35,6 +36,8 @@ pub struct Shape {
     pub workers: u32,
     /// Workers that pretend to run containers: the numbers after those.
     pub simulated: u32,
+    /// MiB of log that managers keep for those that lag behind; 0: the default.
+    pub log_mib: u64,
 }
 
 /// The binary under test: in the directory that `MUSTER_BIN` names, else beside this program (tests
@@ -77,7 +80,7 @@ impl Cluster {
     /// # Panics
     /// It does not form in time.
     pub fn form_on(lab: Lab, shape: Shape, dir: tempfile::TempDir) -> Self {
-        let Shape { managers, spare, workers, simulated } = shape;
+        let Shape { managers, spare, workers, simulated, log_mib } = shape;
         let workers = workers + simulated;
         lab.make(managers + spare, workers);
         let registry = Registry::start(&lab, dir.path());
@@ -88,6 +91,7 @@ impl Cluster {
             dir,
             managers,
             workers,
+            log_mib,
             manager_token: String::new(),
             worker_token: String::new(),
         };
@@ -129,6 +133,7 @@ impl Cluster {
         let token = |name: &str| tokens[name].as_str().unwrap_or_default().to_owned();
         self.manager_token = token("managerToken");
         self.worker_token = token("workerToken");
+        self.tune_manager("m1");
         self.start("m1");
         wait::until("the first manager leads", FORM_WAIT, || self.leader().ok_or("none".into()));
     }
@@ -136,7 +141,9 @@ impl Cluster {
     /// Joins and starts another manager.
     pub fn join_manager(&mut self, number: u32) {
         let host = format!("m{number}");
-        let (first, address) = (self.any_manager(), self.manager_address(number));
+        // A manager that is replaced cannot be asked.
+        let first = self.manager_address(if number == 1 { 2 } else { 1 });
+        let address = self.manager_address(number);
         let (data, config) = (self.data(&host), self.config(&host));
         self.lab.done(&["boot", &host]);
         self.on(
@@ -160,7 +167,19 @@ impl Cluster {
             ],
         );
         self.managers = self.managers.max(number);
+        self.tune_manager(&host);
         self.start(&host);
+    }
+
+    fn tune_manager(&self, host: &str) {
+        let config = self.config(host);
+        let text = std::fs::read_to_string(&config).unwrap_or_default();
+        let mib = |line: &str| match self.log_mib > 0 && line.starts_with("log_mib = ") {
+            true => format!("log_mib = {}", self.log_mib),
+            false => line.to_owned(),
+        };
+        let lines: Vec<_> = text.lines().map(mib).collect();
+        std::fs::write(&config, lines.join("\n")).unwrap_or_else(|e| panic!("{config}: {e}"));
     }
 
     /// Joins and starts a worker; `more` are further words for `muster join`.

@@ -204,6 +204,11 @@ impl Field {
         all.unwrap_or_default()
     }
 
+    /// Status of one manager.
+    pub fn status(&self, number: u32) -> Option<pb::RaftStatusResponse> {
+        self.statuses().into_iter().nth(number.checked_sub(1)? as usize).flatten()
+    }
+
     /// Number of the manager that a majority calls the leader.
     pub fn leader(&self) -> Option<u32> {
         let statuses = self.statuses();

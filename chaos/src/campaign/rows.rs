@@ -1,7 +1,7 @@
 //! The table of faults: every row of the promises, how often it is struck, and what is not built.
 
 use super::field::Field;
-use super::strikes::{Span, Struck, managers, network, workers};
+use super::strikes::{Span, Struck, machine, managers, members, network, workers};
 
 type Strike = fn(&mut Field, Span) -> Result<Struck, String>;
 
@@ -47,28 +47,21 @@ pub const ROWS: &[Row] = &[
     row("worker-partition", "a worker without managers", (4, 200), network::worker),
     row("all-kill", "kill -9 of all three managers at once", (3, 50), managers::all_kill),
     none("unsynced-writes", "power cut that loses unsynced writes", "no shim drops them yet"),
-    none("loss-delay", "loss, delay, reorder, duplicates", "the lab has no relay yet"),
-    none("clock-jump", "jumps of the wall clock", "tested in chaos/tests/clock.rs, not a row yet"),
-    none(
-        "disk-full",
-        "disk full on leader, follower, agent",
-        "tested in raft/store, not a row yet",
-    ),
-    none("slow-disk", "slow and stalled fsync", "no shim slows it yet"),
-    none("failing-disk", "EIO on write, fsync, read", "tested in raft/store, not a row yet"),
-    none(
-        "corruption",
-        "corrupted log, table, snapshot, vote",
-        "tested in raft/store, not a row yet",
-    ),
-    none("membership", "managers added and removed under load", "not a row yet"),
-    none("snapshot-install", "snapshot installed under load", "not a row yet"),
+    row("loss", "loss of 1 to 30 % at the leader", (5, 100), network::loss),
+    none("delay", "delay, reorder, duplicates", "the lab has no relay yet"),
+    row("clock-jump", "jumps of the wall clock", (5, 100), machine::clock),
+    row("disk-full", "disk full on the leader", (3, 50), machine::full),
+    row("slow-disk", "fsync of the leader slow or stalled", (3, 50), machine::slow),
+    row("failing-disk", "EIO on fsync of the leader", (3, 50), machine::failing),
+    row("corruption", "flipped bytes in a log or table", (5, 100), members::corruption),
+    row("membership", "a manager added and removed under load", (3, 100), members::membership),
+    row("snapshot-install", "snapshot installed under load", (3, 100), members::snapshot),
     none("upgrade", "rolling upgrade under load", "there is one release only"),
     none("backup", "backup under load, restored elsewhere", "backups are not built"),
     none("zone-loss", "loss of a zone of 300 agents", "the lab has 100 workers at most"),
-    none("registry", "registry outage and corruption", "not a row yet"),
+    row("registry", "registry outage", (3, 100), network::registry),
     none("runc", "runc hangs, OOM, fork bombs", "tested in node/agent, not a row yet"),
     none("certificates", "expiry and rotation under load", "rotation of the CA is not built"),
-    none("api-abuse", "10x load, huge bodies, slow clients", "not a row yet"),
+    row("api-abuse", "10x load, huge bodies, slow clients", (2, 30), members::abuse),
     none("mass-reconnect", "10,000 agents reconnect at once", "the lab has 100 workers at most"),
 ];

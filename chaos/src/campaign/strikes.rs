@@ -1,7 +1,9 @@
 //! The faults: each hurts the cluster, says what it did, and takes the fault back. What must hold
 //! afterwards is not known here.
 
+pub mod machine;
 pub mod managers;
+pub mod members;
 pub mod network;
 pub mod workers;
 

@@ -2,7 +2,11 @@
 
 use super::{Span, Struck};
 use crate::campaign::field::Field;
+use crate::campaign::workload;
 use std::time::Duration;
+
+/// How long tasks may take to start from images that are on the workers.
+const STARTED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Cuts every (from, to), waits, and undoes it, whatever happened meanwhile.
 fn cut(field: &mut Field, cuts: &[(String, String)], span: Duration) -> Result<(u64, u64), String> {
@@ -87,4 +91,63 @@ pub fn worker(field: &mut Field, span: Span) -> Result<Struck, String> {
     let (struck, healed) = cut(field, &both_ways(&worker, &managers), time)?;
     let what = format!("{worker} cut off from all managers for {:.1} s", time.as_secs_f32());
     Ok(Struck { what, struck, healed, replaced: None })
+}
+
+/// A share of what arrives at the leader is lost.
+///
+/// # Errors
+/// Nobody leads, or the host refuses.
+pub fn loss(field: &mut Field, span: Span) -> Result<Struck, String> {
+    let leader = format!("m{}", field.wait_leader()?);
+    let percent = 1 + field.below(30);
+    let share = format!("{:.2}", percent as f64 / 100.0);
+    let rule = |verb: &str| {
+        let words = ["run", &leader, "iptables", verb, "INPUT", "-m", "statistic", "--mode"];
+        let more = ["random", "--probability", &share, "-j", "DROP"];
+        field.cluster.lab.done(&[&words[..], &more[..]].concat());
+    };
+    let struck = field.record.now();
+    rule("-A");
+    let waited = field.last(span.longest.min(Duration::from_secs(6)));
+    rule("-D");
+    waited?;
+    let what = format!("{percent} % of what arrives at the leader {leader} is lost");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// The registry does not answer: what is on the workers goes on starting.
+///
+/// # Errors
+/// The registry does not start again.
+pub fn registry(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let door = field.door(0)?;
+    let struck = field.record.now();
+    field.cluster.registry.stop();
+    let name = format!("outage-{struck}");
+    let (made, created) = (name.clone(), door);
+    let started = field
+        .ask(async move {
+            workload::create(&created, &made, 6).await.map_err(|error| error.to_string())
+        })
+        .and_then(|()| {
+            field.until("six tasks start", STARTED_WITHIN, || {
+                match field.service(&name)?.running_count {
+                    6 => Ok(()),
+                    running => Err(format!("{running} run")),
+                }
+            })
+        });
+    let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
+    registry.start_again(lab);
+    let door = field.door(0)?;
+    field.ask(
+        async move { workload::delete(&door, &name).await.map_err(|error| error.to_string()) },
+    )?;
+    match started {
+        Err(why) if why == "interrupted" => return Err(why),
+        Err(why) => field.record.breach("I9", format!("without a registry: {why}")),
+        Ok(()) => {}
+    }
+    let what = "no registry while a service of 6 tasks with a known image starts".to_owned();
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
