@@ -172,6 +172,9 @@ pub fn full(field: &mut Field, span: Span) -> Result<Struck, String> {
                 dd if=/dev/zero of=$1/filler bs=1M 2>/dev/null; true";
     field.cluster.lab.done(&["run", &host, "sh", "-c", fill, "sh", &data]);
     let waited = field.last(span.longest.min(Duration::from_secs(8)));
+    let led = field.leader().map_or("nobody".to_owned(), |number| format!("m{number}"));
+    let left = "stat -f -c '%a*%S' $1";
+    let left = field.cluster.lab.done(&["run", &host, "sh", "-c", left, "sh", &data]);
     field.cluster.lab.done(&["run", &host, "rm", &format!("{data}/filler")]);
     waited?;
     let alive = field.cluster.pid(&host).is_some();
@@ -180,6 +183,6 @@ pub fn full(field: &mut Field, span: Span) -> Result<Struck, String> {
         field.cluster.start(&host);
     }
     let fate = if alive { "its process lived" } else { "its process ended" };
-    let what = format!("disk of the leader {host} full; {fate}");
+    let what = format!("disk of the leader {host} full ({left} bytes left); {fate}, {led} led");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }

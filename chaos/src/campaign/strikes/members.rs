@@ -118,11 +118,16 @@ pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
     let host = format!("m{number}");
     let struck = field.record.now();
     field.cluster.kill(&host);
-    let ending = ["sst", "log"][field.below(2) as usize];
+    // As the host sees it: its data may be on a disk of its own.
+    let init = field.cluster.lab.done(&["init-pid", &host]);
     let data = field.cluster.path(&host).join("data");
-    let Some(file) = largest(&data, ending) else {
+    let seen =
+        Path::new("/proc").join(init).join("root").join(data.strip_prefix("/").unwrap_or(&data));
+    let endings = if field.below(2) == 0 { ["sst", "log"] } else { ["log", "sst"] };
+    // There are no tables before the first one is full.
+    let Some(file) = endings.iter().find_map(|ending| largest(&seen, ending)) else {
         field.cluster.start(&host);
-        return Err(format!("{host} has no file *.{ending} in {}", data.display()));
+        return Err(format!("{host} has neither logs nor tables in {}", data.display()));
     };
     let place = flip(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     field.cluster.start(&host);
