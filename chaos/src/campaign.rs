@@ -21,7 +21,7 @@ mod workload;
 pub use field::INTERRUPTED;
 pub use rows::{ROWS, Row, What};
 
-use crate::cluster::Shape;
+use crate::cluster::{self, Shape};
 use field::Field;
 use record::Strike;
 use std::collections::BTreeMap;
@@ -69,6 +69,11 @@ impl Options {
 /// # Errors
 /// The cluster cannot be formed, or the report cannot be written.
 pub fn run(options: &Options) -> Result<bool, String> {
+    let binary = cluster::muster();
+    if !binary.exists() {
+        let binary = binary.display();
+        return Err(format!("{binary} is missing; cargo build --release -p muster -p muster-shim"));
+    }
     let shape = Shape { managers: 3, spare: 1, workers: 2, simulated: 4, log_mib: LOG_MIB };
     let Shape { managers, workers, simulated, .. } = shape;
     println!(
@@ -114,7 +119,19 @@ fn strike_all(field: &mut Field, options: &Options) -> Result<(), String> {
                 return Err("its time is over; the rows that are left were not run".into());
             }
             let longest = if options.full { FULL_FAULT } else { SHORT_FAULT };
-            let struck = strike(field, Span { longest })?;
+            let span = Span { longest };
+            let struck = catch_unwind(AssertUnwindSafe(|| strike(field, span)))
+                .unwrap_or_else(|_| Err("it panicked; see above".into()));
+            let struck = match struck {
+                Ok(struck) => struck,
+                Err(why) if why == "interrupted" => return Err(why),
+                Err(why) => {
+                    field.record.breach("I9", format!("row {}: {why}", row.name));
+                    field.revive();
+                    heal::well(field)?;
+                    continue;
+                }
+            };
             heal::well(field)?;
             heal::kernel_holds(field, &mut obeyed);
             let done = field.record.strike(Strike {

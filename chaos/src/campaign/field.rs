@@ -124,8 +124,8 @@ impl Field {
             let counter = workload::counter(door.clone(), arn, key, promised.clone(), stop.clone());
             runtime.spawn(counter);
         }
-        for lane in 0..2 {
-            let door = doors[lane].clone();
+        for (lane, door) in doors.iter().take(2).enumerate() {
+            let door = door.clone();
             runtime.spawn(workload::churn(door, lane, promised.clone(), stop.clone()));
         }
         runtime.spawn(workload::bursts(doors[2].clone(), promised.clone(), stop.clone()));
@@ -251,6 +251,18 @@ impl Field {
             }
             if INTERRUPTED.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
+            }
+        }
+    }
+
+    /// Starts whatever a fault that went wrong has left dead.
+    pub fn revive(&mut self) {
+        let managers = (1..=self.shape.managers).map(|n| format!("m{n}"));
+        let workers = self.shape.workers + self.shape.simulated;
+        for host in managers.chain((1..=workers).map(|n| format!("w{n}"))) {
+            if self.cluster.pid(&host).is_none() {
+                self.cluster.reap(&host);
+                self.cluster.start(&host);
             }
         }
     }

@@ -210,11 +210,28 @@ fn acknowledged(field: &Field) -> Result<(), String> {
     Ok(())
 }
 
-/// The kernel's word on I6 and I7: what runs fits and runs once. And I3: whom the agents obeyed.
+/// Tasks in the ledgers of all agents with real containers.
+fn ledgers(field: &Field) -> BTreeSet<String> {
+    let hosts = (1..=field.shape.workers).map(|number| format!("w{number}"));
+    let data = hosts.map(|host| field.cluster.path(&host).join("data"));
+    data.flat_map(|data| kernel::ledger(&data)).collect()
+}
+
+/// The kernel's word on I7 and I8: what runs, runs once, and its agent knows of it. And I3: whom the
+/// agents obeyed.
 pub fn kernel_holds(field: &Field, obeyed: &mut BTreeMap<String, (u64, u64)>) {
+    // Before and after: what begins or ends meanwhile is in one of them.
+    let mut ledgers = ledgers(field);
+    let running = kernel::running(field.cluster.lab.prefix());
+    ledgers.extend(self::ledgers(field));
     let mut where_ = BTreeMap::new();
-    for (instance, tasks) in kernel::running(field.cluster.lab.prefix()) {
+    for (instance, tasks) in running {
         for task in tasks.into_keys() {
+            field.record.count("I8 containers in a ledger", 1);
+            if !ledgers.contains(&task) {
+                let what = format!("{instance}/{task} runs and no agent's ledger has it");
+                field.record.breach("I8", what);
+            }
             if let Some(other) = where_.insert(task.clone(), instance.clone()) {
                 let what = format!("task {task} runs on {other} and on {instance}");
                 field.record.breach("I7", what);

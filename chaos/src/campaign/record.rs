@@ -140,7 +140,8 @@ impl Record {
             inner.breaches_more += 1;
             return;
         }
-        eprintln!("BROKEN {invariant}: {what}");
+        let shown: String = what.chars().take(300).collect();
+        eprintln!("BROKEN {invariant}: {shown}");
         inner.breaches.push(Breach { invariant, what, at, row });
     }
 

@@ -4,6 +4,9 @@ use super::{INVARIANTS, Report};
 use crate::campaign::record::Strike;
 use std::fmt;
 
+/// Of each breach's evidence in the text.
+const EVIDENCE_CHARS: usize = 600;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = if self.full { "full" } else { "short" };
@@ -23,7 +26,9 @@ impl fmt::Display for Report {
             writeln!(f, "  {name:<4} {what}: {verdict}")?;
             for breach in self.breaches.iter().filter(|b| b.invariant == name).take(10) {
                 let at = breach.at as f64 / 1e6;
-                writeln!(f, "       at {at:.1} s, row {}: {}", breach.row, breach.what)?;
+                // A history is some pages long: all of it is in report.json.
+                let what: String = breach.what.chars().take(EVIDENCE_CHARS).collect();
+                writeln!(f, "       at {at:.1} s, row {}: {what}", breach.row)?;
             }
         }
         writeln!(f, "\nlooked at")?;

@@ -4,11 +4,15 @@ use super::{Span, Struck};
 use crate::campaign::field::Field;
 use crate::campaign::kernel;
 use crate::campaign::workload::ANCHORS;
+use muster_proto::pb;
+use pb::ecs_client::EcsClient;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a lost worker's tasks are waited for.
 const REPLACED_WITHIN: Duration = Duration::from_secs(40);
+/// How long tasks that eat memory may live.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Processes of the anchors' tasks, which nobody has asked to stop: by task.
 fn anchored(field: &Field) -> Result<BTreeMap<String, BTreeSet<kernel::Process>>, String> {
@@ -89,4 +93,56 @@ pub fn crash(field: &mut Field, _: Span) -> Result<Struck, String> {
     };
     let what = format!("crash of {host}: every process at once");
     Ok(Struck { what, struck, healed, replaced })
+}
+
+/// Three tasks take more memory than they may have: the kernel kills them, and their status says
+/// so.
+///
+/// # Errors
+/// The cluster refuses to run them.
+pub fn out_of_memory(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let hungry =
+        serde_json::json!({ "command": ["/bin/busybox", "tail", "/dev/zero"], "memory": 16 });
+    field.cluster.register("hungry", hungry);
+    let struck = field.record.now();
+    let door = field.door(0)?;
+    let arns: Vec<String> = field.ask(async move {
+        let constraint = pb::PlacementConstraint {
+            r#type: "memberOf".into(),
+            expression: "attribute:containers == real".into(),
+        };
+        let request = pb::RunTaskRequest {
+            task_definition: "hungry".into(),
+            count: 3,
+            placement_constraints: vec![constraint],
+            ..Default::default()
+        };
+        let call = async |channel, request| EcsClient::new(channel).run_task(request).await;
+        let answer = door.write(request, call).await.map_err(|error| error.to_string())?;
+        Ok(answer.tasks.into_iter().map(|task| task.task_arn).collect())
+    })?;
+    let stopped = field.until("they have stopped", STOPPED_WITHIN, || {
+        let (door, tasks) = (field.door(0)?, arns.clone());
+        let tasks = field.ask(async move {
+            let request = pb::DescribeTasksRequest { tasks, ..Default::default() };
+            let call =
+                async |channel, request| EcsClient::new(channel).describe_tasks(request).await;
+            door.read(request, call).await.map_err(|error| error.to_string())
+        })?;
+        let stopped = tasks.tasks.iter().filter(|task| task.last_status == "STOPPED").count();
+        if stopped == 3 { Ok(tasks.tasks) } else { Err(format!("{stopped} of 3")) }
+    })?;
+    for task in &stopped {
+        for container in &task.containers {
+            let truth =
+                container.exit_code == Some(137) && container.reason.contains("OutOfMemory");
+            if !truth {
+                let (code, reason) = (container.exit_code, &container.reason);
+                let what = format!("{} was OOM-killed: exit {code:?}, {reason:?}", task.task_arn);
+                field.record.breach("I8", what);
+            }
+        }
+    }
+    let what = format!("{} tasks beyond their memory, killed by the kernel", stopped.len());
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
