@@ -102,7 +102,7 @@ impl Cluster {
         cluster.wait_voters(managers as usize);
         for number in 1..=workers {
             if number <= shape.workers {
-                cluster.join_worker(number, &["--attr", "containers=real"]);
+                cluster.join_worker(number, &[]);
             } else {
                 cluster.join_simulated(number);
             }

@@ -217,8 +217,8 @@ fn ledgers(field: &Field) -> BTreeSet<String> {
     data.flat_map(|data| kernel::ledger(&data)).collect()
 }
 
-/// The kernel's word on I7 and I8: what runs, runs once, and its agent knows of it. And I3: whom the
-/// agents obeyed.
+/// The kernel's word on I7 and I8: what runs, runs once, and its agent knows of it. And I3: whom
+/// the agents obeyed.
 pub fn kernel_holds(field: &Field, obeyed: &mut BTreeMap<String, (u64, u64)>) {
     // Before and after: what begins or ends meanwhile is in one of them.
     let mut ledgers = ledgers(field);

@@ -95,8 +95,8 @@ pub fn crash(field: &mut Field, _: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed, replaced })
 }
 
-/// Three tasks take more memory than they may have: the kernel kills them, and their status says
-/// so.
+/// Tasks take more memory than they may have: the kernel kills those with real containers, and
+/// their status says so.
 ///
 /// # Errors
 /// The cluster refuses to run them.
@@ -105,44 +105,63 @@ pub fn out_of_memory(field: &mut Field, _: Span) -> Result<Struck, String> {
         serde_json::json!({ "command": ["/bin/busybox", "tail", "/dev/zero"], "memory": 16 });
     field.cluster.register("hungry", hungry);
     let struck = field.record.now();
-    let door = field.door(0)?;
-    let arns: Vec<String> = field.ask(async move {
-        let constraint = pb::PlacementConstraint {
-            r#type: "memberOf".into(),
-            expression: "attribute:containers == real".into(),
-        };
-        let request = pb::RunTaskRequest {
-            task_definition: "hungry".into(),
-            count: 3,
-            placement_constraints: vec![constraint],
-            ..Default::default()
-        };
-        let call = async |channel, request| EcsClient::new(channel).run_task(request).await;
-        let answer = door.write(request, call).await.map_err(|error| error.to_string())?;
-        Ok(answer.tasks.into_iter().map(|task| task.task_arn).collect())
-    })?;
-    let stopped = field.until("they have stopped", STOPPED_WITHIN, || {
-        let (door, tasks) = (field.door(0)?, arns.clone());
-        let tasks = field.ask(async move {
-            let request = pb::DescribeTasksRequest { tasks, ..Default::default() };
-            let call =
-                async |channel, request| EcsClient::new(channel).describe_tasks(request).await;
-            door.read(request, call).await.map_err(|error| error.to_string())
-        })?;
-        let stopped = tasks.tasks.iter().filter(|task| task.last_status == "STOPPED").count();
-        if stopped == 3 { Ok(tasks.tasks) } else { Err(format!("{stopped} of 3")) }
+    let arns = hungry_tasks(field)?;
+    let real: BTreeSet<_> = (1..=field.shape.workers).map(|number| format!("w{number}")).collect();
+    let stopped = field.until("tasks without memory stop", STOPPED_WITHIN, || {
+        let tasks = described(field, &arns)?;
+        let real: Vec<_> =
+            tasks.into_iter().filter(|task| real.contains(&task.instance_name)).collect();
+        let live = real.iter().filter(|task| task.last_status != "STOPPED").count();
+        match real.is_empty() || live > 0 {
+            true => Err(format!("{live} of {} live", real.len())),
+            false => Ok(real),
+        }
     })?;
     for task in &stopped {
         for container in &task.containers {
-            let truth =
-                container.exit_code == Some(137) && container.reason.contains("OutOfMemory");
-            if !truth {
-                let (code, reason) = (container.exit_code, &container.reason);
+            let (code, reason) = (container.exit_code, &container.reason);
+            if code != Some(137) || !reason.contains("OutOfMemory") {
                 let what = format!("{} was OOM-killed: exit {code:?}, {reason:?}", task.task_arn);
                 field.record.breach("I8", what);
             }
         }
     }
+    // Those that only pretend to run have no memory to run out of.
+    let door = field.door(0)?;
+    field.ask(async move {
+        for task in arns {
+            let request = pb::StopTaskRequest { task, ..Default::default() };
+            let call = async |channel, request| EcsClient::new(channel).stop_task(request).await;
+            door.write(request, call).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })?;
     let what = format!("{} tasks beyond their memory, killed by the kernel", stopped.len());
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// As many as one call runs; they are spread over all workers, so some are on real ones.
+fn hungry_tasks(field: &Field) -> Result<Vec<String>, String> {
+    let door = field.door(0)?;
+    field.ask(async move {
+        let spread = pb::PlacementStrategy { r#type: "spread".into(), field: "instanceId".into() };
+        let request = pb::RunTaskRequest {
+            task_definition: "hungry".into(),
+            count: 10,
+            ..Default::default()
+        };
+        let call = async |channel, request| EcsClient::new(channel).run_task(request).await;
+        let answer = door.write(request, call).await.map_err(|error| error.to_string())?;
+        Ok(answer.tasks.into_iter().map(|task| task.task_arn).collect())
+    })
+}
+
+fn described(field: &Field, arns: &[String]) -> Result<Vec<pb::Task>, String> {
+    let (door, tasks) = (field.door(0)?, arns.to_vec());
+    let answer = field.ask(async move {
+        let request = pb::DescribeTasksRequest { tasks, ..Default::default() };
+        let call = async |channel, request| EcsClient::new(channel).describe_tasks(request).await;
+        door.read(request, call).await.map_err(|error| error.to_string())
+    })?;
+    Ok(answer.tasks)
 }
