@@ -74,9 +74,27 @@ pub fn snapshot(field: &mut Field, _: Span) -> Result<Struck, String> {
             other => Err(format!("snapshot at {other:?}, {host} has {had}")),
         }
     });
+    let received = snapshots(field, &host);
     field.cluster.start(&host);
-    let what = format!("{host} was away from index {had} until a snapshot at {}", purged?);
+    let at = purged?;
+    field.until("it has what it missed", Duration::from_secs(30), || {
+        match field.status(number).map(|status| status.applied_index) {
+            Some(index) if index >= at => Ok(()),
+            other => Err(format!("{other:?} of {at}")),
+        }
+    })?;
+    let by = match snapshots(field, &host) > received {
+        true => "a snapshot",
+        false => "its log alone",
+    };
+    let what = format!("{host} was away from index {had} to {at} and beyond, got it by {by}");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// How many snapshots a manager says it has received.
+fn snapshots(field: &Field, host: &str) -> usize {
+    let log = fs::read_to_string(field.cluster.path(host).join("log")).unwrap_or_default();
+    log.matches("receiving a snapshot").count()
 }
 
 /// Writes more than the managers keep of their log.

@@ -144,7 +144,6 @@ pub fn out_of_memory(field: &mut Field, _: Span) -> Result<Struck, String> {
 fn hungry_tasks(field: &Field) -> Result<Vec<String>, String> {
     let door = field.door(0)?;
     field.ask(async move {
-        let spread = pb::PlacementStrategy { r#type: "spread".into(), field: "instanceId".into() };
         let request = pb::RunTaskRequest {
             task_definition: "hungry".into(),
             count: 10,
