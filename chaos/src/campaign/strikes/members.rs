@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// A damaged manager either ends or serves within this.
 const DECIDED_WITHIN: Duration = Duration::from_secs(15);
-/// Definitions written to make a log long, and the bytes of each.
-const DEFINITIONS: u32 = 60;
+/// Definitions written to make a log long, and the bytes of each: three times the log that is kept.
+const DEFINITIONS: u32 = 150;
 const DEFINITION_BYTES: usize = 40_000;
 
 /// A fourth manager joins, gets a vote, one is killed, and the fourth is removed for good.
