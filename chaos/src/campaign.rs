@@ -72,7 +72,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let binary = cluster::muster();
     if !binary.exists() {
         let binary = binary.display();
-        return Err(format!("{binary} is missing; cargo build --release -p muster -p muster-shim"));
+        return Err(format!(
+            "{binary} is missing; cargo build --release -p muster -p muster-agent -p muster-shim"
+        ));
     }
     let shape = Shape { managers: 3, spare: 1, workers: 2, simulated: 4, log_mib: LOG_MIB };
     let Shape { managers, workers, simulated, .. } = shape;
