@@ -1,12 +1,13 @@
-//! A real process, killed with SIGKILL while it writes: what it said was done is done.
+//! A real process, killed with SIGKILL while it writes: what it said was done is done; also if the
+//! power went with it and only what was synced is left.
 #![allow(clippy::unwrap_used)] // a test that cannot go on should fail
 
 mod common;
 
 use common::{Fleet, deadline, numbers};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 /// The child finds here where to write; without it the child's test does nothing.
 const DIR: &str = "MUSTER_TEST_KILL_DIR";
@@ -35,6 +36,20 @@ async fn child_writes_until_it_is_killed() {
     }
 }
 
+/// The highest number that the child has said is done, once that is `target` or it has ended.
+fn acknowledged(child: &mut Child, target: u64) -> u64 {
+    let mut highest = 0;
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.map_while(Result::ok) {
+        let number = line.strip_prefix("acknowledged ").and_then(|n| n.parse::<u64>().ok());
+        highest = highest.max(number.unwrap_or(0));
+        if highest >= target {
+            break;
+        }
+    }
+    highest
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_has_kept_what_it_acknowledged() {
     let root = tempfile::tempdir().unwrap();
@@ -48,14 +63,7 @@ async fn a_killed_process_has_kept_what_it_acknowledged() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        for line in lines.map_while(Result::ok) {
-            let number = line.strip_prefix("acknowledged ").and_then(|n| n.parse::<u64>().ok());
-            acknowledged = acknowledged.max(number.unwrap_or(0));
-            if acknowledged >= target {
-                break;
-            }
-        }
+        acknowledged = acknowledged.max(self::acknowledged(&mut child, target));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(acknowledged >= target, "the child ended by itself at {acknowledged}");
