@@ -36,7 +36,7 @@ const CI: &[(&str, &[&str])] = &[
             "--quiet",
         ],
     ),
-    ("tests", &["test", "--workspace"]),
+    ("tests", &["test", "--workspace", "--no-fail-fast"]),
 ];
 
 fn main() -> ExitCode {
