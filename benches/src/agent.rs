@@ -4,18 +4,20 @@ use crate::Outcome;
 use crate::local::{self, Local};
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
 /// Name of the cgroup, the bridge and, with a prefix, the nft table of an agent here: not those of
 /// an agent that the machine may have.
-const OWN: &str = "muster-bench";
+const OWN: &str = "musterbench";
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 /// An agent that has joined.
 pub struct Agent {
     process: Child,
+    tasks: PathBuf,
 }
 
 impl Agent {
@@ -68,11 +70,24 @@ impl Agent {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        Ok(Self { process })
+        Ok(Self { process, tasks: home.join("data/tasks") })
     }
 
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The OCI configuration of the one container of a running task.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn config_of(&self, task_arn: &str) -> Outcome<PathBuf> {
+        let id = task_arn.rsplit('/').next().unwrap_or(task_arn);
+        let path = self.tasks.join(id).join("containers/main/config.json");
+        match path.exists() {
+            true => Ok(path),
+            false => Err(format!("{} is missing", path.display()).into()),
+        }
     }
 
     pub fn stop(&mut self) {

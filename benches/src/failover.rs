@@ -204,8 +204,9 @@ impl Load {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let call =
-                        async |channel, request| EcsClient::new(channel).tag_resource(request).await;
+                    let call = async |channel, request| {
+                        EcsClient::new(channel).tag_resource(request).await
+                    };
                     let deadline = Instant::now() + LIMIT;
                     match client.call_write(tags::write(&arn, n), deadline, call).await {
                         Ok(_) => last.store(n, Ordering::Relaxed),

@@ -13,10 +13,10 @@ const IDLE: Duration = Duration::from_secs(5);
 pub async fn run() -> Outcome<()> {
     let here = tempfile::tempdir()?;
     facts::print(here.path())?;
-    let binary = std::fs::metadata(local::muster())?.len() as f64 / MIB;
-    let shim = local::muster().with_file_name("muster-shim");
-    let shim = std::fs::metadata(shim)?.len() as f64 / 1024.0;
-    println!("binary: muster {binary:.1} MiB, muster-shim {shim:.0} KiB");
+    for name in ["muster", "muster-agent", "muster-shim"] {
+        let size = std::fs::metadata(local::muster().with_file_name(name))?.len() as f64 / MIB;
+        println!("binary: {name} {size:.1} MiB");
+    }
 
     let started = Instant::now();
     let local = Local::form(3, "lan").await?;

@@ -44,10 +44,6 @@ impl Start {
         let floor = facts::print(here.path())?;
         let layout = here.path().join("image");
         done(Command::new(repository().join("deploy/lib/mkimage")).arg(&layout).arg("1"))?;
-        let bare = Bare::prepare(here.path(), &layout)?;
-        let single_bare = bare.singles(self.starts)?;
-        let together_bare = bare.together(self.together)?;
-
         let local = Local::form(3, "lan").await?;
         let mut agent = Agent::start(&local)?;
         let channel = local.channel(&local::address(local.leader().await?))?;
@@ -56,6 +52,15 @@ impl Start {
             register(&channel, mode, &image).await?;
         }
         agent::connected(&channel).await?;
+
+        // Bare runc gets the very container that Muster makes: its limits, seccomp profile, mounts.
+        let model = run_tasks(&channel, "host", 1).await?;
+        Tasks::watch(&channel).await?.wait(&model, "RUNNING").await?;
+        let bare = Bare::prepare(here.path(), &layout, &agent.config_of(&model[0])?)?;
+        let single_bare = bare.singles(self.starts)?;
+        let together_bare = bare.together(self.together)?;
+        stop_all(&channel, &model).await?;
+
         let host = singles(&channel, "host", self.starts).await?;
         let bridge = singles(&channel, "bridge", self.starts).await?;
         let (tasks, together) = all_at_once(&channel, "host", self.together).await?;
@@ -119,12 +124,13 @@ fn done(command: &mut Command) -> Outcome<()> {
 /// runc by hand: the floor.
 struct Bare {
     dir: PathBuf,
+    spec: serde_json::Value,
 }
 
 impl Bare {
-    fn prepare(dir: &Path, layout: &Path) -> Outcome<Self> {
-        let bare = Self { dir: dir.join("bare") };
-        let rootfs = bare.dir.join("rootfs");
+    fn prepare(dir: &Path, layout: &Path, model: &Path) -> Outcome<Self> {
+        let dir = dir.join("bare");
+        let rootfs = dir.join("rootfs");
         std::fs::create_dir_all(&rootfs)?;
         let mut largest = (0, PathBuf::new());
         for blob in std::fs::read_dir(layout.join("blobs/sha256"))? {
@@ -133,16 +139,19 @@ impl Bare {
         }
         // The layer is by far the largest blob of an image of one layer.
         done(Command::new("tar").arg("-xzf").arg(&largest.1).arg("-C").arg(&rootfs))?;
-        done(Command::new("runc").args(["spec", "--bundle"]).arg(&bare.dir))?;
-        let path = bare.dir.join("config.json");
-        let mut spec: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
-        spec["process"]["terminal"] = false.into();
-        spec["process"]["args"] = serde_json::json!(["/bin/busybox", "sleep", "1000"]);
-        spec["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 16 << 20 });
-        spec["linux"]["resources"]["cpu"] = serde_json::json!({ "shares": 4 });
-        spec["linux"]["resources"]["pids"] = serde_json::json!({ "limit": 1024 });
-        std::fs::write(&path, spec.to_string())?;
-        Ok(bare)
+        let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(model)?)?;
+        spec["root"]["path"] = rootfs.to_string_lossy().into_owned().into();
+        // runc then takes one named like the container.
+        spec["linux"]["cgroupsPath"] = serde_json::Value::Null;
+        Ok(Self { dir, spec })
+    }
+
+    /// The bundle of a container, made before its time is taken.
+    fn bundle(&self, id: &str) -> Outcome<PathBuf> {
+        let bundle = self.dir.join(id);
+        std::fs::create_dir_all(&bundle)?;
+        std::fs::write(bundle.join("config.json"), self.spec.to_string())?;
+        Ok(bundle)
     }
 
     fn runc(&self, words: &[&str]) -> Outcome<()> {
@@ -157,9 +166,9 @@ impl Bare {
     }
 
     /// From the call to the container's start.
-    fn one(&self, id: &str) -> Outcome<Duration> {
+    fn one(&self, id: &str, bundle: &Path) -> Outcome<Duration> {
         let pid_file = self.dir.join(format!("{id}.pid"));
-        let bundle = self.dir.to_string_lossy().into_owned();
+        let bundle = bundle.to_string_lossy().into_owned();
         let called = since_boot();
         self.runc(&["create", "-b", &bundle, "--pid-file", &pid_file.to_string_lossy(), id])?;
         self.runc(&["start", id])?;
@@ -172,7 +181,8 @@ impl Bare {
         let mut latencies = histogram();
         for n in 0..count {
             let id = format!("muster-bench-{}-{n}", std::process::id());
-            latencies.saturating_record(micros(self.one(&id)?));
+            let bundle = self.bundle(&id)?;
+            latencies.saturating_record(micros(self.one(&id, &bundle)?));
             self.runc(&["delete", "-f", &id])?;
         }
         Ok(latencies)
@@ -180,15 +190,18 @@ impl Bare {
 
     /// Seconds until so many run, `PARALLEL` at a time.
     fn together(&self, count: usize) -> Outcome<f64> {
-        let began = Instant::now();
         let id = |n: usize| format!("muster-bench-{}-t{n}", std::process::id());
+        let bundles: Vec<PathBuf> =
+            (0..count).map(|n| self.bundle(&id(n))).collect::<Outcome<_>>()?;
+        let bundles = &bundles;
+        let began = Instant::now();
         let results: Vec<Outcome<()>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..PARALLEL)
                 .map(|worker| {
                     scope.spawn(move || {
                         (worker..count)
                             .step_by(PARALLEL)
-                            .try_for_each(|n| self.one(&id(n)).map(|_| ()))
+                            .try_for_each(|n| self.one(&id(n), &bundles[n]).map(|_| ()))
                     })
                 })
                 .collect();
@@ -316,11 +329,7 @@ async fn singles(channel: &Channel, family: &str, count: usize) -> Outcome<Measu
 }
 
 /// The tasks, and the seconds from the first call until all run.
-async fn all_at_once(
-    channel: &Channel,
-    family: &str,
-    count: usize,
-) -> Outcome<(Vec<String>, f64)> {
+async fn all_at_once(channel: &Channel, family: &str, count: usize) -> Outcome<(Vec<String>, f64)> {
     let mut watch = Tasks::watch(channel).await?;
     let began = Instant::now();
     let calls = (0..count.div_ceil(RUN_TASK_MAX)).map(|call| {

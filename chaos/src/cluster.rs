@@ -21,15 +21,35 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub managers: u32,
     pub workers: u32,
+    log_mib: u64,
     manager_token: String,
     worker_token: String,
 }
 
-/// The binary under test: built beside the tests.
+/// How many of what a cluster is formed of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    pub managers: u32,
+    /// Hosts for managers that join later.
+    pub spare: u32,
+    /// Workers with real containers: w1, w2, ...
+    pub workers: u32,
+    /// Workers that pretend to run containers: the numbers after those.
+    pub simulated: u32,
+    /// MiB of log that managers keep for those that lag behind; 0: the default.
+    pub log_mib: u64,
+}
+
+/// The binary under test: in the directory that `MUSTER_BIN` names, else beside this program (tests
+/// are one directory further down).
 pub fn muster() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    let beside = test.ancestors().nth(2).unwrap_or(Path::new("."));
-    beside.join("muster")
+    if let Some(dir) = std::env::var_os("MUSTER_BIN") {
+        return PathBuf::from(dir).join("muster");
+    }
+    let this = std::env::current_exe().unwrap_or_default();
+    let beside = this.parent().unwrap_or(Path::new("."));
+    let test = beside.ends_with("deps") || beside.ends_with("examples");
+    if test { beside.with_file_name("muster") } else { beside.join("muster") }
 }
 
 /// An example program of this crate, built beside the tests.
@@ -52,7 +72,17 @@ impl Cluster {
             .prefix("muster-test-")
             .tempdir()
             .unwrap_or_else(|error| panic!("temporary directory: {error}"));
-        let lab = Lab::up(managers, workers);
+        Self::form_on(Lab::new(), Shape { managers, workers, ..Shape::default() }, dir)
+    }
+
+    /// As [`Cluster::form`], on a lab that has no hosts yet, with all its files in `dir`.
+    ///
+    /// # Panics
+    /// It does not form in time.
+    pub fn form_on(lab: Lab, shape: Shape, dir: tempfile::TempDir) -> Self {
+        let Shape { managers, spare, workers, simulated, log_mib } = shape;
+        let workers = workers + simulated;
+        lab.make(managers + spare, workers);
         let registry = Registry::start(&lab, dir.path());
         let mut cluster = Self {
             processes: BTreeMap::new(),
@@ -61,6 +91,7 @@ impl Cluster {
             dir,
             managers,
             workers,
+            log_mib,
             manager_token: String::new(),
             worker_token: String::new(),
         };
@@ -70,7 +101,11 @@ impl Cluster {
         }
         cluster.wait_voters(managers as usize);
         for number in 1..=workers {
-            cluster.join_worker(number, &[]);
+            if number <= shape.workers {
+                cluster.join_worker(number, &[]);
+            } else {
+                cluster.join_simulated(number);
+            }
         }
         cluster.wait_connected(workers as usize);
         cluster
@@ -98,6 +133,7 @@ impl Cluster {
         let token = |name: &str| tokens[name].as_str().unwrap_or_default().to_owned();
         self.manager_token = token("managerToken");
         self.worker_token = token("workerToken");
+        self.tune_manager("m1");
         self.start("m1");
         wait::until("the first manager leads", FORM_WAIT, || self.leader().ok_or("none".into()));
     }
@@ -105,7 +141,9 @@ impl Cluster {
     /// Joins and starts another manager.
     pub fn join_manager(&mut self, number: u32) {
         let host = format!("m{number}");
-        let (first, address) = (self.any_manager(), self.manager_address(number));
+        // A manager that is replaced cannot be asked.
+        let first = self.manager_address(if number == 1 { 2 } else { 1 });
+        let address = self.manager_address(number);
         let (data, config) = (self.data(&host), self.config(&host));
         self.lab.done(&["boot", &host]);
         self.on(
@@ -129,11 +167,42 @@ impl Cluster {
             ],
         );
         self.managers = self.managers.max(number);
+        self.tune_manager(&host);
         self.start(&host);
+    }
+
+    fn tune_manager(&self, host: &str) {
+        let config = self.config(host);
+        let text = std::fs::read_to_string(&config).unwrap_or_default();
+        let mib = |line: &str| match self.log_mib > 0 && line.starts_with("log_mib = ") {
+            true => format!("log_mib = {}", self.log_mib),
+            false => line.to_owned(),
+        };
+        let lines: Vec<_> = text.lines().map(mib).collect();
+        std::fs::write(&config, lines.join("\n")).unwrap_or_else(|e| panic!("{config}: {e}"));
     }
 
     /// Joins and starts a worker; `more` are further words for `muster join`.
     pub fn join_worker(&mut self, number: u32, more: &[&str]) {
+        self.enrol_worker(number, more);
+        self.start(&format!("w{number}"));
+    }
+
+    /// Joins and starts a worker that pretends to run containers.
+    ///
+    /// # Panics
+    /// Its configuration cannot be written.
+    pub fn join_simulated(&mut self, number: u32) {
+        self.enrol_worker(number, &[]);
+        let host = format!("w{number}");
+        let config = self.config(&host);
+        let text = std::fs::read_to_string(&config).unwrap_or_default();
+        let text = format!("{text}\n[simulate]\nstart_ms = 100\n");
+        std::fs::write(&config, text).unwrap_or_else(|error| panic!("{config}: {error}"));
+        self.start(&host);
+    }
+
+    fn enrol_worker(&mut self, number: u32, more: &[&str]) {
         let host = format!("w{number}");
         let (first, address) = (self.any_manager(), self.lab.address(&host));
         let (data, config) = (self.data(&host), self.config(&host));
@@ -158,7 +227,15 @@ impl Cluster {
         ];
         words.extend(more);
         self.on(&host, &words);
-        self.start(&host);
+        // Names apart from any other cluster's on this machine: they tell what was left behind.
+        let text = std::fs::read_to_string(&config).unwrap_or_default();
+        let lab = self.lab.prefix();
+        let root = |line: &str| match line.starts_with("cgroup_root = ") {
+            true => format!("run_dir = \"/run/{lab}/{host}\"\ncgroup_root = \"{lab}\""),
+            false => line.to_owned(),
+        };
+        let lines: Vec<_> = text.lines().map(root).collect();
+        std::fs::write(&config, lines.join("\n")).unwrap_or_else(|e| panic!("{config}: {e}"));
     }
 
     /// Starts a host's daemon, booting the host first if it has crashed.
@@ -182,6 +259,19 @@ impl Cluster {
         let log = self.path(host).join("log");
         let child = self.lab.start(host, &words, &log);
         self.processes.insert(host.to_owned(), child);
+    }
+
+    /// The daemon's pid as this machine counts: what can be signalled without delay.
+    pub fn pid(&self, host: &str) -> Option<i32> {
+        let outer = self.processes.get(host)?.id();
+        // `nsenter` stays as the parent of what it runs in another PID namespace.
+        let path = format!("/proc/{outer}/task/{outer}/children");
+        std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Pid of the process that waits for a host's daemon, and stops with it when that is stopped.
+    pub fn waiting_pid(&self, host: &str) -> Option<i32> {
+        i32::try_from(self.processes.get(host)?.id()).ok()
     }
 
     /// Sends a signal to a host's daemon.
@@ -387,7 +477,8 @@ impl Drop for Cluster {
                 lines.iter().rev().for_each(|line| eprintln!("{line}"));
             }
         }
-        self.lab.done(&["down"]);
+        // Nobody holds its standard input: it clears away at once.
+        self.lab.janitor(self.dir.path()).stdin(Stdio::null()).status().ok();
         for (_, mut child) in std::mem::take(&mut self.processes) {
             child.wait().ok();
         }

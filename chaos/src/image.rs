@@ -2,7 +2,7 @@
 
 use crate::lab::{Lab, root};
 use crate::wait;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,8 +12,16 @@ const PORT: u16 = 5000;
 /// Debian's docker-registry, over plain HTTP; ends when dropped.
 pub struct Registry {
     process: Child,
+    config: PathBuf,
     /// host:port.
     pub address: String,
+}
+
+fn serve(lab: &Lab, config: &Path) -> Child {
+    let mut command = lab.hub_command("docker-registry");
+    command.arg("serve").arg(config);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("starting docker-registry: {error}"))
 }
 
 impl Registry {
@@ -31,17 +39,28 @@ impl Registry {
             storage.display()
         );
         std::fs::write(&config, text).unwrap_or_else(|e| panic!("registry.yml: {e}"));
-        let process = lab
-            .hub_command("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting docker-registry: {error}"));
-        let registry = Self { process, address };
-        let url = format!("http://{}/v2/", registry.address);
+        let process = serve(lab, &config);
+        let registry = Self { process, config, address };
+        registry.wait(lab);
+        registry.push(lab, dir);
+        registry
+    }
+
+    /// Nobody answers at its address until [`Registry::start_again`].
+    pub fn stop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+
+    /// # Panics
+    /// It does not start.
+    pub fn start_again(&mut self, lab: &Lab) {
+        self.process = serve(lab, &self.config);
+        self.wait(lab);
+    }
+
+    fn wait(&self, lab: &Lab) {
+        let url = format!("http://{}/v2/", self.address);
         wait::until("the registry answers", Duration::from_secs(10), || {
             let output = lab.hub_command("busybox").args(["wget", "-q", "-O", "-", &url]).output();
             match output {
@@ -50,8 +69,6 @@ impl Registry {
                 Err(error) => Err(error.to_string()),
             }
         });
-        registry.push(lab, dir);
-        registry
     }
 
     fn push(&self, lab: &Lab, dir: &Path) {

@@ -23,16 +23,48 @@ impl Lab {
     /// # Panics
     /// They cannot be made: not root, no namespaces.
     pub fn up(managers: u32, workers: u32) -> Self {
+        let lab = Self::new();
+        lab.make(managers, workers);
+        lab
+    }
+
+    /// A name for a lab of its own, without hosts yet.
+    #[allow(clippy::new_without_default)] // each has another name
+    pub fn new() -> Self {
         // Interface names have 15 characters: the prefix keeps to 8.
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("t{:x}{number:x}", std::process::id());
-        let lab = Self { prefix };
-        lab.done(&["up", &managers.to_string(), &workers.to_string()]);
+        Self { prefix: format!("t{:x}{number:x}", std::process::id()) }
+    }
+
+    /// Makes the hosts and boots them.
+    ///
+    /// # Panics
+    /// They cannot be made: not root, no namespaces.
+    pub fn make(&self, managers: u32, workers: u32) {
+        self.done(&["up", &managers.to_string(), &workers.to_string()]);
         let managers = (1..=managers).map(|i| format!("m{i}"));
         for host in managers.chain((1..=workers).map(|i| format!("w{i}"))) {
-            lab.done(&["boot", &host]);
+            self.done(&["boot", &host]);
         }
-        lab
+    }
+
+    /// `deploy/lib/janitor`, not started yet: it clears away this lab, and the directory, when its
+    /// standard input ends.
+    pub fn janitor(&self, dir: &Path) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(root().join("deploy/lib/janitor")).arg(&self.prefix).arg(dir);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// What every name of this lab begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where the network namespace of a host is.
+    pub fn netns(&self, host: &str) -> PathBuf {
+        PathBuf::from(format!("/run/netns/{}-{host}", self.prefix))
     }
 
     fn command(&self) -> Command {
@@ -82,7 +114,7 @@ impl Lab {
     /// A command in the hub's network, from where every host is reached; not started yet.
     pub fn hub_command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}-hub", self.prefix)).arg(program);
+        command.arg(format!("--net={}", self.netns("hub").display())).arg(program);
         command
     }
 

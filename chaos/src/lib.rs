@@ -4,6 +4,7 @@
 //! It drives `deploy/lib/lab` and the `muster` binary as an operator would, and knows nothing of
 //! what is inside. Invariant: what a [`Cluster`] made is gone when it is dropped.
 
+pub mod campaign;
 pub mod cluster;
 pub mod image;
 pub mod lab;

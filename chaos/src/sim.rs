@@ -17,9 +17,15 @@ mod log;
 mod machine;
 mod manager;
 mod net;
+mod part;
 mod setting;
+mod show;
+mod shrink;
 mod trace;
 mod world;
+
+pub use part::{Part, Wish};
+pub use shrink::{Shrunk, shrink};
 
 use muster_model::Millis;
 use std::fmt;
@@ -47,9 +53,32 @@ pub struct Counts {
     /// Proposals whose proposer never heard what came of them.
     pub unknown: u64,
     pub acknowledged: u64,
+    pub wishes: u64,
+    /// Followers that came back with an empty disk.
+    pub disks_lost: u64,
+    pub snapshots: u64,
     pub containers: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.agents += other.agents;
+        self.entries += other.entries;
+        self.plans += other.plans;
+        self.stale_plans += other.stale_plans;
+        self.stale_orders += other.stale_orders;
+        self.takeovers += other.takeovers;
+        self.faults += other.faults;
+        self.unknown += other.unknown;
+        self.acknowledged += other.acknowledged;
+        self.wishes += other.wishes;
+        self.disks_lost += other.disks_lost;
+        self.snapshots += other.snapshots;
+        self.containers += other.containers;
+        self.healed_ms += other.healed_ms;
+    }
 }
 
 /// One seed's history.
@@ -59,6 +88,9 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     pub counts: Counts,
     pub simulated: Millis,
+    /// Faults that struck, by number.
+    pub struck: Vec<u64>,
+    pub wished: Vec<Wish>,
     /// Of every line of the trace.
     pub hash: u64,
     /// The newest lines of the trace.
@@ -67,7 +99,12 @@ pub struct Outcome {
 
 /// Lives through one seed. `print`: each line of the trace goes to standard output at once.
 pub fn run(seed: u64, print: bool) -> Outcome {
-    world::World::new(seed, print).live()
+    run_part(seed, &Part::default(), print)
+}
+
+/// Lives through a part of it.
+pub fn run_part(seed: u64, part: &Part, print: bool) -> Outcome {
+    world::World::new(seed, part.clone(), print).live()
 }
 
 impl fmt::Display for Outcome {

@@ -1,10 +1,11 @@
 //! The simulator itself: a handful of seeds keep every law, and a seed replays to the line.
 //!
-//! CI lives through a hundred of them: `cargo xtask sim --seeds 100`.
+//! CI lives through five hundred of them: `cargo xtask sim --seeds 500`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
-use muster_chaos::sim;
+use muster_chaos::sim::{self, Part};
+use muster_model::Millis;
 
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
@@ -23,4 +24,45 @@ fn a_seed_gives_the_same_history_each_time_and_another_seed_another() {
     assert_eq!(first.hash, again.hash);
     assert_eq!(first, again);
     assert_ne!(first.hash, other.hash);
+}
+
+#[test]
+fn a_part_is_read_as_it_was_written() {
+    let part = Part {
+        no_faults: [0, 1, 2, 7, 9, 10].into(),
+        no_wishes: [(0, 3), (2, 4), (2, 5)].into(),
+        calm_at: Some(Millis(4200)),
+        agents_max: Some(3),
+    };
+    let text = part.to_string();
+    assert_eq!(text, " --no-faults 0-2,7,9-10 --no-wishes 0:3/2:4-5 --calm-at 4200 --agents 3");
+    let mut read = Part::default();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for pair in words.chunks(2) {
+        assert_eq!(read.take(pair[0], pair[1]), Ok(true));
+    }
+    assert_eq!(read, part);
+    assert!(read.take("--no-wishes", "3-5").is_err());
+    assert!(read.take("--no-faults", "0-99999999999").is_err());
+}
+
+#[test]
+fn what_is_left_out_does_not_happen_and_the_rest_stays() {
+    let whole = sim::run(7, false);
+    let kept = whole.struck[0];
+    let part = Part {
+        no_faults: (kept + 1..1000).collect(),
+        no_wishes: whole.wished.iter().copied().collect(),
+        ..Part::default()
+    };
+    let outcome = sim::run_part(7, &part, false);
+    assert_eq!(outcome.violation, None);
+    assert_eq!(outcome.struck, [kept]);
+    assert!(outcome.wished.iter().all(|wish| !whole.wished.contains(wish)));
+    assert_eq!(sim::run_part(7, &part, false), outcome);
+}
+
+#[test]
+fn a_seed_that_keeps_every_law_cannot_be_shrunk() {
+    assert!(sim::shrink(7, &Part::default(), 10).is_none());
 }

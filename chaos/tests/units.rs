@@ -49,7 +49,11 @@ fn systemd_has_nothing_to_say_about_the_units() {
     assert_eq!(names, ["muster-agent.service", "muster-manager.service"]);
     for (unit, name) in units.iter().zip(&names) {
         let text = read(unit);
-        assert!(text.contains(&format!("ExecStart={INSTALLED} ")), "{name} runs {INSTALLED}");
+        let program = match name.contains("agent") {
+            true => format!("{INSTALLED}-agent"),
+            false => INSTALLED.to_owned(),
+        };
+        assert!(text.contains(&format!("ExecStart={program} ")), "{name} runs {program}");
         assert_eq!(verify(name, &text), Ok(()), "{name}");
     }
 }

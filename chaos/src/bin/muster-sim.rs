@@ -1,19 +1,53 @@
 //! `cargo xtask sim`: lives through seeds of the simulator and says what broke.
 
-use muster_chaos::sim::{self, Counts, Outcome};
+use muster_chaos::sim::{self, Counts, Outcome, Part, Violation};
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str = "usage: cargo xtask sim [--seed N] [--seeds M] [--trace]
-  --seed N    the first seed; alone: only this one
-  --seeds M   how many seeds from there on (default 100)
-  --trace     print every event
+const USAGE: &str = "usage: cargo xtask sim [--seed N] [--seeds M] [--trace] [--shrink] [--stop]
+  --seed N       the first seed; alone: only this one
+  --seeds M      how many seeds from there on (default 100)
+  --trace        print every event
+  --shrink       a seed that fails: find a shorter history that breaks the same law
+  --stop         end at the first seed that fails
+  --quiet        a line only for seeds that fail
+what --shrink prints, to replay a part of a seed:
+  --no-faults 0-3,7      faults that do not strike
+  --no-wishes 0:1-5/2:7  wishes that are not made, by user
+  --calm-at MS           the faults end then
+  --agents N             no more machines than these
 ";
 
+/// Simulated minutes per real minute on one core: below it a night is too short for 10,000 seeds.
+const SPEED_MIN: f64 = 1000.0;
+/// What joins the workload with the issue that builds it.
+const NOT_BUILT: &[&str] =
+    &["container health checks (unhealthy tasks)", "the placement language", "the ECS wire"];
+/// Histories that one shrinking may try.
+const SHRINK_RUNS_MAX: u64 = 600;
+
+#[derive(Default)]
 struct Options {
-    first: u64,
-    number: u64,
+    first: Option<u64>,
+    number: Option<u64>,
+    part: Part,
     trace: bool,
+    shrink: bool,
+    stop: bool,
+    quiet: bool,
+}
+
+/// All seeds together.
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    broken: u64,
+    simulated_ms: u64,
+    /// Seconds, without what shrinking took.
+    real: f64,
+    healed_ms_max: u64,
+    counts: Counts,
+    hash: u64,
 }
 
 fn main() -> ExitCode {
@@ -24,79 +58,139 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let began = Instant::now();
-    let mut broken = 0;
-    let mut simulated = 0;
-    let mut sum = Counts::default();
-    let mut hash = 0u64;
-    for seed in options.first..options.first.saturating_add(options.number) {
-        let outcome = sim::run(seed, options.trace);
-        println!("{outcome}");
-        if let Some(violation) = &outcome.violation {
-            broken += 1;
-            explain(&outcome, &violation.law.replace('_', " "), &violation.what, options.trace);
+    let first = options.first.unwrap_or(1);
+    let number = options.number.unwrap_or(if options.first.is_some() { 1 } else { 100 });
+    let mut sum = Sum::default();
+    for seed in first..first.saturating_add(number) {
+        let began = Instant::now();
+        let outcome = sim::run_part(seed, &options.part, options.trace);
+        if !options.quiet || outcome.violation.is_some() {
+            println!("{outcome}");
         }
-        simulated += outcome.simulated.0;
-        hash = hash.rotate_left(5) ^ outcome.hash;
-        add(&mut sum, &outcome.counts);
+        sum.real += began.elapsed().as_secs_f64();
+        sum.add(&outcome);
+        if let Some(violation) = &outcome.violation {
+            explain(&outcome, violation, &options);
+            if options.shrink {
+                shrink(seed, &options.part);
+            }
+            if options.stop {
+                break;
+            }
+        }
     }
-    let real = began.elapsed().as_secs_f64();
-    println!(
-        "{} seeds, {broken} broken; {:.0} simulated minutes in {real:.0} s: {:.0} per minute; \
-         {} entries, {} takeovers, {} faults, {} stale plans and {} stale orders refused, \
-         {} unknown outcomes, {} acknowledged writes, {} containers; hash {hash:016x}",
-        options.number,
-        simulated as f64 / 60_000.0,
-        simulated as f64 / 1000.0 / real,
-        sum.entries,
-        sum.takeovers,
-        sum.faults,
-        sum.stale_plans,
-        sum.stale_orders,
-        sum.unknown,
-        sum.acknowledged,
-        sum.containers,
-    );
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    sum.print();
+    if sum.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn explain(outcome: &Outcome, law: &str, what: &str, traced: bool) {
-    if !traced {
+fn explain(outcome: &Outcome, violation: &Violation, options: &Options) {
+    if !options.trace {
         for line in &outcome.tail {
             println!("    {line}");
         }
     }
     let seed = outcome.seed;
-    println!("  seed {seed} breaks the law of {law}: {what}");
-    println!("  see all of it: cargo xtask sim --seed {seed} --trace");
+    let part = &options.part;
+    println!("  seed {seed} breaks the law of {}: {}", spoken(violation), violation.what);
+    println!("  see all of it: cargo xtask sim --seed {seed}{part} --trace");
+    println!("  make it shorter: cargo xtask sim --seed {seed}{part} --shrink");
 }
 
-fn add(sum: &mut Counts, one: &Counts) {
-    sum.entries += one.entries;
-    sum.takeovers += one.takeovers;
-    sum.faults += one.faults;
-    sum.stale_plans += one.stale_plans;
-    sum.stale_orders += one.stale_orders;
-    sum.unknown += one.unknown;
-    sum.acknowledged += one.acknowledged;
-    sum.containers += one.containers;
+fn spoken(violation: &Violation) -> String {
+    violation.law.replace('_', " ")
+}
+
+fn shrink(seed: u64, part: &Part) {
+    let Some(shrunk) = sim::shrink(seed, part, SHRINK_RUNS_MAX) else { return };
+    let outcome = &shrunk.outcome;
+    let Some(violation) = &outcome.violation else { return };
+    for line in &outcome.tail {
+        println!("    {line}");
+    }
+    println!(
+        "  shrunk in {} runs to {} faults, {} wishes, {} machines and {:.1} s; it breaks the law \
+         of {}: {}",
+        shrunk.runs,
+        outcome.struck.len(),
+        outcome.wished.len(),
+        outcome.counts.agents,
+        outcome.simulated.0 as f64 / 1000.0,
+        spoken(violation),
+        violation.what,
+    );
+    println!("  see it: cargo xtask sim --seed {seed}{} --trace", shrunk.part);
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.broken += u64::from(outcome.violation.is_some());
+        self.simulated_ms += outcome.simulated.0;
+        self.hash = self.hash.rotate_left(5) ^ outcome.hash;
+        self.healed_ms_max = self.healed_ms_max.max(outcome.counts.healed_ms);
+        self.counts.add(&outcome.counts);
+    }
+
+    fn print(&self) {
+        let real = self.real;
+        let minutes = self.simulated_ms as f64 / 60_000.0;
+        let speed = self.simulated_ms as f64 / 1000.0 / real;
+        let c = &self.counts;
+        println!(
+            "{} seeds, {} broken; {minutes:.0} simulated minutes in {real:.0} s; {} machines, {} \
+             entries, {} takeovers, {} faults, {} disks lost, {} snapshots, {} stale plans and {} \
+             stale orders refused, {} unknown outcomes, {} wishes, {} acknowledged writes, {} \
+             containers; hash {:016x}",
+            self.seeds,
+            self.broken,
+            c.agents,
+            c.entries,
+            c.takeovers,
+            c.faults,
+            c.disks_lost,
+            c.snapshots,
+            c.stale_plans,
+            c.stale_orders,
+            c.unknown,
+            c.wishes,
+            c.acknowledged,
+            c.containers,
+            self.hash,
+        );
+        for what in NOT_BUILT {
+            println!("not built: {what}");
+        }
+        let verdict = |ok: bool| if ok { "ok" } else { "short" };
+        let (broken, ok) = (self.broken, verdict(self.broken == 0));
+        println!("figure sim.broken_seeds {broken} seeds target <= 0 {ok}");
+        println!("figure sim.seeds {} seeds target >= 1 {}", self.seeds, verdict(self.seeds > 0));
+        let ok = verdict(speed >= SPEED_MIN);
+        println!("figure sim.speed {speed:.0} min/min target >= {SPEED_MIN:.0} {ok}");
+        let healed = self.healed_ms_max as f64 / 1000.0;
+        println!("figure sim.healed_max {healed:.1} s target <= 540 {}", verdict(healed <= 540.0));
+    }
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let (mut first, mut number, mut trace) = (None, None, false);
+    let mut options = Options::default();
     while let Some(word) = words.next() {
-        let mut value = || {
-            let text = words.next().unwrap_or_default();
-            let number: Result<u64, _> = text.parse();
-            number.map_err(|_| format!("{word}: {text:?} is not a number"))
-        };
         match word.as_str() {
-            "--seed" => first = Some(value()?),
-            "--seeds" => number = Some(value()?),
-            "--trace" => trace = true,
-            _ => return Err(format!("{word:?} is not an option")),
+            "--trace" => options.trace = true,
+            "--shrink" => options.shrink = true,
+            "--stop" => options.stop = true,
+            "--quiet" => options.quiet = true,
+            _ => {
+                let value = words.next().unwrap_or_default();
+                let number =
+                    || value.parse().map_err(|_| format!("{word}: {value:?} is no number"));
+                match word.as_str() {
+                    "--seed" => options.first = Some(number()?),
+                    "--seeds" => options.number = Some(number()?),
+                    _ if options.part.take(&word, &value)? => {}
+                    _ => return Err(format!("{word:?} is not an option")),
+                }
+            }
         }
     }
-    let number = number.unwrap_or(if first.is_some() { 1 } else { 100 });
-    Ok(Options { first: first.unwrap_or(1), number, trace })
+    Ok(options)
 }

@@ -12,9 +12,7 @@ use super::world::{Event, World, short};
 use muster_control::io::{ContainerEvent, Signal, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
 use muster_model::dispatch::{Assignments, Held};
-use muster_model::{
-    ClusterId, Epoch, Index, InstanceId, Millis, Resources, SessionId, TaskId, Time,
-};
+use muster_model::{ClusterId, Epoch, Index, InstanceId, Resources, SessionId, TaskId, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +22,7 @@ pub(super) struct Agent {
     pub cluster: ClusterId,
     pub zone: usize,
     pub up: bool,
+    pub paused: Option<Time>,
     /// Its host is up.
     pub host: bool,
     /// Deregistered: its machine is switched off for good.
@@ -47,7 +46,8 @@ pub(super) struct Agent {
     /// When the newest action of a container, or of a task as a whole, is done.
     lanes: BTreeMap<(TaskId, Option<Arc<str>>), Time>,
     total: Resources,
-    skew: Millis,
+    /// Milliseconds its clock is ahead; below zero: behind.
+    skew: i64,
 }
 
 impl Agent {
@@ -56,13 +56,14 @@ impl Agent {
         cluster: ClusterId,
         zone: usize,
         total: Resources,
-        skew: Millis,
+        skew: i64,
     ) -> Self {
         Self {
             id,
             cluster,
             zone,
             up: false,
+            paused: None,
             host: true,
             retired: false,
             life: 0,
@@ -90,7 +91,7 @@ impl Agent {
 
 impl World {
     pub fn agent_clock(&self, agent: usize) -> Time {
-        self.now + self.agents[agent].skew
+        Time(self.now.0.saturating_add_signed(self.agents[agent].skew))
     }
 
     // ---- the process ----
@@ -119,6 +120,7 @@ impl World {
         self.say(&format!("a{agent} is killed"));
         let a = &mut self.agents[agent];
         a.up = false;
+        a.paused = None;
         a.worker = None;
         a.lanes.clear();
         let session = a.session.take();
@@ -162,8 +164,8 @@ impl World {
         let stale = authority < self.agents[agent].obeyed;
         self.counts.stale_orders += u64::from(stale);
         if !stale {
-            let id = self.agents[agent].id;
-            let verdict = self.observers.orders(&self.log, agent, id, &orders);
+            let (id, life) = (self.agents[agent].id, self.agents[agent].life);
+            let verdict = self.observers.orders(&self.log, (agent, life), id, &orders);
             self.judge("orders", verdict.map_err(|what| format!("a{agent}: {what}")));
         }
         let outputs = self.ask_worker(agent, WorkerInput::Assignments(orders));
@@ -209,7 +211,7 @@ impl World {
             WorkerOutput::WakeAt(at) => {
                 let a = &mut self.agents[agent];
                 a.wake_at = Some(at);
-                let (life, due) = (a.life, at - a.skew);
+                let (life, due) = (a.life, Time(at.0.saturating_add_signed(-a.skew)));
                 self.at(due, Event::Wake { agent, life, at });
             }
             WorkerOutput::Pull(assignment) => {
@@ -230,6 +232,8 @@ impl World {
                 self.plan_act(agent, task, name, (5, 120), act);
             }
             WorkerOutput::Start { task, container } => {
+                let verdict = self.observers.start(agent, self.agents[agent].life, task);
+                self.judge("confirmed", verdict.map_err(|what| format!("a{agent}: {what}")));
                 let family = self.agents[agent].machine.family(task);
                 let how = behaviour(&family, &container, self.calm());
                 let fails = self.dice.percent(how.start_fails);

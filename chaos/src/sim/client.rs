@@ -4,9 +4,11 @@
 //! A repeat through another manager carries other minted ids, as a repeated API call would. It does
 //! not know the rules: a refusal is an answer like any other.
 
+use super::dice::Branch;
 use super::log::Proposer;
 use super::setting::FAMILIES;
 use super::world::{Event, World};
+use crate::sim::Wish;
 use muster_model::command::{CreateService, RunTask, ServiceChange, UpdateService};
 use muster_model::service::DeploymentConfiguration;
 use muster_model::spec::{Placement, PlacementConstraint};
@@ -26,6 +28,7 @@ pub(super) struct Clients {
     pub clusters: Vec<ClusterId>,
     all: Vec<Client>,
     next_name: u64,
+    pub wished: Vec<Wish>,
     /// Requests and what was promised of them.
     pub acknowledged: Vec<(RequestId, Response)>,
 }
@@ -34,6 +37,10 @@ pub(super) struct Clients {
 struct Client {
     request: Option<Request>,
     attempts: u64,
+    /// Wishes so far.
+    wishes: u64,
+    /// RunTask calls that follow at once.
+    burst: u64,
 }
 
 #[derive(Debug)]
@@ -59,7 +66,7 @@ impl World {
                 return;
             };
             let state = self.managers[manager].state.clone();
-            let Some(command) = self.wish(&state) else {
+            let Some(command) = self.next_wish(client, &state) else {
                 self.after(500, 4000, Event::Think { client });
                 return;
             };
@@ -67,6 +74,30 @@ impl World {
             self.clients.all[client].request = Some(Request { id, command, since: self.now });
         }
         self.try_again(client);
+    }
+
+    fn next_wish(&mut self, client: usize, state: &State) -> Option<Command> {
+        let c = &mut self.clients.all[client];
+        let (number, burst) = (c.wishes, c.burst);
+        c.wishes += 1;
+        c.burst = burst.saturating_sub(1);
+        if self.part.no_wishes.contains(&(client, number)) {
+            return None;
+        }
+        let command = self.by_own_luck(Branch::Wish { client, number }, |world| {
+            if burst > 0 {
+                return world.run_task(state);
+            }
+            if world.dice.percent(2) {
+                world.clients.all[client].burst = world.dice.between(3, 12);
+            }
+            world.wish(state)
+        });
+        if command.is_some() {
+            self.counts.wishes += 1;
+            self.clients.wished.push((client, number));
+        }
+        command
     }
 
     fn any_manager(&mut self) -> Option<usize> {
@@ -113,7 +144,8 @@ impl World {
             }
             self.clients.acknowledged.push((request.id, response));
         }
-        self.after(300, 5000, Event::Think { client });
+        let high = if self.clients.all[client].burst > 0 { 60 } else { 5000 };
+        self.after(high / 17, high, Event::Think { client });
     }
 
     /// The machine is switched off, and a fresh one takes its place.
@@ -249,7 +281,8 @@ impl World {
             false => self.any_definition(),
         };
         state.definition(definition)?;
-        let count = self.dice.between(1, 4) as usize;
+        let many = self.dice.percent(10);
+        let count = if many { self.dice.between(5, 10) } else { self.dice.between(1, 4) } as usize;
         Some(Command::RunTask(RunTask {
             cluster,
             definition,

@@ -7,9 +7,26 @@ pub(super) struct Dice {
     pub ids: IdSource,
 }
 
+/// What has luck of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Branch {
+    Fault { number: u64 },
+    Wish { client: usize, number: u64 },
+}
+
 impl Dice {
     pub fn new(seed: u64) -> Self {
         Self { ids: IdSource::new(u128::from(seed)) }
+    }
+
+    /// A source for one fault or one wish: leaving it out changes no other's luck.
+    pub fn branch(seed: u64, what: Branch) -> Self {
+        let (kind, place, number) = match what {
+            Branch::Fault { number } => (1, 0, number),
+            Branch::Wish { client, number } => (2, client as u64, number),
+        };
+        let tag = kind << 56 | place << 40 | number;
+        Self { ids: IdSource::new(u128::from(tag) << 64 | u128::from(seed)) }
     }
 
     /// 0 to `number` - 1; 0 if `number` is 0.

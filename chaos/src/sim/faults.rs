@@ -3,6 +3,7 @@
 //!
 //! New kinds of faults are added here: a row in `KINDS`, how it begins and how it ends.
 
+use super::dice::Branch;
 use super::net::Node;
 use super::setting::ZONES;
 use super::world::{Event, HEAL_MAX, World};
@@ -18,7 +19,9 @@ pub(super) enum Fault {
     ManagerDown(usize),
     AgentDown(usize),
     HostDown(usize),
+    DiskLost(usize),
     Cut(Vec<(Node, Node)>),
+    Storm,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,10 @@ enum Kind {
     ManagerCrash,
     AllManagersCrash,
     ManagerPause,
+    /// A follower comes back with an empty disk, as another member.
+    DiskLoss,
+    /// A manager applies what is committed late.
+    SlowApply,
     LeadershipMoves,
     ManagerCutOff,
     ManagerDeaf,
@@ -34,19 +41,24 @@ enum Kind {
     SplitBrain,
     SessionBreaks,
     AgentKill,
+    AgentPause,
     AgentCutOff,
     AgentSilent,
     AgentDeaf,
     HostCrash,
     ZoneLoss,
     ZoneCutOff,
+    /// Every message is late; some come twice, overtake each other, or are lost.
+    Storm,
 }
 
 /// How often each kind strikes, relative to the others.
-const KINDS: [(Kind, u64); 16] = [
+const KINDS: [(Kind, u64); 20] = [
     (Kind::ManagerCrash, 10),
     (Kind::AllManagersCrash, 1),
     (Kind::ManagerPause, 8),
+    (Kind::DiskLoss, 4),
+    (Kind::SlowApply, 6),
     (Kind::LeadershipMoves, 12),
     (Kind::ManagerCutOff, 8),
     (Kind::ManagerDeaf, 4),
@@ -54,17 +66,22 @@ const KINDS: [(Kind, u64); 16] = [
     (Kind::SplitBrain, 8),
     (Kind::SessionBreaks, 12),
     (Kind::AgentKill, 12),
+    (Kind::AgentPause, 6),
     (Kind::AgentCutOff, 8),
     (Kind::AgentSilent, 5),
     (Kind::AgentDeaf, 5),
     (Kind::HostCrash, 8),
     (Kind::ZoneLoss, 2),
     (Kind::ZoneCutOff, 2),
+    (Kind::Storm, 6),
 ];
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     under_way: Vec<Fault>,
+    /// The number of the next.
+    next: u64,
+    pub struck: Vec<u64>,
 }
 
 impl World {
@@ -72,7 +89,17 @@ impl World {
         if self.calm() {
             return;
         }
+        let number = self.faults.next;
+        self.faults.next += 1;
+        self.by_own_luck(Branch::Fault { number }, |world| world.strike_one(number));
+    }
+
+    fn strike_one(&mut self, number: u64) {
         self.after(1000, 9000, Event::Strike);
+        if self.part.no_faults.contains(&number) {
+            return;
+        }
+        self.faults.struck.push(number);
         let all: u64 = KINDS.iter().map(|(_, weight)| weight).sum();
         let mut left = self.dice.below(all);
         for (kind, weight) in KINDS {
@@ -89,7 +116,8 @@ impl World {
         let manager = self.dice.below(self.managers.len() as u64) as usize;
         // Mostly where it hurts.
         let leader = self.log.leader.filter(|_| self.dice.percent(60)).unwrap_or(manager);
-        self.say(&format!("fault {kind:?}"));
+        let number = self.faults.struck.last().copied().unwrap_or_default();
+        self.say(&format!("fault {number}: {kind:?}"));
         match kind {
             Kind::ManagerCrash => self.manager_down(leader),
             Kind::AllManagersCrash => {
@@ -101,6 +129,11 @@ impl World {
                 let until = self.now + self.dice.span(100, 12_000);
                 let m = &mut self.managers[leader];
                 m.paused = Some(m.paused.map_or(until, |old| old.max(until)));
+            }
+            Kind::DiskLoss => self.lose_disk(manager),
+            Kind::SlowApply => {
+                let until = self.now + self.dice.span(500, 8000);
+                self.managers[manager].applies_after = until;
             }
             Kind::LeadershipMoves => self.elect(),
             Kind::ManagerCutOff => {
@@ -145,6 +178,15 @@ impl World {
             Kind::AgentKill => {
                 self.kill_agent(agent);
                 self.lasts(10, 9000, Fault::AgentDown(agent));
+            }
+            Kind::AgentPause => {
+                let until = self.now + self.dice.span(100, 20_000);
+                let a = &mut self.agents[agent];
+                a.paused = Some(a.paused.map_or(until, |old| old.max(until)));
+            }
+            Kind::Storm => {
+                self.net.storms += 1;
+                self.lasts(2000, 20_000, Fault::Storm);
             }
             Kind::AgentCutOff => {
                 let managers = self.manager_nodes();
@@ -191,6 +233,17 @@ impl World {
         }
     }
 
+    /// Only where the others still make a majority, as an operator would see to.
+    fn lose_disk(&mut self, manager: usize) {
+        let others = (0..self.managers.len()).filter(|m| *m != manager);
+        let well = others.into_iter().all(|m| self.managers[m].awake(self.now));
+        let leads = self.log.leader == Some(manager);
+        if well && !leads && self.managers[manager].alive {
+            self.crash_manager(manager);
+            self.lasts(500, 12_000, Fault::DiskLost(manager));
+        }
+    }
+
     fn host_down(&mut self, agent: usize) {
         if self.agents[agent].host {
             self.crash_host(agent);
@@ -217,6 +270,8 @@ impl World {
     pub fn end_fault(&mut self, fault: Fault) {
         match fault {
             Fault::ManagerDown(manager) => self.start_manager(manager),
+            Fault::DiskLost(manager) => self.replace_disk(manager),
+            Fault::Storm => self.net.storms = self.net.storms.saturating_sub(1),
             Fault::AgentDown(agent) => self.start_agent(agent),
             Fault::HostDown(agent) => self.start_host(agent),
             Fault::Cut(links) => {

@@ -3,12 +3,15 @@
 //! Laws read; they never change a world. What they must remember between two looks is kept here.
 
 mod authority;
+mod backoff;
 mod bounds;
 mod capacity;
 mod clusters;
+mod confirmed;
 mod forward;
 mod heals;
 mod kills;
+mod lost;
 mod once;
 mod orders;
 mod orphans;
@@ -16,6 +19,7 @@ mod plans;
 mod quiet;
 mod same_state;
 mod slots;
+mod versions;
 mod writes;
 
 use super::log::Log;
@@ -24,7 +28,7 @@ use super::world::World;
 use muster_control::io::{LeaderOutput, WorkerOutput};
 use muster_control::leader::Leader;
 use muster_model::dispatch::Assignments;
-use muster_model::{Entry, Epoch, Index, InstanceId, State, TaskId};
+use muster_model::{Entry, Epoch, Error, Index, InstanceId, RequestId, Response, State, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,8 +39,11 @@ pub(super) struct Observers {
     obeyed: BTreeMap<usize, (Epoch, Index)>,
     /// Tasks that each agent was ordered to stop.
     ordered: BTreeSet<(usize, TaskId)>,
+    told: confirmed::Told,
     /// Containers that were started.
     started: BTreeSet<(TaskId, Arc<str>)>,
+    /// What each request was first answered.
+    answered: BTreeMap<RequestId, Response>,
     /// Tasks whose rows are gone.
     forgotten: BTreeSet<TaskId>,
 }
@@ -62,10 +69,11 @@ impl Observers {
     pub fn orders(
         &mut self,
         log: &Log,
-        agent: usize,
+        (agent, life): (usize, u64),
         instance: InstanceId,
         orders: &Assignments,
     ) -> Result<(), String> {
+        confirmed::remember(&mut self.told, agent, life, orders);
         kills::remember(&mut self.ordered, agent, orders);
         orders::check(log, instance, orders)
     }
@@ -83,6 +91,11 @@ impl Observers {
         kills::check(&self.ordered, agent, task, machine)
     }
 
+    /// Before a container is started.
+    pub fn start(&self, agent: usize, life: u64, task: TaskId) -> Result<(), String> {
+        confirmed::check(&self.told, agent, life, task)
+    }
+
     pub fn started(&mut self, task: TaskId, container: &Arc<str>) -> Result<(), String> {
         once::check(&mut self.started, task, container)
     }
@@ -95,17 +108,30 @@ impl Observers {
 
 impl World {
     /// Every committed entry is judged by what it changed.
-    pub fn judge_commit(&mut self, before: &State, after: &State, entry: &Entry, base: Index) {
+    pub fn judge_commit(
+        &mut self,
+        before: &State,
+        after: &State,
+        entry: &Entry,
+        base: Index,
+        answer: &Result<Response, Error>,
+    ) {
         let changes = State::diff(before, after);
         let moved = forward::check(&mut self.observers.forgotten, &changes, entry);
         self.judge("forward", moved);
+        self.judge("forward", forward::check_time(before, after));
         self.judge("slots", slots::check(after, &changes));
         self.judge("capacity", capacity::check(after, &changes));
         self.judge("clusters", clusters::check(after, &changes));
-        self.judge("authority", authority::check_entry(before, &changes, entry));
-        self.judge("writes", writes::check_entry(before, &changes, entry));
+        self.judge("authority", authority::check_entry(before, base, &changes, entry));
+        let answered = &mut self.observers.answered;
+        let once = writes::check_entry(answered, &changes, entry, answer);
+        self.judge("writes", once);
+        self.judge("versions", versions::check_entry(before, &changes, entry));
         let known = self.log.state_at(base).cloned();
         if let Some(known) = known {
+            self.judge("lost", lost::check(&known, entry));
+            self.judge("backoff", backoff::check_entry(&known, &changes, entry));
             let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
             let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();
             self.judge("bounds", bounds::check(&known, before, after, entry, &alive));

@@ -6,6 +6,7 @@
 //! may be refused, lost, or handed to the new one. Managers learn of commits each in their own
 //! time. It does not know what entries mean. Invariant: what is committed stays, in its order.
 
+use super::show::shown;
 use super::world::{Event, World};
 use muster_control::io::Ticket;
 use muster_model::{Command, Entry, Error, Index, Millis, Response, State, Time, apply};
@@ -17,6 +18,9 @@ const PROPOSE_WAIT: Millis = Millis::from_secs(5);
 const LOOK: Millis = Millis(100);
 /// A leader that does not hear that it was replaced stops believing after this long.
 const BELIEF_MAX: Millis = Millis::from_secs(20);
+
+/// Entries that a manager lacks before it may get a snapshot instead.
+const SNAPSHOT_BEHIND: u64 = 60;
 
 /// Who wants to know what came of a proposal.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +49,7 @@ struct InFlight {
 }
 
 /// What applying an entry answered.
-type Answer = Result<Response, Error>;
+pub(super) type Answer = Result<Response, Error>;
 
 /// The true log.
 #[derive(Debug)]
@@ -112,9 +116,10 @@ enum Route {
 
 impl World {
     /// What stands in the log before anything happens.
-    pub fn append_first(&mut self, entry: Entry) {
+    pub fn append_first(&mut self, entry: Entry) -> Option<Answer> {
         let base = self.log.committed();
-        self.append(Some(entry), base);
+        let index = self.append(Some(entry), base);
+        self.log.entry(index).and_then(|(_, answer)| answer.clone())
     }
 
     pub fn propose(&mut self, manager: usize, who: Proposer, entry: Entry) {
@@ -129,7 +134,8 @@ impl World {
             Route::Append => {
                 let ready = self.now + self.dice.span(2, 25);
                 let base = self.managers[manager].state.applied();
-                self.log.in_flight.push_back(InFlight { proposal, entry, ready, base });
+                let what = InFlight { proposal, entry, ready, base };
+                self.send_to_log(who, what);
                 self.at(ready, Event::Commit);
             }
             Route::Refuse => {
@@ -137,6 +143,22 @@ impl World {
                 self.after(1, 300, Event::Answer { manager, proposal, result });
             }
             Route::Swallow => {}
+        }
+    }
+
+    /// What one proposer sends keeps its order; others' entries may come before it or after. In a
+    /// storm a forwarded request of a user arrives twice.
+    fn send_to_log(&mut self, who: Proposer, what: InFlight) {
+        let forwarded = matches!(who, Proposer::Client { .. });
+        if !forwarded || !self.net.storms() {
+            self.log.in_flight.push_back(what);
+            return;
+        }
+        let copies = if self.dice.percent(10) { 2 } else { 1 };
+        for _ in 0..copies {
+            let at = self.dice.below(self.log.in_flight.len() as u64 + 1) as usize;
+            let copy = InFlight { entry: what.entry.clone(), ..what };
+            self.log.in_flight.insert(at, copy);
         }
     }
 
@@ -211,10 +233,10 @@ impl World {
             self.counts.takeovers += u64::from(matches!(entry.command, Command::Takeover { .. }));
         }
         self.log.entries.push(entry.clone());
-        self.log.responses.push(response);
+        self.log.responses.push(response.clone());
         self.log.states.push(after.clone());
-        if let Some(entry) = entry {
-            self.judge_commit(&before, &after, &entry, base);
+        if let Some((entry, response)) = entry.zip(response) {
+            self.judge_commit(&before, &after, &entry, base, &response);
         }
         index
     }
@@ -223,6 +245,9 @@ impl World {
     pub fn replicate(&mut self, manager: usize) {
         let leader = self.log.leader.filter(|leader| self.meet(*leader, manager));
         if !self.managers[manager].alive || leader.is_none() {
+            return;
+        }
+        if self.managers[manager].applies_after > self.now && !self.calm() {
             return;
         }
         // Who hears from the leader of a later term hears that its own is over, a moment later.
@@ -234,6 +259,11 @@ impl World {
         let mut to = self.log.committed().0;
         if !self.calm() && to > from + 1 && self.dice.percent(20) {
             to = self.dice.between(from + 1, to);
+        }
+        let behind = self.log.committed().0 - from.min(self.log.committed().0);
+        if behind > SNAPSHOT_BEHIND && self.dice.percent(50) {
+            self.install_snapshot(manager);
+            return;
         }
         let mut state = State::clone(&self.managers[manager].state);
         for index in from + 1..=to {
@@ -247,6 +277,24 @@ impl World {
             }
             self.applied(manager);
             self.answer_applied(manager, Index(to));
+        }
+    }
+
+    /// Who is far behind gets rows instead of entries.
+    fn install_snapshot(&mut self, manager: usize) {
+        let truth = self.log.state();
+        match State::restore(truth.rows(), truth.applied()) {
+            Ok(state) => {
+                self.counts.snapshots += 1;
+                self.say(&format!("m{} gets a snapshot at #{}", manager + 1, truth.applied()));
+                let state = Arc::new(state);
+                let m = &mut self.managers[manager];
+                m.state = state.clone();
+                m.durable = state;
+                self.applied(manager);
+                self.answer_applied(manager, truth.applied());
+            }
+            Err(error) => self.broken("same_state", format!("a snapshot: {error}")),
         }
     }
 
@@ -397,58 +445,5 @@ impl World {
         let all = 0..self.managers.len();
         let meets = all.filter(|m| awake(m) && self.meet(manager, *m)).count();
         awake(&manager) && meets * 2 > self.managers.len()
-    }
-}
-
-fn shown(entry: &Entry, response: &Result<Response, Error>) -> String {
-    let what = match &entry.command {
-        Command::Plan { epoch, steps } => {
-            let steps: Vec<String> = steps.iter().map(shown_step).collect();
-            format!("Plan epoch {epoch} [{}]", steps.join(", "))
-        }
-        Command::Report { reports } => {
-            let reports: Vec<String> = reports
-                .iter()
-                .map(|r| format!("{} {:?}", super::world::short(r.task), r.observed.phase))
-                .collect();
-            format!("Report [{}]", reports.join(", "))
-        }
-        Command::RegisterTaskDefinition(spec) => format!("RegisterTaskDefinition {}", spec.family),
-        other => {
-            let text = format!("{other:?}");
-            text.chars().take(160).collect()
-        }
-    };
-    match response {
-        Ok(Response::Plan { refused } | Response::Reports { refused }) if !refused.is_empty() => {
-            let why: Vec<String> = refused.iter().map(|(n, e)| format!("{n}: {e}")).collect();
-            format!("{what} refused {}", why.join("; "))
-        }
-        Ok(_) => what,
-        Err(error) => format!("{what} -> {error}"),
-    }
-}
-
-fn shown_step(step: &muster_model::Step) -> String {
-    use super::world::short;
-    use muster_model::Step;
-    match step {
-        Step::CreateTasks { service, tasks, .. } => {
-            let tasks: Vec<String> =
-                tasks.iter().map(|(slot, task)| format!("{slot}:{}", short(task))).collect();
-            format!("create {} {}", short(service), tasks.join(" "))
-        }
-        Step::Place { task, instance, ports } => {
-            format!("place {} on {} {ports:?}", short(task), short(instance))
-        }
-        Step::Stop { task, .. } => format!("stop {}", short(task)),
-        Step::Abandon { task } => format!("abandon {}", short(task)),
-        Step::SetHealth { instance, health } => format!("{} is {health:?}", short(instance)),
-        Step::Advance { service, rollout, .. } => format!("{} {rollout:?}", short(service)),
-        Step::Event { service, .. } => format!("event {}", short(service)),
-        Step::Explain { task, .. } => format!("explain {}", short(task)),
-        Step::Forget { tasks } => format!("forget {}", tasks.len()),
-        Step::Retire { service } => format!("retire {}", short(service)),
-        Step::Purge { .. } => "purge".to_owned(),
     }
 }

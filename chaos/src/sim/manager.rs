@@ -10,8 +10,8 @@ use super::world::{Event, World};
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
 use muster_model::{
-    Command, Entry, Epoch, Error, InstanceId, Millis, Principal, RaftId, Response, SessionId,
-    State, Time,
+    Command, Entry, Epoch, Error, Index, InstanceId, Millis, Principal, RaftId, Response,
+    SessionId, State, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(super) struct Manager {
     pub id: RaftId,
     pub alive: bool,
     pub paused: Option<Time>,
+    /// Nothing is applied here before.
+    pub applies_after: Time,
     /// Counts its starts.
     pub life: u64,
     pub state: Arc<State>,
@@ -50,6 +52,7 @@ impl Manager {
             id,
             alive: true,
             paused: None,
+            applies_after: Time(0),
             life: 1,
             state: Arc::default(),
             durable: Arc::default(),
@@ -110,7 +113,13 @@ impl World {
         m.reigns += 1;
         m.reign = Some(Reign { number: m.reigns, epoch, leader, wake_at: None });
         let state = m.state.clone();
+        // The shell may have published an older state a moment before.
+        let older = self.dice.percent(30).then(|| Index(epoch.0.saturating_sub(1)));
+        let older = older.and_then(|index| self.log.state_at(index).cloned());
         self.say(&format!("m{} leads, epoch {epoch}", manager + 1));
+        if let Some(older) = older {
+            self.tell_leader(manager, LeaderInput::State(older));
+        }
         self.tell_leader(manager, LeaderInput::State(state));
     }
 
@@ -237,10 +246,43 @@ impl World {
         self.log.leader = self.log.leader.filter(|leader| *leader != manager);
     }
 
+    /// The old member is removed and the machine joins under another id: an empty disk must not
+    /// vote as one that remembers.
+    pub fn replace_disk(&mut self, manager: usize) {
+        if self.managers[manager].alive {
+            return;
+        }
+        let old = self.managers[manager].id;
+        let state = self.log.state();
+        let Some(row) = state.manager(old).cloned() else { return };
+        self.write_first(Command::RemoveManager { manager: old });
+        let added = self.write_first(Command::AddManager {
+            name: row.name.clone(),
+            zone: row.zone.clone(),
+            address: row.address.clone(),
+            level: row.level,
+        });
+        if let Some(Ok(Response::Manager(id))) = added {
+            self.counts.disks_lost += 1;
+            self.say(&format!("m{} joins with an empty disk, as {id}", manager + 1));
+            let m = &mut self.managers[manager];
+            m.id = id;
+            m.durable = Arc::default();
+            m.state = Arc::default();
+        }
+        self.start_manager(manager);
+    }
+
     pub fn start_manager(&mut self, manager: usize) {
         if !self.managers[manager].alive {
             self.say(&format!("m{} starts", manager + 1));
-            self.managers[manager].alive = true;
+            let m = &mut self.managers[manager];
+            m.alive = true;
+            // What it finds on its disk are rows; indexes are built anew.
+            match State::restore(m.durable.rows(), m.durable.applied()) {
+                Ok(state) => m.state = Arc::new(state),
+                Err(error) => self.broken("same_state", format!("m{}: {error}", manager + 1)),
+            }
             self.after(1, 200, Event::Replicate { manager });
         }
     }

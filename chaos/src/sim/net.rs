@@ -34,6 +34,12 @@ pub(super) enum Down {
     Ack(u64),
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Up,
+    Down,
+}
+
 /// One way of a stream.
 #[derive(Debug, Default)]
 struct Lane {
@@ -59,6 +65,8 @@ pub(super) struct Stream {
 pub(super) struct Net {
     cut: BTreeSet<(Node, Node)>,
     streams: BTreeMap<SessionId, Stream>,
+    /// Storms under way.
+    pub storms: u64,
 }
 
 impl Net {
@@ -72,6 +80,15 @@ impl Net {
 
     pub fn mend_all(&mut self) {
         self.cut.clear();
+        self.storms = 0;
+    }
+
+    pub fn storms(&self) -> bool {
+        self.storms > 0
+    }
+
+    pub fn agent_of(&self, session: SessionId) -> Option<usize> {
+        self.streams.get(&session).map(|stream| stream.agent)
     }
 
     fn passes(&self, from: Node, to: Node) -> bool {
@@ -159,7 +176,10 @@ impl World {
     // ---- talking ----
 
     pub fn send_up(&mut self, session: SessionId, message: Up) {
-        let arrives = self.now + self.dice.span(1, 30);
+        let arrives = self.arrives();
+        if self.net.storms() && self.dice.percent(1) {
+            self.lose(session, Way::Up);
+        }
         let Some(stream) = self.net.streams.get_mut(&session) else { return };
         stream.up.last = stream.up.last.max(arrives);
         let (at, manager) = (stream.up.last, stream.manager);
@@ -167,11 +187,42 @@ impl World {
     }
 
     pub fn send_down(&mut self, session: SessionId, message: Down) {
-        let arrives = self.now + self.dice.span(1, 30);
+        let arrives = self.arrives();
+        if self.net.storms() && self.dice.percent(1) {
+            self.lose(session, Way::Down);
+        }
+        if self.net.storms() && self.dice.percent(4) && self.garbled(session, &message) {
+            return;
+        }
         let Some(stream) = self.net.streams.get_mut(&session) else { return };
         stream.down.last = stream.down.last.max(arrives);
         let at = stream.down.last;
         self.at(at, Event::Down { session, message });
+    }
+
+    fn arrives(&mut self) -> Time {
+        let late = self.net.storms() && self.dice.percent(20);
+        let high = if late { 2500 } else { 30 };
+        self.now + self.dice.span(1, high)
+    }
+
+    /// The next message is lost, and with it what follows.
+    fn lose(&mut self, session: SessionId, way: Way) {
+        let Some(stream) = self.net.streams.get_mut(&session) else { return };
+        match way {
+            Way::Up => stream.up.dead = true,
+            Way::Down => stream.down.dead = true,
+        }
+    }
+
+    /// Orders arrive twice, or only after what was sent later: then `true`. A transport that does
+    /// so is broken, and the stream ends a moment later. Safety must hold even so.
+    fn garbled(&mut self, session: SessionId, message: &Down) -> bool {
+        let Down::Orders(orders) = message else { return false };
+        let message = Down::Orders(orders.clone());
+        self.after(1, 4000, Event::Down { session, message });
+        self.breaks(session);
+        self.dice.percent(50)
     }
 
     pub fn hear_up(&mut self, session: SessionId, message: Up) {

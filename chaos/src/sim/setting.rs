@@ -9,8 +9,8 @@ use super::world::{Event, World};
 use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
 use muster_model::spec::{ContainerDefinition, PortMapping, Protocol};
 use muster_model::{
-    Authority, ClusterId, Command, DefinitionId, InstanceSpec, Manager as ManagerRow, Principal,
-    RaftId, Resources, ServiceSpec, TaskDefinition, Time,
+    Authority, ClusterId, Command, DefinitionId, Error, InstanceSpec, Manager as ManagerRow,
+    Principal, RaftId, Resources, Response, ServiceSpec, TaskDefinition, Time,
 };
 use std::sync::Arc;
 
@@ -110,8 +110,12 @@ impl World {
             let spec = Arc::new(definition(family));
             self.write_first(Command::RegisterTaskDefinition(spec));
         }
-        let few = self.dice.percent(75);
-        let number = if few { self.dice.between(3, 8) } else { self.dice.between(9, 14) };
+        let number = match self.dice.below(100) {
+            0..70 => self.dice.between(3, 8),
+            70..92 => self.dice.between(9, 14),
+            _ => self.dice.between(15, 50),
+        };
+        let number = number.min(self.part.agents_max.unwrap_or(number));
         for position in 0..number {
             // The second cluster gets every third machine.
             let other = clusters.len() > 1 && position % 3 == 2;
@@ -128,7 +132,9 @@ impl World {
         }
         self.at(self.now, Event::LookAtLeader);
         self.after(2000, 8000, Event::Strike);
-        self.after(faults::SAFETY_MIN.0, faults::SAFETY_MAX.0, Event::Calm);
+        let safety = self.dice.span(faults::SAFETY_MIN.0, faults::SAFETY_MAX.0);
+        let safety = self.part.calm_at.map_or(safety, |at| at.min(safety));
+        self.at(self.now + safety, Event::Calm);
     }
 
     fn found(&mut self, default: ClusterId) {
@@ -177,11 +183,12 @@ impl World {
         id
     }
 
-    fn write_first(&mut self, command: Command) {
+    /// Straight into the log: what it answered.
+    pub fn write_first(&mut self, command: Command) -> Option<Result<Response, Error>> {
         let request = self.dice.ids.request();
         let by = Principal::Manager(RaftId(1));
         let entry = muster_model::Entry { request, at: self.now, by, trace: None, command };
-        self.append_first(entry);
+        self.append_first(entry)
     }
 
     /// A service of more tasks than fit one message of orders to their machines.
@@ -200,6 +207,15 @@ impl World {
         self.write_first(Command::CreateService(command));
     }
 
+    /// Clocks of agents are not trusted: a few are hours off.
+    fn agent_skew(&mut self) -> i64 {
+        match self.dice.below(100) {
+            0..6 => self.dice.between(60_000, 7_200_000) as i64,
+            6..12 => -(self.dice.between(60_000, 7_200_000) as i64),
+            _ => self.dice.between(0, 200) as i64,
+        }
+    }
+
     /// A machine joins: a new id, at the start of a run straight into the log.
     pub fn add_machine(&mut self, cluster: ClusterId, zone: usize) {
         let id = self.dice.ids.instance();
@@ -214,7 +230,7 @@ impl World {
         };
         let spec = Arc::new(spec);
         self.write_first(Command::RegisterInstance(RegisterInstance { id, cluster, spec }));
-        let skew = self.dice.span(0, 200);
+        let skew = self.agent_skew();
         let agent = self.agents.len();
         self.agents.push(Agent::new(id, cluster, zone, total, skew));
         self.counts.agents += 1;

@@ -5,14 +5,14 @@
 
 use super::agent::Agent;
 use super::client::Clients;
-use super::dice::Dice;
+use super::dice::{Branch, Dice};
 use super::faults::{Fault, Faults};
 use super::invariants::Observers;
 use super::log::Log;
 use super::manager::Manager;
 use super::net::{Down, Net, Up};
 use super::trace::Trace;
-use super::{Counts, Outcome, Violation, setting};
+use super::{Counts, Outcome, Part, Violation, setting};
 use muster_model::dispatch::Held;
 use muster_model::{Error, Millis, Response, SessionId, TaskId, Time};
 use std::collections::BTreeMap;
@@ -136,6 +136,7 @@ pub(super) enum Event {
 
 pub(super) struct World {
     pub seed: u64,
+    pub part: Part,
     pub now: Time,
     queue: BTreeMap<(Time, u64), Event>,
     next: u64,
@@ -162,10 +163,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, print: bool) -> Self {
+    pub fn new(seed: u64, part: Part, print: bool) -> Self {
         let begin = setting::BEGIN;
         let mut world = Self {
             seed,
+            part,
             now: begin,
             queue: BTreeMap::new(),
             next: 0,
@@ -211,6 +213,8 @@ impl World {
             violation: self.violation,
             counts: self.counts,
             simulated: self.now.since(setting::BEGIN),
+            struck: self.faults.struck,
+            wished: self.clients.wished,
             hash: self.trace.hash(),
             tail: self.trace.tail(),
         }
@@ -239,6 +243,15 @@ impl World {
         self.at(self.now + span, event);
     }
 
+    /// With luck of its own, so that leaving it out changes no other's.
+    pub fn by_own_luck<T>(&mut self, what: Branch, act: impl FnOnce(&mut Self) -> T) -> T {
+        let own = Dice::branch(self.seed, what);
+        let world = std::mem::replace(&mut self.dice, own);
+        let result = act(self);
+        self.dice = world;
+        result
+    }
+
     pub fn say(&mut self, text: &str) {
         self.trace.line(self.now, text);
     }
@@ -261,7 +274,7 @@ impl World {
         }
     }
 
-    /// A paused manager hears everything when it goes on, in order.
+    /// Who is paused hears everything when it goes on, in order.
     fn asleep(&self, event: &Event) -> Option<Time> {
         let manager = match event {
             Event::Replicate { manager }
@@ -273,9 +286,25 @@ impl World {
             | Event::Hello { manager, .. }
             | Event::Up { manager, .. }
             | Event::ManagerNotices { manager, .. } => *manager,
-            _ => return None,
+            _ => return self.asleep_agent(event),
         };
         self.managers[manager].paused.filter(|until| *until > self.now)
+    }
+
+    fn asleep_agent(&self, event: &Event) -> Option<Time> {
+        let agent = match event {
+            Event::Dial { agent, .. }
+            | Event::DialFailed { agent, .. }
+            | Event::Wake { agent, .. }
+            | Event::Act { agent, .. }
+            | Event::Exit { agent, .. } => *agent,
+            Event::Down { session, .. }
+            | Event::AgentNotices { session }
+            | Event::Beat { session } => self.net.agent_of(*session)?,
+            _ => return None,
+        };
+        let agent = &self.agents[agent];
+        agent.paused.filter(|until| agent.up && *until > self.now)
     }
 
     fn handle(&mut self, event: Event) {

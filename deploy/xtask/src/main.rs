@@ -1,5 +1,7 @@
-//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `lab`.
+//! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `mutants`,
+//! `lab`.
 
+mod mutants;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -8,7 +10,8 @@ use std::time::Instant;
 const HELP: &str = "\
 cargo xtask ci      everything CI runs, in its order
 cargo xtask tidy    the style rules that a program can check
-cargo xtask sim     a simulated cluster under faults, from seeds: --seed N, --seeds M, --trace
+cargo xtask sim     a simulated cluster under faults, from seeds: --seed N, --seeds M, --shrink
+cargo xtask mutants seeded bugs, each of which the simulator or a test must notice: --only NAME
 cargo xtask lab     many hosts on this machine: deploy/lib/lab (as root)
 ";
 
@@ -19,10 +22,21 @@ const CI: &[(&str, &[&str])] = &[
     ("build", &["build", "--workspace", "--all-targets"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
     (
-        "simulation, 100 seeds",
-        &["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--", "--seeds", "100"],
+        "simulation, 500 seeds",
+        &[
+            "run",
+            "-q",
+            "-p",
+            "muster-chaos",
+            "--bin",
+            "muster-sim",
+            "--",
+            "--seeds",
+            "500",
+            "--quiet",
+        ],
     ),
-    ("tests", &["test", "--workspace"]),
+    ("tests", &["test", "--workspace", "--no-fail-fast"]),
 ];
 
 fn main() -> ExitCode {
@@ -34,6 +48,7 @@ fn main() -> ExitCode {
             let fixed = ["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--"];
             run("cargo", fixed.into_iter().map(String::from).chain(arguments))
         }
+        Some("mutants") => mutants::run(&root(), arguments),
         Some("lab") => run(&root().join("deploy/lib/lab").to_string_lossy(), arguments),
         _ => {
             print!("{HELP}");

@@ -33,7 +33,18 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("node/api", &["muster-model", "muster-proto", "muster-replica", "muster-identity", "*"]),
-    ("node/agent", &["muster-model", "muster-control", "muster-proto", "muster-identity", "*"]),
+    (
+        "node/agent",
+        &[
+            "muster-model",
+            "muster-control",
+            "muster-proto",
+            "muster-identity",
+            "muster-process",
+            "*",
+        ],
+    ),
+    ("node/process", &["muster-model", "*"]),
 ];
 
 /// Words that must not stand in Rust code, where, and what to do instead.

@@ -8,10 +8,13 @@ pub mod machine;
 pub mod machinery;
 
 use crate::image::PullBehavior;
+use muster_process::config::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+/// Where `muster join` puts an agent's file, and where the agent looks for it.
+pub const AGENT_CONFIG: &str = "/etc/muster/agent.toml";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,17 +168,6 @@ impl Default for LogsConfig {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TelemetryConfig {
-    /// Prometheus metrics over HTTP; loopback addresses only.
-    pub metrics_listen: Option<SocketAddr>,
-    /// OTLP over gRPC: where spans go, for example `http://127.0.0.1:4317`. Absent: nowhere.
-    pub otlp_endpoint: Option<String>,
-    /// One JSON object per log line instead of text.
-    pub json_logs: bool,
-}
-
 /// How pretended containers behave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -225,14 +217,7 @@ impl AgentConfig {
                 return Err(invalid(field, &value.to_string(), "1 to 1024"));
             }
         }
-        match self.telemetry.metrics_listen {
-            Some(address) if !address.ip().is_loopback() => Err(invalid(
-                "telemetry.metrics_listen",
-                &address.to_string(),
-                "a loopback address, because metrics are served without TLS",
-            )),
-            _ => Ok(()),
-        }
+        self.telemetry.check()
     }
 }
 

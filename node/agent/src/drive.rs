@@ -12,12 +12,12 @@ pub mod obeyed;
 #[cfg(test)]
 mod scripted;
 
-use crate::Clock;
 use crate::session::{FromSession, Outbox, Standing};
 use lanes::Lanes;
 use muster_control::io::{ContainerEvent, Found, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
 use muster_model::{TaskId, Time};
+use muster_process::clock::Clock;
 use obeyed::Obeyed;
 use std::time::Duration;
 use tokio::sync::mpsc;

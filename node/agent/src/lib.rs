@@ -14,6 +14,7 @@ pub mod journal;
 mod lock;
 pub mod logs;
 pub mod network;
+pub mod program;
 pub mod runtime;
 pub mod session;
 pub mod spans;
@@ -30,7 +31,8 @@ use drive::{Drive, Parts};
 use hollow::Hollow;
 use muster_control::worker::Worker;
 use muster_identity::{Connector, Identity};
-use muster_model::{InstanceId, Principal, Time};
+use muster_model::{InstanceId, Principal};
+use muster_process::clock::Clock;
 use runtime::engine::RuncEngine;
 use session::SessionLoop;
 use session::attach::Attaches;
@@ -40,9 +42,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-/// A cheap handle on the process's clock: wall time at start plus monotonic time since.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// Container events on their way to the brain; a full queue slows whoever reports them.
 const EVENTS_MAX: usize = 1024;

@@ -3,14 +3,14 @@
 //!
 //! An agent's file belongs to `muster-agent`. Cluster-wide settings are not here: they are state.
 
-pub use muster_agent::config::TelemetryConfig;
+pub use muster_agent::config::AGENT_CONFIG;
+use muster_process::config::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where `init` and `join` put things, and where the roles look for them.
 pub const MANAGER_CONFIG: &str = "/etc/muster/manager.toml";
-pub const AGENT_CONFIG: &str = "/etc/muster/agent.toml";
 pub const MANAGER_DATA: &str = "/var/lib/muster/manager";
 pub const AGENT_DATA: &str = "/var/lib/muster/agent";
 /// The one port of a manager: API, dispatch, enrolment and Raft.
@@ -51,54 +51,11 @@ pub enum TimingProfile {
     Wan,
 }
 
-/// What goes wrong with a configuration file, with what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("reading {}: {source}; create it with `{create}`", path.display())]
-    Read { path: PathBuf, create: &'static str, source: std::io::Error },
-    #[error("{}: {source}", path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error(
-        "{}: telemetry.metrics_listen: {address} is not allowed; allowed: a loopback address, \
-         because metrics are served without TLS",
-        path.display()
-    )]
-    MetricsNotLoopback { path: PathBuf, address: SocketAddr },
-}
-
-/// Reads a role's file. `create` is the command that would have made it.
-///
-/// # Errors
-/// The file cannot be read, is not TOML, or has a key or value that is not allowed.
-pub fn read<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    create: &'static str,
-) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.into(),
-        create,
-        source,
-    })?;
-    toml::from_str(&text)
-        .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
-}
-
-/// Metrics are served without TLS, so only this machine may read them.
-///
-/// # Errors
-/// The metrics address is not a loopback address.
-pub fn check_telemetry(telemetry: &TelemetryConfig, path: &Path) -> Result<(), ConfigError> {
-    match telemetry.metrics_listen {
-        Some(address) if !address.ip().is_loopback() => {
-            Err(ConfigError::MetricsNotLoopback { path: path.into(), address })
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_process::config::read;
+    use std::path::Path;
 
     fn example(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config").join(name)
@@ -120,15 +77,5 @@ mod tests {
         std::fs::write(&path, text.replace("timing =", "timings =")).unwrap();
         let error = read::<ManagerConfig>(path.path(), "muster init").unwrap_err();
         assert!(error.to_string().contains("unknown field `timings`"), "{error}");
-    }
-
-    #[test]
-    fn metrics_are_for_this_machine_only() {
-        let open = TelemetryConfig {
-            metrics_listen: Some(SocketAddr::from(([10, 0, 1, 10], 7410))),
-            ..TelemetryConfig::default()
-        };
-        let error = check_telemetry(&open, Path::new("manager.toml")).unwrap_err();
-        assert!(error.to_string().contains("10.0.1.10:7410"), "{error}");
     }
 }

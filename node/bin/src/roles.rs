@@ -1,4 +1,5 @@
-//! The long-running roles: a manager, an agent, and both at once on a laptop.
+//! The long-running roles: a manager, and both roles at once on a laptop; the agent alone is a
+//! program of its own.
 //!
 //! Each reads its file, starts its parts, waits for SIGTERM or SIGINT and ends them in order.
 
@@ -7,18 +8,18 @@ mod dev;
 mod found;
 mod manager;
 
-pub use agent::{AgentArguments, Machine, agent, config_of};
+pub use agent::{Machine, become_agent, config_of};
 pub use dev::{DevArguments, dev};
 pub use found::{FirstManager, create_cluster};
 pub use manager::{ManagerArguments, manager};
 
 use crate::cli::CliError;
-use crate::config::ConfigError;
 use crate::files;
 use muster_model::{IdSource, RequestId};
+use muster_process::config::ConfigError;
+use muster_process::telemetry::{self, Telemetry};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The newest command level that this binary can apply (`Command` and `Step` are append only).
@@ -114,17 +115,14 @@ pub fn write_config(path: &Path, config: &impl Serialize) -> Result<(), CliError
 /// # Errors
 /// The signals cannot be caught.
 fn stop_on_signal() -> Result<CancellationToken, RoleError> {
-    let caught = |kind| signal(kind).map_err(|e| RoleError::Failed(format!("signals: {e}")));
-    let (mut terminate, mut interrupt) =
-        (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let cancel = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancel.cancel();
-    });
-    Ok(stop)
+    muster_process::stop_on_signal().map_err(|error| RoleError::Failed(format!("signals: {error}")))
+}
+
+/// Lets entries, plans and orders belong to the trace of the call that they come from.
+fn join_traces(telemetry: &Telemetry) {
+    if telemetry.exports_spans() {
+        muster_store::spans::adopt_with(telemetry::adopt_trace);
+        muster_manager::spans::adopt_with(telemetry::adopt_trace);
+        muster_agent::spans::adopt_with(telemetry::adopt_trace);
+    }
 }

@@ -5,7 +5,7 @@
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
 use crate::cluster::{Authority, Cluster, Manager, User};
-use crate::ids::{RequestId, ServiceId};
+use crate::ids::ServiceId;
 use crate::instance::Instance;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -44,7 +44,7 @@ pub struct Changes {
     pub managers: Vec<Change<Manager>>,
     pub users: Vec<Change<User>>,
     pub events: Vec<((ServiceId, u64), Change<Event>)>,
-    pub requests: Vec<(RequestId, Change<RequestRow>)>,
+    pub requests: Vec<Change<RequestRow>>,
 }
 
 impl State {
@@ -63,7 +63,7 @@ impl State {
             managers: values(&before.managers, &after.managers),
             users: values(&before.users, &after.users),
             events: keyed(&before.events, &after.events).collect(),
-            requests: keyed(&before.requests, &after.requests).collect(),
+            requests: values(&before.requests, &after.requests),
         }
     }
 }
@@ -123,10 +123,7 @@ impl Changes {
                 let row = change.after.clone().map(|event| Row::Event(*service, *number, event));
                 (Table::Events, key::event(*service, *number), row)
             }))
-            .chain(self.requests.iter().map(|(id, change)| {
-                let row = change.after.clone().map(|row| Row::Request(*id, row));
-                (Table::Requests, key::id(id.bits()), row)
-            }))
+            .chain(rows(Table::Requests, &self.requests, |r| key::number(r.index.0), Row::Request))
     }
 }
 

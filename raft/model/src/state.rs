@@ -42,6 +42,7 @@ pub struct DefinitionRow {
 /// The answer a request got, for its repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRow {
+    pub id: RequestId,
     /// Hash of the command: another command under the same id is a conflict.
     pub hash: u64,
     /// Index of its entry: the order of ages, since many entries may share a time.
@@ -96,7 +97,9 @@ pub struct State {
     pub(crate) managers: OrdMap<RaftId, Arc<Manager>>,
     pub(crate) users: OrdMap<Arc<str>, Arc<User>>,
     pub(crate) events: OrdMap<(ServiceId, u64), Arc<Event>>,
-    pub(crate) requests: OrdMap<RequestId, Arc<RequestRow>>,
+    /// In order of age: what is remembered last stands last, so that a busy minute touches the end
+    /// of the table and not all of it.
+    pub(crate) requests: OrdMap<Index, Arc<RequestRow>>,
 
     pub(crate) index: Indexes,
 }
@@ -121,8 +124,7 @@ pub(crate) struct Indexes {
     pub waiting: OrdSet<TaskId>,
     /// Tasks that have ended, lost ones included, by the time they did.
     pub finished: OrdSet<(Time, TaskId)>,
-    /// Remembered requests by age.
-    pub request_ages: OrdMap<Index, RequestId>,
+    pub request_ids: OrdMap<RequestId, Index>,
 }
 
 impl State {
@@ -279,7 +281,7 @@ impl State {
         self.users.values()
     }
     pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
-        self.requests.get(&id)
+        self.requests.get(self.index.request_ids.get(&id)?)
     }
 
     /// What a task reserves: its definition with its overrides.

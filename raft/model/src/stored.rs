@@ -8,7 +8,7 @@
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
 use crate::hash::Fnv;
-use crate::ids::{Index, RequestId, ServiceId};
+use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -85,7 +85,7 @@ pub enum Row {
     Manager(Arc<Manager>),
     User(Arc<User>),
     Event(ServiceId, u64, Arc<Event>),
-    Request(RequestId, Arc<RequestRow>),
+    Request(Arc<RequestRow>),
     Authority(Arc<Authority>),
 }
 
@@ -142,7 +142,7 @@ impl Row {
             Self::Manager(row) => key::number(row.id.0),
             Self::User(row) => key::text(&row.name),
             Self::Event(service, number, _) => key::event(*service, *number),
-            Self::Request(id, _) => key::id(id.bits()),
+            Self::Request(row) => key::number(row.index.0),
         }
     }
 }
@@ -160,7 +160,7 @@ impl State {
             .chain(self.managers.values().cloned().map(Row::Manager))
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.events.iter().map(|((s, n), e)| Row::Event(*s, *n, e.clone())))
-            .chain(self.requests.iter().map(|(id, row)| Row::Request(*id, row.clone())))
+            .chain(self.requests.values().cloned().map(Row::Request))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -209,7 +209,7 @@ impl State {
             Row::Manager(row) => self.put_manager(row),
             Row::User(row) => self.put_user(row),
             Row::Event(service, number, row) => self.put_event(service, number, row),
-            Row::Request(id, row) => self.put_request(id, row),
+            Row::Request(row) => self.put_request(row),
         }
     }
 }

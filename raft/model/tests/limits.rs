@@ -114,8 +114,9 @@ fn requests_are_remembered_up_to_a_bound() {
     let first = world.state.applied().0 + 1;
     let (max, at) = (limits::REQUESTS_MAX as u64, world.state.now());
     let row = |n: u64| {
-        let row = state::RequestRow { hash: 0, index: Index(n), at, answer: Ok(Response::Done) };
-        Row::Request(RequestId::from_bits(n.into()), Arc::new(row))
+        let (id, index) = (RequestId::from_bits(n.into()), Index(n));
+        let answer = Ok(Response::Done);
+        Row::Request(Arc::new(state::RequestRow { id, hash: 0, index, at, answer }))
     };
     let known = |state: &State, n: u64| state.request(RequestId::from_bits(n.into())).is_some();
     let rows = world.state.rows().filter(|row| row.table() != Table::Requests);
@@ -156,7 +157,7 @@ fn back_off_grows_to_its_bound_and_is_forgotten() {
 
 #[test]
 fn tasks_created_together_and_failing_together_are_one_failure() {
-    let at = |second| Time((1 << 40) + second * 1000);
+    let at = |second: u64| Time((1 << 40) + second * 1000);
     let mut backoff = Backoff::default();
     for _ in 0..5 {
         backoff = backoff.failed(at(0), at(3));

@@ -20,7 +20,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// The service, ready for a tonic server.
 pub type RaftService = RaftServer<Service>;
@@ -151,7 +151,14 @@ fn appends(
             Ok(Some(rpc)) => Some((rpc, (health, None, rest, ended))),
             Ok(None) => None,
             Err(status) => {
-                tracing::warn!(from = sender, %status, "refused log entries");
+                match status.code() {
+                    // Somebody speaks another language.
+                    Code::InvalidArgument | Code::FailedPrecondition | Code::DataLoss => {
+                        tracing::warn!(from = sender, %status, "refused log entries");
+                    }
+                    // A full disk is told where it is noticed; a broken connection is daily life.
+                    _ => tracing::debug!(from = sender, %status, "no more log entries"),
+                }
                 let _ = ended.take().map(|ended| ended.send(status));
                 None
             }

@@ -25,8 +25,17 @@ pub(super) fn check(
     Ok(())
 }
 
-pub(super) fn check_entry(before: &State, changes: &Changes, entry: &Entry) -> Result<(), String> {
+/// `base`: the newest index that the proposer knew.
+pub(super) fn check_entry(
+    before: &State,
+    base: Index,
+    changes: &Changes,
+    entry: &Entry,
+) -> Result<(), String> {
     let Command::Plan { epoch, .. } = &entry.command else { return Ok(()) };
+    if base.0 < epoch.0 {
+        return Err(format!("epoch {epoch} plans at #{base}, before it began"));
+    }
     let current = before.meta().epoch;
     let nothing =
         changes.tasks.is_empty() && changes.services.is_empty() && changes.instances.is_empty();

@@ -7,7 +7,8 @@ use muster_model::spec::Protocol;
 use muster_model::{Changes, InstanceId, Resources, State, Task};
 use std::collections::BTreeSet;
 
-/// Counted from the tasks themselves, not from the state's own index.
+/// Counted from the tasks themselves; the state's own index must say the same, or machines stay
+/// empty that users paid for.
 pub(super) fn check(state: &State, changes: &Changes) -> Result<(), String> {
     let rows = changes.tasks.iter().filter_map(|c| c.after.as_ref());
     let touched: BTreeSet<InstanceId> = rows.filter_map(|task| task.instance).collect();
@@ -19,6 +20,10 @@ pub(super) fn check(state: &State, changes: &Changes) -> Result<(), String> {
         if !used.fits_in(row.spec.total) {
             let total = row.spec.total;
             return Err(format!("{} reserves {used:?} of {total:?}", short(instance)));
+        }
+        let index = state.reserved(instance).resources;
+        if index != used {
+            return Err(format!("{} reserves {used:?}, indexed {index:?}", short(instance)));
         }
         let mut ports = BTreeSet::new();
         for task in held() {

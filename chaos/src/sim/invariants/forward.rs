@@ -1,8 +1,8 @@
-//! A task only moves forward: its phase, what is wanted of it, and where it is. Without it a
-//! stopped task comes back to life, and a user who saw RUNNING cannot rely on it.
+//! A task only moves forward: its phase, what is wanted of it, and where it is; and so does time.
+//! Without it a stopped task comes back to life, and a user who saw RUNNING cannot rely on it.
 
 use crate::sim::world::short;
-use muster_model::{Changes, Command, Entry, Step, TaskId};
+use muster_model::{Changes, Command, Entry, State, Step, TaskId};
 use std::collections::BTreeSet;
 
 pub(super) fn check(
@@ -43,6 +43,14 @@ pub(super) fn check(
         }
     }
     Ok(())
+}
+
+/// Whatever the clock of a proposer says.
+pub(super) fn check_time(before: &State, after: &State) -> Result<(), String> {
+    match after.now() < before.now() {
+        true => Err(format!("time goes from {:?} back to {:?}", before.now(), after.now())),
+        false => Ok(()),
+    }
 }
 
 /// What this very plan gives up it may forget as well.

@@ -34,7 +34,7 @@ pub(super) fn unrest(state: &State, hosts: &BTreeSet<InstanceId>, now: Time) -> 
     state
         .waiting()
         .find_map(|task| unexplained(state, task))
-        .or_else(|| state.services().find_map(|service| incomplete(state, service)))
+        .or_else(|| state.services().find_map(|service| incomplete(state, service, now)))
 }
 
 /// On its way to RUNNING or to its end; what waits to be placed is judged apart.
@@ -81,13 +81,19 @@ fn has_room(state: &State, task: &Task, instance: &Instance) -> bool {
     state.check_place(task, instance, &ports).is_ok()
 }
 
-fn incomplete(state: &State, service: &Service) -> Option<String> {
+fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     let name = &service.spec.name;
     if service.status == ServiceStatus::Draining {
         return Some(format!("{name} is deleted and not gone"));
     }
     if service.status != ServiceStatus::Active {
         return None;
+    }
+    let wanted = state.tasks_of(service.id).filter(|task| task.wanted()).count();
+    if wanted < service.spec.desired_count as usize
+        && service.backoff.until + Millis::from_secs(1) > now
+    {
+        return Some(format!("{name} waits for its back-off"));
     }
     if state.waiting().any(|task| task.service() == Some(service.id)) {
         return None;

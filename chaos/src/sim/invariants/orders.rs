@@ -10,6 +10,11 @@ pub(super) fn check(log: &Log, instance: InstanceId, orders: &Assignments) -> Re
     let Some(state) = log.state_at(orders.revision) else {
         return Err(format!("orders of revision {} ahead of the log", orders.revision));
     };
+    // An epoch is the index of its own takeover.
+    if orders.revision.0 < orders.epoch.0 {
+        let (revision, epoch) = (orders.revision, orders.epoch);
+        return Err(format!("epoch {epoch} gives orders of revision {revision}, before it began"));
+    }
     for order in &orders.orders {
         one(state, instance, order).map_err(|what| {
             format!("order of epoch {}, revision {}: {what}", orders.epoch, orders.revision)

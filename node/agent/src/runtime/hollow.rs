@@ -4,7 +4,6 @@
 //! For simulate mode, load tests and tests: thousands of agents fit one process. It keeps what it
 //! "runs" for as long as it lives, so an agent on top of it may restart and find it again.
 
-use crate::Clock;
 use crate::config::SimulateConfig;
 use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output};
 use futures::StreamExt;
@@ -12,6 +11,7 @@ use muster_control::io::{ContainerEvent, Found, FoundContainer, Signal};
 use muster_model::dispatch::Assignment;
 use muster_model::task::{ContainerStatus, NetworkBinding};
 use muster_model::{Error, Phase, TaskId, Time};
+use muster_process::clock::Clock;
 use muster_proto::dispatch as pb;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

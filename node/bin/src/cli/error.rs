@@ -1,7 +1,7 @@
 //! How a command fails: what to say, and which exit code tells a script.
 
-use crate::config::ConfigError;
 use muster_model::Error;
+use muster_process::config::ConfigError;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

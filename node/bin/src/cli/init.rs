@@ -1,9 +1,10 @@
 //! `muster init`: everything a new cluster needs before its first process runs. No network.
 
 use super::{CliError, ClientArguments, output};
-use crate::config::{self, ManagerConfig, TelemetryConfig, TimingProfile};
+use crate::config::{self, ManagerConfig, TimingProfile};
 use crate::roles::{self, FirstManager};
 use clap::Args;
+use muster_process::config::TelemetryConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

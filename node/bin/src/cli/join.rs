@@ -3,12 +3,13 @@
 //! The token says which, and carries the digest by which the manager's certificate is checked.
 
 use super::{CliError, ClientArguments, init, output};
-use crate::config::{self, ManagerConfig, TelemetryConfig, TimingProfile};
+use crate::config::{self, ManagerConfig, TimingProfile};
 use crate::roles;
 use clap::Args;
 use muster_agent::config::AgentConfig;
 use muster_identity::{ConnectOptions, Connector, Identity, IdentityPem, JoinRole, JoinToken};
 use muster_model::Error;
+use muster_process::config::TelemetryConfig;
 use muster_proto::dispatch;
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -14,7 +14,6 @@ mod live;
 mod operator;
 mod output;
 mod placement;
-
 mod service;
 mod task;
 mod taskdef;
@@ -85,8 +84,8 @@ enum Command {
     Join(join::Join),
     /// Run a manager (what the systemd unit calls).
     Manager(roles::ManagerArguments),
-    /// Run an agent (what the systemd unit calls).
-    Agent(roles::AgentArguments),
+    /// Run an agent.
+    Agent(muster_agent::program::Arguments),
     /// Run one manager and one worker in this process, loopback only, no configuration.
     Dev(roles::DevArguments),
     /// Clusters: groups of container instances and what runs on them.
@@ -140,7 +139,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Init(init) => init.run(&client),
         Command::Join(join) => join.run(&client).await,
         Command::Manager(arguments) => roles::manager(arguments).await.map_err(CliError::Role),
-        Command::Agent(arguments) => roles::agent(arguments).await.map_err(CliError::Role),
+        Command::Agent(arguments) => Err(CliError::Role(roles::become_agent(&arguments))),
         Command::Dev(arguments) => roles::dev(arguments).await.map_err(CliError::Role),
         other => match context::Context::open(client) {
             Ok(context) => other.ask(&context).await,

@@ -1,48 +1,23 @@
-//! The agent: its file, its identity, its runtime.
+//! The agent: how this program becomes it, and what its file holds.
 
-use super::{RoleError, identity_dir, stop_on_signal};
-use crate::clock::{self, Clock};
-use crate::config;
-use crate::telemetry;
-use clap::Args;
+use super::RoleError;
 use muster_agent::config::AgentConfig;
-use muster_identity::Identity;
+use muster_agent::program::{Arguments, NAME};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
+use std::process::Command;
 
-/// Run an agent.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  muster agent --config /etc/muster/agent.toml")]
-pub struct AgentArguments {
-    /// What `muster join` wrote.
-    #[arg(long, default_value = config::AGENT_CONFIG)]
-    config: PathBuf,
-}
-
-/// Runs until SIGTERM or SIGINT; containers go on without it.
-///
-/// # Errors
-/// The configuration, the identity, the data directory or the runtime cannot be used.
-pub async fn agent(arguments: AgentArguments) -> Result<(), RoleError> {
-    let config: AgentConfig = config::read(&arguments.config, "muster join")?;
-    config.check()?;
-    let telemetry =
-        telemetry::start("agent", &config.telemetry).await.map_err(RoleError::Telemetry)?;
-    let result = run(config, clock::start(), stop_on_signal()?).await;
-    telemetry.finish();
-    result
-}
-
-/// The agent itself, without the process around it.
-pub async fn run(
-    config: AgentConfig,
-    clock: Clock,
-    stop: CancellationToken,
-) -> Result<(), RoleError> {
-    let identity = Identity::load(&identity_dir(&config.data_dir))?;
-    muster_agent::run(config, identity, clock, stop)
-        .await
-        .map_err(|error| RoleError::Failed(error.to_string()))
+/// Turns this process into `muster-agent`, which lies beside this program: without RocksDB and the
+/// command line an agent takes half the memory (docs/decisions/0007). Returns only if it cannot.
+pub fn become_agent(arguments: &Arguments) -> RoleError {
+    let here = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/muster"));
+    let program = here.with_file_name(NAME);
+    let error = Command::new(&program).arg("--config").arg(&arguments.config).exec();
+    RoleError::Failed(format!(
+        "starting {}: {error}; install {NAME} beside {}",
+        program.display(),
+        here.display()
+    ))
 }
 
 /// What must be said of a worker; every other key takes the default that the file's reader gives.

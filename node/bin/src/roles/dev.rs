@@ -5,11 +5,14 @@
 use super::found::{self, FirstManager};
 use super::{Machine, RoleError, agent, identity_dir, manager, stop_on_signal};
 use crate::cli;
-use crate::config::{ManagerConfig, TelemetryConfig, TimingProfile};
-use crate::{clock, files, telemetry};
+use crate::config::{ManagerConfig, TimingProfile};
+use crate::files;
 use clap::Args;
 use muster_agent::config::SimulateConfig;
+use muster_identity::Identity;
 use muster_identity::JoinToken;
+use muster_process::config::TelemetryConfig;
+use muster_process::{clock, telemetry};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +48,7 @@ const JOIN_WAIT: Duration = Duration::from_secs(30);
 pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
     let telemetry =
         telemetry::start("dev", &TelemetryConfig::default()).await.map_err(RoleError::Telemetry)?;
+    super::join_traces(&telemetry);
     let stop = stop_on_signal()?;
     let clock = clock::start();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
@@ -133,5 +137,8 @@ async fn work(
          MUSTER_MANAGERS={address} MUSTER_IDENTITY={}\n  muster instance list\n",
         arguments.data_dir.join("admin").display()
     );
-    agent::run(config, clock, stop).await
+    let identity = Identity::load(&config.identity_dir())?;
+    muster_agent::run(config, identity, clock, stop)
+        .await
+        .map_err(|error| RoleError::Failed(error.to_string()))
 }

@@ -1,10 +1,11 @@
 //! Founding a cluster: identities on disk, and the log's first entry waiting for its first start.
 
 use super::{LEVEL, RoleError, identity_dir, refuse_used};
-use crate::{clock, files};
+use crate::files;
 use muster_identity::{Identity, JoinToken};
 use muster_manager::{Founding, bootstrap_command};
 use muster_model::Command;
+use muster_process::clock;
 use std::path::{Path, PathBuf};
 
 /// Name of the first user.

@@ -1,14 +1,14 @@
 //! The manager: store, brain and front ends behind one mTLS listener.
 
 use super::{LEVEL, RoleError, found, identity_dir, stop_on_signal};
-use crate::clock::{self, Clock};
 use crate::config::{self, ManagerConfig, TimingProfile};
-use crate::telemetry;
 use clap::Args;
 use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_identity::{Connector, Identity};
 use muster_manager::{Live, Manager, Parts};
 use muster_model::{Command, Entry, Error, Principal, RaftId, TaskId};
+use muster_process::clock::{self, Clock};
+use muster_process::telemetry;
 use muster_proto::dispatch::attach_order::What;
 use muster_replica::{Instant, Replica};
 use muster_store::{StoreConfig, Timing};
@@ -39,10 +39,11 @@ pub struct ManagerArguments {
 /// # Errors
 /// The configuration, the identity or the data directory cannot be used, or the port is taken.
 pub async fn manager(arguments: ManagerArguments) -> Result<(), RoleError> {
-    let config: ManagerConfig = config::read(&arguments.config, "muster init")?;
-    config::check_telemetry(&config.telemetry, &arguments.config)?;
+    let config: ManagerConfig = muster_process::config::read(&arguments.config, "muster init")?;
+    config.telemetry.check()?;
     let telemetry =
         telemetry::start("manager", &config.telemetry).await.map_err(RoleError::Telemetry)?;
+    super::join_traces(&telemetry);
     let result = run(&config, clock::start(), stop_on_signal()?).await;
     telemetry.finish();
     result
@@ -115,8 +116,7 @@ pub async fn run(
     leading.cancel();
     ended("the leader's loop", brain.await);
     // Other managers' streams into this one end with the store, not by themselves.
-    let (served, ()) =
-        tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
+    let (served, ()) = tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
     match served {
         Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener ended badly"),
         Ok(joined) => ended("the listener", joined.map(|_| ())),

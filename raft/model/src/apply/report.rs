@@ -93,12 +93,7 @@ fn failed_to_start(task: &Task, said: &Observed, now: Time) -> bool {
 }
 
 /// Counts one ended task of a service: when it was created if it failed.
-fn count(
-    state: &mut State,
-    service: ServiceId,
-    deployment: DeploymentId,
-    failed: Option<Time>,
-) {
+fn count(state: &mut State, service: ServiceId, deployment: DeploymentId, failed: Option<Time>) {
     let Some(old) = state.service(service).cloned() else { return };
     if old.status == ServiceStatus::Inactive {
         return;

@@ -48,9 +48,8 @@ pub(super) fn remember(state: &mut State, entry: &Entry, response: &Response) {
         return;
     }
     let hash = fingerprint(&entry.command);
-    let row =
-        RequestRow { hash, index: state.applied(), at: state.now(), answer: Ok(response.clone()) };
-    state.put_request(entry.request, Arc::new(row));
+    let (id, index, at) = (entry.request, state.applied(), state.now());
+    state.put_request(Arc::new(RequestRow { id, hash, index, at, answer: Ok(response.clone()) }));
     if state.requests.len() > limits::REQUESTS_MAX
         && let Some((id, _)) = oldest(state)
     {
@@ -70,8 +69,8 @@ pub(super) fn forget_old(state: &mut State) {
 }
 
 fn oldest(state: &State) -> Option<(RequestId, Time)> {
-    let (_, id) = state.index.request_ages.get_min()?;
-    Some((*id, state.request(*id)?.at))
+    let (_, row) = state.requests.get_min()?;
+    Some((row.id, row.at))
 }
 
 fn expired(state: &State, at: Time) -> bool {

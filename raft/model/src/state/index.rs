@@ -133,17 +133,16 @@ impl State {
         self.users.insert(row.name.clone(), row);
     }
 
-    pub(crate) fn put_request(&mut self, id: RequestId, row: Arc<RequestRow>) {
-        let index = row.index;
-        if let Some(old) = self.requests.insert(id, row) {
-            self.index.request_ages.remove(&old.index);
+    pub(crate) fn put_request(&mut self, row: Arc<RequestRow>) {
+        if let Some(old) = self.index.request_ids.insert(row.id, row.index) {
+            self.requests.remove(&old);
         }
-        self.index.request_ages.insert(index, id);
+        self.requests.insert(row.index, row);
     }
 
     pub(crate) fn remove_request(&mut self, id: RequestId) {
-        if let Some(old) = self.requests.remove(&id) {
-            self.index.request_ages.remove(&old.index);
+        if let Some(index) = self.index.request_ids.remove(&id) {
+            self.requests.remove(&index);
         }
     }
 

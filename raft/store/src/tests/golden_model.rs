@@ -357,7 +357,8 @@ fn rows() -> Vec<Row> {
     };
     let event = Event { at: Time(3), text: "(service web) is steady".into() };
     let answer = Ok(Response::Service(SERVICE));
-    let request = RequestRow { hash: 99, index: Index(12), at: Time(4), answer };
+    let id = RequestId::from_bits(0x6666);
+    let request = RequestRow { id, hash: 99, index: Index(12), at: Time(4), answer };
     vec![
         Row::Meta(Arc::new(meta)),
         Row::Cluster(Arc::new(cluster())),
@@ -368,7 +369,7 @@ fn rows() -> Vec<Row> {
         Row::Manager(Arc::new(manager())),
         Row::User(Arc::new(user)),
         Row::Event(SERVICE, 1, Arc::new(event)),
-        Row::Request(RequestId::from_bits(0x6666), Arc::new(request)),
+        Row::Request(Arc::new(request)),
         Row::Authority(Arc::new(authority())),
     ]
 }

@@ -1,6 +1,7 @@
 //! Logs to stderr, spans to an OTLP collector if one is configured, metrics over loopback HTTP.
 
 use crate::config::TelemetryConfig;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use opentelemetry::trace::{SpanId, TraceId, TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -37,9 +38,6 @@ pub async fn start(role: &'static str, config: &TelemetryConfig) -> Result<Telem
     let spans = config.otlp_endpoint.as_deref().map(|at| exporter(role, at)).transpose()?;
     let tracer = spans.as_ref().map(|spans| {
         let tracer = spans.tracer("muster");
-        muster_store::spans::adopt_with(adopt_trace);
-        muster_manager::spans::adopt_with(adopt_trace);
-        muster_agent::spans::adopt_with(adopt_trace);
         // Spans of dependencies would drown the journeys.
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("off,muster=info,muster_api=info,muster_manager=info,muster_agent=info,muster_store=info"))
     });
@@ -64,9 +62,23 @@ fn exporter(role: &'static str, endpoint: &str) -> Result<SdkTracerProvider, Str
         .build())
 }
 
+/// Upper bounds of histograms of durations: fixed, so that the series of several managers add up
+/// and a histogram costs a hundred bytes.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
+/// Upper bounds of histograms of counts.
+const COUNTS: [f64; 12] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+
 async fn serve_metrics(listen: SocketAddr) -> Result<(), String> {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .install_recorder()
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Suffix("_per_fsync".into()), &COUNTS)
+        })
+        .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| format!("installing the metrics recorder: {error}"))?;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
@@ -95,6 +107,11 @@ async fn serve_metrics(listen: SocketAddr) -> Result<(), String> {
 }
 
 impl Telemetry {
+    /// Whether spans go anywhere.
+    pub fn exports_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
     /// Sends what is still buffered.
     pub fn finish(self) {
         if let Some(spans) = self.spans
@@ -116,7 +133,7 @@ pub fn current_trace() -> Option<muster_model::TraceId> {
 }
 
 /// Makes a span part of a trace of which only the id is known: a child of the trace's root.
-fn adopt_trace(trace: muster_model::TraceId, span: &tracing::Span) {
+pub fn adopt_trace(trace: muster_model::TraceId, span: &tracing::Span) {
     use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     let id = TraceId::from(trace.bits());

@@ -1,0 +1,68 @@
+//! The table of faults: every row of the promises, how often it is struck, and what is not built.
+
+use super::field::Field;
+use super::strikes::{Span, Struck, machine, managers, members, network, workers};
+
+type Strike = fn(&mut Field, Span) -> Result<Struck, String>;
+
+/// One row.
+pub struct Row {
+    pub name: &'static str,
+    pub fault: &'static str,
+    /// Times in the short campaign and in the full one.
+    pub short: u32,
+    pub full: u32,
+    pub what: What,
+}
+
+/// Whether a row can be run.
+pub enum What {
+    Strike(Strike),
+    /// Why not.
+    NotBuilt(&'static str),
+}
+
+const fn row(name: &'static str, fault: &'static str, times: (u32, u32), strike: Strike) -> Row {
+    Row { name, fault, short: times.0, full: times.1, what: What::Strike(strike) }
+}
+
+const fn none(name: &'static str, fault: &'static str, why: &'static str) -> Row {
+    Row { name, fault, short: 0, full: 0, what: What::NotBuilt(why) }
+}
+
+/// In the order they are run: those that disturb most last.
+pub const ROWS: &[Row] = &[
+    row("leader-kill", "kill -9 of the leader", (20, 500), managers::leader_kill),
+    row("manager-kill", "kill -9 of any manager", (20, 300), managers::any_kill),
+    row("partition", "symmetric partition of the managers", (10, 200), network::symmetric),
+    row("one-way", "one-way partition of the managers", (10, 200), network::one_way),
+    row(
+        "leader-pause",
+        "SIGSTOP of the leader beyond an election",
+        (10, 200),
+        managers::leader_pause,
+    ),
+    row("agent-kill", "kill -9 of an agent", (20, 500), workers::agent_kill),
+    row("worker-crash", "crash of a worker, and its return", (5, 50), workers::crash),
+    row("worker-partition", "a worker without managers", (4, 200), network::worker),
+    row("all-kill", "kill -9 of all three managers at once", (3, 50), managers::all_kill),
+    none("unsynced-writes", "power cut that loses unsynced writes", "no shim drops them yet"),
+    row("loss", "loss of 1 to 30 % at the leader", (5, 100), network::loss),
+    none("delay", "delay, reorder, duplicates", "the lab has no relay yet"),
+    row("clock-jump", "jumps of the wall clock", (5, 100), machine::clock),
+    row("disk-full", "disk full on the leader", (3, 50), machine::full),
+    row("slow-disk", "fsync of the leader slow or stalled", (3, 50), machine::slow),
+    row("failing-disk", "EIO on fsync of the leader", (3, 50), machine::failing),
+    row("corruption", "flipped bytes in a log or table", (5, 100), members::corruption),
+    row("membership", "a manager added and removed under load", (3, 100), members::membership),
+    row("snapshot-install", "snapshot installed under load", (3, 100), members::snapshot),
+    none("upgrade", "rolling upgrade under load", "there is one release only"),
+    none("backup", "backup under load, restored elsewhere", "backups are not built"),
+    none("zone-loss", "loss of a zone of 300 agents", "the lab has 100 workers at most"),
+    row("registry", "registry outage", (3, 100), network::registry),
+    row("out-of-memory", "tasks killed by the kernel for memory", (3, 50), workers::out_of_memory),
+    none("runc", "runc hangs, fork bombs, zombies", "tested in node/agent, not a row yet"),
+    none("certificates", "expiry and rotation under load", "rotation of the CA is not built"),
+    row("api-abuse", "10x load, huge bodies, slow clients", (2, 30), members::abuse),
+    none("mass-reconnect", "10,000 agents reconnect at once", "the lab has 100 workers at most"),
+];

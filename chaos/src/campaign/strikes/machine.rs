@@ -1,0 +1,188 @@
+//! Faults of a manager's machine: a clock that jumps, a disk that is slow, fails or is full.
+//!
+//! The process under test is restarted with a library before it; the machine itself stays as it is.
+
+use super::{Span, Struck};
+use crate::campaign::field::Field;
+use crate::campaign::heal;
+use crate::lab::root;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// Debian's libfaketime, for processes with threads.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// How long a process may live after an fsync that failed.
+const DEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of a small disk: room for the thresholds of free space, and a little to work with.
+const DISK: &str = "1200M";
+
+/// Restarts a manager with additions to its environment, and makes it the leader.
+fn restart(field: &mut Field, number: u32, environment: &[String]) -> Result<(), String> {
+    let host = format!("m{number}");
+    field.cluster.kill(&host);
+    field.cluster.start_with(&host, environment);
+    heal::well(field)
+}
+
+/// Moves leadership to a manager, which takes a moment when it has just started.
+fn make_leader(field: &Field, number: u32) -> Result<(), String> {
+    let id = field.status(number).map(|status| status.id);
+    let id = id.ok_or_else(|| format!("m{number} does not answer"))?.to_string();
+    field.until(&format!("m{number} leads"), Duration::from_secs(20), || {
+        if field.leader() == Some(number) {
+            return Ok(());
+        }
+        let asked = field.cluster.ask(&["operator", "raft", "transfer", "--to", &id]);
+        Err(String::from_utf8_lossy(&asked.stderr).into_owned())
+    })
+}
+
+/// Writes a file that a library reads at any moment: replaced as a whole.
+fn say(path: &PathBuf, text: &str) -> Result<(), String> {
+    let new = path.with_extension("new");
+    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Jumps of up to an hour, to and fro, of the leader's and a worker's wall clock.
+///
+/// # Errors
+/// The machine refuses, or libfaketime is missing.
+pub fn clock(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let number = 1 + field.below(3) as u32;
+    let host = format!("m{number}");
+    let file = field.cluster.path(&host).join("clock");
+    say(&file, "+0")?;
+    let environment = [
+        format!("LD_PRELOAD={FAKETIME}"),
+        format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ];
+    restart(field, number, &environment)?;
+    make_leader(field, number)?;
+    let term = |field: &Field| field.statuses().into_iter().flatten().map(|s| s.term).max();
+    let (before, struck) = (term(field), field.record.now());
+    let jump = 1 + field.below(3600) as i64;
+    for offset in [jump, -jump, 0] {
+        say(&file, &format!("{offset:+}"))?;
+        field.last(Duration::from_secs(3))?;
+    }
+    let healed = field.record.now();
+    if term(field) != before {
+        let what = format!("a jump of {host}'s wall clock by {jump} s moved the leader");
+        field.record.breach("I9", what);
+    }
+    let what = format!("wall clock of the leader {host} by +{jump} s, -{jump} s and back");
+    Ok(Struck { what, struck, healed, replaced: None })
+}
+
+/// The library that stands before fsync, built once per campaign.
+fn library(field: &Field) -> Result<PathBuf, String> {
+    let library = field.cluster.dir.path().join("disk.so");
+    if !library.exists() {
+        let source = root().join("chaos/src/shim/disk.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
+        let made = compiler.output().map_err(|error| format!("cc: {error}"))?;
+        if !made.status.success() {
+            return Err(format!("cc: {}", String::from_utf8_lossy(&made.stderr)));
+        }
+    }
+    Ok(library)
+}
+
+fn bad_disk(field: &mut Field, number: u32) -> Result<PathBuf, String> {
+    let file = field.cluster.path(&format!("m{number}")).join("disk");
+    say(&file, "")?;
+    let preload = format!("LD_PRELOAD={}", library(field)?.display());
+    restart(field, number, &[preload, format!("MUSTER_DISK={}", file.display())])?;
+    make_leader(field, number)?;
+    Ok(file)
+}
+
+/// Every sync of the leader takes long, or very long: another one must take over.
+///
+/// # Errors
+/// The machine refuses.
+pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
+    let number = 1 + field.below(3) as u32;
+    let file = bad_disk(field, number)?;
+    let wait = [50, 500, 5000][field.below(3) as usize];
+    let struck = field.record.now();
+    say(&file, &format!("slow {wait}"))?;
+    let waited = field.last(span.longest);
+    say(&file, "")?;
+    waited?;
+    let what = format!("each fsync of the leader m{number} takes {wait} ms more");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// The leader's fsync fails: its process must end, and not take the data for synced.
+///
+/// # Errors
+/// The machine refuses.
+pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let number = 1 + field.below(3) as u32;
+    let host = format!("m{number}");
+    let file = bad_disk(field, number)?;
+    let struck = field.record.now();
+    say(&file, "fail")?;
+    let dead = field.until("its process ends", DEAD_WITHIN, || match field.cluster.pid(&host) {
+        None => Ok(()),
+        Some(pid) => Err(format!("pid {pid} lives")),
+    });
+    let took = field.record.now() - struck;
+    say(&file, "")?;
+    if let Err(why) = dead {
+        field.record.breach("I2", format!("{host}: fsync failed and it went on: {why}"));
+        field.cluster.kill(&host);
+    }
+    field.cluster.reap(&host);
+    field.cluster.start(&host);
+    let what = format!("fsync of the leader {host} fails; it ended after {} ms", took / 1000);
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// The leader's disk fills up to the last byte, and is emptied again.
+///
+/// # Errors
+/// The machine refuses.
+pub fn full(field: &mut Field, span: Span) -> Result<Struck, String> {
+    let number = 1 + field.below(3) as u32;
+    let host = format!("m{number}");
+    let (path, image) = (field.cluster.path(&host), field.cluster.path(&host).join("image"));
+    let (data, image) = (path.join("data"), image.to_string_lossy().into_owned());
+    let data = data.to_string_lossy().into_owned();
+    field.cluster.kill(&host);
+    // In the host's own mount namespace: gone with the host, at the latest.
+    let lab = &field.cluster.lab;
+    if !std::path::Path::new(&image).exists() {
+        let script = "truncate -s $3 $1 && mkfs.ext4 -q $1 && mkdir $2.new && \
+                      mount -o loop $1 $2.new && cp -a $2/. $2.new/ && umount $2.new && \
+                      rmdir $2.new && mount -o loop $1 $2";
+        lab.done(&["run", &host, "sh", "-c", script, "sh", &image, &data, DISK]);
+    }
+    field.cluster.start(&host);
+    heal::well(field)?;
+    make_leader(field, number)?;
+    let struck = field.record.now();
+    let fill = "fallocate -l $(($(stat -f -c '%a*%S' $1))) $1/filler || \
+                dd if=/dev/zero of=$1/filler bs=1M 2>/dev/null; true";
+    field.cluster.lab.done(&["run", &host, "sh", "-c", fill, "sh", &data]);
+    let waited = field.last(span.longest.min(Duration::from_secs(8)));
+    let led = field.leader().map_or("nobody".to_owned(), |number| format!("m{number}"));
+    let left = "stat -f -c '%a*%S' $1";
+    let left = field.cluster.lab.done(&["run", &host, "sh", "-c", left, "sh", &data]);
+    field.cluster.lab.done(&["run", &host, "rm", &format!("{data}/filler")]);
+    waited?;
+    let alive = field.cluster.pid(&host).is_some();
+    if !alive {
+        field.cluster.reap(&host);
+        field.cluster.start(&host);
+    }
+    let fate = if alive { "its process lived" } else { "its process ended" };
+    let what = format!("disk of the leader {host} full ({left} bytes left); {fate}, {led} led");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}

@@ -1,0 +1,270 @@
+//! Changes of the managers while they work: one added and removed, one far behind, one whose files
+//! are damaged.
+
+use super::{Span, Struck};
+use crate::campaign::field::Field;
+use crate::campaign::workload::Stop;
+use muster_proto::pb;
+use pb::ecs_client::EcsClient;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A damaged manager either ends or serves within this.
+const DECIDED_WITHIN: Duration = Duration::from_secs(15);
+/// Definitions written to make a log long, and the bytes of each: three times the log that is kept.
+const DEFINITIONS: u32 = 150;
+const DEFINITION_BYTES: usize = 40_000;
+
+/// A fourth manager joins, gets a vote, one is killed, and the fourth is removed for good.
+///
+/// # Errors
+/// Nobody leads, or the machine refuses.
+pub fn membership(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let new = field.shape.managers + 1;
+    let host = format!("m{new}");
+    let struck = field.record.now();
+    field.cluster.join_manager(new);
+    field.cluster.wait_voters(new as usize);
+    let victim = format!("m{}", 1 + field.below(u64::from(field.shape.managers)));
+    field.cluster.kill(&victim);
+    field.last(Duration::from_secs(1))?;
+    field.cluster.start(&victim);
+    let id = member(field, &host)?;
+    field.until("the fourth is removed", Duration::from_secs(30), || {
+        let asked = field.cluster.ask(&["operator", "raft", "remove", &id]);
+        if asked.status.success() || member(field, &host).is_err() {
+            return Ok(());
+        }
+        // A manager that leads is not removed: it may lead, if the one killed did.
+        field.cluster.ask(&["operator", "raft", "transfer"]);
+        Err(String::from_utf8_lossy(&asked.stderr).into_owned())
+    })?;
+    field.cluster.crash(&host);
+    field.cluster.managers = field.shape.managers;
+    fs::remove_dir_all(field.cluster.path(&host)).ok();
+    let what = format!("{host} joined, {victim} was killed meanwhile, {host} was removed");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// The Raft id of a manager.
+fn member(field: &Field, host: &str) -> Result<String, String> {
+    let statuses = field.statuses();
+    let mut members = statuses.iter().flatten().flat_map(|status| &status.members);
+    let found = members.find(|member| member.name == host);
+    found.map(|member| member.id.to_string()).ok_or_else(|| format!("{host} is no member"))
+}
+
+/// A follower is away for longer than the log is kept, and comes back.
+///
+/// # Errors
+/// Nobody leads, or the machine refuses.
+pub fn snapshot(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let leader = field.wait_leader()?;
+    let number = 1 + leader % field.shape.managers;
+    let host = format!("m{number}");
+    let had = field.status(number).map_or(0, |status| status.applied_index);
+    let struck = field.record.now();
+    field.cluster.kill(&host);
+    lengthen(field)?;
+    let purged = field.until("the log it needs is gone", Duration::from_secs(60), || {
+        let snapshot = field.statuses().iter().flatten().map(|s| s.snapshot_index).max();
+        match snapshot {
+            Some(index) if index > had => Ok(index),
+            other => Err(format!("snapshot at {other:?}, {host} has {had}")),
+        }
+    });
+    let received = snapshots(field, &host);
+    field.cluster.start(&host);
+    let at = purged?;
+    field.until("it has what it missed", Duration::from_secs(30), || {
+        match field.status(number).map(|status| status.applied_index) {
+            Some(index) if index >= at => Ok(()),
+            other => Err(format!("{other:?} of {at}")),
+        }
+    })?;
+    let by = match snapshots(field, &host) > received {
+        true => "a snapshot",
+        false => "its log alone",
+    };
+    let what = format!("{host} was away from index {had} to {at} and beyond, got it by {by}");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// How many snapshots a manager says it has received.
+fn snapshots(field: &Field, host: &str) -> usize {
+    let log = fs::read_to_string(field.cluster.path(host).join("log")).unwrap_or_default();
+    log.matches("receiving a snapshot").count()
+}
+
+/// Writes more than the managers keep of their log.
+fn lengthen(field: &Field) -> Result<(), String> {
+    let door = field.door(0)?;
+    field.ask(async move {
+        for number in 0..DEFINITIONS {
+            let environment = (0..4).map(|part| pb::KeyValuePair {
+                name: format!("PART_{part}"),
+                value: "x".repeat(DEFINITION_BYTES / 4),
+            });
+            let container = pb::ContainerDefinition {
+                name: "main".into(),
+                image: "none".into(),
+                memory: Some(16),
+                environment: environment.collect(),
+                ..Default::default()
+            };
+            let request = pb::RegisterTaskDefinitionRequest {
+                family: format!("large{}", number % 4),
+                container_definitions: vec![container],
+                ..Default::default()
+            };
+            let call = async |channel, request| {
+                EcsClient::new(channel).register_task_definition(request).await
+            };
+            door.write(request, call).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
+}
+
+/// Bytes of a follower's newest log or table are flipped while it is down: it must refuse or
+/// rebuild, and never serve them. Whatever it does, it is then replaced, as an operator would.
+///
+/// # Errors
+/// Nobody leads, or the machine refuses.
+pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let leader = field.wait_leader()?;
+    let number = 1 + leader % field.shape.managers;
+    let host = format!("m{number}");
+    let struck = field.record.now();
+    field.cluster.kill(&host);
+    // As the host sees it: its data may be on a disk of its own.
+    let init = field.cluster.lab.done(&["init-pid", &host]);
+    let data = field.cluster.path(&host).join("data");
+    let seen =
+        Path::new("/proc").join(init).join("root").join(data.strip_prefix("/").unwrap_or(&data));
+    let endings = if field.below(2) == 0 { ["sst", "log"] } else { ["log", "sst"] };
+    // There are no tables before the first one is full.
+    let Some(file) = endings.iter().find_map(|ending| largest(&seen, ending)) else {
+        field.cluster.start(&host);
+        return Err(format!("{host} has neither logs nor tables in {}", data.display()));
+    };
+    let place = flip(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    field.cluster.start(&host);
+    let fate = field.until("it ends or serves", DECIDED_WITHIN, || {
+        let serves = field.status(number).is_some();
+        match (field.cluster.pid(&host), serves) {
+            (None, _) => Ok("it refused to start"),
+            (Some(_), true) => Ok("it served, with the damage found or not read"),
+            (Some(pid), false) => Err(format!("pid {pid} says nothing")),
+        }
+    })?;
+    replace(field, number)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let what = format!("16 bytes at {place} of {host}'s {name} flipped: {fate}; replaced");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// Removes a manager for good and joins another in its place, with an empty disk.
+fn replace(field: &mut Field, number: u32) -> Result<(), String> {
+    let host = format!("m{number}");
+    let id = member(field, &host)?;
+    field.cluster.crash(&host);
+    field.until("it is removed", Duration::from_secs(30), || {
+        let asked = field.cluster.ask(&["operator", "raft", "remove", &id]);
+        match asked.status.success() || member(field, &host).is_err() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&asked.stderr).into_owned()),
+        }
+    })?;
+    let path = field.cluster.path(&host);
+    fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    field.cluster.join_manager(number);
+    field.cluster.wait_voters(field.shape.managers as usize);
+    Ok(())
+}
+
+/// The largest file with this ending, anywhere below.
+fn largest(dir: &Path, ending: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    let files = entries.filter_map(|path| match path.is_dir() {
+        true => largest(&path, ending),
+        false => path.extension().is_some_and(|have| have == ending).then_some(path),
+    });
+    files.max_by_key(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
+}
+
+/// Flips 16 bytes in the middle; where.
+fn flip(file: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let handle = fs::OpenOptions::new().read(true).write(true).open(file)?;
+    let place = handle.metadata()?.len() / 2;
+    let mut bytes = [0; 16];
+    let got = handle.read_at(&mut bytes, place)?;
+    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    handle.write_all_at(&bytes[..got], place)?;
+    Ok(place)
+}
+
+/// Ten times the clients, bodies that are too large, and peers that say nothing.
+///
+/// # Errors
+/// Nobody leads.
+pub fn abuse(field: &mut Field, span: Span) -> Result<Struck, String> {
+    let term = |field: &Field| field.statuses().into_iter().flatten().map(|s| s.term).max();
+    let (before, memory) = (term(field), resident(field));
+    let (struck, stop) = (field.record.now(), Stop::default());
+    for client in 0..64 {
+        let (door, stop) = (field.door(client)?, stop.clone());
+        field.spawn(async move {
+            while !stop.now() {
+                let request = pb::ListClustersRequest::default();
+                let call =
+                    async |channel, request| EcsClient::new(channel).list_clusters(request).await;
+                door.read(request, call).await.ok();
+            }
+        });
+    }
+    for address in field.managers.clone() {
+        let (dialer, stop, record) = (field.dialer.clone(), stop.clone(), field.record.clone());
+        let quiet = address.clone();
+        field.spawn(async move {
+            let mut silent = Vec::new();
+            for _ in 0..50 {
+                silent.extend(tokio::net::TcpStream::connect(&quiet).await.ok());
+            }
+            while !stop.now() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        field.spawn(async move {
+            let Ok(channel) = dialer(&address) else { return };
+            for _ in 0..8 {
+                let tags = vec![pb::Tag { key: "k".into(), value: "x".repeat(8 << 20) }];
+                let request = pb::TagResourceRequest { tags, ..Default::default() };
+                let answer = EcsClient::new(channel.clone()).tag_resource(request).await;
+                match answer {
+                    Ok(_) => record.breach("I11", "a body of 8 MiB was accepted".into()),
+                    Err(_) => record.count("bodies of 8 MiB refused", 1),
+                }
+            }
+        });
+    }
+    let waited = field.last(span.longest.min(Duration::from_secs(8)));
+    let grown = resident(field).saturating_sub(memory) >> 20;
+    stop.end();
+    waited?;
+    if term(field) != before {
+        field.record.breach("I9", "abuse of the API moved the leader".into());
+    }
+    let what = format!(
+        "64 clients without pause, 150 silent peers, bodies of 8 MiB; managers grew by {grown} MiB"
+    );
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// Resident bytes of all managers.
+fn resident(field: &Field) -> u64 {
+    let hosts = (1..=field.shape.managers).filter_map(|n| field.cluster.pid(&format!("m{n}")));
+    hosts.filter_map(crate::campaign::kernel::memory).sum()
+}

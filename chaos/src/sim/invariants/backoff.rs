@@ -1,0 +1,45 @@
+//! A service that keeps failing is started ever more slowly, whoever leads. Without it a broken
+//! image is pulled and started as fast as machines allow, and a new leader begins that anew.
+
+use crate::sim::world::short;
+use muster_model::{Changes, Command, Entry, Millis, State, Step};
+
+/// Managers' clocks differ by less than this.
+const CLOCKS_APART: Millis = Millis(500);
+
+/// `known`: the state that a plan was made on.
+pub(super) fn check_entry(known: &State, changes: &Changes, entry: &Entry) -> Result<(), String> {
+    forgotten(changes, entry)?;
+    let Command::Plan { epoch, steps } = &entry.command else { return Ok(()) };
+    if *epoch != known.meta().epoch {
+        return Ok(());
+    }
+    for step in steps {
+        let Step::CreateTasks { service, .. } = step else { continue };
+        let until = known.service(*service).map(|row| row.backoff.until).unwrap_or_default();
+        if entry.at + CLOCKS_APART < until {
+            let early = until.since(entry.at);
+            return Err(format!("{} is started {early} too early", short(*service)));
+        }
+    }
+    Ok(())
+}
+
+/// Only what a task did, a new deployment or one that completes ends a streak.
+fn forgotten(changes: &Changes, entry: &Entry) -> Result<(), String> {
+    for change in &changes.services {
+        let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
+        let shorter = after.backoff.failures < before.backoff.failures;
+        let completes =
+            |step: &Step| matches!(step, Step::Advance { service, .. } if *service == after.id);
+        let allowed = match &entry.command {
+            Command::Report { .. } | Command::UpdateService(_) => true,
+            Command::Plan { steps, .. } => steps.iter().any(completes),
+            _ => false,
+        };
+        if shorter && !allowed {
+            return Err(format!("failures of {} were forgotten", short(after.id)));
+        }
+    }
+    Ok(())
+}
