@@ -103,6 +103,9 @@ fn ceiling((_, maximum): (u32, u32), desired: u8) -> u8 {
     (u32::from(desired) * maximum / 100) as u8
 }
 
+/// Which tasks, and how many of them are stopped.
+type Group<'a> = (&'a dyn Fn(&Task) -> bool, u8);
+
 impl Bounds {
     /// Judges by the desired count of the moment a plan is applied.
     pub fn strict(self) -> Self {
@@ -171,7 +174,7 @@ impl Bounds {
     fn plan(&self, state: &mut State, at: usize) -> bool {
         let targets = self.targets(state);
         let bit = 1 << at;
-        let groups: [(&dyn Fn(&Task) -> bool, u8); 3] = [
+        let groups: [Group<'_>; 3] = [
             (&|t| !t.old && !t.draining, targets.excess),
             (&|t| t.old, targets.old),
             (&|t| !t.old && t.draining, targets.draining),

@@ -11,6 +11,7 @@ const HELP: &str = "\
 cargo xtask ci      everything CI runs, in its order
 cargo xtask tidy    the style rules that a program can check
 cargo xtask sim     a simulated cluster under faults, from seeds: --seed N, --seeds M, --shrink
+cargo xtask model   every order of events of the protocols, and the bug behind each guard: --small
 cargo xtask mutants seeded bugs, each of which the simulator or a test must notice: --only NAME
 cargo xtask lab     many hosts on this machine: deploy/lib/lab (as root)
 ";
@@ -44,10 +45,8 @@ fn main() -> ExitCode {
     let result = match arguments.next().as_deref() {
         Some("ci") => ci(),
         Some("tidy") => tidy::check(&root()),
-        Some("sim") => {
-            let fixed = ["run", "-q", "-p", "muster-chaos", "--bin", "muster-sim", "--"];
-            run("cargo", fixed.into_iter().map(String::from).chain(arguments))
-        }
+        Some("sim") => chaos(&["--bin", "muster-sim"], arguments),
+        Some("model") => chaos(&["--release", "--bin", "muster-model-check"], arguments),
         Some("mutants") => mutants::run(&root(), arguments),
         Some("lab") => run(&root().join("deploy/lib/lab").to_string_lossy(), arguments),
         _ => {
@@ -62,6 +61,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a program of the chaos crate.
+fn chaos(which: &[&str], arguments: impl Iterator<Item = String>) -> Result<(), String> {
+    let fixed = ["run", "-q", "-p", "muster-chaos"].iter().chain(which).chain(&["--"]);
+    run("cargo", fixed.map(ToString::to_string).chain(arguments))
 }
 
 /// The repository's top, from where cargo was told this crate is.
