@@ -38,8 +38,11 @@ struct Guard {
 }
 
 /// Starts watching; ends when the core is dropped or Raft stops.
-pub fn start(core: &Arc<Core>, space: Space, fatal: Fatal, log_bytes_max: u64) {
-    tokio::spawn(watch_space(Arc::downgrade(core), space));
+pub async fn start(core: &Arc<Core>, space: Space, fatal: Fatal, log_bytes_max: u64) {
+    // Once before anybody can write: a full disk must not take a first entry.
+    if let Some(space) = look_at_space(core, space).await {
+        tokio::spawn(watch_space(Arc::downgrade(core), space));
+    }
     let guard = Guard {
         core: Arc::downgrade(core),
         fatal,
@@ -56,27 +59,33 @@ async fn watch_space(core: Weak<Core>, mut space: Space) {
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        let looked = tokio::task::spawn_blocking(move || {
-            let found = space.look();
-            (space, found)
-        });
-        let Ok((back, found)) = looked.await else { return };
-        space = back;
         let Some(core) = core.upgrade() else { return };
-        match found {
-            Ok(room) => {
-                // A manager that cannot write a vote must not stand for election.
-                core.raft.runtime_config().elect(!matches!(room, Room::Critical(_)));
-                if core.health.set_room(room) {
-                    match core.health.refusing() {
-                        Some(why) => tracing::warn!(why, "refusing writes"),
-                        None => tracing::info!("taking writes again"),
-                    }
+        let Some(back) = look_at_space(&core, space).await else { return };
+        space = back;
+    }
+}
+
+/// Looks once and lets the store know; `None` when the process ends.
+async fn look_at_space(core: &Core, mut space: Space) -> Option<Space> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = space.look();
+        (space, found)
+    });
+    let (space, found) = looked.await.ok()?;
+    match found {
+        Ok(room) => {
+            // A manager that cannot write a vote must not stand for election.
+            core.raft.runtime_config().elect(!matches!(room, Room::Critical(_)));
+            if core.health.set_room(room) {
+                match core.health.refusing() {
+                    Some(why) => tracing::warn!(why, "refusing writes"),
+                    None => tracing::info!("taking writes again"),
                 }
             }
-            Err(e) => tracing::warn!(error = %e, "cannot see how much space is free"),
         }
+        Err(e) => tracing::warn!(error = %e, "cannot see how much space is free"),
     }
+    Some(space)
 }
 
 impl Guard {

@@ -203,7 +203,7 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
     peers.set_members(Arc::new(members));
     let core = Core::start(Parts { raft, peers, health, log, published }, &config);
     let space = Space::new(&config.data_dir, config.space);
-    guard::start(&core, space, config.fatal.clone(), config.log_bytes_max);
+    guard::start(&core, space, config.fatal.clone(), config.log_bytes_max).await;
     Ok(Started {
         replica: Replica::new(core.clone()),
         service: service::service(&core),
