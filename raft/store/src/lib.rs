@@ -43,7 +43,7 @@ use log::{Log, LogShared};
 use machine::{Machine, Published};
 use muster_replica::Replica;
 use network::Network;
-use open::{Identity, Opened};
+use open::{Borrowed, Identity, Opened};
 use openraft::{Config, SnapshotPolicy};
 use peers::Peers;
 use raft::{Core, Parts};
@@ -168,9 +168,10 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
     let Opened { db, mark, tail, applied, generation, identity } = opened;
 
     let health = Arc::new(Health::default());
-    let log = Arc::new(LogShared::new(db.clone(), tail));
+    let borrowed = Borrowed::of(&db);
+    let log = Arc::new(LogShared::new(borrowed.clone(), tail));
     let (writer, thread) = writer::start(writer::Thread {
-        db: db.clone(),
+        db,
         log: log.clone(),
         mark,
         health: health.clone(),
@@ -182,24 +183,19 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
     })
     .map_err(|e| StoreError::io(&config.data_dir, e))?;
     let published = Published::new(&applied);
-    let machine = Machine::new(db, writer.clone(), published.clone(), config.hook.clone(), applied);
+    let (hook, shown) = (config.hook.clone(), published.clone());
+    let machine = Machine::new(borrowed, writer.clone(), shown, hook, applied);
     let peers = Arc::new(Peers::new(identity, trust, health.clone()));
-    let network = Network { peers: peers.clone() };
-    let log_store = Log::new(log.clone(), writer.clone());
-    let failed = |e: &dyn std::fmt::Display| StoreError::Raft(e.to_string());
-    let raft = types::Raft::new(raft_id, raft_config, network, log_store, machine)
-        .await
-        .map_err(|e| failed(&e))?;
-    if config.bootstrap && !raft.is_initialized().await.map_err(|e| failed(&e))? {
-        let me = types::Peer { address: config.address.clone(), disk: identity.disk };
-        let first = BTreeMap::from([(raft_id, me)]);
-        raft.initialize(first).await.map_err(|e| failed(&e))?;
-    }
+    let parts = (Network { peers: peers.clone() }, Log::new(log.clone(), writer.clone()), machine);
+    let raft = match raise(&config, raft_config, identity, parts).await {
+        Ok(raft) => raft,
+        Err(e) => {
+            close(&writer, thread).await;
+            return Err(e);
+        }
+    };
     // Known before the first message is checked: a wiped disk must not slip through at start.
-    let members = raft
-        .with_raft_state(|state| state.membership_state.effective().membership().clone())
-        .await
-        .map_err(|e| failed(&e))?;
+    let members = members::of(&raft).await.map_err(|e| StoreError::Raft(e.to_string()))?;
     peers.set_members(Arc::new(members));
     let core = Core::start(Parts { raft, peers, health, log, published }, &config);
     let space = Space::new(&config.data_dir, config.space);
@@ -209,6 +205,31 @@ pub async fn start(config: StoreConfig, trust: Arc<dyn Trust>) -> Result<Started
         service: service::service(&core),
         handle: Handle { core, writer, thread: Some(thread) },
     })
+}
+
+/// Starts Raft, as the first manager of a fleet if that is what was asked for.
+async fn raise(
+    config: &StoreConfig,
+    raft_config: Arc<Config>,
+    me: Identity,
+    (network, log, machine): (Network, Log, Machine),
+) -> Result<types::Raft, StoreError> {
+    let failed = |e: &dyn std::fmt::Display| StoreError::Raft(e.to_string());
+    let raft = types::Raft::new(me.raft_id, raft_config, network, log, machine)
+        .await
+        .map_err(|e| failed(&e))?;
+    if config.bootstrap && !raft.is_initialized().await.map_err(|e| failed(&e))? {
+        let peer = types::Peer { address: config.address.clone(), disk: me.disk };
+        let first = BTreeMap::from([(me.raft_id, peer)]);
+        raft.initialize(first).await.map_err(|e| failed(&e))?;
+    }
+    Ok(raft)
+}
+
+/// Writes what is queued and closes the database, which is the writer thread's.
+async fn close(writer: &writer::Writer, thread: std::thread::JoinHandle<()>) {
+    writer.stop().await;
+    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
 }
 
 /// From the kernel: a disk is told apart from every other one that ever was.
@@ -246,9 +267,8 @@ impl Handle {
             tracing::warn!(error = %e, "raft did not stop in good order");
         }
         self.core.peers.close();
-        self.writer.stop().await;
         if let Some(thread) = self.thread.take() {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            close(&self.writer, thread).await;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! is not yet durable is always in memory; an append is readable when it returns.
 
 use crate::limits::{APPEND_BYTES_MAX, LOG_CACHE_BYTES_MAX, READ_ENTRIES_MAX};
-use crate::open::Db;
+use crate::open::Borrowed;
 use crate::types::{LogId, RaftEntry, RaftPayload, Types, Vote};
 use crate::writer::{Job, Writer};
 use futures::stream::{self, Stream};
@@ -130,12 +130,12 @@ pub fn size_of(entry: &RaftEntry) -> usize {
 
 /// The part of the log that its readers, its writer thread and its owner share.
 pub struct LogShared {
-    db: Arc<Db>,
+    db: Borrowed,
     tail: Mutex<Tail>,
 }
 
 impl LogShared {
-    pub fn new(db: Arc<Db>, tail: Tail) -> Self {
+    pub fn new(db: Borrowed, tail: Tail) -> Self {
         Self { db, tail: Mutex::new(tail) }
     }
 
@@ -193,7 +193,7 @@ impl LogShared {
         if from == start {
             return Ok(cached);
         }
-        let db = self.db.clone();
+        let db = self.db.get()?;
         let read = tokio::task::spawn_blocking(move || db.read_log(start, from));
         let mut entries = read.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // Missing ones at the front can only have been purged meanwhile.

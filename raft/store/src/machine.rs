@@ -6,7 +6,7 @@
 //! snapshot is a clone of the state value.
 
 use crate::limits::APPLY_BATCH_MAX;
-use crate::open::Db;
+use crate::open::Borrowed;
 use crate::snapshot::{self, Image};
 use crate::spans;
 use crate::types::{LogId, RaftEntry, RaftPayload, Reply, Snapshot, SnapshotMeta};
@@ -57,7 +57,7 @@ fn next_of(last: Option<LogId>) -> u64 {
 
 /// openraft's state machine.
 pub struct Machine {
-    db: Arc<Db>,
+    db: Borrowed,
     writer: Writer,
     published: Published,
     hook: Hook,
@@ -69,7 +69,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(
-        db: Arc<Db>,
+        db: Borrowed,
         writer: Writer,
         published: Published,
         hook: Hook,
@@ -162,7 +162,7 @@ impl RaftStateMachine<Types> for Machine {
             last: meta.last_log_id,
             membership: Arc::new(meta.last_membership.clone()),
         };
-        snapshot::install(&self.db, &self.writer, &self.hook, &applied).await?;
+        snapshot::install(self.db.get()?, &self.writer, &self.hook, &applied).await?;
         self.state = (*applied.state).clone();
         self.now = applied;
         self.snapshot = true;

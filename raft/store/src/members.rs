@@ -7,7 +7,7 @@
 use crate::limits::{CATCH_UP_WAIT, MESSAGE_BYTES_MAX, NO_LEADER_WAIT, PROMOTE_LAG_MAX};
 use crate::peers::Line;
 use crate::raft::Core;
-use crate::types::{Peer, Types};
+use crate::types::{Membership, Peer, Raft, Types};
 use crate::wire;
 use muster_model::{Error, Kind, RaftId};
 use muster_proto::raft as pb;
@@ -111,10 +111,22 @@ pub async fn change_here(core: &Core, change: Change) -> Result<(), Error> {
     }
 }
 
+/// The membership this manager's log ends with. A change decides by it: what [`Peers`] knows is
+/// refreshed a moment later, and a manager that was just added would not be found there.
+///
+/// [`Peers`]: crate::peers::Peers
+pub async fn of(raft: &Raft) -> Result<Membership, Error> {
+    let current = raft.with_raft_state(|state| {
+        let effective = state.membership_state.effective();
+        effective.membership().clone()
+    });
+    current.await.map_err(unavailable)
+}
+
 async fn add_learner(core: &Core, id: u64, address: String) -> Result<(), Error> {
     let found = identify(core, id, &address).await?;
     let node = Peer { address, disk: found.disk };
-    let members = core.peers.members();
+    let members = of(&core.raft).await?;
     match members.get_node(&id) {
         Some(known) if *known == node => return Ok(()),
         Some(known) => {
@@ -149,7 +161,7 @@ async fn identify(core: &Core, id: u64, address: &str) -> Result<pb::IdentifyRes
 }
 
 async fn promote(core: &Core, id: u64) -> Result<(), Error> {
-    let members = core.peers.members();
+    let members = of(&core.raft).await?;
     if members.get_node(&id).is_none() {
         return Err(Error::not_found(Kind::Manager, id));
     }
@@ -171,7 +183,7 @@ async fn promote(core: &Core, id: u64) -> Result<(), Error> {
 }
 
 async fn remove(core: &Core, id: u64) -> Result<(), Error> {
-    let members = core.peers.members();
+    let members = of(&core.raft).await?;
     if members.get_node(&id).is_none() {
         return Err(Error::not_found(Kind::Manager, id));
     }
@@ -227,7 +239,7 @@ async fn transfer(core: &Core, to: Option<u64>) -> Result<(), Error> {
     if to == me {
         return Ok(());
     }
-    if !core.peers.members().voter_ids().any(|voter| voter == to) {
+    if !of(&core.raft).await?.voter_ids().any(|voter| voter == to) {
         return Err(Error::invalid("manager", to.to_string(), "the id of a manager with a vote"));
     }
     let mut leadership = core.leadership.subscribe();

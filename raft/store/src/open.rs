@@ -21,8 +21,9 @@ use rocksdb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The key of a log index; also a module of the keys in `meta`.
 pub fn key(index: u64) -> [u8; 8] {
@@ -59,9 +60,27 @@ pub struct Identity {
 }
 
 /// The database and its path for messages.
+///
+/// The writer thread owns it, so that it is closed once that thread was joined; everybody else has
+/// a [`Borrowed`] one.
 pub struct Db {
     rocks: DB,
     path: PathBuf,
+}
+
+/// A database for as long as the writer thread has it open.
+#[derive(Clone)]
+pub struct Borrowed(Weak<Db>);
+
+impl Borrowed {
+    pub fn of(db: &Arc<Db>) -> Self {
+        Self(Arc::downgrade(db))
+    }
+
+    /// For one operation; fails once the database is closed.
+    pub fn get(&self) -> io::Result<Arc<Db>> {
+        self.0.upgrade().ok_or_else(|| io::Error::other("the database is closed"))
+    }
 }
 
 /// Everything that was found.

@@ -124,12 +124,12 @@ impl Receiver {
 
 /// Writes the rows of a state beside the present tables, then switches over in one write.
 pub async fn install(
-    db: &Arc<Db>,
+    db: Arc<Db>,
     writer: &Writer,
     hook: &Hook,
     applied: &AppliedState,
 ) -> io::Result<()> {
-    let (db, hook, state) = (db.clone(), hook.clone(), applied.state.clone());
+    let (hook, state) = (hook.clone(), applied.state.clone());
     let fill = move || fill_generation(&db, &hook, &state).map_err(io::Error::other);
     let generation = tokio::task::spawn_blocking(fill).await.map_err(io::Error::other)??;
     writer.install(generation, applied.clone()).await

@@ -97,9 +97,10 @@ impl Bare {
         generation: u8,
         hook: Hook,
     ) -> Self {
-        let shared = Arc::new(LogShared::new(db.clone(), tail));
+        let borrowed = open::Borrowed::of(&db);
+        let shared = Arc::new(LogShared::new(borrowed.clone(), tail));
         let (writer, thread) = writer::start(writer::Thread {
-            db: db.clone(),
+            db,
             log: shared.clone(),
             mark,
             health: Arc::new(Health::default()),
@@ -111,7 +112,7 @@ impl Bare {
         })
         .unwrap();
         let published = Published::new(&applied);
-        let machine = Machine::new(db, writer.clone(), published, hook, applied);
+        let machine = Machine::new(borrowed, writer.clone(), published, hook, applied);
         Self { log: Log::new(shared, writer.clone()), machine, writer, thread }
     }
 

@@ -135,9 +135,6 @@ async fn nothing_acknowledged_is_ever_missing() {
     assert!(lost.is_empty(), "acknowledged and missing: {lost:?}");
     let reads = shared.reads.load(Ordering::SeqCst);
     assert!(acknowledged.len() > 50 && reads > 20, "{} writes, {reads} reads", acknowledged.len());
-    // Closed before the process ends: RocksDB's threads must not outlive its locks.
+    // The fleet closes its databases as it is dropped, unless somebody still holds one.
     shared.replicas.lock().unwrap().clear();
-    for id in 1..=3 {
-        fleet.kill(id).await;
-    }
 }

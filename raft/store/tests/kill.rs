@@ -60,6 +60,7 @@ async fn a_killed_process_has_kept_what_it_acknowledged() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
             .env(DIR, &dir)
+            .env("TMPDIR", root.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -102,6 +103,7 @@ async fn a_power_cut_takes_nothing_that_was_acknowledged() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
         .env(DIR, &dir)
+        .env("TMPDIR", root.path())
         .env("LD_PRELOAD", shim(root.path()))
         .env("MUSTER_POWER_FROM", &dir)
         .env("MUSTER_POWER_TO", &left)

@@ -4,17 +4,35 @@ use super::Bare;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::types::Types;
+use crate::writer::Writer;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 struct Builder;
 
-impl StoreBuilder<Types, Log, Machine, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<Types>> {
+/// Closes the database of one test before its directory goes.
+struct Close {
+    writer: Writer,
+    thread: Option<JoinHandle<()>>,
+    _dir: TempDir,
+}
+
+impl Drop for Close {
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(self.writer.stop());
+            self.thread.take().map(JoinHandle::join)
+        });
+    }
+}
+
+impl StoreBuilder<Types, Log, Machine, Close> for Builder {
+    async fn build(&self) -> Result<(Close, Log, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
-        let bare = Bare::open(dir.path()).unwrap();
-        Ok((dir, bare.log, bare.machine))
+        let Bare { log, machine, writer, thread } = Bare::open(dir.path()).unwrap();
+        Ok((Close { writer, thread: Some(thread), _dir: dir }, log, machine))
     }
 }
 

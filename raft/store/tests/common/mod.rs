@@ -341,6 +341,20 @@ impl Fleet {
     }
 }
 
+/// Managers end before their test does: a database that outlives `main` meets RocksDB's locks
+/// after they are gone, and writes into a directory that was removed.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                for id in self.running() {
+                    self.kill(id).await;
+                }
+            });
+        });
+    }
+}
+
 pub fn size_of_dir(dir: &Path) -> u64 {
     let items = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap());
     items.map(|item| item.metadata().map_or(0, |m| m.len())).sum()
