@@ -7,7 +7,7 @@ use crate::facts::{self, quantile_ms};
 use crate::figure::{Good, figure};
 use crate::load::{Measured, closed_loop};
 use crate::local::{self, Local};
-use crate::tags::{self, VALUE_BYTES};
+use crate::tags;
 use crate::{Outcome, etcd};
 use clap::Args;
 use std::time::Duration;
@@ -110,7 +110,7 @@ async fn theirs(rows: &mut [Row], span: Duration) -> Outcome<()> {
         let measured = closed_loop(row.clients, span / 4, span, move |client, n| {
             let channel = channels[client % channels.len()].clone();
             let key = format!("bench-{client}").into_bytes();
-            let value = format!("{n:0>VALUE_BYTES$}").into_bytes();
+            let value = tags::padded(n).into_bytes();
             etcd::put(channel, key, value)
         })
         .await;

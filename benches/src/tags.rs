@@ -42,11 +42,19 @@ pub async fn services(local: &Local, count: usize) -> Outcome<Vec<String>> {
     Ok(arns)
 }
 
+/// A number in [`VALUE_BYTES`] digits.
+pub fn padded(n: u64) -> String {
+    let digits = n.to_string();
+    let mut value = "0".repeat(VALUE_BYTES.saturating_sub(digits.len()));
+    value.push_str(&digits);
+    value
+}
+
 /// The request that writes `n`, padded to [`VALUE_BYTES`].
 pub fn write(arn: &str, n: u64) -> pb::TagResourceRequest {
     pb::TagResourceRequest {
         resource_arn: arn.to_owned(),
-        tags: vec![pb::Tag { key: KEY.into(), value: format!("{n:0>VALUE_BYTES$}") }],
+        tags: vec![pb::Tag { key: KEY.into(), value: padded(n) }],
         client_token: String::new(),
     }
 }

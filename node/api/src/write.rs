@@ -137,7 +137,7 @@ impl Dispatcher {
     fn request(&self, by: &Principal, token: Token<'_>) -> Result<RequestId, Error> {
         let Token { client, part } = token;
         if client.is_empty() {
-            return Ok(self.ids().request());
+            return Ok(self.ids().request_at(self.time()));
         }
         // Checks its form; the id it gives is the same for all callers.
         convert::request_id(client)?;

@@ -4,6 +4,7 @@
 //! There is no `From<u128>`: bits become an id only where the edge parsed or minted them.
 
 use crate::error::Error;
+use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -157,6 +158,13 @@ impl IdSource {
     }
     pub fn request(&mut self) -> RequestId {
         RequestId(self.next_u128())
+    }
+    /// For a request whose caller gave no client token: the time in milliseconds before 80 random
+    /// bits (as in RFC 9562, version 7), so that requests of one moment are neighbours in every
+    /// table, which shares its pages between versions.
+    pub fn request_at(&mut self, now: Time) -> RequestId {
+        let random = self.next_u128() & (u128::MAX >> 48);
+        RequestId(u128::from(now.0) << 80 | random)
     }
     pub fn session(&mut self) -> SessionId {
         SessionId(self.next_u128())
