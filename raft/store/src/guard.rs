@@ -116,6 +116,11 @@ impl Guard {
         }
         let now = self.leadership(core, metrics, members);
         let outage = outage(core, &now, members);
+        if let Some(why) = &outage
+            && core.outage.borrow().is_none()
+        {
+            tracing::warn!(why, "no leader");
+        }
         core.outage.send_if_modified(|known| replace(known, outage));
         let mine = now.mine;
         core.leadership.send_if_modified(|known| replace(known, now));
@@ -231,6 +236,12 @@ fn outage(core: &Core, now: &Leadership, members: &Membership) -> Option<String>
         return Some("this manager has not been added to a cluster yet".into());
     }
     let me = core.peers.me().raft_id;
+    if members.get_node(&me).is_none() || core.health.dismissed() {
+        return Some(format!(
+            "manager {me} was taken out of the cluster; stop it, or empty its data directory and \
+             join again"
+        ));
+    }
     let missing: Vec<String> = members
         .nodes()
         .filter(|(id, _)| **id != me && voters.contains(id))

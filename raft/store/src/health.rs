@@ -18,6 +18,8 @@ pub struct Health {
     heard: AtomicU64,
     /// The disk must not be written to at all.
     critical: AtomicBool,
+    /// The leader says that this manager is no member any more.
+    dismissed: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -34,6 +36,7 @@ impl Default for Health {
             writing: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             critical: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -63,7 +66,17 @@ impl Health {
     /// A leader's append or heartbeat was accepted.
     pub fn heard_leader(&self) {
         self.heard.store(self.now(), Ordering::Relaxed);
+        self.set_dismissed(false);
     }
+
+    /// A leader said whether this manager is still a member.
+    pub fn set_dismissed(&self, dismissed: bool) {
+        self.dismissed.store(dismissed, Ordering::Relaxed);
+    }
+    pub fn dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
+    }
+
     /// How long ago that was; `None` if never.
     pub fn leader_silent(&self) -> Option<Duration> {
         match self.heard.load(Ordering::Relaxed) {

@@ -20,6 +20,7 @@ mod network;
 mod open;
 mod peers;
 mod raft;
+mod relapse;
 mod rounds;
 mod rows;
 mod service;
@@ -131,6 +132,8 @@ impl StoreConfig {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: millis(limits::SNAPSHOT_TIMEOUT),
+            // A follower that lost entries gets them again: see `relapse.rs`.
+            allow_log_reversion: Some(true),
             replication_lag_threshold: limits::PROMOTE_LAG_MAX,
             backoff: "20ms 50ms 100ms ..500ms".to_owned(),
             ..Config::default()

@@ -19,13 +19,13 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -93,6 +93,10 @@ impl Link {
     fn failed(&self, line: Line, status: &Status) -> RpcError {
         self.peers.failed(self.target, line);
         match status.code() {
+            tonic::Code::NotFound => {
+                self.peers.health.set_dismissed(true);
+                unreachable(status)
+            }
             tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => network(status),
             _ => unreachable(status),
         }
@@ -183,20 +187,45 @@ impl Link {
                 }
             };
             self.peers.answered(self.target, self.line);
-            return Some(wire::to_appended(answer).map_err(network));
+            let answer = wire::to_appended(answer).map_err(network);
+            return Some(answer.inspect(|answer| self.compare(answer, window)));
         }
     }
+
+    /// Compares an answer with what the follower had confirmed before.
+    fn compare(&self, answer: &StreamAppendResult<Types>, window: &Window) {
+        let (relapses, term) = (&self.peers.relapses, window.term.load(Ordering::Relaxed));
+        match answer {
+            Ok(Some(matched)) => relapses.confirmed(self.target, term, matched.index),
+            Err(StreamAppendError::Conflict(missing)) => {
+                if let Some(what) = relapses.lacks(self.target, term, missing.index) {
+                    tracing::error!("{what}");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn term_of(rpc: &AppendEntriesRequest<Types>) -> u64 {
+    rpc.vote.leader_id.term
 }
 
 /// How many appends of one stream may be unanswered, and how many are.
 struct Window {
     free: Semaphore,
     unanswered: AtomicUsize,
+    /// Of the leader that sends.
+    term: AtomicU64,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { free: Semaphore::new(APPENDS_IN_FLIGHT_MAX), unanswered: AtomicUsize::new(0) }
+        Self {
+            free: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+            unanswered: AtomicUsize::new(0),
+            term: AtomicU64::new(0),
+        }
     }
     fn answered(&self) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
@@ -221,6 +250,7 @@ where
         window.free.acquire().await.ok()?.forget();
         let rpc = input.next().await?;
         window.unanswered.fetch_add(1, Ordering::Relaxed);
+        window.term.store(term_of(&rpc), Ordering::Relaxed);
         match wire::from_append(header.take(), &rpc) {
             Ok(request) => Some((request, (input, window, header))),
             Err(e) => {

@@ -7,12 +7,13 @@
 use crate::health::Health;
 use crate::limits::RECONNECT_AFTER;
 use crate::open::Identity;
+use crate::relapse::Relapses;
 use crate::types::{Membership, Peer};
 use muster_model::RaftId;
 use muster_proto::raft::Header;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -64,12 +65,26 @@ pub struct Peers {
     pub health: Arc<Health>,
     lines: Mutex<BTreeMap<(u64, Line), Open>>,
     members: RwLock<Arc<Membership>>,
+    pub relapses: Relapses,
+    /// When a refused message was last logged: who is refused tries again at once.
+    told: Mutex<Option<Instant>>,
 }
+
+/// Between two lines about refused messages.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Peers {
     pub fn new(me: Identity, trust: Arc<dyn Trust>, health: Arc<Health>) -> Self {
         let members = RwLock::new(Arc::new(Membership::default()));
-        Self { me, trust, health, lines: Mutex::default(), members }
+        Self {
+            me,
+            trust,
+            health,
+            lines: Mutex::default(),
+            members,
+            relapses: Relapses::default(),
+            told: Mutex::default(),
+        }
     }
 
     pub fn me(&self) -> Identity {
@@ -144,6 +159,15 @@ impl Peers {
         }
     }
 
+    fn tell_now(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|at| at.elapsed() >= TELL_EVERY);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
+
     /// Who sent a request, if the connection proves it.
     #[allow(clippy::result_large_err)] // tonic's own type
     pub fn sender(&self, request: &Request<()>) -> Result<u64, Status> {
@@ -157,7 +181,9 @@ impl Peers {
         let header = header.ok_or_else(|| Status::invalid_argument("header is missing"))?;
         let me = self.me;
         let refuse = |why: String| {
-            tracing::warn!(from = header.from, why, "refused a message between managers");
+            if self.tell_now() {
+                tracing::warn!(from = header.from, why, "refusing messages between managers");
+            }
             Err(Status::permission_denied(why))
         };
         if header.from != sender {

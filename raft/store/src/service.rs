@@ -243,6 +243,10 @@ impl RaftRpc for Service {
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let (core, sender, rpc) = self.open(request)?;
         core.peers.check(sender, rpc.header.as_ref())?;
+        // It was not there to hear of its removal, and will ask for votes for ever.
+        if core.leadership.borrow().mine && core.peers.members().get_node(&sender).is_none() {
+            return Err(Status::not_found(format!("manager {sender} was taken out")));
+        }
         let pre = rpc.pre;
         let rpc = wire::to_vote_request(rpc)?;
         room_for_vote(&core, &rpc.vote)?;

@@ -10,6 +10,9 @@ use muster_proto::raft::raft_client::RaftClient;
 use muster_proto::raft::{AppendRequest, Header, VoteRequest};
 use muster_replica::Change;
 use muster_store::{StoreError, Trust};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_manager_is_refused_and_its_replacement_gets_a_snapshot() {
@@ -189,4 +192,50 @@ async fn messages_from_strangers_are_refused() {
         assert!(client.append(futures::stream::iter([append])).await.is_err());
     }
     fleet.replica(1).propose(entry(1), deadline()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_directory_is_of_an_earlier_time_does_not_stall_the_others() {
+    let mut fleet = Fleet::form(2, |_| {}).await;
+    fleet.change(1, Change::Transfer(Some(RaftId(1)))).await.unwrap();
+    for number in 1..=10 {
+        fleet.propose(1, number).await.unwrap();
+    }
+    let dir = fleet.machine(2).dir.clone();
+    let earlier = dir.with_extension("earlier");
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    fleet.kill(2).await;
+    copy(&dir, &earlier);
+    fleet.start(2, false).await.unwrap();
+    for number in 11..=20 {
+        fleet.propose(1, number).await.unwrap();
+    }
+    assert_eq!(fleet.leader().await, 1);
+    fleet.kill(2).await;
+    std::fs::remove_dir_all(&dir).unwrap();
+    copy(&earlier, &dir);
+    fleet.start(2, false).await.unwrap();
+    // It is needed for a quorum, and what it lost it gets again.
+    let last = fleet.propose(1, 21).await.unwrap().index;
+    let state = fleet.converge(last).await;
+    assert_eq!(numbers(&state), (1..=21).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_taken_out_says_so() {
+    let fleet = Fleet::form(3, |_| {}).await;
+    let out = fleet.follower().await;
+    let via = fleet.leader().await;
+    fleet.change(via, Change::Remove(RaftId(out))).await.unwrap();
+    fleet.propose(via, 1).await.unwrap();
+    let asked = Instant::now();
+    loop {
+        let refused = fleet.replica(out).read(deadline()).await.unwrap_err().to_string();
+        if refused.contains("was taken out of the cluster") {
+            break;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(10), "{refused}");
+    }
 }
