@@ -26,6 +26,23 @@ fn commands() -> Vec<String> {
     guide.lines().filter(|line| line.starts_with("muster ")).map(str::to_owned).collect()
 }
 
+#[test]
+fn the_guide_installs_what_it_builds_and_the_quickstart_builds_what_it_runs() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let built = |text: &str| {
+        let line = text.lines().find(|line| line.contains("cargo build --release -p")).unwrap();
+        let words: Vec<_> = line.split(|c: char| c.is_whitespace() || c == ')').collect();
+        let packages = words.windows(2).filter(|pair| pair[0] == "-p");
+        packages.map(|pair| pair[1].to_owned()).collect::<Vec<_>>()
+    };
+    let readme = text("README.md");
+    let installed = readme.split("install target/release/{").nth(1).unwrap();
+    let installed: Vec<_> = installed.split('}').next().unwrap().split(',').collect();
+    assert_eq!(installed, ["muster", "muster-agent", "muster-shim"]);
+    assert_eq!(built(&readme), installed, "README.md");
+    assert_eq!(built(&text("deploy/quickstart")), installed, "deploy/quickstart");
+}
+
 /// Daemons of the guide; ended when dropped.
 struct Daemons<'a> {
     lab: &'a Lab,

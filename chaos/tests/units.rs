@@ -31,7 +31,7 @@ fn verify(name: &str, text: &str) -> Result<(), String> {
     // The program must exist to be verified, and is not installed where tests run.
     std::fs::write(&copy, text.replace(INSTALLED, &muster().to_string_lossy())).unwrap();
     let output = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .args(["verify", "--recursive-errors=no"])
         .arg(&copy)
         .output()
         .unwrap_or_else(|error| panic!("systemd-analyze: {error}: apt-get install systemd"));

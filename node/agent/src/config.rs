@@ -203,8 +203,10 @@ impl AgentConfig {
         if self.zone.is_empty() {
             return Err(invalid("zone", "", "the name of an availability zone"));
         }
-        if self.address.is_empty() {
-            return Err(invalid("address", "", "an address that other machines reach"));
+        let host = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+        if self.address.is_empty() || !self.address.bytes().all(host) {
+            let allowed = "a host name or address that other machines reach";
+            return Err(invalid("address", &self.address, allowed));
         }
         let name = &self.bridge.name;
         if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_alphanumeric()) {

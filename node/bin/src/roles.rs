@@ -91,7 +91,22 @@ pub fn refuse_used(data_dir: &Path) -> Result<(), RoleError> {
     }
 }
 
-/// Writes a role's configuration; one that exists and differs is kept beside it.
+/// A person's certificate and key are not replaced by those of another cluster or user.
+///
+/// # Errors
+/// The directory holds some.
+pub fn refuse_identity(dir: &Path) -> Result<(), RoleError> {
+    match dir.join("key.pem").exists() {
+        false => Ok(()),
+        true => Err(RoleError::Failed(format!(
+            "{0} holds a certificate and its key already, which would be lost; move it away, or \
+             name another directory",
+            dir.display()
+        ))),
+    }
+}
+
+/// Writes a role's configuration; one that exists and differs is kept beside it as `.old`.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -103,11 +118,11 @@ pub fn write_config(path: &Path, config: &impl Serialize) -> Result<(), CliError
          {text}",
         env!("CARGO_PKG_VERSION")
     );
-    files::replace(path, text.as_bytes(), files::PUBLIC).map_err(|source| CliError::File {
-        doing: "writing",
-        path: path.into(),
-        source,
-    })
+    let failed = |doing| move |source| CliError::File { doing, path: path.into(), source };
+    if std::fs::read(path).is_ok_and(|old| old != text.as_bytes()) {
+        std::fs::rename(path, path.with_extension("toml.old")).map_err(failed("keeping"))?;
+    }
+    files::replace(path, text.as_bytes(), files::PUBLIC).map_err(failed("writing"))
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.

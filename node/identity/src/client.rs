@@ -123,7 +123,9 @@ impl Connector {
     }
 }
 
-fn check_address(addr: &str) -> Result<(), Error> {
+/// # Errors
+/// `addr` is not `host:port`.
+pub fn check_address(addr: &str) -> Result<(), Error> {
     let bad = |problem| {
         Err(Error::Address { addr: addr.chars().take(limits::NAME_BYTES_MAX).collect(), problem })
     };
@@ -131,7 +133,7 @@ fn check_address(addr: &str) -> Result<(), Error> {
         return bad("no port");
     };
     let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || host.contains('/') {
+    if host.is_empty() || host.contains('/') || !host.bytes().all(|b| b.is_ascii_graphic()) {
         return bad("no host name or address before the port");
     }
     if host.contains(':') && !bracketed {

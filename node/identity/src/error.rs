@@ -112,7 +112,10 @@ fn presented(server: &Option<CaDigest>) -> String {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::NotFound => "; this machine has no identity yet: run `muster join`",
+        io::ErrorKind::NotFound => {
+            "; there is no identity here yet: a machine gets one by `muster join`, a person by `muster \
+             user create`"
+        }
         io::ErrorKind::PermissionDenied => "; run as the user that owns it, usually root",
         _ => "",
     }

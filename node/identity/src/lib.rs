@@ -33,7 +33,7 @@ mod tls;
 pub mod token;
 
 pub use authority::{Authority, IssuedCert, new_key_and_csr};
-pub use client::{ConnectOptions, Connector};
+pub use client::{ConnectOptions, Connector, check_address};
 pub use digest::CaDigest;
 pub use error::Error;
 pub use identity::{Identity, IdentityPem};

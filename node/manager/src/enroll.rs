@@ -136,7 +136,8 @@ impl EnrollService {
         manager: pb::JoinManager,
         binding: Binding,
     ) -> Result<Principal, Status> {
-        check_manager(&manager).map_err(|error| wire::status(&error))?;
+        check_manager(&manager.name, &manager.zone, &manager.address)
+            .map_err(|error| wire::status(&error))?;
         let command = Command::AddManager {
             name: manager.name.into(),
             zone: manager.zone.into(),
@@ -229,18 +230,21 @@ impl Binding {
 }
 
 /// What a worker says is checked where its wire is read; a manager says this little.
-fn check_manager(manager: &pb::JoinManager) -> Result<(), Error> {
+///
+/// # Errors
+/// Names the word that is not allowed, and what is.
+pub fn check_manager(name: &str, zone: &str, address: &str) -> Result<(), Error> {
     let word = |text: &str| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         (1..=WORD_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
     };
-    for (field, text) in [("name", &manager.name), ("zone", &manager.zone)] {
+    for (field, text) in [("name", name), ("zone", zone)] {
         if !word(text) {
             let allowed = format!("1 to {WORD_BYTES_MAX} letters, digits and -_.");
             return Err(Error::invalid(format!("manager.{field}"), text, allowed));
         }
     }
-    let reachable = manager.address.rsplit_once(':').is_some_and(|(host, port)| {
+    let reachable = address.rsplit_once(':').is_some_and(|(host, port)| {
         let graphic = host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         let port = port.parse::<u16>().is_ok_and(|port| port > 0);
         (1..=WORD_BYTES_MAX).contains(&host.len()) && graphic && port
@@ -249,7 +253,7 @@ fn check_manager(manager: &pb::JoinManager) -> Result<(), Error> {
         true => Ok(()),
         false => {
             let allowed = "host:port at which the other managers reach it, such as 10.0.0.2:7400";
-            Err(Error::invalid("manager.address", &manager.address, allowed))
+            Err(Error::invalid("manager.address", address, allowed))
         }
     }
 }

@@ -20,7 +20,7 @@ mod wire;
 
 pub use bootstrap::{FIRST_MANAGER, Founded, Founding, bootstrap_command};
 pub use dispatch::DispatchService;
-pub use enroll::EnrollService;
+pub use enroll::{EnrollService, check_manager};
 pub use hub::Attached;
 pub use live::Live;
 

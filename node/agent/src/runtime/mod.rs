@@ -239,11 +239,15 @@ impl Runtime {
     pub fn logs(
         &self,
         key: &ContainerKey,
-        query: logs::Query,
+        mut query: logs::Query,
     ) -> mpsc::Receiver<std::io::Result<logs::Frame>> {
         let live = self.journal().container_dir(key);
-        let dir = if live.exists() { live } else { self.journal().old_logs_dir(key) };
-        logs::read(dir, query)
+        if live.exists() {
+            return logs::read(live, query);
+        }
+        // Nothing is written there any more, and nothing there says so.
+        query.follow = false;
+        logs::read(self.journal().old_logs_dir(key), query)
     }
 
     /// Containers of a task that have a log, living or deleted.

@@ -20,14 +20,17 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+/// No manager answered, or one stopped in the middle: another may do better.
+fn is_outage(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::UnknownOutcome { .. })
+}
+
 /// Manager addresses that `init` and `user create` leave beside a certificate, one per line.
 const MANAGERS_FILE: &str = "managers";
 /// How long one manager may take to connect before the next is asked.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// How long a command may say nothing.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How many managers are asked for a stream before the reason is shown.
-const STREAM_TRIES: u32 = 10;
 const STREAM_PAUSE: Duration = Duration::from_millis(200);
 /// Largest answer: a page of a hundred full task descriptions fits many times.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -37,6 +40,7 @@ type Opened<A> = Result<Response<Streaming<A>>, Status>;
 
 pub struct Context {
     client: Client,
+    connector: Connector,
     dial: Dialer,
     pub managers: Vec<String>,
     pub output: Format,
@@ -87,15 +91,20 @@ impl Context {
                     .into(),
             ));
         }
+        for manager in &managers {
+            muster_identity::check_address(manager)?;
+        }
         let connector = Connector::new(identity);
+        let lazy = connector.clone();
         let dial: Dialer = Arc::new(move |address: &str| {
             let options =
                 ConnectOptions { connect_timeout: CONNECT_WAIT, ..ConnectOptions::default() };
-            connector.connect_lazy(address, options).map_err(|error| error.to_string())
+            lazy.connect_lazy(address, options).map_err(|error| error.to_string())
         });
         Ok(Self {
             client: Client::new(managers.clone(), dial.clone())?,
             dial,
+            connector,
             managers,
             output: arguments.output,
             stale: arguments.stale,
@@ -145,6 +154,9 @@ impl Context {
         if let Ok(answer) = tokio::time::timeout(SILENCE, &mut answer).await {
             return Ok(answer?);
         }
+        if let Some(hopeless) = self.unwelcome().await {
+            return Err(hopeless.into());
+        }
         eprintln!(
             "no answer from {} yet; trying for {} s (--timeout)",
             self.managers.join(", "),
@@ -153,7 +165,21 @@ impl Context {
         Ok(answer.await?)
     }
 
-    /// Opens a stream on the manager that can serve it.
+    /// Why no manager will ever let us in, if each of them says so or is not there to be asked.
+    async fn unwelcome(&self) -> Option<muster_identity::Error> {
+        let options = ConnectOptions { connect_timeout: CONNECT_WAIT, ..Default::default() };
+        let mut why = None;
+        for manager in &self.managers {
+            match self.connector.connect(manager, options).await {
+                Ok(_) => return None,
+                Err(error) if error.is_transient() => {}
+                Err(error) => why = Some(error),
+            }
+        }
+        why
+    }
+
+    /// Opens a stream on the manager that can serve it; asks them in turn until the deadline.
     pub async fn live<Q: Clone, A>(
         &self,
         request: Q,
@@ -161,6 +187,7 @@ impl Context {
     ) -> Result<Streaming<A>, CliError> {
         let mut address = self.managers.first().cloned().unwrap_or_default();
         let mut tried = 0;
+        let deadline = self.deadline();
         loop {
             let channel = (self.dial)(&address).map_err(CliError::Failed)?;
             match call(LiveClient::new(channel), Request::new(request.clone())).await {
@@ -168,10 +195,10 @@ impl Context {
                 Err(status) => {
                     tried += 1;
                     let failed = error::from_status(&status);
-                    if !matches!(failed, Error::Unavailable { .. }) || tried >= STREAM_TRIES {
+                    if !is_outage(&failed) || Instant::now() >= deadline {
                         return Err(failed.into());
                     }
-                    let next = self.managers[tried as usize % self.managers.len()].clone();
+                    let next = self.managers[tried % self.managers.len()].clone();
                     address = leader_of(&status).filter(|l| *l != address).unwrap_or(next);
                 }
             }
@@ -205,6 +232,16 @@ impl Context {
     /// The next message of a stream.
     pub async fn next<A>(&self, stream: &mut Streaming<A>) -> Result<Option<A>, CliError> {
         stream.message().await.map_err(|status| error::from_status(&status).into())
+    }
+
+    /// Whether a followed stream should be opened again; says so to whoever looks on.
+    pub fn follow_on(&self, error: &CliError) -> bool {
+        let CliError::Cluster(broke) = error else { return false };
+        let again = is_outage(broke);
+        if again {
+            eprintln!("the manager that was followed is gone; following on through another");
+        }
+        again
     }
 
     /// ECS answers `failures` for what it does not know; a person wants an error.

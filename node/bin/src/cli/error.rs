@@ -37,7 +37,11 @@ pub enum CliError {
 impl CliError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) | Self::Cluster(Error::Invalid { .. }) => ExitCode::from(2),
+            Self::Usage(_)
+            | Self::Cluster(Error::Invalid { .. })
+            | Self::Identity(
+                muster_identity::Error::Address { .. } | muster_identity::Error::Token { .. },
+            ) => ExitCode::from(2),
             Self::Cluster(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
                 ExitCode::from(3)
             }

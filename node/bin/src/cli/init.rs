@@ -77,19 +77,15 @@ impl Init {
             Some(listen) => listen,
             None => listen_at(&self.address)?,
         };
-        let first = roles::create_cluster(&FirstManager {
-            data_dir: self.data_dir.clone(),
-            name: self.name.unwrap_or_else(roles::host_name),
-            zone: self.zone,
-            address: self.address.clone(),
-            cluster_name: self.cluster_name,
-            account: self.account_id,
-            region: self.region,
-        })?;
+        let name = self.name.unwrap_or_else(roles::host_name);
+        muster_manager::check_manager(&name, &self.zone, &self.address)?;
+        let identity = super::context::identity_dir(client);
+        roles::refuse_used(&self.data_dir)?;
+        roles::refuse_identity(&identity)?;
         roles::write_config(
             &self.config,
             &ManagerConfig {
-                data_dir: self.data_dir,
+                data_dir: self.data_dir.clone(),
                 listen,
                 address: self.address.clone(),
                 timing: self.timing.into(),
@@ -97,7 +93,16 @@ impl Init {
                 telemetry: TelemetryConfig::default(),
             },
         )?;
-        let identity = super::context::identity_dir(client);
+        // Last: from here on the directory belongs to a cluster, and `init` cannot be repeated.
+        let first = roles::create_cluster(&FirstManager {
+            data_dir: self.data_dir,
+            name,
+            zone: self.zone,
+            address: self.address.clone(),
+            cluster_name: self.cluster_name,
+            account: self.account_id,
+            region: self.region,
+        })?;
         first.admin.save(&identity)?;
         super::context::write_managers(&identity, std::slice::from_ref(&self.address))?;
         let config = self.config.display();

@@ -31,7 +31,7 @@ const CALL_WAIT: Duration = Duration::from_secs(10);
 )]
 pub struct Join {
     /// What `muster init` or `muster token rotate` printed.
-    #[arg(long, env = "MUSTER_TOKEN")]
+    #[arg(long, env = "MUSTER_TOKEN", hide_env_values = true)]
     token: String,
     /// A manager to ask, host:port; may be repeated.
     #[arg(long = "manager", required = true)]
@@ -81,6 +81,9 @@ fn attribute(text: &str) -> Result<(String, Option<String>), String> {
 impl Join {
     pub async fn run(self, client: &ClientArguments) -> Result<(), CliError> {
         let token: JoinToken = self.token.parse()?;
+        for manager in &self.asked {
+            muster_identity::check_address(manager)?;
+        }
         let role = match token.role {
             JoinRole::Manager => "manager",
             JoinRole::Worker => "worker",
@@ -111,8 +114,10 @@ impl Join {
         let data_dir = self.data_dir.clone().unwrap_or(config::MANAGER_DATA.into());
         let config = self.config.clone().unwrap_or(config::MANAGER_CONFIG.into());
         roles::refuse_used(&data_dir)?;
+        let name = self.name.clone().unwrap_or_else(roles::host_name);
+        muster_manager::check_manager(&name, &self.zone, &self.address)?;
         let row = dispatch::join_request::As::Manager(dispatch::JoinManager {
-            name: self.name.clone().unwrap_or_else(roles::host_name),
+            name,
             zone: self.zone.clone(),
             address: self.address.clone(),
             level: roles::LEVEL,

@@ -46,26 +46,29 @@ pub struct Arguments {
     command: Command,
 }
 
+/// Heading of the options that every command takes.
+const GLOBAL: &str = "Options of every command";
+
 /// How to reach a cluster; every command that talks to one takes these.
 #[derive(Clone, Debug, Args)]
 pub struct ClientArguments {
     /// Managers to ask, host:port, separated by commas; any of them will do.
-    #[arg(long, global = true, env = "MUSTER_MANAGERS", value_delimiter = ',')]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "MUSTER_MANAGERS", value_delimiter = ',')]
     pub managers: Vec<String>,
     /// Directory with ca.pem, cert.pem and key.pem of the user [default: ~/.muster].
-    #[arg(long, global = true, env = "MUSTER_IDENTITY")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "MUSTER_IDENTITY")]
     pub identity: Option<PathBuf>,
     /// table, or json for programs.
-    #[arg(long, global = true, value_enum, default_value_t = output::Format::Table)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = output::Format::Table)]
     pub output: output::Format,
     /// Seconds until a command gives up, retries and failovers included.
-    #[arg(long, global = true, default_value = "30", value_parser = seconds)]
+    #[arg(long, global = true, help_heading = GLOBAL, default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
     /// Answer reads from the asked manager's own state, even if it is behind.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub stale: bool,
     /// Cluster that names without one belong to.
-    #[arg(long, global = true, env = "MUSTER_CLUSTER", default_value = "default")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "MUSTER_CLUSTER", default_value = "default")]
     pub cluster: String,
 }
 
@@ -89,41 +92,51 @@ enum Command {
     /// Run one manager and one worker in this process, loopback only, no configuration.
     Dev(roles::DevArguments),
     /// Clusters: groups of container instances and what runs on them.
+    #[command(after_help = "Example:\n  muster cluster list")]
     Cluster {
         #[command(subcommand)]
         command: cluster::Command,
     },
     /// Task definitions, registered from files in ECS's JSON form.
+    #[command(after_help = "Example:\n  muster taskdef register web.json")]
     Taskdef {
         #[command(subcommand)]
         command: taskdef::Command,
     },
     /// Services keep a number of tasks running.
+    #[command(
+        after_help = "Example:\n  muster service create web --task-definition web --desired-count 6"
+    )]
     Service {
         #[command(subcommand)]
         command: service::Command,
     },
     /// Tasks: run, look at, stop, read their logs, run commands in them.
+    #[command(after_help = "Example:\n  muster task run migrate")]
     Task {
         #[command(subcommand)]
         command: task::Command,
     },
     /// Container instances: the worker machines.
+    #[command(after_help = "Example:\n  muster instance list")]
     Instance {
         #[command(subcommand)]
         command: instance::Command,
     },
     /// The managers themselves.
+    #[command(after_help = "Example:\n  muster operator raft status")]
     Operator {
         #[command(subcommand)]
         command: operator::Command,
     },
     /// Users and their certificates.
+    #[command(after_help = "Example:\n  muster user create ci --role operator --out ./ci-identity")]
     User {
         #[command(subcommand)]
         command: user::Command,
     },
     /// Join tokens.
+    #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
         #[command(subcommand)]
         command: token::Command,
@@ -149,7 +162,10 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("muster: {error}");
+            // Whoever read our output has what they wanted.
+            if !matches!(error, CliError::PipeClosed) {
+                eprintln!("muster: {error}");
+            }
             error.exit_code()
         }
     }

@@ -9,6 +9,7 @@ use muster_proto::{json, pb};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The replicated log: who leads, who votes, how far each has come.
+    #[command(after_help = "Example:\n  muster operator raft status")]
     Raft {
         #[command(subcommand)]
         command: Raft,

@@ -37,7 +37,8 @@ pub struct Run {
     /// family or family:revision.
     task_definition: String,
     /// 1 to 10.
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(1..=10))]
     count: i32,
     /// What the tasks are spread with [default: family:FAMILY].
     #[arg(long, default_value = "")]

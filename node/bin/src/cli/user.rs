@@ -24,7 +24,7 @@ pub enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Days until the certificate ends, at most 365.
-        #[arg(long, default_value_t = 90)]
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=365))]
         days: i64,
     },
     /// Users and how many certificates each has.
@@ -39,6 +39,7 @@ impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
             Self::Create { name, role, out, days } => {
+                crate::roles::refuse_identity(&out)?;
                 let (key_pem, certificate_request_pem) = muster_identity::new_key_and_csr()?;
                 let request = pb::CreateUserRequest {
                     name: name.clone(),

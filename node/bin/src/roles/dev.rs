@@ -23,7 +23,7 @@ use std::time::Duration;
     export MUSTER_MANAGERS=127.0.0.1:7400 MUSTER_IDENTITY=/var/lib/muster-dev/admin\n  \
     muster instance list")]
 pub struct DevArguments {
-    /// Kept between runs; delete it to start from nothing.
+    /// Kept between runs; delete it to start from nothing. Who is not root names one of their own.
     #[arg(long, default_value = "/var/lib/muster-dev")]
     data_dir: PathBuf,
     #[arg(long, default_value_t = crate::config::PORT)]
@@ -49,6 +49,7 @@ pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
     let telemetry =
         telemetry::start("dev", &TelemetryConfig::default()).await.map_err(RoleError::Telemetry)?;
     super::join_traces(&telemetry);
+    check_rights(&arguments)?;
     let stop = stop_on_signal()?;
     let clock = clock::start();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
@@ -79,6 +80,23 @@ pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
     let managed = of_manager.await.map_err(|error| RoleError::Failed(error.to_string()))?;
     telemetry.finish();
     managed.and(worked)
+}
+
+/// Says what is missing before a cluster is half made.
+fn check_rights(arguments: &DevArguments) -> Result<(), RoleError> {
+    if !arguments.simulate && !nix::unistd::geteuid().is_root() {
+        return Err(RoleError::Failed(
+            "running containers needs root; as another user: muster dev --simulate --data-dir DIR"
+                .into(),
+        ));
+    }
+    let dir = &arguments.data_dir;
+    std::fs::create_dir_all(dir).map_err(|error| {
+        RoleError::Failed(format!(
+            "making {}: {error}; name a directory of your own: --data-dir DIR",
+            dir.display()
+        ))
+    })
 }
 
 /// Join tokens of a founded cluster, until the worker has joined.
