@@ -24,12 +24,29 @@ pub(super) fn apply(state: &mut State, epoch: Epoch, steps: &[Step]) -> Result<R
     }
     let mut refused = Vec::new();
     let mut bounds = Bounds::default();
+    let mut beaten = BTreeSet::new();
     for (position, step) in (0u32..).zip(steps) {
-        if let Err(why) = one(state, &mut bounds, step) {
+        let result = match step {
+            Step::Event { service, .. } if beaten.contains(service) => {
+                Err(Error::refused("a step that it tells of was refused"))
+            }
+            _ => one(state, &mut bounds, step),
+        };
+        if let Err(why) = result {
+            beaten.extend(told_of(state, step));
             refused.push((position, why));
         }
     }
     Ok(Response::Plan { refused })
+}
+
+/// The service whose history tells of the step: it must not tell of what did not happen.
+fn told_of(state: &State, step: &Step) -> Option<ServiceId> {
+    match step {
+        Step::CreateTasks { service, .. } => Some(*service),
+        Step::Stop { task, .. } => state.task(*task)?.service(),
+        _ => None,
+    }
 }
 
 /// Changes nothing if it fails.
