@@ -2,8 +2,8 @@
 //! with a plan on its way while any of them happens.
 //!
 //! It abstracts `node/control/src/leader/rollout.rs` (targets, `may_go`), `roster.rs` (who counts
-//! as what) and `replicas.rs` (who goes first), and `raft/model/src/apply/bounds.rs`, which looks at
-//! the percentages again when a plan is applied.
+//! as what) and `replicas.rs` (who goes first), and `raft/model/src/apply/bounds.rs`, which looks
+//! at the percentages again when a plan is applied.
 //!
 //! P5: a service never falls below its minimum healthy or above its maximum by our own actions.
 //! Both are judged at the moment a plan is applied, by what the service is then, whatever happened
@@ -298,7 +298,7 @@ impl Guarded for Bounds {
         Guard {
             name: "apply looks at the percentages again",
             code: "raft/model/src/apply/bounds.rs",
-            loses: "P5: a plan that was overtaken, by a scaling or a crash, breaks the bounds of now",
+            loses: "P5: a plan that a scaling or a crash overtook breaks the bounds of now",
         },
     ];
 
