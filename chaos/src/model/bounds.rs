@@ -2,14 +2,13 @@
 //! with a plan on its way while any of them happens.
 //!
 //! It abstracts `node/control/src/leader/rollout.rs` (targets, `may_go`), `roster.rs` (who counts
-//! as what) and `replicas.rs` (who goes first), and `raft/model/src/apply/plan.rs` in so far as
-//! each step is judged alone: the percentages are not looked at again when a plan is applied.
+//! as what) and `replicas.rs` (who goes first), and `raft/model/src/apply/bounds.rs`, which looks
+//! at the percentages again when a plan is applied.
 //!
 //! P5: a service never falls below its minimum healthy or above its maximum by our own actions.
-//! The floor is judged as the leader could know it: of the tasks that were healthy when the plan
-//! was made, those that crashed meanwhile count as if they lived. A user's change of the desired
-//! count that is committed between a plan and its place in the log is judged by the milder of the
-//! two counts; `STRICT` judges by the later one, and shows what that allowance covers.
+//! Both are judged at the moment a plan is applied, by what the service is then, whatever happened
+//! since the plan was made: a user's change, a drain, a crash. As `apply` refuses what would break
+//! them, a mistake of the leader shows in a plan that is refused on its own state.
 
 use super::{Guard, Guarded, Size};
 use stateright::{Model, Property};
@@ -19,14 +18,13 @@ const CEILING: usize = 1;
 const YOUNG: usize = 2;
 const FLOOR: usize = 3;
 const BUDGET: usize = 4;
-const EXCESS: usize = 5;
-const ONE_PLAN: usize = 6;
-const ROUNDING: usize = 7;
+const ONE_PLAN: usize = 5;
+const ROUNDING: usize = 6;
+const OVERTAKEN: usize = 7;
 
 #[derive(Clone, Debug)]
 pub struct Bounds {
     without: Option<usize>,
-    strict: bool,
     changes: u8,
     crashes: u8,
     desired: &'static [u8],
@@ -50,16 +48,13 @@ pub struct Task {
     stopping: bool,
     /// Plans in flight (one bit each) that stop it.
     doomed: u8,
-    /// Plans in flight that were made while it was healthy.
-    counted: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Plan {
-    desired: u8,
     start: u8,
-    /// Healthy tasks it counted that have crashed since.
-    crashed: u8,
+    /// The user has scaled since it was made.
+    scaled: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +67,8 @@ pub struct State {
     crashes: u8,
     below: bool,
     above: bool,
+    misjudged: bool,
+    twice: bool,
     replaced: bool,
 }
 
@@ -107,13 +104,15 @@ fn ceiling((_, maximum): (u32, u32), desired: u8) -> u8 {
 type Group<'a> = (&'a dyn Fn(&Task) -> bool, u8);
 
 impl Bounds {
-    /// Judges by the desired count of the moment a plan is applied.
-    pub fn strict(self) -> Self {
-        Self { strict: true, ..self }
-    }
-
     fn on(&self, guard: usize) -> bool {
         self.without != Some(guard)
+    }
+
+    fn floor(&self, state: &State) -> u8 {
+        match self.on(ROUNDING) {
+            true => floor(state.percents, state.desired),
+            false => (u32::from(state.desired) * state.percents.0 / 100) as u8,
+        }
     }
 
     fn counts_as_healthy(&self, task: &Task) -> bool {
@@ -127,10 +126,7 @@ impl Bounds {
         let good = count(&|t| !t.stopping && !t.old && !t.draining);
         let ending = if self.on(ENDING) { count(&|t| t.stopping) } else { 0 };
         let all = count(&|t| !t.stopping) + ending;
-        let floor = match self.on(ROUNDING) {
-            true => floor(percents, d),
-            false => (u32::from(d) * percents.0 / 100) as u8,
-        };
+        let floor = self.floor(state);
         let ceiling = ceiling(percents, d);
         let room = if self.on(CEILING) { ceiling.saturating_sub(all) } else { d };
         let start = d.saturating_sub(good).min(room);
@@ -138,9 +134,9 @@ impl Bounds {
         let is_good = |t: &Task| !t.stopping && !t.old && !t.draining;
         let good_healthy = count(&|t| is_good(t) && self.counts_as_healthy(t));
         let mut healthy = count(&|t| self.counts_as_healthy(t));
-        if self.on(EXCESS) {
-            healthy -= excess.saturating_sub(good - good_healthy);
-        }
+        // No guard: what is left of the good ones is then as many healthy ones as are desired, and
+        // no floor is above that.
+        healthy -= excess.saturating_sub(good - good_healthy);
         let mut own = healthy;
         let old = self.may_go(state, &|t| t.old, &mut healthy, floor);
         let budget = if self.on(BUDGET) { &mut healthy } else { &mut own };
@@ -189,48 +185,71 @@ impl Bounds {
                 stops = true;
             }
         }
-        for task in state.tasks.iter_mut().filter(|t| !t.stopping && t.stage == Stage::Healthy) {
-            task.counted |= bit;
-        }
-        let plan = Plan { desired: state.desired, start: targets.start, crashed: 0 };
+        let plan = Plan { start: targets.start, scaled: false };
         state.plans[at] = Some(plan);
+        state.misjudged |= self.carry_out(&mut state.clone(), at, plan).refused;
         stops || targets.start > 0
     }
 
     fn commit(&self, state: &mut State, at: usize) -> Option<()> {
         let plan = state.plans[at].take()?;
-        let bit = 1 << at;
-        let mut hit = false;
-        for task in state.tasks.iter_mut().filter(|t| t.doomed & bit != 0 && !t.stopping) {
-            hit |= task.counted & bit != 0;
-            task.stopping = true;
-        }
-        let left = |t: &&Task| t.counted & bit != 0 && !t.stopping;
-        let healthy = state.tasks.iter().filter(left).count() as u8 + plan.crashed;
-        let least = |desired| floor(state.percents, desired);
-        let most = |desired| ceiling(state.percents, desired);
-        let (now, then) = (state.desired, plan.desired);
-        let (least, most) = match self.strict {
-            true => (least(now), most(now)),
-            false => (least(now).min(least(then)), most(now).max(most(then))),
-        };
-        state.below |= hit && healthy < least;
-        let fresh = Task {
-            stage: Stage::Starting,
-            old: false,
-            draining: false,
-            stopping: false,
-            doomed: 0,
-            counted: 0,
-        };
-        state.tasks.extend((0..plan.start).map(|_| fresh));
-        state.above |= plan.start > 0 && state.tasks.len() > usize::from(most);
+        let done = self.carry_out(state, at, plan);
+        let (percents, desired) = (state.percents, state.desired);
+        state.below |= done.hit && healthy(state) < floor(percents, desired);
+        state.above |= done.started && state.tasks.len() > usize::from(ceiling(percents, desired));
+        let good = state.tasks.iter().filter(|t| !t.stopping && !t.old && !t.draining);
+        state.twice |= done.started && !plan.scaled && good.count() > usize::from(desired);
         for task in &mut state.tasks {
-            task.doomed &= !bit;
-            task.counted &= !bit;
+            task.doomed &= !(1 << at);
         }
         Some(())
     }
+
+    /// What `apply` does with a plan's steps, in the order in which `replicas` pushes them.
+    fn carry_out(&self, state: &mut State, at: usize, plan: Plan) -> Done {
+        let (bit, checks) = (1 << at, self.on(OVERTAKEN));
+        let most = usize::from(ceiling(state.percents, state.desired));
+        let fits = state.tasks.len() + usize::from(plan.start) <= most;
+        let started = plan.start > 0 && (fits || !checks);
+        let mut done = Done { started, hit: false, refused: plan.start > 0 && !started };
+        if started {
+            let fresh = Task::new(Stage::Starting);
+            state.tasks.extend((0..plan.start).map(|_| fresh));
+        }
+        let (mut left, least) = (healthy(state), self.floor(state));
+        let mut doomed: Vec<&mut Task> =
+            state.tasks.iter_mut().filter(|t| t.doomed & bit != 0 && !t.stopping).collect();
+        doomed.sort_by_key(|t| (t.old, t.draining, t.stage));
+        for task in doomed {
+            let serves = task.stage == Stage::Healthy;
+            if serves && checks && left <= least {
+                done.refused = true;
+                continue;
+            }
+            left -= u8::from(serves);
+            done.hit |= serves;
+            task.stopping = true;
+        }
+        done
+    }
+}
+
+/// What became of a plan's steps.
+struct Done {
+    started: bool,
+    /// Healthy tasks were stopped.
+    hit: bool,
+    refused: bool,
+}
+
+impl Task {
+    fn new(stage: Stage) -> Self {
+        Self { stage, old: false, draining: false, stopping: false, doomed: 0 }
+    }
+}
+
+fn healthy(state: &State) -> u8 {
+    state.tasks.iter().filter(|t| !t.stopping && t.stage == Stage::Healthy).count() as u8
 }
 
 fn take(state: &mut State, task: Task) -> Option<Task> {
@@ -267,19 +286,19 @@ impl Guarded for Bounds {
             loses: "P5: a drain during a deployment takes the same tasks off the minimum twice",
         },
         Guard {
-            name: "what scaling in gives up is taken off first",
-            code: "node/control/src/leader/rollout.rs targets",
-            loses: "P5: scaling in during a deployment falls below the minimum",
-        },
-        Guard {
             name: "one plan in flight",
             code: "node/control/src/leader.rs send_plan, close_plan",
-            loses: "P5: a second plan on the same state starts or stops as many again",
+            loses: "a second plan on the same state starts as many again, to stop them at once",
         },
         Guard {
             name: "the minimum is rounded up",
             code: "raft/model/src/service.rs floor",
             loses: "P5: half of three is two, as in ECS, not one",
+        },
+        Guard {
+            name: "apply looks at the percentages again",
+            code: "raft/model/src/apply/bounds.rs",
+            loses: "P5: a plan that a scaling or a crash overtook breaks the bounds of now",
         },
     ];
 
@@ -291,7 +310,6 @@ impl Guarded for Bounds {
         };
         Self {
             without,
-            strict: false,
             changes: if size == full { 3 } else { 2 },
             crashes: 1,
             desired: if size == full { &[0, 1, 2, 3] } else { &[1, 3] },
@@ -306,14 +324,7 @@ impl Model for Bounds {
 
     /// A service in its steady state, of each size.
     fn init_states(&self) -> Vec<State> {
-        let healthy = Task {
-            stage: Stage::Healthy,
-            old: false,
-            draining: false,
-            stopping: false,
-            doomed: 0,
-            counted: 0,
-        };
+        let healthy = Task::new(Stage::Healthy);
         let steady = |percents, desired: u8| State {
             percents,
             desired,
@@ -323,6 +334,8 @@ impl Model for Bounds {
             crashes: 0,
             below: false,
             above: false,
+            misjudged: false,
+            twice: false,
             replaced: false,
         };
         let sizes = || self.desired.iter().filter(|d| **d > 0);
@@ -379,14 +392,7 @@ impl Model for Bounds {
             }
             Action::Crash(task) => {
                 state.crashes += 1;
-                let task = take(&mut state, task)?;
-                for (at, plan) in state.plans.iter_mut().enumerate() {
-                    // What this plan stops itself it does not count on.
-                    let relied = task.counted & !task.doomed & (1 << at) != 0;
-                    if let Some(plan) = plan.as_mut().filter(|_| relied) {
-                        plan.crashed += 1;
-                    }
-                }
+                take(&mut state, task)?;
             }
             Action::Stopped(task) => {
                 take(&mut state, task)?;
@@ -394,6 +400,9 @@ impl Model for Bounds {
             Action::Scale(desired) => {
                 state.changes += 1;
                 state.desired = desired;
+                for plan in state.plans.iter_mut().flatten() {
+                    plan.scaled = true;
+                }
             }
             Action::Deploy => {
                 state.changes += 1;
@@ -428,6 +437,8 @@ impl Model for Bounds {
         vec![
             Property::always("no plan goes below the minimum healthy", |_, s: &State| !s.below),
             Property::always("no plan goes above the maximum", |_, s: &State| !s.above),
+            Property::always("no plan is refused on its own state", |_, s: &State| !s.misjudged),
+            Property::always("no task is started twice over", |_, s: &State| !s.twice),
             Property::sometimes("a deployment comes to its end", |_, s: &State| {
                 let done = |t: &Task| !t.old && !t.stopping && t.stage == Stage::Healthy;
                 s.replaced && s.tasks.len() == usize::from(s.desired) && s.tasks.iter().all(done)

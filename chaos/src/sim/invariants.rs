@@ -132,10 +132,10 @@ impl World {
         if let Some(known) = known {
             self.judge("lost", lost::check(&known, entry));
             self.judge("backoff", backoff::check_entry(&known, &changes, entry));
-            let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
-            let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();
-            self.judge("bounds", bounds::check(&known, before, after, entry, &alive));
         }
+        let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
+        let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();
+        self.judge("bounds", bounds::check(before, after, entry, &alive));
         if self.rest_since.is_some() {
             self.judge("quiet", quiet::check_entry(entry));
         }

@@ -345,7 +345,7 @@ impl Leader {
     /// The stages, in order, on a scratch copy of the state.
     fn think(&mut self, now: Time) -> Vec<Step> {
         let dirty = std::mem::take(&mut self.dirty);
-        let mut draft = Draft::new(&self.state, self.mandate, now);
+        let mut draft = Draft::new(&self.state, now);
         let arriving = self.outbox.arriving();
         let mut view = View { now, dirty, arriving, ids: &mut self.ids, wakes: &mut self.wakes };
 

@@ -10,6 +10,7 @@ use crate::ids::{Index, Principal};
 use crate::state::State;
 use crate::time::Time;
 
+mod bounds;
 mod cluster;
 mod definition;
 mod find;
@@ -18,8 +19,11 @@ mod manager;
 mod plan;
 mod report;
 mod request;
+mod scratch;
 mod service;
 mod task;
+
+pub use scratch::Scratch;
 
 /// Applies the log's entry at `index`.
 ///

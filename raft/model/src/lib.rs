@@ -23,7 +23,7 @@ pub mod stored;
 pub mod task;
 pub mod time;
 
-pub use apply::apply;
+pub use apply::{Scratch, apply};
 pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};
 pub use diff::Changes;

@@ -1,17 +1,16 @@
 //! What the leader does itself never takes a service below its minimum healthy tasks or above its
 //! maximum. Without it a deployment or a drain is an outage, or floods machines and databases.
 //!
-//! The floor is judged on the state that the plan was made on: what crashed meanwhile is not the
-//! leader's doing. The ceiling holds in truth, as only the leader makes a service's tasks.
+//! Both are judged on the state that the plan met, not on the one that it was made on, whatever
+//! overtook it: a user who scaled or stopped tasks, a crash that was reported.
 
 use crate::sim::world::short;
 use muster_model::{
-    Command, Desired, Entry, ServiceId, ServiceStatus, State, Step, TaskId, Time, apply, limits,
+    Command, Desired, Entry, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
 };
 use std::collections::BTreeSet;
 
 pub(super) fn check(
-    known: &State,
     before: &State,
     after: &State,
     entry: &Entry,
@@ -23,7 +22,7 @@ pub(super) fn check(
     }
     for step in steps {
         if let Step::CreateTasks { service, .. } = step {
-            ceiling(known, before, after, *service)?;
+            ceiling(before, after, *service)?;
         }
     }
     let stopped: BTreeSet<TaskId> = steps
@@ -34,23 +33,13 @@ pub(super) fn check(
             _ => None,
         })
         .collect();
-    if *epoch != known.meta().epoch || stopped.is_empty() {
-        return Ok(());
-    }
-    let mut planned = known.clone();
-    let index = muster_model::Index(known.applied().0 + 1);
-    // A refused plan changes nothing, so it is within all bounds.
-    let _ = apply(&mut planned, index, entry);
-    floors(known, &planned, &stopped, entry.at)
+    floors(before, after, &stopped)
 }
 
-fn ceiling(known: &State, before: &State, after: &State, service: ServiceId) -> Result<(), String> {
+fn ceiling(before: &State, after: &State, service: ServiceId) -> Result<(), String> {
     let (was, is) = (existing(before, service), existing(after, service));
-    let most = |state: &State| {
-        let spec = state.service(service).map(|row| row.spec.clone());
-        spec.map_or(0, |spec| spec.deployment.ceiling(spec.desired_count) as usize)
-    };
-    let most = most(known).max(most(before));
+    let spec = after.service(service).map(|row| row.spec.clone());
+    let most = spec.map_or(0, |spec| spec.deployment.ceiling(spec.desired_count) as usize);
     if is > was && is > most {
         return Err(format!("{} has {is} tasks, at most {most}", short(service)));
     }
@@ -67,14 +56,13 @@ fn existing(state: &State, service: ServiceId) -> usize {
     state.tasks().filter(counts).count()
 }
 
-fn floors(
-    known: &State,
-    planned: &State,
-    stopped: &BTreeSet<TaskId>,
-    now: Time,
-) -> Result<(), String> {
-    for service in planned.services().filter(|s| s.status == ServiceStatus::Active) {
-        let (was, is) = (healthy(known, service.id, now), healthy(planned, service.id, now));
+fn floors(before: &State, after: &State, stopped: &BTreeSet<TaskId>) -> Result<(), String> {
+    if stopped.is_empty() {
+        return Ok(());
+    }
+    let now = after.now();
+    for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
+        let (was, is) = (healthy(before, service.id, now), healthy(after, service.id, now));
         let lost = was.difference(&is).any(|task| stopped.contains(task));
         let desired = service.spec.desired_count;
         let least = service.spec.deployment.floor(desired).min(desired) as usize;

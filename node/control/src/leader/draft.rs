@@ -1,13 +1,9 @@
 //! The scratch copy that a plan is made on: every step is applied to it the moment it is pushed,
-//! by the same `apply` that will judge it for good.
+//! by the same rules that will judge it for good.
 //!
 //! Invariant: `state` is the base with exactly `steps` applied.
 
-use crate::io::Mandate;
-use muster_model::ids::Principal;
-use muster_model::{
-    Command, Entry, Index, RequestId, Response, ServiceId, State, Step, Time, apply, limits,
-};
+use muster_model::{Scratch, ServiceId, State, Step, Time, limits};
 use std::collections::BTreeMap;
 
 /// What `rollout` allows a service in this round; `replicas` chooses slots and tasks for it.
@@ -24,11 +20,7 @@ pub(super) struct Targets {
 }
 
 pub(super) struct Draft {
-    state: State,
-    mandate: Mandate,
-    now: Time,
-    index: Index,
-    next_request: u128,
+    scratch: Scratch,
     steps: Vec<Step>,
     bytes: usize,
     pub targets: BTreeMap<ServiceId, Targets>,
@@ -37,13 +29,9 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub fn new(base: &State, mandate: Mandate, now: Time) -> Self {
+    pub fn new(base: &State, now: Time) -> Self {
         Self {
-            state: base.clone(),
-            mandate,
-            now,
-            index: Index(base.applied().0 + 1),
-            next_request: 0,
+            scratch: Scratch::new(base, now),
             steps: Vec::new(),
             bytes: 0,
             targets: BTreeMap::new(),
@@ -52,25 +40,12 @@ impl Draft {
     }
 
     pub fn state(&self) -> &State {
-        &self.state
+        self.scratch.state()
     }
 
     /// Applies the step to the scratch copy and keeps it. `false`: refused, and dropped.
     pub fn push(&mut self, step: Step) -> bool {
-        self.next_request += 1;
-        let entry = Entry {
-            request: RequestId::from_bits(self.next_request),
-            at: self.now,
-            by: Principal::Manager(self.mandate.manager),
-            trace: None,
-            command: Command::Plan { epoch: self.mandate.epoch, steps: vec![step] },
-        };
-        let accepted = match apply(&mut self.state, self.index, &entry) {
-            Ok(Response::Plan { refused }) => refused.is_empty(),
-            Ok(_) | Err(_) => false,
-        };
-        let Command::Plan { mut steps, .. } = entry.command else { return false };
-        let Some(step) = steps.pop() else { return false };
+        let accepted = self.scratch.push(&step).is_ok();
         if accepted {
             self.bytes += size(&step);
             self.steps.push(step);

@@ -80,7 +80,10 @@ fn stop_chosen(
     let mut stopped = Vec::new();
     for (members, number, reason) in groups {
         let chosen = choose(draft.state(), members, &present, number);
-        for task in &chosen {
+        // What is about to be reported as ended needs no order, and to `apply` it still serves.
+        let ends = |id: &&TaskId| view.arriving.get(id).is_some_and(|p| *p > Phase::Running);
+        let orders: Vec<TaskId> = chosen.iter().filter(|id| !ends(id)).copied().collect();
+        for task in &orders {
             if !stop(draft, view, service.id, *task, &reason) {
                 return stopped;
             }

@@ -46,7 +46,7 @@ impl Roster {
                 roster.ending += usize::from(is_ending(task));
                 continue;
             }
-            let standing = roster.standing(task, view);
+            let standing = roster.standing(task, view, state.now());
             let member = Member { task: task.clone(), standing };
             if task.deployment() != newest {
                 roster.old.push(member);
@@ -59,7 +59,7 @@ impl Roster {
         roster
     }
 
-    fn standing(&mut self, task: &Task, view: &View) -> Standing {
+    fn standing(&mut self, task: &Task, view: &View, now: Time) -> Standing {
         if task.instance.is_none() {
             return Standing::Unplaced;
         }
@@ -68,10 +68,11 @@ impl Roster {
         if seen.max(arriving) != Phase::Running {
             return Standing::Starting;
         }
-        // `apply` has brought the agent's time between placement and now.
-        let started = task.observed.started_at.unwrap_or(view.now);
+        // `apply` has brought the agent's time between placement and now: the state's now, which
+        // an earlier leader's clock may have carried ahead of ours. `apply` judges by it as well.
+        let started = task.observed.started_at.unwrap_or(now);
         let healthy_at = started + limits::HEALTHY_AFTER;
-        if healthy_at <= view.now {
+        if healthy_at <= now {
             return Standing::Healthy;
         }
         self.next_healthy = self.next_healthy.into_iter().chain([healthy_at]).min();

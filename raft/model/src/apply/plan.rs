@@ -4,6 +4,7 @@
 //! A step may be beaten by an entry that was committed after the plan was made; it is refused,
 //! the rest stands, and the next plan repairs.
 
+use super::bounds::Bounds;
 use super::{find, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
@@ -22,23 +23,41 @@ pub(super) fn apply(state: &mut State, epoch: Epoch, steps: &[Step]) -> Result<R
         return Err(Error::StaleEpoch { refused: epoch, current });
     }
     let mut refused = Vec::new();
+    let mut bounds = Bounds::default();
+    let mut beaten = BTreeSet::new();
     for (position, step) in (0u32..).zip(steps) {
-        if let Err(why) = one(state, step) {
+        let result = match step {
+            Step::Event { service, .. } if beaten.contains(service) => {
+                Err(Error::refused("a step that it tells of was refused"))
+            }
+            _ => one(state, &mut bounds, step),
+        };
+        if let Err(why) = result {
+            beaten.extend(told_of(state, step));
             refused.push((position, why));
         }
     }
     Ok(Response::Plan { refused })
 }
 
+/// The service whose history tells of the step: it must not tell of what did not happen.
+fn told_of(state: &State, step: &Step) -> Option<ServiceId> {
+    match step {
+        Step::CreateTasks { service, .. } => Some(*service),
+        Step::Stop { task, .. } => state.task(*task)?.service(),
+        _ => None,
+    }
+}
+
 /// Changes nothing if it fails.
-fn one(state: &mut State, step: &Step) -> Result<(), Error> {
+pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result<(), Error> {
     match step {
         Step::CreateTasks { service, deployment, tasks } => {
-            create_tasks(state, *service, *deployment, tasks)
+            create_tasks(state, bounds, *service, *deployment, tasks)
         }
         Step::Place { task, instance, ports } => place(state, *task, *instance, ports),
-        Step::Stop { task, code, reason } => stop(state, *task, *code, reason),
-        Step::Abandon { task } => abandon(state, *task),
+        Step::Stop { task, code, reason } => stop(state, bounds, *task, *code, reason),
+        Step::Abandon { task } => abandon(state, bounds, *task),
         Step::SetHealth { instance, health } => set_health(state, *instance, *health),
         Step::Advance { service, deployment, rollout } => {
             advance(state, *service, *deployment, *rollout)
@@ -53,6 +72,7 @@ fn one(state: &mut State, step: &Step) -> Result<(), Error> {
 
 fn create_tasks(
     state: &mut State,
+    bounds: &mut Bounds,
     service: ServiceId,
     deployment: DeploymentId,
     tasks: &[(Slot, TaskId)],
@@ -72,6 +92,7 @@ fn create_tasks(
             return Err(Error::refused(format!("slot {slot} is held by task {}", holder.id)));
         }
     }
+    bounds.start(state, &row, tasks.len())?;
     let tags = if row.spec.propagate_service_tags { row.tags.clone() } else { Arc::default() };
     let now = state.now();
     for (slot, id) in tasks {
@@ -96,21 +117,29 @@ fn place(state: &mut State, id: TaskId, instance: InstanceId, ports: &[u16]) -> 
     Ok(())
 }
 
-fn stop(state: &mut State, id: TaskId, code: StopCode, why: &Arc<str>) -> Result<(), Error> {
+fn stop(
+    state: &mut State,
+    bounds: &mut Bounds,
+    id: TaskId,
+    code: StopCode,
+    why: &Arc<str>,
+) -> Result<(), Error> {
     let task = find::task(state, id)?;
     if !task.wanted() {
         return Err(Error::refused(format!("task {id} is not wanted any more")));
     }
+    bounds.stop(state, &task)?;
     task::stop(state, &task, code, reason(why));
     Ok(())
 }
 
-fn abandon(state: &mut State, id: TaskId) -> Result<(), Error> {
+fn abandon(state: &mut State, bounds: &mut Bounds, id: TaskId) -> Result<(), Error> {
     let task = find::task(state, id)?;
     if !task.reserves() {
         let why = format!("task {id} is not placed, has stopped or is abandoned already");
         return Err(Error::refused(why));
     }
+    bounds.lose(&task, state.now());
     task::abandon(state, &task);
     Ok(())
 }

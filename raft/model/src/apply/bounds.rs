@@ -1,0 +1,101 @@
+//! How many tasks of a service a plan may still start, and how many healthy ones it may stop, by
+//! the service's percentages as they are when the plan is applied.
+//!
+//! A plan is made on a state that others may have changed before its turn comes: the user scales
+//! or stops a task, an agent reports a crash. Judged by the leader alone, its steps would then be
+//! measured with yesterday's numbers. Only the step that would break a bound is refused: what the
+//! bounds allow goes on, so that a user who never stops changing a service cannot halt it.
+//! It does not know why a task is to go, or which one should. Invariant: a count in here is what
+//! counting the state anew would give.
+
+use crate::error::Error;
+use crate::ids::ServiceId;
+use crate::limits;
+use crate::service::{Service, ServiceStatus};
+use crate::state::State;
+use crate::task::Task;
+use crate::time::Time;
+use std::collections::BTreeMap;
+
+/// One pass over a service's tasks per plan; a plan may stop thousands of one service.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    tallies: BTreeMap<ServiceId, Tally>,
+}
+
+#[derive(Debug)]
+struct Tally {
+    /// All that may run, also what is still stopping.
+    existing: usize,
+    healthy: usize,
+}
+
+impl Tally {
+    fn of(state: &State, service: ServiceId) -> Self {
+        let mut tally = Self { existing: 0, healthy: 0 };
+        for task in state.tasks_of(service) {
+            tally.existing += usize::from(task.ended_at().is_none());
+            tally.healthy += usize::from(is_healthy(task, state.now()));
+        }
+        tally
+    }
+}
+
+/// RUNNING for long enough that it will not fall over at once; ECS without a health check.
+fn is_healthy(task: &Task, now: Time) -> bool {
+    let since = task.observed.started_at.filter(|_| task.running());
+    since.is_some_and(|at| at + limits::HEALTHY_AFTER <= now)
+}
+
+impl Bounds {
+    fn tally(&mut self, state: &State, service: ServiceId) -> &mut Tally {
+        self.tallies.entry(service).or_insert_with(|| Tally::of(state, service))
+    }
+
+    /// Counts `number` new tasks of the service, which the caller is about to make.
+    pub fn start(&mut self, state: &State, row: &Service, number: usize) -> Result<(), Error> {
+        let most = row.spec.deployment.ceiling(row.spec.desired_count) as usize;
+        let tally = self.tally(state, row.id);
+        let existing = tally.existing + number;
+        if existing > most {
+            let name = &row.spec.name;
+            let why = format!("service {name} would have {existing} of at most {most} tasks");
+            return Err(Error::refused(why));
+        }
+        tally.existing = existing;
+        Ok(())
+    }
+
+    /// Counts a wanted task that the caller is about to stop. A service that is being deleted has
+    /// no minimum, nor has a task without a service.
+    pub fn stop(&mut self, state: &State, task: &Task) -> Result<(), Error> {
+        let service = task.service().and_then(|id| state.service(id));
+        let Some(row) = service.filter(|row| row.status == ServiceStatus::Active) else {
+            return Ok(());
+        };
+        let tally = self.tally(state, row.id);
+        if is_healthy(task, state.now()) {
+            let desired = row.spec.desired_count;
+            let least = row.spec.deployment.floor(desired).min(desired) as usize;
+            if tally.healthy <= least {
+                let (name, left) = (&row.spec.name, tally.healthy.saturating_sub(1));
+                return Err(Error::refused(format!(
+                    "service {name} would be left with {left} of at least {least} healthy tasks"
+                )));
+            }
+            tally.healthy -= 1;
+        }
+        // What was never placed has ended with its stop; the others run until they are reported.
+        if task.instance.is_none() {
+            tally.existing = tally.existing.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Counts a task that is lost with its instance; nothing is left to refuse.
+    pub fn lose(&mut self, task: &Task, now: Time) {
+        let Some(tally) = task.service().and_then(|id| self.tallies.get_mut(&id)) else { return };
+        tally.existing = tally.existing.saturating_sub(1);
+        tally.healthy = tally.healthy.saturating_sub(usize::from(is_healthy(task, now)));
+    }
+}
