@@ -137,8 +137,8 @@ impl Bounds {
         let is_good = |t: &Task| !t.stopping && !t.old && !t.draining;
         let good_healthy = count(&|t| is_good(t) && self.counts_as_healthy(t));
         let mut healthy = count(&|t| self.counts_as_healthy(t));
-        // Not a guard: where scaling in gives up healthy tasks, as many stay as are desired, and that
-        // is no less than either floor, so the answer is the same without this line.
+        // Not a guard: where scaling in gives up healthy tasks, as many stay as are desired, and
+        // neither floor is above that, so the answer is the same without this line.
         healthy -= excess.saturating_sub(good - good_healthy);
         let mut own = healthy;
         let old = self.may_go(state, &|t| t.old, &mut healthy, floor);
