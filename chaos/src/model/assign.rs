@@ -103,6 +103,12 @@ pub enum Action {
     Late,
 }
 
+impl State {
+    fn agrees(&self) -> bool {
+        self.agent.agrees(&applied(&self.log).0)
+    }
+}
+
 impl Assign {
     fn on(&self, guard: usize) -> bool {
         self.without != Some(guard)
@@ -172,6 +178,18 @@ impl Assign {
             if hold.is_some_and(|hold| hold.life == Life::Running) {
                 actions.push(Action::Exit(task));
             }
+        }
+    }
+
+    /// Where a bug takes many steps, only what leads there happens.
+    fn happens(&self, chance: &Action) -> bool {
+        use Action::{Break, Copy, Wish};
+        let lost = matches!(chance, Wish(rows::Wish::Abandon | rows::Wish::Forget, 0));
+        match self.without {
+            Some(BY_ID) => lost || matches!(chance, Break { .. }),
+            Some(OWN_ACKS) => lost || matches!(chance, Break { .. } | Copy),
+            Some(OWN_ORDERS) => lost || matches!(chance, Copy),
+            _ => true,
         }
     }
 
@@ -267,20 +285,6 @@ impl Assign {
     }
 }
 
-/// Whether the machine and the committed state agree about every task.
-fn agreed(state: &State) -> bool {
-    let (rows, _) = applied(&state.log);
-    rows.iter().zip(state.agent.holds).all(|(row, hold)| match row {
-        Some(row) if row.wanted() => {
-            hold.is_some_and(|hold| hold.life == Life::Running)
-                && row.seen == muster_model::Phase::Running
-        }
-        // Its end is recorded, and nothing of it is left.
-        Some(row) => row.ended() && hold.is_none(),
-        None => hold.is_none(),
-    })
-}
-
 impl Guarded for Assign {
     const NAME: &'static str = "assign";
     const GUARDS: &'static [Guard] = &[
@@ -371,16 +375,18 @@ impl Model for Assign {
             return;
         }
         actions.extend(self.open_ends(state));
+        let mut chances = Vec::new();
         if state.wishes < self.wishes {
             let wishes = rows::wishes(&state.log).into_iter();
-            actions.extend(wishes.map(|(wish, task)| Action::Wish(wish, task)));
+            chances.extend(wishes.map(|(wish, task)| Action::Wish(wish, task)));
         }
+        if state.faults < self.faults {
+            self.mishaps(state, &mut chances);
+        }
+        actions.extend(chances.into_iter().filter(|chance| self.happens(chance)));
         let takeovers = state.log.iter().filter(|entry| **entry == Entry::Takeover).count();
         if takeovers < state.leaders.len() {
             actions.push(Action::TakeOver);
-        }
-        if state.faults < self.faults {
-            self.mishaps(state, actions);
         }
         // Between Hello and the complete set an older stream must not be heard.
         let opening = state.session.as_ref().is_some_and(|session| !session.begun);
@@ -456,7 +462,7 @@ impl Model for Assign {
                 s.wrong != Some(Wrong::Revived)
             }),
             Property::always("at rest nothing is forgotten", |model, s: &State| {
-                s.wrong.is_some() || agreed(s) || !model.open_ends(s).is_empty()
+                s.wrong.is_some() || s.agrees() || !model.open_ends(s).is_empty()
             }),
             Property::sometimes("a replaced leader's orders arrive", |_, s: &State| {
                 let next = s.session.as_ref().and_then(|session| session.down.first());
@@ -464,7 +470,7 @@ impl Model for Assign {
                 matches!(next, Some(Down::Orders(word)) if old(word))
             }),
             Property::sometimes("a task has run and its row is gone", |_, s: &State| {
-                agreed(s) && s.agent.starts[0] == 1 && applied(&s.log).0[0].is_none()
+                s.agrees() && s.agent.starts[0] == 1 && applied(&s.log).0[0].is_none()
             }),
         ]
     }

@@ -2,11 +2,11 @@
 //!
 //! It mirrors `node/agent`: what is begun is journalled first (`journal.rs`), actions of a task are
 //! carried out one after the other (`drive/lanes.rs`), and a new agent finds what the machine has
-//! (`collector.rs`). Time stands still, so a container that was told to stop does so, and no SIGKILL
-//! is needed. Invariant: the machine changes only by an action of the worker, or by a container's
+//! (`collector.rs`). Time stands still: a container that is told to stop does so at once, without a
+//! SIGKILL. Invariant: the machine changes only by an action of the worker, or by a container's
 //! own end.
 
-use super::rows::{Reports, TASKS, Verb, Word};
+use super::rows::{Reports, Rows, TASKS, Verb, Word};
 use muster_control::io::{ContainerEvent, Found, FoundContainer, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
 use muster_model::dispatch::{Assignment, Assignments, Order};
@@ -16,9 +16,17 @@ use muster_model::{Epoch, Index, InstanceId, Phase, Revision, TaskId, Time};
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const NOW: Time = Time(0);
+
+// Shared by all states, of which there are many.
+static NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("c"));
+static SPEC: LazyLock<Arc<TaskDefinition>> = LazyLock::new(|| {
+    let name = NAME.to_string();
+    let container = ContainerDefinition { name, essential: true, ..ContainerDefinition::default() };
+    Arc::new(TaskDefinition { containers: vec![container], ..TaskDefinition::default() })
+});
 
 /// Life of a task's only container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +118,19 @@ impl Agent {
             acts: Default::default(),
             starts: [0; TASKS],
         }
+    }
+
+    /// Whether the machine and the committed rows say the same of every task.
+    pub fn agrees(&self, rows: &Rows) -> bool {
+        let alive = |hold: &Hold| hold.life == Life::Running;
+        rows.iter().zip(&self.holds).all(|(row, hold)| match row {
+            Some(row) if row.wanted() => {
+                row.seen == Phase::Running && hold.as_ref().is_some_and(alive)
+            }
+            // Its end is recorded, and nothing of it is left.
+            Some(row) => row.ended() && hold.is_none(),
+            None => hold.is_none(),
+        })
     }
 
     pub fn obeyed(&self) -> (u8, u8) {
@@ -254,20 +275,17 @@ fn number(task: TaskId) -> u8 {
 }
 
 fn name() -> Arc<str> {
-    Arc::from("c")
+    NAME.clone()
 }
 
 fn assignment(task: u8) -> Assignment {
-    let container =
-        ContainerDefinition { name: "c".into(), essential: true, ..ContainerDefinition::default() };
-    let spec = TaskDefinition { containers: vec![container], ..TaskDefinition::default() };
     Assignment {
         task: id(task),
-        cluster: Arc::from(""),
-        family: Arc::from(""),
+        cluster: NAME.clone(),
+        family: NAME.clone(),
         revision: Revision(1),
-        group: Arc::from(""),
-        spec: Arc::new(spec),
+        group: NAME.clone(),
+        spec: SPEC.clone(),
         ports: Vec::new(),
         trace: None,
     }
