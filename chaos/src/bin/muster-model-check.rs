@@ -1,6 +1,7 @@
 //! `cargo xtask model`: proves each model with all its guards, then takes out one guard at a time
 //! and shows the bug that it prevents.
 
+use muster_chaos::model::assign::Assign;
 use muster_chaos::model::bounds::Bounds;
 use muster_chaos::model::takeover::Takeover;
 use muster_chaos::model::{self, Guarded, Size};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let mut sum = Sum::default();
     prove::<Takeover>(size, &mut sum);
+    prove::<Assign>(size, &mut sum);
     prove::<Bounds>(size, &mut sum);
     let seconds = began.elapsed().as_secs_f64();
     let ok = |good: bool| if good { "ok" } else { "short" };
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 
 fn prove<M>(size: Size, sum: &mut Sum)
 where
-    M: Guarded + Send + Sync + 'static,
+    M: Guarded + Clone + Send + Sync + 'static,
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {

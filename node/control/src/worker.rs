@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use task::Work;
 
 /// What one agent has to do with. One value, one thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     instance: InstanceId,
     /// Highest (epoch, revision) obeyed, also before a restart.

@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     Never(&'static str),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// `None`: unknown, cpu and memory are not checked.
     pub total: Option<Resources>,

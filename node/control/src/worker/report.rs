@@ -16,7 +16,7 @@ const REPORTS_PER_MESSAGE_MAX: usize = 500;
 /// Messages without an acknowledgement; beyond it changes gather in the tasks themselves.
 const MESSAGES_IN_FLIGHT_MAX: usize = 4;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     session: Option<SessionId>,
     /// Number of the last message of this session.

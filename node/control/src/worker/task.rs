@@ -42,7 +42,7 @@ enum Life {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Container {
     essential: bool,
     stop_timeout: Millis,
@@ -59,7 +59,7 @@ pub(super) struct Next {
     pub waits_for_room: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Work {
     pub id: TaskId,
     /// Grows with every change that a report shows.
