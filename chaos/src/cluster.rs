@@ -299,6 +299,11 @@ impl Cluster {
         self.reap(host);
     }
 
+    /// The tokens that managers and workers join with.
+    pub fn tokens(&self) -> [&str; 2] {
+        [&self.manager_token, &self.worker_token]
+    }
+
     /// Files of a host.
     pub fn path(&self, host: &str) -> PathBuf {
         let path = self.dir.path().join(host);

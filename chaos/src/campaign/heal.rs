@@ -3,8 +3,8 @@
 //! Each limit is the promise's; a wait goes on beyond it, so that slow is told from never.
 
 use super::field::Field;
-use super::kernel;
 use super::workload::{ANCHORS, COUNTERS, Wanted};
+use super::{intruder, kernel, resuming};
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,16 +89,17 @@ pub fn desired(field: &Field) -> Result<(), String> {
     Ok(())
 }
 
-/// Once per row: no orphans, equal states, nothing lost.
+/// Once per row: no orphans, equal states, nothing lost, nothing left out of a watch, no secret told.
 ///
 /// # Errors
 /// The campaign is interrupted, or a question cannot be asked.
 pub fn batch(field: &Field) -> Result<(), String> {
     orphans(field)?;
     field.stop.rest(true);
-    let quiet = equal_states(field);
+    let quiet = equal_states(field).and_then(|()| resuming::complete(field));
     let kept = acknowledged(field);
     field.stop.rest(false);
+    intruder::look(field);
     quiet.and(kept)
 }
 
