@@ -195,23 +195,56 @@ impl Cluster {
     pub fn join_simulated(&mut self, number: u32) {
         self.enrol_worker(number, &[]);
         let host = format!("w{number}");
-        let config = self.config(&host);
+        self.pretend(&host);
+        self.start(&host);
+    }
+
+    fn pretend(&self, name: &str) {
+        let config = self.config(name);
         let text = std::fs::read_to_string(&config).unwrap_or_default();
         let text = format!("{text}\n[simulate]\nstart_ms = 100\n");
         std::fs::write(&config, text).unwrap_or_else(|error| panic!("{config}: {error}"));
-        self.start(&host);
+    }
+
+    /// Joins and starts one more agent that pretends to run containers, on a host that has one.
+    ///
+    /// # Panics
+    /// It does not join.
+    pub fn join_guest(&mut self, number: u32, on: &str) {
+        let name = format!("g{number}");
+        self.enrol(&name, on, zone(number), &[]);
+        self.pretend(&name);
+        self.launch(&name, on, &[]);
+    }
+
+    /// Ends a guest, and forgets it.
+    pub fn kill_guest(&mut self, number: u32) {
+        let name = format!("g{number}");
+        if let Some(mut child) = self.processes.remove(&name) {
+            let pid = std::fs::read_to_string(self.path(&name).join("pid")).unwrap_or_default();
+            let on = std::fs::read_to_string(self.path(&name).join("on")).unwrap_or_default();
+            self.lab.done(&["run", on.trim(), "kill", "-9", pid.trim()]);
+            child.wait().ok();
+        }
+        std::fs::remove_dir_all(self.path(&name)).ok();
     }
 
     fn enrol_worker(&mut self, number: u32, more: &[&str]) {
         let host = format!("w{number}");
-        let (first, address) = (self.any_manager(), self.lab.address(&host));
+        self.enrol(&host, &host, zone(number), more);
+    }
+
+    /// Makes a container instance of this name, on a host.
+    fn enrol(&mut self, name: &str, on: &str, zone: &str, more: &[&str]) {
+        let host = name.to_owned();
+        let (first, address) = (self.any_manager(), self.lab.address(on));
         let (data, config) = (self.data(&host), self.config(&host));
         let mut words = vec![
             "join",
             "--manager",
             &first,
             "--zone",
-            zone(number),
+            zone,
             "--name",
             &host,
             "--address",
@@ -226,7 +259,7 @@ impl Cluster {
             &config,
         ];
         words.extend(more);
-        self.on(&host, &words);
+        self.on(on, &words);
         // Names apart from any other cluster's on this machine: they tell what was left behind.
         let text = std::fs::read_to_string(&config).unwrap_or_default();
         let lab = self.lab.prefix();
@@ -246,6 +279,11 @@ impl Cluster {
     /// Starts a host's daemon with additions to its environment, each `NAME=value`.
     pub fn start_with(&mut self, host: &str, environment: &[String]) {
         self.lab.done(&["boot", host]);
+        self.launch(host, host, environment);
+    }
+
+    /// Starts the daemon of this name on a host that is up.
+    fn launch(&mut self, host: &str, on: &str, environment: &[String]) {
         let role = if host.starts_with('m') { "manager" } else { "agent" };
         let (binary, config) = (muster(), self.config(host));
         // The shell's pid becomes the daemon's: what `kill` needs, as the host counts.
@@ -257,7 +295,8 @@ impl Cluster {
         words.extend(environment.iter().map(String::as_str));
         words.extend([&*binary, role, "--config", &config]);
         let log = self.path(host).join("log");
-        let child = self.lab.start(host, &words, &log);
+        std::fs::write(self.path(host).join("on"), on).ok();
+        let child = self.lab.start(on, &words, &log);
         self.processes.insert(host.to_owned(), child);
     }
 

@@ -34,7 +34,8 @@ pub fn well(field: &Field) -> Result<(), String> {
     field.until("one manager leads", NEVER, || field.leader().ok_or_else(|| "none".into()))?;
     within(LEADER_WITHIN, "one manager leads");
     field.until("all managers have caught up", NEVER, || caught_up(field))?;
-    field.until("all agents are connected", NEVER, || connected(field))?;
+    let agents = field.shape.workers + field.shape.simulated;
+    field.until("all agents are connected", NEVER, || connected(field, agents))?;
     within(DESIRED_WITHIN, "all agents are connected");
     field.until("all desired tasks run", NEVER, || desired(field))?;
     within(DESIRED_WITHIN, "all desired tasks run");
@@ -55,8 +56,11 @@ fn caught_up(field: &Field) -> Result<(), String> {
     }
 }
 
-fn connected(field: &Field) -> Result<(), String> {
-    let wanted = (field.shape.workers + field.shape.simulated) as usize;
+/// So many agents have a session with the leader.
+///
+/// # Errors
+/// How many have, if fewer.
+pub fn connected(field: &Field, wanted: u32) -> Result<(), String> {
     let door = field.door(0)?;
     let connected = field.ask(async move {
         let text = |error: muster_model::Error| error.to_string();
@@ -75,7 +79,7 @@ fn connected(field: &Field) -> Result<(), String> {
         let answer = door.read(request, describe).await.map_err(text)?;
         Ok(answer.container_instances.iter().filter(|i| i.agent_connected).count())
     })?;
-    if connected >= wanted { Ok(()) } else { Err(format!("{connected} of {wanted}")) }
+    if connected >= wanted as usize { Ok(()) } else { Err(format!("{connected} of {wanted}")) }
 }
 
 /// Every anchor has as many running tasks as are desired.

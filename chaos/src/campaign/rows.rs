@@ -2,7 +2,8 @@
 
 use super::field::Field;
 use super::strikes::{
-    Span, Struck, machine, managers, members, network, power, registry, runtime, workers,
+    Span, Struck, certificates, crowd, machine, managers, members, network, power, registry, relay,
+    runtime, workers,
 };
 
 type Strike = fn(&mut Field, Span) -> Result<Struck, String>;
@@ -63,7 +64,7 @@ pub const ROWS: &[Row] = &[
     row("all-kill", "kill -9 of all three managers at once", (3, 50), managers::all_kill),
     row("unsynced-writes", "power cut that loses unsynced writes", (3, 50), power::cut),
     row("loss", "loss of 1 to 30 % at the leader", (5, 100), network::loss),
-    none("delay", "delay, reorder, duplicates", "the lab has no relay yet"),
+    row("delay", "delay, reorder, duplicates at the leader", (5, 100), relay::delay),
     row("clock-jump", "jumps of the wall clock", (5, 100), machine::clock),
     row("disk-full", "disk full on the leader", (3, 50), machine::full),
     row("slow-disk", "fsync of the leader slow or stalled", (3, 50), machine::slow),
@@ -77,8 +78,8 @@ pub const ROWS: &[Row] = &[
     row("out-of-memory", "tasks killed by the kernel for memory", (3, 50), runtime::out_of_memory),
     row("runc", "runc hangs, or fails, at creation", (4, 100), runtime::runc),
     row("processes", "fork bombs and zombies", (2, 50), runtime::processes),
-    none("certificates", "certificates expire under load", "their lifetime cannot be set yet"),
+    row("certificates", "a certificate expires under load", (1, 30), certificates::expiry),
     none("ca-rotation", "rotation of the CA and of tokens", "rotation is a later issue"),
-    row("api-abuse", "10x load, huge bodies, slow clients", (2, 30), members::abuse),
-    none("mass-reconnect", "10,000 agents reconnect at once", "the lab has 100 workers at most"),
+    row("api-abuse", "10x load, huge bodies, slow clients, watches", (2, 30), crowd::abuse),
+    row("mass-reconnect", "all agents reconnect at once after failover", (1, 20), crowd::reconnect),
 ];

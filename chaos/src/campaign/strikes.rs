@@ -1,12 +1,15 @@
 //! The faults: each hurts the cluster, says what it did, and takes the fault back. What must hold
 //! afterwards is not known here.
 
+pub mod certificates;
+pub mod crowd;
 pub mod machine;
 pub mod managers;
 pub mod members;
 pub mod network;
 pub mod power;
 pub mod registry;
+pub mod relay;
 pub mod runtime;
 pub mod workers;
 

@@ -3,7 +3,6 @@
 
 use super::{Span, Struck};
 use crate::campaign::field::Field;
-use crate::campaign::workload::Stop;
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::fs;
@@ -204,67 +203,4 @@ fn flip(file: &Path) -> std::io::Result<u64> {
     bytes.iter_mut().for_each(|byte| *byte = !*byte);
     handle.write_all_at(&bytes[..got], place)?;
     Ok(place)
-}
-
-/// Ten times the clients, bodies that are too large, and peers that say nothing.
-///
-/// # Errors
-/// Nobody leads.
-pub fn abuse(field: &mut Field, span: Span) -> Result<Struck, String> {
-    let term = |field: &Field| field.statuses().into_iter().flatten().map(|s| s.term).max();
-    let (before, memory) = (term(field), resident(field));
-    let (struck, stop) = (field.record.now(), Stop::default());
-    for client in 0..64 {
-        let (door, stop) = (field.door(client)?, stop.clone());
-        field.spawn(async move {
-            while !stop.now() {
-                let request = pb::ListClustersRequest::default();
-                let call =
-                    async |channel, request| EcsClient::new(channel).list_clusters(request).await;
-                door.read(request, call).await.ok();
-            }
-        });
-    }
-    for address in field.managers.clone() {
-        let (dialer, stop, record) = (field.dialer.clone(), stop.clone(), field.record.clone());
-        let quiet = address.clone();
-        field.spawn(async move {
-            let mut silent = Vec::new();
-            for _ in 0..50 {
-                silent.extend(tokio::net::TcpStream::connect(&quiet).await.ok());
-            }
-            while !stop.now() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        field.spawn(async move {
-            let Ok(channel) = dialer(&address) else { return };
-            for _ in 0..8 {
-                let tags = vec![pb::Tag { key: "k".into(), value: "x".repeat(8 << 20) }];
-                let request = pb::TagResourceRequest { tags, ..Default::default() };
-                let answer = EcsClient::new(channel.clone()).tag_resource(request).await;
-                match answer {
-                    Ok(_) => record.breach("I11", "a body of 8 MiB was accepted".into()),
-                    Err(_) => record.count("bodies of 8 MiB refused", 1),
-                }
-            }
-        });
-    }
-    let waited = field.last(span.longest.min(Duration::from_secs(8)));
-    let grown = resident(field).saturating_sub(memory) >> 20;
-    stop.end();
-    waited?;
-    if term(field) != before {
-        field.record.breach("I9", "abuse of the API moved the leader".into());
-    }
-    let what = format!(
-        "64 clients without pause, 150 silent peers, bodies of 8 MiB; managers grew by {grown} MiB"
-    );
-    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
-}
-
-/// Resident bytes of all managers.
-fn resident(field: &Field) -> u64 {
-    let hosts = (1..=field.shape.managers).filter_map(|n| field.cluster.pid(&format!("m{n}")));
-    hosts.filter_map(crate::campaign::kernel::memory).sum()
 }

@@ -5,15 +5,18 @@
 use super::runtime::{described, run, stop, stopped};
 use super::{Span, Struck};
 use crate::campaign::field::Field;
-use crate::campaign::workload;
+use crate::campaign::workload::LONG;
+use muster_proto::pb;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long tasks may take to start from images that are on the workers.
 const STARTED_WITHIN: Duration = Duration::from_secs(25);
+/// As many as one call runs, so that some are on workers with real containers.
+const MANY: i32 = 10;
 /// Packets a second that a slow registry sends: an image of 1 MB takes seconds.
-const SLOW_PACKETS: &str = "150/second";
+const SLOW_PACKETS: &str = "25/second";
 
 /// In turn: gone, asking for a password, slow, flipped bytes in a layer, another layer's bytes.
 ///
@@ -21,52 +24,100 @@ const SLOW_PACKETS: &str = "150/second";
 /// The registry does not start again, or the machine refuses.
 pub fn registry(field: &mut Field, _: Span) -> Result<Struck, String> {
     match field.turn() % 5 {
-        0 => unwilling(field, false),
+        0 => gone(field),
         1 => false_bytes(field, false),
-        2 => unwilling(field, true),
+        2 => locked(field),
         3 => slow(field),
         _ => false_bytes(field, true),
     }
 }
 
-/// The registry does not answer, or only to whom it knows: what is on the workers goes on starting.
-fn unwilling(field: &mut Field, asks: bool) -> Result<Struck, String> {
-    let door = field.door(0)?;
+/// The registry does not answer: what is on the workers goes on starting.
+fn gone(field: &mut Field) -> Result<Struck, String> {
     let struck = field.record.now();
     field.cluster.registry.stop();
-    if asks {
-        let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
-        registry.start_locked(lab);
+    let arns = run(field, LONG, MANY)?;
+    let started = running(field, &arns);
+    let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
+    registry.start_again(lab);
+    stop(field, arns)?;
+    if let Err(why) = started {
+        field.record.breach("I9", format!("the registry is gone: {why}"));
     }
-    let name = format!("outage-{struck}");
-    let (made, created) = (name.clone(), door);
-    let started = field
-        .ask(async move {
-            workload::create(&created, &made, 6).await.map_err(|error| error.to_string())
-        })
-        .and_then(|()| {
-            field.until("six tasks start", STARTED_WITHIN, || {
-                match field.service(&name)?.running_count {
-                    6 => Ok(()),
-                    running => Err(format!("{running} run")),
-                }
-            })
-        });
+    let what = format!("registry gone while {MANY} tasks with a known image start");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// The registry lets nobody in: what one may no longer see does not start from a copy either, and
+/// says so; once the registry lets in again, it starts.
+fn locked(field: &mut Field) -> Result<Struck, String> {
+    let struck = field.record.now();
+    field.cluster.registry.stop();
+    let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
+    registry.start_locked(lab);
+    let arns = run(field, LONG, MANY)?;
+    let seen = stopped(field, &arns);
     field.cluster.registry.stop();
     let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
     registry.start_again(lab);
-    let door = field.door(0)?;
-    field.ask(
-        async move { workload::delete(&door, &name).await.map_err(|error| error.to_string()) },
-    )?;
-    let how = if asks { "answers 401" } else { "is gone" };
-    match started {
-        Err(why) if why == "interrupted" => return Err(why),
-        Err(why) => field.record.breach("I9", format!("the registry {how}: {why}")),
-        Ok(()) => {}
-    }
-    let what = format!("registry {how} while a service of 6 tasks with a known image starts");
+    let refused = refused(field, seen, "CannotPullContainerAuth")?;
+    stop(field, arns)?;
+    again(field, LONG)?;
+    let what = format!("registry answers 401: {refused} tasks refused and say so, then started");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// All of some tasks run.
+fn running(field: &Field, arns: &[String]) -> Result<(), String> {
+    field.until("tasks start", STARTED_WITHIN, || {
+        let tasks = described(field, arns)?;
+        let waits = tasks.iter().find(|task| task.last_status != "RUNNING");
+        waits.map_or(Ok(()), |task| Err(format!("{} is {}", task.task_arn, task.last_status)))
+    })
+}
+
+/// With the registry as it should be, tasks of a family run.
+fn again(field: &Field, family: &str) -> Result<(), String> {
+    let arns = run(field, family, 4)?;
+    let started = running(field, &arns);
+    stop(field, arns)?;
+    match started {
+        Err(why) if why == "interrupted" => Err(why),
+        Err(why) => {
+            field.record.breach("I9", format!("once the registry is well: {why}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Tasks that could not start say why, and did not start; how many.
+fn refused(
+    field: &Field,
+    seen: Result<Vec<pb::Task>, String>,
+    because: &str,
+) -> Result<usize, String> {
+    let seen = match seen {
+        Err(why) if why == "interrupted" => return Err(why),
+        Err(why) => {
+            field.record.breach("I9", format!("{because}: {why}"));
+            Vec::new()
+        }
+        Ok(seen) => seen,
+    };
+    for task in &seen {
+        let reasons: Vec<_> = task.containers.iter().map(|c| c.reason.clone()).collect();
+        let told = format!("{} {}", task.stopped_reason, reasons.join(" "));
+        if !told.contains(because) {
+            let what = format!("{} says {told:?}, not {because}", task.task_arn);
+            field.record.breach("I8", what);
+        }
+        if task.containers.iter().any(|container| container.exit_code.is_some()) {
+            let what = format!("{} started although {because}", task.task_arn);
+            field.record.breach("I12", what);
+        }
+    }
+    Ok(seen.len())
 }
 
 /// The registry sends so slowly that an unknown image takes seconds: its task starts all the same.
@@ -74,7 +125,7 @@ fn slow(field: &mut Field) -> Result<Struck, String> {
     let struck = field.record.now();
     let (family, _) = unknown_image(field, struck)?;
     let rules = [
-        ["-m", "limit", "--limit", SLOW_PACKETS, "-j", "ACCEPT"].as_slice(),
+        ["-m", "limit", "--limit", SLOW_PACKETS, "--limit-burst", "5", "-j", "ACCEPT"].as_slice(),
         ["-j", "DROP"].as_slice(),
     ];
     let all = |verb: &str| {
@@ -86,11 +137,7 @@ fn slow(field: &mut Field) -> Result<Struck, String> {
     all("-A");
     let started = run(field, &family, 4).and_then(|arns| {
         let began = std::time::Instant::now();
-        let seen = field.until("tasks start from a slow registry", STARTED_WITHIN, || {
-            let tasks = described(field, &arns)?;
-            let waits = tasks.iter().find(|task| task.last_status != "RUNNING");
-            waits.map_or(Ok(()), |task| Err(format!("{} is {}", task.task_arn, task.last_status)))
-        });
+        let seen = running(field, &arns);
         stop(field, arns)?;
         seen.map(|()| began.elapsed())
     });
@@ -117,40 +164,12 @@ fn false_bytes(field: &mut Field, other: bool) -> Result<Struck, String> {
     let arns = run(field, &family, 6)?;
     let seen = stopped(field, &arns);
     write(&layer, &right)?;
-    let seen = match seen {
-        Err(why) if why == "interrupted" => return Err(why),
-        Err(why) => {
-            field.record.breach("I9", format!("with a false layer: {why}"));
-            Vec::new()
-        }
-        Ok(seen) => seen,
-    };
-    for task in &seen {
-        let reasons: Vec<_> = task.containers.iter().map(|c| c.reason.clone()).collect();
-        let told = format!("{} {}", task.stopped_reason, reasons.join(" "));
-        if !told.contains("CannotPullContainer") {
-            let what = format!("{} had a false layer and says {told:?}", task.task_arn);
-            field.record.breach("I8", what);
-        }
-        if task.containers.iter().any(|container| container.exit_code.is_some()) {
-            let what = format!("{} started from bytes that are not its image's", task.task_arn);
-            field.record.breach("I12", what);
-        }
-    }
-    field.record.count("tasks refused for false bytes", seen.len() as u64);
+    let refused = refused(field, seen, "CannotPullContainer")?;
+    field.record.count("tasks refused for false bytes", refused as u64);
     stop(field, arns)?;
-    let again = run(field, &family, 4)?;
-    let started = field.until("tasks start once the bytes are right", STARTED_WITHIN, || {
-        let tasks = described(field, &again)?;
-        let waits = tasks.iter().find(|task| task.last_status != "RUNNING");
-        waits.map_or(Ok(()), |task| Err(format!("{} is {}", task.task_arn, task.last_status)))
-    });
-    stop(field, again)?;
-    if let Err(why) = started {
-        field.record.breach("I9", why);
-    }
+    again(field, &family)?;
     let how = if other { "another layer's bytes" } else { "flipped bytes in a layer" };
-    let what = format!("registry serves {how}: {} tasks refused it, then started", seen.len());
+    let what = format!("registry serves {how}: {refused} tasks refused it, then started");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 

@@ -176,7 +176,11 @@ fn wrap(field: &Field, host: &str) -> Result<(PathBuf, PathBuf), String> {
         "#!/bin/sh\n# runc, but `create` hangs or fails while a file says so.\n\
          mode() {{ cat {file}; }}\n\
          case \" $* \" in *' create '*)\n\
-         \x20   if [ \"$(mode)\" = fail ]; then echo 'broken on purpose' >&2; exit 1; fi\n\
+         \x20   if [ \"$(mode)\" = fail ]; then\n\
+         \x20       log=${{*#*--log }}\n\
+         \x20       echo '{{\"level\":\"error\",\"msg\":\"broken on purpose\"}}' >>\"${{log%% *}}\"\n\
+         \x20       exit 1\n\
+         \x20   fi\n\
          \x20   while [ \"$(mode)\" = hang ]; do sleep 0.1; done ;;\nesac\nexec runc \"$@\"\n",
         file = file.display()
     );
