@@ -119,15 +119,21 @@ pub fn reconnect(field: &mut Field, _: Span) -> Result<Struck, String> {
         field.cluster.join_guest(number, host);
     }
     let all = AGENTS + field.shape.workers + field.shape.simulated;
-    let back = |field: &Field| heal::connected(field, all);
-    field.until("the crowd has joined", BACK_WITHIN, || back(field))?;
-    let leader = format!("m{}", field.wait_leader()?);
-    let memory = resident(field);
+    field.until("the crowd has joined", BACK_WITHIN, || heal::connected(field, all))?;
+    // A lease outlives its session: the kernel knows who is really there.
+    let sessions = |field: &Field, number: u32| {
+        field.cluster.pid(&format!("m{number}")).map_or(0, kernel::sessions)
+    };
+    let old = field.wait_leader()?;
+    let (leader, before, memory) = (format!("m{old}"), sessions(field, old), resident(field));
     let struck = field.record.now();
     signal(field, &leader, Signal::SIGKILL)?;
     field.cluster.reap(&leader);
     let came = field.until("all agents are back", BACK_WITHIN, || match field.leader() {
-        Some(number) if format!("m{number}") != leader => back(field),
+        Some(number) if number != old => match sessions(field, number) {
+            there if there >= all as usize => Ok(there),
+            there => Err(format!("{there} sessions with m{number}")),
+        },
         _ => Err("nobody leads yet".into()),
     });
     let took = Duration::from_micros(field.record.now() - struck);
@@ -140,15 +146,15 @@ pub fn reconnect(field: &mut Field, _: Span) -> Result<Struck, String> {
     match came {
         Err(why) if why == "interrupted" => return Err(why),
         Err(why) => field.record.breach("I9", why),
-        Ok(()) if took > BACK_PROMISED => {
+        Ok(_) if took > BACK_PROMISED => {
             let what = format!("{all} agents were back after {took:.1?}; promised: 10 s");
             field.record.breach("I9", what);
         }
-        Ok(()) => {}
+        Ok(_) => {}
     }
     let what = format!(
-        "kill -9 of {leader} with {all} agents: all back after {took:.1?}, managers grew by \
-         {grown} MiB"
+        "kill -9 of {leader} with {all} agents and {before} connections of theirs: all back at the \
+         next after {took:.1?}, managers grew by {grown} MiB"
     );
     Ok(Struck { what, struck, healed, replaced: None })
 }

@@ -85,7 +85,7 @@ fn bad_disk(field: &mut Field, number: u32) -> Result<PathBuf, String> {
 pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
     let file = bad_disk(field, number)?;
-    let wait = [50, 500, 5000][field.below(3) as usize];
+    let wait = [50, 500, 5000, 10_000][(field.turn() % 4) as usize];
     let struck = field.record.now();
     say(&file, &format!("slow {wait}"))?;
     let waited = field.last(span.longest);
@@ -95,7 +95,7 @@ pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 
-/// The leader's fsync fails: its process must end, and not take the data for synced.
+/// The leader's fsync, or its write, fails: its process must end, and not take the data for synced.
 ///
 /// # Errors
 /// The machine refuses.
@@ -103,8 +103,12 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
     let host = format!("m{number}");
     let file = bad_disk(field, number)?;
+    let (order, call) = match field.turn() % 2 {
+        0 => ("fail", "fsync"),
+        _ => ("fail-write", "write"),
+    };
     let struck = field.record.now();
-    say(&file, "fail")?;
+    say(&file, order)?;
     let dead = field.until("its process ends", DEAD_WITHIN, || match field.cluster.pid(&host) {
         None => Ok(()),
         Some(pid) => Err(format!("pid {pid} lives")),
@@ -112,12 +116,12 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     let took = field.record.now() - struck;
     say(&file, "")?;
     if let Err(why) = dead {
-        field.record.breach("I2", format!("{host}: fsync failed and it went on: {why}"));
+        field.record.breach("I2", format!("{host}: {call} failed and it went on: {why}"));
         field.cluster.kill(&host);
     }
     field.cluster.reap(&host);
     field.cluster.start(&host);
-    let what = format!("fsync of the leader {host} fails; it ended after {} ms", took / 1000);
+    let what = format!("{call} of the leader {host} fails; it ended after {} ms", took / 1000);
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 
