@@ -335,6 +335,18 @@ impl Field {
         self.views.tasks(&self.cluster.manager_address(self.leader()?))
     }
 
+    /// As `tasks`, once a leader is there and has shown its rows.
+    ///
+    /// # Errors
+    /// Nobody leads, or its watch shows nothing.
+    pub fn leaders_tasks(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, watching::SeenTask>, String> {
+        self.until("the leader's rows are at hand", Duration::from_secs(20), || {
+            self.tasks().ok_or_else(|| "no leader, or its watch is behind".to_owned())
+        })
+    }
+
     /// Tasks that run by the kernel's word although the cluster does not own them there.
     pub fn orphans(&self) -> Result<Vec<String>, String> {
         let running = kernel::running(self.cluster.lab.prefix());

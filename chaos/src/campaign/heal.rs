@@ -56,13 +56,25 @@ fn caught_up(field: &Field) -> Result<(), String> {
     }
 }
 
-/// So many agents have a session with the leader.
+/// So many agents hold their leases.
 ///
 /// # Errors
-/// How many have, if fewer.
+/// How many do, if fewer.
 pub fn connected(field: &Field, wanted: u32) -> Result<(), String> {
+    let connected = instances(field)?.iter().filter(|i| i.agent_connected).count();
+    match connected >= wanted as usize {
+        true => Ok(()),
+        false => Err(format!("{connected} of {wanted}")),
+    }
+}
+
+/// All container instances.
+///
+/// # Errors
+/// No manager answers.
+pub fn instances(field: &Field) -> Result<Vec<pb::ContainerInstance>, String> {
     let door = field.door(0)?;
-    let connected = field.ask(async move {
+    field.ask(async move {
         let text = |error: muster_model::Error| error.to_string();
         let list = async |channel, request| {
             EcsClient::new(channel).list_container_instances(request).await
@@ -76,10 +88,8 @@ pub fn connected(field: &Field, wanted: u32) -> Result<(), String> {
             container_instances: arns,
             ..Default::default()
         };
-        let answer = door.read(request, describe).await.map_err(text)?;
-        Ok(answer.container_instances.iter().filter(|i| i.agent_connected).count())
-    })?;
-    if connected >= wanted as usize { Ok(()) } else { Err(format!("{connected} of {wanted}")) }
+        Ok(door.read(request, describe).await.map_err(text)?.container_instances)
+    })
 }
 
 /// Every anchor has as many running tasks as are desired.

@@ -38,7 +38,7 @@ fn strangers(field: &Field) -> Result<(), String> {
     let (managers, record) = (field.managers.clone(), field.record.clone());
     field.ask(async move {
         for address in managers {
-            let connector = Connector::pinned(authority.clone());
+            let connector = Connector::pinned(authority);
             let options = ConnectOptions { connect_timeout: ANSWER_WAIT, ..Default::default() };
             let channel = connector.connect_lazy(&address, options).map_err(|e| e.to_string())?;
             let mut ecs = EcsClient::new(channel.clone());

@@ -40,7 +40,7 @@ pub struct Span {
 
 /// Processes of the anchors' tasks, which nobody has asked to stop: by task.
 fn anchored(field: &Field) -> Result<BTreeMap<String, BTreeSet<kernel::Process>>, String> {
-    let tasks = field.tasks().ok_or("no leader's rows are at hand")?;
+    let tasks = field.leaders_tasks()?;
     let anchors: BTreeSet<String> =
         ANCHORS.iter().map(|(name, _)| format!("service:{name}")).collect();
     let ids: BTreeSet<_> = tasks

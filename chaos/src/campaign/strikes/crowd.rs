@@ -140,6 +140,7 @@ pub fn reconnect(field: &mut Field, _: Span) -> Result<Struck, String> {
     let grown = resident(field).saturating_sub(memory) >> 20;
     field.cluster.start(&leader);
     let healed = field.record.now();
+    farewell(field)?;
     for number in 1..=AGENTS {
         field.cluster.kill_guest(number);
     }
@@ -157,6 +158,27 @@ pub fn reconnect(field: &mut Field, _: Span) -> Result<Struck, String> {
          next after {took:.1?}, managers grew by {grown} MiB"
     );
     Ok(Struck { what, struck, healed, replaced: None })
+}
+
+/// Takes the guests out of the cluster in order: their deaths would be the loss of most of it.
+fn farewell(field: &Field) -> Result<(), String> {
+    let guests = heal::instances(field)?.into_iter().filter(|i| i.ec2_instance_id.starts_with('g'));
+    let arns: Vec<_> = guests.map(|guest| guest.container_instance_arn).collect();
+    let door = field.door(0)?;
+    field.ask(async move {
+        for container_instance in arns {
+            let request = pb::DeregisterContainerInstanceRequest {
+                container_instance,
+                force: true,
+                ..Default::default()
+            };
+            let call = async |channel, request| {
+                EcsClient::new(channel).deregister_container_instance(request).await
+            };
+            door.write(request, call).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
 }
 
 /// Resident bytes of all managers.

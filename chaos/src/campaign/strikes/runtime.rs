@@ -198,7 +198,7 @@ fn disturbed(
 ) -> Result<(), String> {
     let after = anchored(field)?;
     for (task, processes) in before {
-        if !after.get(task).is_some_and(|now| !now.is_disjoint(processes)) {
+        if after.get(task).is_none_or(|now| now.is_disjoint(processes)) {
             field.record.breach("I8", format!("{by} ended task {task} of an anchor"));
         }
     }

@@ -140,7 +140,7 @@ pub fn reboot(field: &mut Field, _: Span) -> Result<Struck, String> {
 
 /// All tasks of anchors that the leader has rows of.
 fn anchors(field: &Field) -> Result<BTreeMap<String, SeenTask>, String> {
-    let mut tasks = field.tasks().ok_or("no leader's rows are at hand")?;
+    let mut tasks = field.leaders_tasks()?;
     let groups = ANCHORS.map(|(name, _)| format!("service:{name}"));
     tasks.retain(|_, task| groups.contains(&task.group));
     Ok(tasks)
