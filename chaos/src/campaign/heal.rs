@@ -103,7 +103,8 @@ pub fn desired(field: &Field) -> Result<(), String> {
     Ok(())
 }
 
-/// Once per row: no orphans, equal states, nothing lost, nothing left out of a watch, no secret told.
+/// Once per row: no orphans, equal states, nothing lost, nothing left out of a watch, no secret
+/// told.
 ///
 /// # Errors
 /// The campaign is interrupted, or a question cannot be asked.

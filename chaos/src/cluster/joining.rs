@@ -1,5 +1,5 @@
-//! How machines come into a cluster: founded, joined, and configured so that several clusters fit one
-//! machine.
+//! How machines come into a cluster: founded, joined, and configured so that several clusters fit
+//! one machine.
 
 use super::{Cluster, FORM_WAIT, zone};
 use crate::wait;

@@ -1,7 +1,8 @@
 //! Faults of containers and of what makes them: too little memory, too many processes, processes
 //! that nobody reaps, and a runc that hangs or fails.
 //!
-//! What the cluster says of such a task must be what happened to it; its neighbours must not notice.
+//! What the cluster says of such a task must be what happened to it; its neighbours must not
+//! notice.
 
 use super::{Span, Struck, anchored};
 use crate::campaign::field::Field;
