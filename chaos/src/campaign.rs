@@ -6,13 +6,16 @@
 //! behind.
 
 mod field;
+mod footprint;
 mod heal;
 mod hub;
+mod intruder;
 mod kernel;
 mod linear;
 mod record;
 mod registers;
 mod report;
+mod resuming;
 mod rows;
 mod strikes;
 mod watching;
@@ -106,6 +109,7 @@ fn strike_all(field: &mut Field, options: &Options) -> Result<(), String> {
     let mut progress = Progress::new(ROWS.iter().filter(chosen), options);
     field.record.begin_row("start");
     heal::well(field)?;
+    let start = footprint::all(field);
     let mut obeyed = BTreeMap::new();
     for row in ROWS.iter().filter(chosen) {
         let strike = match row.what {
@@ -152,6 +156,7 @@ fn strike_all(field: &mut Field, options: &Options) -> Result<(), String> {
         heal::batch(field)?;
     }
     field.record.begin_row("end");
+    footprint::compare(field, &start);
     Ok(())
 }
 

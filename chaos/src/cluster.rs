@@ -1,4 +1,7 @@
-//! A Muster cluster on a lab: founded, joined and asked with the `muster` binary, as by hand.
+//! A Muster cluster on a lab, run and asked with the `muster` binary, as by hand; how machines come
+//! into it is in `joining`.
+
+mod joining;
 
 use crate::image::Registry;
 use crate::lab::Lab;
@@ -111,133 +114,6 @@ impl Cluster {
         cluster
     }
 
-    fn found(&mut self) {
-        let address = self.manager_address(1);
-        let (data, config) = (self.data("m1"), self.config("m1"));
-        let words = [
-            "init",
-            "--address",
-            &address,
-            "--zone",
-            zone(1),
-            "--name",
-            "m1",
-            "--output",
-            "json",
-            "--data-dir",
-            &data,
-            "--config",
-            &config,
-        ];
-        let tokens = self.json(&words);
-        let token = |name: &str| tokens[name].as_str().unwrap_or_default().to_owned();
-        self.manager_token = token("managerToken");
-        self.worker_token = token("workerToken");
-        self.tune_manager("m1");
-        self.start("m1");
-        wait::until("the first manager leads", FORM_WAIT, || self.leader().ok_or("none".into()));
-    }
-
-    /// Joins and starts another manager.
-    pub fn join_manager(&mut self, number: u32) {
-        let host = format!("m{number}");
-        // A manager that is replaced cannot be asked.
-        let first = self.manager_address(if number == 1 { 2 } else { 1 });
-        let address = self.manager_address(number);
-        let (data, config) = (self.data(&host), self.config(&host));
-        self.lab.done(&["boot", &host]);
-        self.on(
-            &host,
-            &[
-                "join",
-                "--manager",
-                &first,
-                "--zone",
-                zone(number),
-                "--name",
-                &host,
-                "--address",
-                &address,
-                "--token",
-                &self.manager_token,
-                "--data-dir",
-                &data,
-                "--config",
-                &config,
-            ],
-        );
-        self.managers = self.managers.max(number);
-        self.tune_manager(&host);
-        self.start(&host);
-    }
-
-    fn tune_manager(&self, host: &str) {
-        let config = self.config(host);
-        let text = std::fs::read_to_string(&config).unwrap_or_default();
-        let mib = |line: &str| match self.log_mib > 0 && line.starts_with("log_mib = ") {
-            true => format!("log_mib = {}", self.log_mib),
-            false => line.to_owned(),
-        };
-        let lines: Vec<_> = text.lines().map(mib).collect();
-        std::fs::write(&config, lines.join("\n")).unwrap_or_else(|e| panic!("{config}: {e}"));
-    }
-
-    /// Joins and starts a worker; `more` are further words for `muster join`.
-    pub fn join_worker(&mut self, number: u32, more: &[&str]) {
-        self.enrol_worker(number, more);
-        self.start(&format!("w{number}"));
-    }
-
-    /// Joins and starts a worker that pretends to run containers.
-    ///
-    /// # Panics
-    /// Its configuration cannot be written.
-    pub fn join_simulated(&mut self, number: u32) {
-        self.enrol_worker(number, &[]);
-        let host = format!("w{number}");
-        let config = self.config(&host);
-        let text = std::fs::read_to_string(&config).unwrap_or_default();
-        let text = format!("{text}\n[simulate]\nstart_ms = 100\n");
-        std::fs::write(&config, text).unwrap_or_else(|error| panic!("{config}: {error}"));
-        self.start(&host);
-    }
-
-    fn enrol_worker(&mut self, number: u32, more: &[&str]) {
-        let host = format!("w{number}");
-        let (first, address) = (self.any_manager(), self.lab.address(&host));
-        let (data, config) = (self.data(&host), self.config(&host));
-        let mut words = vec![
-            "join",
-            "--manager",
-            &first,
-            "--zone",
-            zone(number),
-            "--name",
-            &host,
-            "--address",
-            &address,
-            "--insecure-registry",
-            &self.registry.address,
-            "--token",
-            &self.worker_token,
-            "--data-dir",
-            &data,
-            "--config",
-            &config,
-        ];
-        words.extend(more);
-        self.on(&host, &words);
-        // Names apart from any other cluster's on this machine: they tell what was left behind.
-        let text = std::fs::read_to_string(&config).unwrap_or_default();
-        let lab = self.lab.prefix();
-        let root = |line: &str| match line.starts_with("cgroup_root = ") {
-            true => format!("run_dir = \"/run/{lab}/{host}\"\ncgroup_root = \"{lab}\""),
-            false => line.to_owned(),
-        };
-        let lines: Vec<_> = text.lines().map(root).collect();
-        std::fs::write(&config, lines.join("\n")).unwrap_or_else(|e| panic!("{config}: {e}"));
-    }
-
     /// Starts a host's daemon, booting the host first if it has crashed.
     pub fn start(&mut self, host: &str) {
         self.start_with(host, &[]);
@@ -246,6 +122,11 @@ impl Cluster {
     /// Starts a host's daemon with additions to its environment, each `NAME=value`.
     pub fn start_with(&mut self, host: &str, environment: &[String]) {
         self.lab.done(&["boot", host]);
+        self.launch(host, host, environment);
+    }
+
+    /// Starts the daemon of this name on a host that is up.
+    fn launch(&mut self, host: &str, on: &str, environment: &[String]) {
         let role = if host.starts_with('m') { "manager" } else { "agent" };
         let (binary, config) = (muster(), self.config(host));
         // The shell's pid becomes the daemon's: what `kill` needs, as the host counts.
@@ -257,7 +138,8 @@ impl Cluster {
         words.extend(environment.iter().map(String::as_str));
         words.extend([&*binary, role, "--config", &config]);
         let log = self.path(host).join("log");
-        let child = self.lab.start(host, &words, &log);
+        std::fs::write(self.path(host).join("on"), on).ok();
+        let child = self.lab.start(on, &words, &log);
         self.processes.insert(host.to_owned(), child);
     }
 
@@ -297,6 +179,11 @@ impl Cluster {
     pub fn crash(&mut self, host: &str) {
         self.lab.done(&["crash", host]);
         self.reap(host);
+    }
+
+    /// The tokens that managers and workers join with.
+    pub fn tokens(&self) -> [&str; 2] {
+        [&self.manager_token, &self.worker_token]
     }
 
     /// Files of a host.

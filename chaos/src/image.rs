@@ -13,8 +13,20 @@ const PORT: u16 = 5000;
 pub struct Registry {
     process: Child,
     config: PathBuf,
+    storage: PathBuf,
     /// host:port.
     pub address: String,
+}
+
+/// Makes an image as a directory; what `deploy/lib/mkimage` says of it.
+fn layout_of(layout: &Path, tag: &str, more: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(root().join("deploy/lib/mkimage"));
+    let made = command.arg(layout).arg(tag).args(more).output();
+    let made = made.map_err(|error| format!("deploy/lib/mkimage: {error}"))?;
+    match made.status.success() {
+        true => Ok(String::from_utf8_lossy(&made.stdout).into_owned()),
+        false => Err(format!("mkimage: {}", String::from_utf8_lossy(&made.stderr))),
+    }
 }
 
 fn serve(lab: &Lab, config: &Path) -> Child {
@@ -40,9 +52,11 @@ impl Registry {
         );
         std::fs::write(&config, text).unwrap_or_else(|e| panic!("registry.yml: {e}"));
         let process = serve(lab, &config);
-        let registry = Self { process, config, address };
+        let registry = Self { process, config, storage, address };
         registry.wait(lab);
-        registry.push(lab, dir);
+        let layout = dir.join("image");
+        layout_of(&layout, "1", &[]).unwrap_or_else(|error| panic!("{error}"));
+        registry.push(lab, &layout, "1").unwrap_or_else(|error| panic!("{error}"));
         registry
     }
 
@@ -50,6 +64,22 @@ impl Registry {
     pub fn stop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
+    }
+
+    /// It answers, and lets nobody in: 401.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_locked(&mut self, lab: &Lab) {
+        let open = std::fs::read_to_string(&self.config).unwrap_or_default();
+        let (config, users) =
+            (self.config.with_extension("locked.yml"), self.config.with_extension("users"));
+        let auth = format!("auth: {{htpasswd: {{realm: lab, path: {}}}}}\n", users.display());
+        let written =
+            std::fs::write(&users, "").and_then(|()| std::fs::write(&config, open + &auth));
+        written.unwrap_or_else(|error| panic!("{}: {error}", config.display()));
+        self.process = serve(lab, &config);
+        self.wait(lab);
     }
 
     /// # Panics
@@ -65,25 +95,56 @@ impl Registry {
             let output = lab.hub_command("busybox").args(["wget", "-q", "-O", "-", &url]).output();
             match output {
                 Ok(output) if output.status.success() => Ok(()),
-                Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+                Ok(output) => match String::from_utf8_lossy(&output.stderr) {
+                    text if text.contains(" 401 ") => Ok(()),
+                    text => Err(text.into_owned()),
+                },
                 Err(error) => Err(error.to_string()),
             }
         });
     }
 
-    fn push(&self, lab: &Lab, dir: &Path) {
-        let layout = dir.join("image");
-        let made = Command::new(root().join("deploy/lib/mkimage")).arg(&layout).arg("1").output();
-        let made = made.unwrap_or_else(|error| panic!("deploy/lib/mkimage: {error}"));
-        assert!(made.status.success(), "mkimage: {}", String::from_utf8_lossy(&made.stderr));
+    /// Pushes an image whose layer has never been, and says where the registry keeps that layer.
+    ///
+    /// # Errors
+    /// It cannot be made or pushed.
+    pub fn push_unknown(
+        &self,
+        lab: &Lab,
+        dir: &Path,
+        number: u64,
+    ) -> Result<(String, PathBuf), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let (layout, seed) = (dir.join(format!("image-{number}")), dir.join("image-seed"));
+        std::fs::write(&seed, number.to_string()).map_err(text)?;
+        let tag = number.to_string();
+        let told = layout_of(&layout, &tag, &["-f", &format!("seed={}", seed.display())])?;
+        let manifest = told.trim().rsplit(':').next().unwrap_or_default().to_owned();
+        let manifest = std::fs::read_to_string(layout.join("blobs/sha256").join(manifest));
+        let manifest: serde_json::Value =
+            serde_json::from_str(&manifest.map_err(text)?).map_err(|error| error.to_string())?;
+        let digest = manifest["layers"][0]["digest"].as_str().unwrap_or_default();
+        let digest = digest.trim_start_matches("sha256:");
+        let start = digest.get(..2).ok_or("the manifest names no layer")?;
+        let blobs = self.storage.join("docker/registry/v2/blobs/sha256");
+        self.push(lab, &layout, &tag)?;
+        std::fs::remove_dir_all(&layout).map_err(text)?;
+        let image = format!("{}/test/busybox:{tag}", self.address);
+        Ok((image, blobs.join(start).join(digest).join("data")))
+    }
+
+    fn push(&self, lab: &Lab, layout: &Path, tag: &str) -> Result<(), String> {
         let pushed = lab
             .hub_command("skopeo")
             .args(["copy", "-q", "--dest-tls-verify=false"])
-            .arg(format!("oci:{}:1", layout.display()))
-            .arg(format!("docker://{}/test/busybox:1", self.address))
-            .output();
-        let pushed = pushed.unwrap_or_else(|error| panic!("skopeo: {error}"));
-        assert!(pushed.status.success(), "skopeo: {}", String::from_utf8_lossy(&pushed.stderr));
+            .arg(format!("oci:{}:{tag}", layout.display()))
+            .arg(format!("docker://{}/test/busybox:{tag}", self.address))
+            .output()
+            .map_err(|error| format!("skopeo: {error}"))?;
+        match pushed.status.success() {
+            true => Ok(()),
+            false => Err(format!("skopeo: {}", String::from_utf8_lossy(&pushed.stderr))),
+        }
     }
 
     /// The image that every test may use.

@@ -5,9 +5,11 @@
 //! cluster: a janitor that outlives it holds the other end of a pipe.
 
 use super::hub::{self, Door};
+use super::intruder::CANARY;
 use super::kernel;
 use super::record::Record;
 use super::registers;
+use super::resuming::{self, Told};
 use super::watching::{self, Views};
 use super::workload::{self, ANCHORS, COUNTERS, LONG, ONCE, Promised, Stop};
 use crate::cluster::{Cluster, Shape};
@@ -38,6 +40,7 @@ pub struct Field {
     pub record: Arc<Record>,
     pub views: Arc<Views>,
     pub promised: Arc<Promised>,
+    pub told: Arc<Told>,
     pub dialer: Dialer,
     pub stop: Stop,
     pub dice: IdSource,
@@ -77,6 +80,7 @@ impl Field {
             record: Arc::new(Record::new()),
             views: Arc::default(),
             promised: Arc::default(),
+            told: Arc::default(),
             dialer,
             stop: Stop::default(),
             dice: IdSource::new(u128::from(seed)),
@@ -94,7 +98,8 @@ impl Field {
         let stays = "trap 'exit 0' TERM; sleep 100000 & wait";
         let shell = |script: &str| serde_json::json!(["/bin/busybox", "sh", "-c", script]);
         self.cluster.register(LONG, serde_json::json!({ "command": shell(stays), "memory": 16 }));
-        let once = serde_json::json!({ "command": shell("sleep 1; exit 0"), "memory": 16 });
+        let once = serde_json::json!({ "command": shell("sleep 1; exit 0"), "memory": 16,
+            "environment": [{ "name": "PASSWORD", "value": CANARY }] });
         self.cluster.register(ONCE, once);
         self.cluster.run(&["cluster", "create", registers::CLUSTER]);
         self.cluster.run(&["cluster", "create", COUNTERS]);
@@ -129,6 +134,9 @@ impl Field {
             runtime.spawn(workload::churn(door, lane, promised.clone(), stop.clone()));
         }
         runtime.spawn(workload::bursts(doors[2].clone(), promised.clone(), stop.clone()));
+        let (dialer, told, record) = (self.dialer.clone(), self.told.clone(), self.record.clone());
+        let managers = self.managers.clone();
+        runtime.spawn(resuming::follow(dialer, managers, told, record, stop.clone()));
         for address in &self.managers {
             let (views, record) = (self.views.clone(), self.record.clone());
             let (dialer, address) = (self.dialer.clone(), address.clone());
@@ -287,6 +295,25 @@ impl Field {
         self.dice.next_u64() % bound.max(1)
     }
 
+    /// How often the row that is being run was struck before: rows with several forms take turns.
+    pub fn turn(&self) -> u64 {
+        self.record.struck_in_row()
+    }
+
+    /// Writes one text setting of a host's configuration; its daemon reads it when it starts again.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_config(&self, host: &str, key: &str, value: &str) -> Result<(), String> {
+        let path = self.cluster.config(host);
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let kept = text.lines().filter(|line| !line.starts_with(&format!("{key} = ")));
+        // At the top, before the first section.
+        let new = std::iter::once(format!("{key} = {value:?}")).chain(kept.map(str::to_owned));
+        let new = new.collect::<Vec<_>>().join("\n");
+        std::fs::write(&path, new).map_err(|error| format!("{path}: {error}"))
+    }
+
     /// Running tasks of a service and its desired count.
     ///
     /// # Errors
@@ -306,6 +333,18 @@ impl Field {
     /// The leader's rows of tasks, if its watch is up to date.
     pub fn tasks(&self) -> Option<std::collections::BTreeMap<String, watching::SeenTask>> {
         self.views.tasks(&self.cluster.manager_address(self.leader()?))
+    }
+
+    /// As `tasks`, once a leader is there and has shown its rows.
+    ///
+    /// # Errors
+    /// Nobody leads, or its watch shows nothing.
+    pub fn leaders_tasks(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, watching::SeenTask>, String> {
+        self.until("the leader's rows are at hand", Duration::from_secs(20), || {
+            self.tasks().ok_or_else(|| "no leader, or its watch is behind".to_owned())
+        })
     }
 
     /// Tasks that run by the kernel's word although the cluster does not own them there.

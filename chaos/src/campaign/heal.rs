@@ -3,8 +3,8 @@
 //! Each limit is the promise's; a wait goes on beyond it, so that slow is told from never.
 
 use super::field::Field;
-use super::kernel;
 use super::workload::{ANCHORS, COUNTERS, Wanted};
+use super::{intruder, kernel, resuming};
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,8 @@ pub fn well(field: &Field) -> Result<(), String> {
     field.until("one manager leads", NEVER, || field.leader().ok_or_else(|| "none".into()))?;
     within(LEADER_WITHIN, "one manager leads");
     field.until("all managers have caught up", NEVER, || caught_up(field))?;
-    field.until("all agents are connected", NEVER, || connected(field))?;
+    let agents = field.shape.workers + field.shape.simulated;
+    field.until("all agents are connected", NEVER, || connected(field, agents))?;
     within(DESIRED_WITHIN, "all agents are connected");
     field.until("all desired tasks run", NEVER, || desired(field))?;
     within(DESIRED_WITHIN, "all desired tasks run");
@@ -55,10 +56,25 @@ fn caught_up(field: &Field) -> Result<(), String> {
     }
 }
 
-fn connected(field: &Field) -> Result<(), String> {
-    let wanted = (field.shape.workers + field.shape.simulated) as usize;
+/// So many agents hold their leases.
+///
+/// # Errors
+/// How many do, if fewer.
+pub fn connected(field: &Field, wanted: u32) -> Result<(), String> {
+    let connected = instances(field)?.iter().filter(|i| i.agent_connected).count();
+    match connected >= wanted as usize {
+        true => Ok(()),
+        false => Err(format!("{connected} of {wanted}")),
+    }
+}
+
+/// All container instances.
+///
+/// # Errors
+/// No manager answers.
+pub fn instances(field: &Field) -> Result<Vec<pb::ContainerInstance>, String> {
     let door = field.door(0)?;
-    let connected = field.ask(async move {
+    field.ask(async move {
         let text = |error: muster_model::Error| error.to_string();
         let list = async |channel, request| {
             EcsClient::new(channel).list_container_instances(request).await
@@ -72,10 +88,8 @@ fn connected(field: &Field) -> Result<(), String> {
             container_instances: arns,
             ..Default::default()
         };
-        let answer = door.read(request, describe).await.map_err(text)?;
-        Ok(answer.container_instances.iter().filter(|i| i.agent_connected).count())
-    })?;
-    if connected >= wanted { Ok(()) } else { Err(format!("{connected} of {wanted}")) }
+        Ok(door.read(request, describe).await.map_err(text)?.container_instances)
+    })
 }
 
 /// Every anchor has as many running tasks as are desired.
@@ -89,16 +103,18 @@ pub fn desired(field: &Field) -> Result<(), String> {
     Ok(())
 }
 
-/// Once per row: no orphans, equal states, nothing lost.
+/// Once per row: no orphans, equal states, nothing lost, nothing left out of a watch, no secret
+/// told.
 ///
 /// # Errors
 /// The campaign is interrupted, or a question cannot be asked.
 pub fn batch(field: &Field) -> Result<(), String> {
     orphans(field)?;
     field.stop.rest(true);
-    let quiet = equal_states(field);
+    let quiet = equal_states(field).and_then(|()| resuming::complete(field));
     let kept = acknowledged(field);
     field.stop.rest(false);
+    intruder::look(field);
     quiet.and(kept)
 }
 

@@ -65,6 +65,23 @@ pub fn ledger(data: &Path) -> BTreeSet<String> {
     directories(&data.join("tasks")).into_iter().map(|(task, _)| task).collect()
 }
 
+/// Connections that workers have to a manager, as the manager's kernel counts them.
+pub fn sessions(manager: i32) -> usize {
+    let text = fs::read_to_string(format!("/proc/{manager}/net/tcp")).unwrap_or_default();
+    text.lines().filter(|line| is_session(line)).count()
+}
+
+/// Established, to the managers' port, from an address above .100: those are workers.
+fn is_session(line: &str) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    let (Some(local), Some(remote), Some("01")) = (words.next(), words.next(), words.next()) else {
+        return false;
+    };
+    // The address is little endian: its last number comes first.
+    let last = remote.get(..2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    local.ends_with(":1CE8") && last.is_some_and(|last| (101..=200).contains(&last))
+}
+
 /// Resident bytes of a process.
 pub fn memory(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -75,6 +92,17 @@ pub fn memory(pid: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_is_a_workers_connection_to_the_managers_port() {
+        let line = |remote: &str, state: &str| {
+            format!("   3: 01004D0A:1CE8 {remote}004D0A:9C40 {state} 00000000:00000000 00:00000000")
+        };
+        assert!(is_session(&line("67", "01")), "10.77.0.103, established");
+        assert!(!is_session(&line("67", "06")), "it is being closed");
+        assert!(!is_session(&line("02", "01")), "a manager's");
+        assert!(!is_session("  sl  local_address rem_address   st tx_queue rx_queue"));
+    }
 
     #[test]
     fn a_process_is_named_by_its_start() {

@@ -15,6 +15,8 @@ pub type Micros = u64;
 const WRITES_MAX: usize = 3_000_000;
 /// Breaches kept with their evidence; of more, only the number is of interest.
 const BREACHES_MAX: usize = 200;
+/// Lines of evidence per invariant.
+const EVIDENCE_MAX: usize = 50;
 /// Longest latency that is told apart: a minute.
 const LATENCY_MAX: u64 = 60_000_000;
 
@@ -73,6 +75,7 @@ struct Inner {
     breaches_more: u64,
     calls: BTreeMap<&'static str, Calls>,
     counts: BTreeMap<&'static str, u64>,
+    evidence: BTreeMap<&'static str, Vec<String>>,
     row: &'static str,
 }
 
@@ -147,6 +150,25 @@ impl Record {
 
     pub fn begin_row(&self, row: &'static str) {
         self.inner().row = row;
+    }
+
+    /// Faults of the row that is being run, so far.
+    pub fn struck_in_row(&self) -> u64 {
+        let inner = self.inner();
+        inner.strikes.iter().filter(|strike| strike.row == inner.row).count() as u64
+    }
+
+    /// What was measured for an invariant, as a line of the report.
+    pub fn evidence(&self, invariant: &'static str, line: String) {
+        let mut inner = self.inner();
+        let lines = inner.evidence.entry(invariant).or_default();
+        if lines.len() < EVIDENCE_MAX {
+            lines.push(line);
+        }
+    }
+
+    pub fn evidences(&self) -> BTreeMap<&'static str, Vec<String>> {
+        self.inner().evidence.clone()
     }
 
     /// Adds a fault, with the write times around it worked out.

@@ -1,7 +1,10 @@
 //! The table of faults: every row of the promises, how often it is struck, and what is not built.
 
 use super::field::Field;
-use super::strikes::{Span, Struck, machine, managers, members, network, workers};
+use super::strikes::{
+    Span, Struck, certificates, crowd, machine, managers, members, network, power, registry, relay,
+    runtime, workers,
+};
 
 type Strike = fn(&mut Field, Span) -> Result<Struck, String>;
 
@@ -43,26 +46,40 @@ pub const ROWS: &[Row] = &[
         managers::leader_pause,
     ),
     row("agent-kill", "kill -9 of an agent", (20, 500), workers::agent_kill),
+    row(
+        "agent-pause",
+        "SIGSTOP of an agent within its lease and beyond",
+        (4, 200),
+        workers::agent_pause,
+    ),
     row("worker-crash", "crash of a worker, and its return", (5, 50), workers::crash),
+    row("worker-reboot", "reboot of a worker before it is missed", (2, 50), workers::reboot),
     row("worker-partition", "a worker without managers", (4, 200), network::worker),
+    row(
+        "zone-loss",
+        "loss of a zone, its manager included, and its return",
+        (2, 50),
+        workers::zone,
+    ),
     row("all-kill", "kill -9 of all three managers at once", (3, 50), managers::all_kill),
-    none("unsynced-writes", "power cut that loses unsynced writes", "no shim drops them yet"),
+    row("unsynced-writes", "power cut that loses unsynced writes", (3, 50), power::cut),
     row("loss", "loss of 1 to 30 % at the leader", (5, 100), network::loss),
-    none("delay", "delay, reorder, duplicates", "the lab has no relay yet"),
+    row("delay", "delay, reorder, duplicates at the leader", (5, 100), relay::delay),
     row("clock-jump", "jumps of the wall clock", (5, 100), machine::clock),
     row("disk-full", "disk full on the leader", (3, 50), machine::full),
     row("slow-disk", "fsync of the leader slow or stalled", (3, 50), machine::slow),
     row("failing-disk", "EIO on fsync of the leader", (3, 50), machine::failing),
-    row("corruption", "flipped bytes in a log or table", (5, 100), members::corruption),
+    row("corruption", "damaged bytes in a log or table", (5, 100), members::corruption),
     row("membership", "a manager added and removed under load", (3, 100), members::membership),
     row("snapshot-install", "snapshot installed under load", (3, 100), members::snapshot),
     none("upgrade", "rolling upgrade under load", "there is one release only"),
-    none("backup", "backup under load, restored elsewhere", "backups are not built"),
-    none("zone-loss", "loss of a zone of 300 agents", "the lab has 100 workers at most"),
-    row("registry", "registry outage", (3, 100), network::registry),
-    row("out-of-memory", "tasks killed by the kernel for memory", (3, 50), workers::out_of_memory),
-    none("runc", "runc hangs, fork bombs, zombies", "tested in node/agent, not a row yet"),
-    none("certificates", "expiry and rotation under load", "rotation of the CA is not built"),
-    row("api-abuse", "10x load, huge bodies, slow clients", (2, 30), members::abuse),
-    none("mass-reconnect", "10,000 agents reconnect at once", "the lab has 100 workers at most"),
+    none("backup", "backup under load, restored elsewhere", "backups are a later issue"),
+    row("registry", "registry gone, 401, slow, false bytes", (5, 100), registry::registry),
+    row("out-of-memory", "tasks killed by the kernel for memory", (3, 50), runtime::out_of_memory),
+    row("runc", "runc hangs, or fails, at creation", (4, 100), runtime::runc),
+    row("processes", "fork bombs and zombies", (2, 50), runtime::processes),
+    row("certificates", "a certificate expires under load", (1, 30), certificates::expiry),
+    none("ca-rotation", "rotation of the CA and of tokens", "rotation is a later issue"),
+    row("api-abuse", "10x load, huge bodies, slow clients, watches", (2, 30), crowd::abuse),
+    row("mass-reconnect", "all agents reconnect at once after failover", (1, 20), crowd::reconnect),
 ];

@@ -123,6 +123,13 @@ impl Stop {
         self.0.rest.store(rest, Ordering::Relaxed);
     }
 
+    /// Waits until it is time to end.
+    pub async fn ended(&self) {
+        while !self.now() {
+            tokio::time::sleep(REST_LOOK).await;
+        }
+    }
+
     /// Waits for the end of a rest; false: it is time to end.
     pub async fn go(&self) -> bool {
         while self.0.rest.load(Ordering::Relaxed) && !self.now() {

@@ -1,7 +1,9 @@
-/* Stands before fsync and fdatasync of one process (LD_PRELOAD) and does to them what a file says:
+/* Stands before fsync, fdatasync and write of one process (LD_PRELOAD) and does to them what a file
+ * says:
  *
- *   slow MS    each waits so long first
- *   fail       each fails with EIO, and nothing is synced
+ *   slow MS      each sync waits so long first
+ *   fail         each sync fails with EIO, and nothing is synced
+ *   fail-write   each write to a file fails with EIO; what it prints is still printed
  *
  * An empty or missing file: as without it. MUSTER_DISK names the file; it is read at each call, so
  * that a disk can become bad and good again under a process that runs.
@@ -12,35 +14,55 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-/* 1: fail the call. */
-static int obey(void) {
+enum order { NONE, FAIL, FAIL_WRITE, SLOW };
+
+static enum order ordered(long *ms) {
     const char *path = getenv("MUSTER_DISK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (file < 0) return 0;
+    if (file < 0) return NONE;
     char text[32] = {0};
     ssize_t got = read(file, text, sizeof text - 1);
     close(file);
-    if (got <= 0) return 0;
-    if (strncmp(text, "fail", 4) == 0) return 1;
-    if (strncmp(text, "slow ", 5) == 0) {
-        long ms = strtol(text + 5, NULL, 10);
-        struct timespec left = {ms / 1000, (ms % 1000) * 1000000L};
-        while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
-    }
-    return 0;
+    if (got <= 0) return NONE;
+    if (strncmp(text, "fail-write", 10) == 0) return FAIL_WRITE;
+    if (strncmp(text, "fail", 4) == 0) return FAIL;
+    if (strncmp(text, "slow ", 5) != 0) return NONE;
+    *ms = strtol(text + 5, NULL, 10);
+    return SLOW;
 }
 
 static int sync_with(const char *name, int file) {
-    if (obey()) {
+    long ms = 0;
+    enum order order = ordered(&ms);
+    if (order == FAIL) {
         errno = EIO;
         return -1;
     }
+    struct timespec left = {ms / 1000, (ms % 1000) * 1000000L};
+    while (order == SLOW && nanosleep(&left, &left) != 0 && errno == EINTR) {}
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     return real(file);
 }
 
+/* 1: not a socket, not what it prints, and writes are to fail. */
+static int fails(int file) {
+    long ms;
+    struct stat about;
+    return file > STDERR_FILENO && fstat(file, &about) == 0 && S_ISREG(about.st_mode) &&
+           ordered(&ms) == FAIL_WRITE;
+}
+
 int fsync(int file) { return sync_with("fsync", file); }
 int fdatasync(int file) { return sync_with("fdatasync", file); }
+
+ssize_t write(int file, const void *bytes, size_t count) {
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = (ssize_t(*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    if (!fails(file)) return real(file, bytes, count);
+    errno = EIO;
+    return -1;
+}

@@ -24,6 +24,9 @@ impl fmt::Display for Report {
                 (times, _) => format!("BROKEN {times} times"),
             };
             writeln!(f, "  {name:<4} {what}: {verdict}")?;
+            for line in self.evidence.get(name).into_iter().flatten() {
+                writeln!(f, "       {line}")?;
+            }
             for breach in self.breaches.iter().filter(|b| b.invariant == name).take(10) {
                 let at = breach.at as f64 / 1e6;
                 // A history is some pages long: all of it is in report.json.

@@ -2,12 +2,10 @@
 //!
 //! The process under test is restarted with a library before it; the machine itself stays as it is.
 
-use super::{Span, Struck};
+use super::{Span, Struck, library, say};
 use crate::campaign::field::Field;
 use crate::campaign::heal;
-use crate::lab::root;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 /// Debian's libfaketime, for processes with threads.
@@ -36,13 +34,6 @@ fn make_leader(field: &Field, number: u32) -> Result<(), String> {
         let asked = field.cluster.ask(&["operator", "raft", "transfer", "--to", &id]);
         Err(String::from_utf8_lossy(&asked.stderr).into_owned())
     })
-}
-
-/// Writes a file that a library reads at any moment: replaced as a whole.
-fn say(path: &PathBuf, text: &str) -> Result<(), String> {
-    let new = path.with_extension("new");
-    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
-    written.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Jumps of up to an hour, to and fro, of the leader's and a worker's wall clock.
@@ -78,25 +69,10 @@ pub fn clock(field: &mut Field, _: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed, replaced: None })
 }
 
-/// The library that stands before fsync, built once per campaign.
-fn library(field: &Field) -> Result<PathBuf, String> {
-    let library = field.cluster.dir.path().join("disk.so");
-    if !library.exists() {
-        let source = root().join("chaos/src/shim/disk.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-        let made = compiler.output().map_err(|error| format!("cc: {error}"))?;
-        if !made.status.success() {
-            return Err(format!("cc: {}", String::from_utf8_lossy(&made.stderr)));
-        }
-    }
-    Ok(library)
-}
-
 fn bad_disk(field: &mut Field, number: u32) -> Result<PathBuf, String> {
     let file = field.cluster.path(&format!("m{number}")).join("disk");
     say(&file, "")?;
-    let preload = format!("LD_PRELOAD={}", library(field)?.display());
+    let preload = format!("LD_PRELOAD={}", library(field, "chaos/src/shim/disk.c")?.display());
     restart(field, number, &[preload, format!("MUSTER_DISK={}", file.display())])?;
     make_leader(field, number)?;
     Ok(file)
@@ -109,7 +85,7 @@ fn bad_disk(field: &mut Field, number: u32) -> Result<PathBuf, String> {
 pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
     let file = bad_disk(field, number)?;
-    let wait = [50, 500, 5000][field.below(3) as usize];
+    let wait = [50, 500, 5000, 10_000][(field.turn() % 4) as usize];
     let struck = field.record.now();
     say(&file, &format!("slow {wait}"))?;
     let waited = field.last(span.longest);
@@ -119,7 +95,7 @@ pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 
-/// The leader's fsync fails: its process must end, and not take the data for synced.
+/// The leader's fsync, or its write, fails: its process must end, and not take the data for synced.
 ///
 /// # Errors
 /// The machine refuses.
@@ -127,8 +103,12 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
     let host = format!("m{number}");
     let file = bad_disk(field, number)?;
+    let (order, call) = match field.turn() % 2 {
+        0 => ("fail", "fsync"),
+        _ => ("fail-write", "write"),
+    };
     let struck = field.record.now();
-    say(&file, "fail")?;
+    say(&file, order)?;
     let dead = field.until("its process ends", DEAD_WITHIN, || match field.cluster.pid(&host) {
         None => Ok(()),
         Some(pid) => Err(format!("pid {pid} lives")),
@@ -136,12 +116,12 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     let took = field.record.now() - struck;
     say(&file, "")?;
     if let Err(why) = dead {
-        field.record.breach("I2", format!("{host}: fsync failed and it went on: {why}"));
+        field.record.breach("I2", format!("{host}: {call} failed and it went on: {why}"));
         field.cluster.kill(&host);
     }
     field.cluster.reap(&host);
     field.cluster.start(&host);
-    let what = format!("fsync of the leader {host} fails; it ended after {} ms", took / 1000);
+    let what = format!("{call} of the leader {host} fails; it ended after {} ms", took / 1000);
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 

@@ -6,8 +6,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// kill -9 without the time that a shell needs.
-fn signal(field: &Field, host: &str, signal: Signal) -> Result<(), String> {
+/// A signal to a host's daemon without the time that a shell needs.
+///
+/// # Errors
+/// It has no process.
+pub fn signal(field: &Field, host: &str, signal: Signal) -> Result<(), String> {
     let pid = field.cluster.pid(host).ok_or_else(|| format!("{host} has no process"))?;
     kill(Pid::from_raw(pid), signal).map_err(|errno| format!("{signal} to {host}: {errno}"))?;
     match field.cluster.waiting_pid(host) {

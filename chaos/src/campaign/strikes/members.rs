@@ -3,7 +3,6 @@
 
 use super::{Span, Struck};
 use crate::campaign::field::Field;
-use crate::campaign::workload::Stop;
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::fs;
@@ -127,7 +126,7 @@ fn lengthen(field: &Field) -> Result<(), String> {
     })
 }
 
-/// Bytes of a follower's newest log or table are flipped while it is down: it must refuse or
+/// A follower's largest log or table is damaged while it is down: it must refuse or
 /// rebuild, and never serve them. Whatever it does, it is then replaced, as an operator would.
 ///
 /// # Errors
@@ -149,7 +148,10 @@ pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
         field.cluster.start(&host);
         return Err(format!("{host} has neither logs nor tables in {}", data.display()));
     };
-    let place = flip(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let harm = [Harm::Flip, Harm::Zeroes, Harm::Flip, Harm::Cut][(field.turn() % 4) as usize];
+    // The end of a log may be missing after any crash: only a table that is short is damaged.
+    let harm = if file.extension().is_some_and(|e| e == "sst") { harm } else { harm.of_log() };
+    let place = hurt(&file, harm).map_err(|error| format!("{}: {error}", file.display()))?;
     field.cluster.start(&host);
     let fate = field.until("it ends or serves", DECIDED_WITHIN, || {
         let serves = field.status(number).is_some();
@@ -161,7 +163,7 @@ pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
     })?;
     replace(field, number)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let what = format!("16 bytes at {place} of {host}'s {name} flipped: {fate}; replaced");
+    let what = format!("{harm:?} at {place} of {host}'s {name}: {fate}; replaced");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 
@@ -194,77 +196,38 @@ fn largest(dir: &Path, ending: &str) -> Option<PathBuf> {
     files.max_by_key(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
 }
 
-/// Flips 16 bytes in the middle; where.
-fn flip(file: &Path) -> std::io::Result<u64> {
+/// What is done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// 16 bytes are what they were not.
+    Flip,
+    /// A page that was never written, as some disks leave it.
+    Zeroes,
+    /// The second half is missing.
+    Cut,
+}
+
+impl Harm {
+    fn of_log(self) -> Self {
+        if self == Self::Cut { Self::Flip } else { self }
+    }
+}
+
+/// Harms a file in its middle; where.
+fn hurt(file: &Path, harm: Harm) -> std::io::Result<u64> {
     use std::os::unix::fs::FileExt;
     let handle = fs::OpenOptions::new().read(true).write(true).open(file)?;
     let place = handle.metadata()?.len() / 2;
-    let mut bytes = [0; 16];
+    let mut bytes = vec![0; if harm == Harm::Flip { 16 } else { 4096 }];
     let got = handle.read_at(&mut bytes, place)?;
-    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    match harm {
+        Harm::Flip => bytes.iter_mut().for_each(|byte| *byte = !*byte),
+        Harm::Zeroes => bytes.fill(0),
+        Harm::Cut => {
+            handle.set_len(place)?;
+            return Ok(place);
+        }
+    }
     handle.write_all_at(&bytes[..got], place)?;
     Ok(place)
-}
-
-/// Ten times the clients, bodies that are too large, and peers that say nothing.
-///
-/// # Errors
-/// Nobody leads.
-pub fn abuse(field: &mut Field, span: Span) -> Result<Struck, String> {
-    let term = |field: &Field| field.statuses().into_iter().flatten().map(|s| s.term).max();
-    let (before, memory) = (term(field), resident(field));
-    let (struck, stop) = (field.record.now(), Stop::default());
-    for client in 0..64 {
-        let (door, stop) = (field.door(client)?, stop.clone());
-        field.spawn(async move {
-            while !stop.now() {
-                let request = pb::ListClustersRequest::default();
-                let call =
-                    async |channel, request| EcsClient::new(channel).list_clusters(request).await;
-                door.read(request, call).await.ok();
-            }
-        });
-    }
-    for address in field.managers.clone() {
-        let (dialer, stop, record) = (field.dialer.clone(), stop.clone(), field.record.clone());
-        let quiet = address.clone();
-        field.spawn(async move {
-            let mut silent = Vec::new();
-            for _ in 0..50 {
-                silent.extend(tokio::net::TcpStream::connect(&quiet).await.ok());
-            }
-            while !stop.now() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        field.spawn(async move {
-            let Ok(channel) = dialer(&address) else { return };
-            for _ in 0..8 {
-                let tags = vec![pb::Tag { key: "k".into(), value: "x".repeat(8 << 20) }];
-                let request = pb::TagResourceRequest { tags, ..Default::default() };
-                let answer = EcsClient::new(channel.clone()).tag_resource(request).await;
-                match answer {
-                    Ok(_) => record.breach("I11", "a body of 8 MiB was accepted".into()),
-                    Err(_) => record.count("bodies of 8 MiB refused", 1),
-                }
-            }
-        });
-    }
-    let waited = field.last(span.longest.min(Duration::from_secs(8)));
-    let grown = resident(field).saturating_sub(memory) >> 20;
-    stop.end();
-    waited?;
-    if term(field) != before {
-        field.record.breach("I9", "abuse of the API moved the leader".into());
-    }
-    let what = format!(
-        "64 clients without pause, 150 silent peers, bodies of 8 MiB; managers grew by {grown} MiB"
-    );
-    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
-}
-
-/// Resident bytes of all managers.
-fn resident(field: &Field) -> u64 {
-    let hosts = (1..=field.shape.managers).filter_map(|n| field.cluster.pid(&format!("m{n}")));
-    hosts.filter_map(crate::campaign::kernel::memory).sum()
 }

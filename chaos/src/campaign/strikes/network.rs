@@ -2,11 +2,7 @@
 
 use super::{Span, Struck};
 use crate::campaign::field::Field;
-use crate::campaign::workload;
 use std::time::Duration;
-
-/// How long tasks may take to start from images that are on the workers.
-const STARTED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Cuts every (from, to), waits, and undoes it, whatever happened meanwhile.
 fn cut(field: &mut Field, cuts: &[(String, String)], span: Duration) -> Result<(u64, u64), String> {
@@ -57,7 +53,8 @@ pub fn symmetric(field: &mut Field, span: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed, replaced: None })
 }
 
-/// One direction only: the leader's to one follower, one's to the leader, or the leader's to all.
+/// One direction only: the leader's to one follower, one's to the leader, the leader's to all, or
+/// an agent's to the leader.
 ///
 /// # Errors
 /// Nobody leads, or the hub refuses.
@@ -65,9 +62,14 @@ pub fn one_way(field: &mut Field, span: Span) -> Result<Struck, String> {
     let leader = format!("m{}", field.wait_leader()?);
     let followers = others(field, &leader);
     let one = followers[field.below(followers.len() as u64) as usize].clone();
-    let (cuts, who) = match field.below(3) {
+    let workers = u64::from(field.shape.workers + field.shape.simulated);
+    let (cuts, who) = match field.below(4) {
         0 => (vec![(leader.clone(), one.clone())], format!("from leader {leader} to {one}")),
         1 => (vec![(one.clone(), leader.clone())], format!("from {one} to leader {leader}")),
+        2 => {
+            let agent = format!("w{}", 1 + field.below(workers));
+            (vec![(agent.clone(), leader.clone())], format!("from {agent} to leader {leader}"))
+        }
         _ => {
             let all = followers.iter().map(|other| (leader.clone(), other.clone()));
             (all.collect(), format!("from leader {leader} to all"))
@@ -112,42 +114,5 @@ pub fn loss(field: &mut Field, span: Span) -> Result<Struck, String> {
     rule("-D");
     waited?;
     let what = format!("{percent} % of what arrives at the leader {leader} is lost");
-    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
-}
-
-/// The registry does not answer: what is on the workers goes on starting.
-///
-/// # Errors
-/// The registry does not start again.
-pub fn registry(field: &mut Field, _: Span) -> Result<Struck, String> {
-    let door = field.door(0)?;
-    let struck = field.record.now();
-    field.cluster.registry.stop();
-    let name = format!("outage-{struck}");
-    let (made, created) = (name.clone(), door);
-    let started = field
-        .ask(async move {
-            workload::create(&created, &made, 6).await.map_err(|error| error.to_string())
-        })
-        .and_then(|()| {
-            field.until("six tasks start", STARTED_WITHIN, || {
-                match field.service(&name)?.running_count {
-                    6 => Ok(()),
-                    running => Err(format!("{running} run")),
-                }
-            })
-        });
-    let (lab, registry) = (&field.cluster.lab, &mut field.cluster.registry);
-    registry.start_again(lab);
-    let door = field.door(0)?;
-    field.ask(
-        async move { workload::delete(&door, &name).await.map_err(|error| error.to_string()) },
-    )?;
-    match started {
-        Err(why) if why == "interrupted" => return Err(why),
-        Err(why) => field.record.breach("I9", format!("without a registry: {why}")),
-        Ok(()) => {}
-    }
-    let what = "no registry while a service of 6 tasks with a known image starts".to_owned();
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }

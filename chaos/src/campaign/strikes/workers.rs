@@ -1,32 +1,19 @@
-//! Faults of workers: the agent killed, the whole machine gone.
+//! Faults of workers: the agent killed or paused, the machine gone or rebooted, a whole zone lost.
 
-use super::{Span, Struck};
+use super::managers::signal;
+use super::{Span, Struck, anchored};
 use crate::campaign::field::Field;
-use crate::campaign::kernel;
+use crate::campaign::heal;
+use crate::campaign::record::Micros;
+use crate::campaign::watching::SeenTask;
 use crate::campaign::workload::ANCHORS;
-use muster_proto::pb;
-use pb::ecs_client::EcsClient;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::cluster;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a lost worker's tasks are waited for.
 const REPLACED_WITHIN: Duration = Duration::from_secs(40);
-/// How long tasks that eat memory may live.
-const STOPPED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Processes of the anchors' tasks, which nobody has asked to stop: by task.
-fn anchored(field: &Field) -> Result<BTreeMap<String, BTreeSet<kernel::Process>>, String> {
-    let tasks = field.tasks().ok_or("no leader's rows are at hand")?;
-    let anchors: BTreeSet<String> =
-        ANCHORS.iter().map(|(name, _)| format!("service:{name}")).collect();
-    let ids: BTreeSet<_> = tasks
-        .iter()
-        .filter(|(_, row)| anchors.contains(&row.group) && row.status == "RUNNING")
-        .filter_map(|(arn, _)| arn.rsplit('/').next().map(str::to_owned))
-        .collect();
-    let running = kernel::running(field.cluster.lab.prefix());
-    Ok(running.into_values().flatten().filter(|(task, _)| ids.contains(task)).collect())
-}
 
 /// kill -9 of an agent with real containers; each keeps its pid and its start time.
 ///
@@ -69,98 +56,109 @@ pub fn crash(field: &mut Field, _: Span) -> Result<Struck, String> {
     let host = format!("w{}", 1 + field.below(workers));
     let struck = field.record.now();
     field.cluster.crash(&host);
-    let replaced = field.until("its tasks run elsewhere", REPLACED_WITHIN, || {
+    let replaced = replaced(field, struck, std::slice::from_ref(&host));
+    field.cluster.start(&host);
+    let what = format!("crash of {host}: every process at once");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: replaced? })
+}
+
+/// A third of everything: all workers of a zone crash and its manager is killed; their tasks must
+/// run in the other zones before they return.
+///
+/// # Errors
+/// The machine refuses.
+pub fn zone(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let lost = cluster::zone(1 + u32::try_from(field.turn() % 3).unwrap_or(0));
+    let workers = field.shape.workers + field.shape.simulated;
+    let of = |all: u32, letter: char| {
+        let numbers = (1..=all).filter(|number| cluster::zone(*number) == lost);
+        numbers.map(|number| format!("{letter}{number}")).collect::<Vec<_>>()
+    };
+    let (workers, managers) = (of(workers, 'w'), of(field.shape.managers, 'm'));
+    let struck = field.record.now();
+    for host in &managers {
+        field.cluster.kill(host);
+    }
+    for host in &workers {
+        field.cluster.crash(host);
+    }
+    let replaced = replaced(field, struck, &workers);
+    for host in managers.iter().chain(&workers) {
+        field.cluster.start(host);
+    }
+    let what = format!("zone {lost} lost: {} and {}", workers.join(", "), managers.join(", "));
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: replaced? })
+}
+
+/// Waits until all anchors run without some hosts; how long that took since they were lost.
+fn replaced(field: &Field, struck: Micros, lost: &[String]) -> Result<Option<Micros>, String> {
+    let seen = field.until("the lost tasks run elsewhere", REPLACED_WITHIN, || {
         let tasks = field.tasks().ok_or("no leader's rows are at hand")?;
         for (name, count) in ANCHORS {
             let group = format!("service:{name}");
             let running = tasks.values().filter(|t| t.group == group && t.status == "RUNNING");
-            let elsewhere = running.filter(|task| task.host != host).count();
+            let elsewhere = running.filter(|task| !lost.contains(&task.host)).count();
             if elsewhere < usize::try_from(count).unwrap_or(0) {
                 return Err(format!("{name}: {elsewhere} of {count}"));
             }
         }
         Ok(field.record.now() - struck)
     });
-    field.cluster.start(&host);
-    let healed = field.record.now();
-    let replaced = match replaced {
-        Ok(took) => Some(took),
-        Err(why) if why == "interrupted" => return Err(why),
+    match seen {
+        Ok(took) => Ok(Some(took)),
+        Err(why) if why == "interrupted" => Err(why),
         Err(why) => {
-            field.record.breach("I9", format!("{host} is gone: {why}"));
-            None
-        }
-    };
-    let what = format!("crash of {host}: every process at once");
-    Ok(Struck { what, struck, healed, replaced })
-}
-
-/// Tasks take more memory than they may have: the kernel kills those with real containers, and
-/// their status says so.
-///
-/// # Errors
-/// The cluster refuses to run them.
-pub fn out_of_memory(field: &mut Field, _: Span) -> Result<Struck, String> {
-    let hungry =
-        serde_json::json!({ "command": ["/bin/busybox", "tail", "/dev/zero"], "memory": 16 });
-    field.cluster.register("hungry", hungry);
-    let struck = field.record.now();
-    let arns = hungry_tasks(field)?;
-    let real: BTreeSet<_> = (1..=field.shape.workers).map(|number| format!("w{number}")).collect();
-    let stopped = field.until("tasks without memory stop", STOPPED_WITHIN, || {
-        let tasks = described(field, &arns)?;
-        let real: Vec<_> =
-            tasks.into_iter().filter(|task| real.contains(&task.instance_name)).collect();
-        let live = real.iter().filter(|task| task.last_status != "STOPPED").count();
-        match real.is_empty() || live > 0 {
-            true => Err(format!("{live} of {} live", real.len())),
-            false => Ok(real),
-        }
-    })?;
-    for task in &stopped {
-        for container in &task.containers {
-            let (code, reason) = (container.exit_code, &container.reason);
-            if code != Some(137) || !reason.contains("OutOfMemory") {
-                let what = format!("{} was OOM-killed: exit {code:?}, {reason:?}", task.task_arn);
-                field.record.breach("I8", what);
-            }
+            field.record.breach("I9", format!("{} gone: {why}", lost.join(", ")));
+            Ok(None)
         }
     }
-    // Those that only pretend to run have no memory to run out of.
-    let door = field.door(0)?;
-    field.ask(async move {
-        for task in arns {
-            let request = pb::StopTaskRequest { task, ..Default::default() };
-            let call = async |channel, request| EcsClient::new(channel).stop_task(request).await;
-            door.write(request, call).await.map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    })?;
-    let what = format!("{} tasks beyond their memory, killed by the kernel", stopped.len());
+}
+
+/// A worker's machine goes down and is there again before anybody misses it: each of its tasks is
+/// replaced, or restarted, once.
+///
+/// # Errors
+/// The machine refuses, or it does not heal.
+pub fn reboot(field: &mut Field, _: Span) -> Result<Struck, String> {
+    let host = format!("w{}", 1 + field.below(u64::from(field.shape.workers)));
+    let before = anchors(field)?;
+    let lost = before.values().filter(|t| t.host == host && t.status == "RUNNING").count();
+    let struck = field.record.now();
+    field.cluster.crash(&host);
+    field.cluster.start(&host);
+    let healed = field.record.now();
+    heal::well(field)?;
+    let after = anchors(field)?;
+    let new = after.keys().filter(|arn| !before.contains_key(*arn)).count();
+    if new > lost {
+        let what = format!("{host} with {lost} tasks was rebooted, and {new} took their places");
+        field.record.breach("I7", what);
+    }
+    let what = format!("reboot of {host}: {lost} tasks of anchors, {new} new ones");
+    Ok(Struck { what, struck, healed, replaced: None })
+}
+
+/// All tasks of anchors that the leader has rows of.
+fn anchors(field: &Field) -> Result<BTreeMap<String, SeenTask>, String> {
+    let mut tasks = field.leaders_tasks()?;
+    let groups = ANCHORS.map(|(name, _)| format!("service:{name}"));
+    tasks.retain(|_, task| groups.contains(&task.group));
+    Ok(tasks)
+}
+
+/// An agent stands still, for less than its lease or for more, and goes on where it was.
+///
+/// # Errors
+/// The machine refuses.
+pub fn agent_pause(field: &mut Field, span: Span) -> Result<Struck, String> {
+    let workers = u64::from(field.shape.workers + field.shape.simulated);
+    let host = format!("w{}", 1 + field.below(workers));
+    let time = if field.turn().is_multiple_of(2) { Duration::from_secs(2) } else { span.longest };
+    let struck = field.record.now();
+    signal(field, &host, Signal::SIGSTOP)?;
+    let waited = field.last(time);
+    signal(field, &host, Signal::SIGCONT)?;
+    waited?;
+    let what = format!("SIGSTOP of the agent of {host} for {:.1} s", time.as_secs_f32());
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
-}
-
-/// As many as one call runs; they are spread over all workers, so some are on real ones.
-fn hungry_tasks(field: &Field) -> Result<Vec<String>, String> {
-    let door = field.door(0)?;
-    field.ask(async move {
-        let request = pb::RunTaskRequest {
-            task_definition: "hungry".into(),
-            count: 10,
-            ..Default::default()
-        };
-        let call = async |channel, request| EcsClient::new(channel).run_task(request).await;
-        let answer = door.write(request, call).await.map_err(|error| error.to_string())?;
-        Ok(answer.tasks.into_iter().map(|task| task.task_arn).collect())
-    })
-}
-
-fn described(field: &Field, arns: &[String]) -> Result<Vec<pb::Task>, String> {
-    let (door, tasks) = (field.door(0)?, arns.to_vec());
-    let answer = field.ask(async move {
-        let request = pb::DescribeTasksRequest { tasks, ..Default::default() };
-        let call = async |channel, request| EcsClient::new(channel).describe_tasks(request).await;
-        door.read(request, call).await.map_err(|error| error.to_string())
-    })?;
-    Ok(answer.tasks)
 }

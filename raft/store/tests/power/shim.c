@@ -1,5 +1,5 @@
 /* Preloaded into a process, keeps beside its directory FROM what a power cut would leave of it: in
- * TO each file is what it was when it was last synced. Renames and removals count at once, as on a
+ * TO each file is what it was when it was last synced. Renames, links and removals count at once, as on a
  * journalling file system; a file that was never synced is not there.
  *
  * It knows nothing of what the files mean. */
@@ -86,6 +86,20 @@ int rename(const char *old, const char *new)
 	int result = real(old, new);
 	if (!result && shadow(old, a) && shadow(new, b))
 		real(a, b);
+	return result;
+}
+
+int link(const char *old, const char *new)
+{
+	static int (*real)(const char *, const char *);
+	char a[PATH_MAX], b[PATH_MAX];
+	if (!real)
+		real = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "link");
+	int result = real(old, new);
+	if (!result && shadow(old, a) && shadow(new, b)) {
+		make_parents(b);
+		real(a, b);
+	}
 	return result;
 }
 
