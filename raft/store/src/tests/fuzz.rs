@@ -138,8 +138,8 @@ fn log_entry() {
     });
 }
 
-/// Any command that decodes, on a state in use: `apply` panics on no input, and what it makes can be
-/// stored, restored and compared.
+/// Any command that decodes, on a state in use: `apply` panics on no input, and what it makes can
+/// be stored, restored and compared.
 #[test]
 fn log_command() {
     let seeds = || commands().iter().map(|e| codec::encode(codec::ENTRY, e).unwrap()).collect();
