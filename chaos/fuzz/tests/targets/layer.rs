@@ -94,8 +94,8 @@ impl Tar {
         self
     }
 
-    /// A file of a hole, and one block behind it.
-    fn sparse(mut self, path: &str) -> Self {
+    /// A file of a hole of `hole` bytes, and one block behind it.
+    fn sparse(mut self, path: &str, hole: u64) -> Self {
         let mut header = Header::new_gnu();
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(EntryType::GNUSparse);
@@ -105,9 +105,9 @@ impl Tar {
         header.set_gid(0);
         header.set_mtime(0);
         let gnu = header.as_gnu_mut().expect("a GNU header");
-        gnu.sparse[0].offset.copy_from_slice(b"00000010000\0");
+        gnu.sparse[0].offset.copy_from_slice(format!("{hole:011o}\0").as_bytes());
         gnu.sparse[0].numbytes.copy_from_slice(b"00000001000\0");
-        gnu.realsize.copy_from_slice(b"00000011000\0");
+        gnu.realsize.copy_from_slice(format!("{:011o}\0", hole + BLOCK as u64).as_bytes());
         header.set_cksum();
         self.0.append(&header, &[7; BLOCK][..]).expect("in memory");
         self
@@ -148,6 +148,7 @@ fn seeds() -> Vec<Vec<u8>> {
     gzip.write_all(&plain).expect("in memory");
     let gzip = gzip.finish().expect("in memory");
     let zstd = zstd::encode_all(&plain[..], 1).expect("in memory");
-    let sparse = Tar::new().sparse("hole").bytes();
-    vec![plain, hostile, whiteouts, named, sparse, gzip, zstd]
+    let sparse = Tar::new().sparse("hole", 4096).bytes();
+    let bomb = Tar::new().sparse("hole", 32 << 20).bytes();
+    vec![plain, hostile, whiteouts, named, sparse, gzip, zstd, bomb]
 }
