@@ -1,6 +1,7 @@
 //! One front door for people who work on the code: `cargo xtask ci`, `tidy`, `sim`, `mutants`,
-//! `lab`.
+//! `fuzz`, `lab`.
 
+mod fuzz;
 mod mutants;
 mod tidy;
 
@@ -13,6 +14,7 @@ cargo xtask tidy    the style rules that a program can check
 cargo xtask sim     a simulated cluster under faults, from seeds: --seed N, --seeds M, --shrink
 cargo xtask model   every order of events of the protocols, and the bug behind each guard: --small
 cargo xtask mutants seeded bugs, each of which the simulator or a test must notice: --only NAME
+cargo xtask fuzz    every parser, guided by coverage: --target NAME, --seconds N, --replay FILE
 cargo xtask lab     many hosts on this machine: deploy/lib/lab (as root)
 ";
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Some("sim") => chaos(&["--bin", "muster-sim"], arguments),
         Some("model") => chaos(&["--release", "--bin", "muster-model-check"], arguments),
         Some("mutants") => mutants::run(&root(), arguments),
+        Some("fuzz") => fuzz::run(&root(), arguments),
         Some("lab") => run(&root().join("deploy/lib/lab").to_string_lossy(), arguments),
         _ => {
             print!("{HELP}");

@@ -6,7 +6,7 @@ use muster_agent::image::LayerLimits;
 use muster_agent::image::layer::{Unpacked, unpack};
 use muster_agent::image::manifest::digest_of;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
@@ -249,6 +249,34 @@ fn bombs_are_stopped_at_the_limits() {
     let many = (0..11).fold(Layer::new(), |layer, n| layer.file(&n.to_string(), ""));
     let error = unpack_bytes(&many.tar(), &scratch(), &limits).unwrap_err();
     assert!(error.to_string().contains("10 files"), "{error}");
+}
+
+#[test]
+fn holes_count_as_what_they_would_be_on_the_disk() {
+    let mut header = Layer::header(EntryType::GNUSparse, "hole", 512);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.sparse[0].offset.copy_from_slice(b"77777777000\0");
+    gnu.sparse[0].numbytes.copy_from_slice(b"00000001000\0");
+    gnu.realsize.copy_from_slice(b"100000000000");
+    let root = scratch();
+    let limits = LayerLimits { unpacked_bytes_max: 1 << 20, ..LayerLimits::STANDARD };
+    let layer = Layer::new().append(header, &[7; 512]).tar();
+    let error = unpack_bytes(&layer, &root, &limits).unwrap_err();
+    assert!(error.to_string().contains("1048576 bytes"), "{error}");
+    assert!(!root.path().join("fs/hole").exists());
+}
+
+#[test]
+fn a_name_without_end_is_not_read_into_memory() {
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let length = 1usize << 32;
+        let mut header = Layer::header(kind, "././@LongLink", length);
+        header.set_cksum();
+        let name = io::repeat(b'n').take(length as u64);
+        let archive = io::Cursor::new(header.as_bytes().to_vec()).chain(name);
+        let error = unpack(archive, scratch().path(), &LayerLimits::STANDARD).unwrap_err();
+        assert!(error.to_string().contains("described by more than"), "{error}");
+    }
 }
 
 #[test]

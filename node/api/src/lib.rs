@@ -10,7 +10,7 @@
 pub mod authn;
 pub mod authz;
 pub mod call;
-mod deadline;
+pub mod deadline;
 mod dispatcher;
 mod grpc;
 mod guard;
@@ -18,7 +18,7 @@ mod handle;
 pub mod limits;
 pub mod live;
 mod make;
-mod page;
+pub mod page;
 mod read;
 mod resolve;
 mod show;

@@ -238,7 +238,7 @@ async fn receive_outcomes(mut answers: Streaming<pb::ForwardResponse>, pending: 
     }
 }
 
-fn to_committed(outcome: Option<Outcome>) -> Result<Committed, Miss> {
+pub(crate) fn to_committed(outcome: Option<Outcome>) -> Result<Committed, Miss> {
     match outcome {
         Some(Outcome::Committed(committed)) => {
             let reply = codec::decode(codec::REPLY, &committed.answer);

@@ -103,6 +103,11 @@ impl Receiver {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub fn rows_arrived(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
     /// `applied`: the log index that the snapshot is the result of.
     pub fn end(self, end: &SnapshotEnd, applied: Index) -> Result<Image, String> {
         if end.parts != self.parts || end.rows != self.rows.len() as u64 {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod fuzz;
 mod golden;
 mod golden_model;
 mod suite;

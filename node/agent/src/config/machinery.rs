@@ -94,14 +94,22 @@ fn credentials(path: &Path) -> Result<BTreeMap<String, Credentials>, Error> {
         Error::invalid("registry.credentials", value, "a file in the form of Docker's config.json")
     };
     let bytes = std::fs::read(path).map_err(|error| invalid(error.to_string()))?;
-    let config: DockerConfig = serde_json::from_slice(&bytes)
-        .map_err(|error| invalid(format!("line {} cannot be read", error.line())))?;
+    docker_credentials(&bytes).map_err(invalid)
+}
+
+/// The credentials in a file of Docker's, by registry.
+///
+/// # Errors
+/// What is wrong with it, without quoting it.
+pub fn docker_credentials(bytes: &[u8]) -> Result<BTreeMap<String, Credentials>, String> {
+    let config: DockerConfig = serde_json::from_slice(bytes)
+        .map_err(|error| format!("line {} cannot be read", error.line()))?;
     let mut found = BTreeMap::new();
     for (name, auth) in config.auths {
         let registry = registry_of(&name);
         match credential(auth) {
             Some(credential) => found.insert(registry, credential),
-            None => return Err(invalid(format!("no user and password for {registry}"))),
+            None => return Err(format!("no user and password for {registry}")),
         };
     }
     Ok(found)

@@ -5,8 +5,8 @@
 //! character devices 0:0 and opaque directories an attribute. The bytes are hashed as they pass:
 //! the caller compares the digest before the directory gets a name.
 
-use super::LayerLimits;
 use super::manifest::digest_text;
+use super::{LayerLimits, archive};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -18,7 +18,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
 
 /// Bytes of zeros after the archive for tools that leave out its end mark.
 const END_MARK_BYTES: u64 = 1024;
@@ -64,21 +64,29 @@ pub fn unpack<'a>(
 
 fn unpack_entries(plain: &mut Hashed<'_>, dir: &Path, limits: &LayerLimits) -> io::Result<u64> {
     let mut target = Target::open(dir)?;
-    let mut archive = Archive::new(plain.chain(io::repeat(0).take(END_MARK_BYTES)));
-    let mut files = 0;
-    for entry in archive.entries()? {
+    let (mut files, mut bytes) = (0, 0u64);
+    archive::for_each(plain.chain(io::repeat(0).take(END_MARK_BYTES)), |entry| {
         files += 1;
         if files > limits.files_max {
             return Err(bad(format!("layer has more than {} files", limits.files_max)));
         }
-        target.add(entry?)?;
-    }
+        // The holes of a sparse file are not in the archive, but they would be on the disk.
+        bytes = bytes.saturating_add(entry.size());
+        if bytes > limits.unpacked_bytes_max {
+            return Err(too_large(limits));
+        }
+        target.add(entry)
+    })?;
     target.finish()?;
     Ok(files)
 }
 
 fn bad(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+fn too_large(limits: &LayerLimits) -> io::Error {
+    bad(format!("layer unpacks to more than {} bytes", limits.unpacked_bytes_max))
 }
 
 struct Hashed<'a> {
@@ -94,8 +102,7 @@ impl Read for Hashed<'_> {
         self.hash.update(&buffer[..n]);
         self.bytes += n as u64;
         if self.bytes > self.limits.unpacked_bytes_max {
-            let max = self.limits.unpacked_bytes_max;
-            return Err(bad(format!("layer unpacks to more than {max} bytes")));
+            return Err(too_large(&self.limits));
         }
         Ok(n)
     }
@@ -212,14 +219,14 @@ impl Target {
         Ok(fd)
     }
 
-    fn add(&mut self, mut entry: Entry<'_, impl Read>) -> io::Result<()> {
+    fn add(&mut self, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader) {
             return Ok(());
         }
         let path = entry.path_bytes().into_owned();
         let Place { parent, name } = place(&path)?;
-        let attributes = attributes(&mut entry)?;
+        let attributes = attributes(entry)?;
         let meta = Meta::of(entry.header())?;
         let Some(name) = name else {
             let root = self.resolve(b"")?;
@@ -235,7 +242,7 @@ impl Target {
             self.directories.push((whole, meta.times.clone()));
         }
         if kind == EntryType::Link {
-            return self.link(&entry, &parent, &name);
+            return self.link(entry, &parent, &name);
         }
         let parent = self.parent(&parent)?;
         if name.starts_with(WHITEOUT) {
@@ -257,7 +264,7 @@ impl Target {
                     Mode::from_raw_mode(0o600),
                 )?;
                 let mut file = File::from(fd);
-                io::copy(&mut entry, &mut file)?;
+                io::copy(entry, &mut file)?;
                 finish(&file, &meta, &attributes)?;
                 Ok(rustix::fs::futimens(&file, &meta.times)?)
             }

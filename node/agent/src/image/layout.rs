@@ -4,7 +4,7 @@
 //! file names are made from digests only.
 
 use super::manifest::{self, Descriptor, Document, digest_of, hex_of};
-use super::{LayerLimits, MANIFEST_BYTES_MAX};
+use super::{LayerLimits, MANIFEST_BYTES_MAX, archive};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -67,28 +67,26 @@ pub fn find(dir: &Path, tag: Option<&str>) -> Result<String, String> {
 }
 
 /// Takes the layout's files out of a tar into `dir`; every other entry is passed over.
-pub fn extract(archive: &Path, dir: &Path, limits: &LayerLimits) -> Result<(), String> {
-    let cannot = |e: io::Error| format!("cannot read {}: {e}", archive.display());
-    let file = File::open(archive).map_err(cannot)?;
+pub fn extract(file: &Path, dir: &Path, limits: &LayerLimits) -> Result<(), String> {
+    let cannot = |e: io::Error| format!("cannot read {}: {e}", file.display());
+    let opened = File::open(file).map_err(cannot)?;
     let blobs = dir.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).map_err(|e| format!("cannot make {}: {e}", blobs.display()))?;
-    let mut tar = tar::Archive::new(io::BufReader::with_capacity(128 << 10, file));
-    for entry in tar.entries().map_err(cannot)? {
-        let entry = entry.map_err(cannot)?;
-        let Some(target) = target_of(&entry.path_bytes(), dir, &blobs) else { continue };
+    let told = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let buffered = io::BufReader::with_capacity(128 << 10, opened);
+    archive::for_each(buffered, |entry| {
+        let Some(target) = target_of(&entry.path_bytes(), dir, &blobs) else { return Ok(()) };
         if !entry.header().entry_type().is_file() {
-            continue;
+            return Ok(());
         }
         if entry.size() > limits.packed_bytes_max {
-            let max = limits.packed_bytes_max;
-            return Err(format!("a blob in {} is larger than {max} bytes", archive.display()));
+            return Err(told(format!("a blob is larger than {} bytes", limits.packed_bytes_max)));
         }
-        let mut entry = entry.take(limits.packed_bytes_max);
-        let mut out =
-            File::create(&target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
-        io::copy(&mut entry, &mut out).map_err(cannot)?;
-    }
-    Ok(())
+        let mut out = File::create(&target)
+            .map_err(|e| told(format!("cannot write {}: {e}", target.display())))?;
+        io::copy(entry, &mut out).map(drop)
+    })
+    .map_err(cannot)
 }
 
 fn target_of(path: &[u8], dir: &Path, blobs: &Path) -> Option<PathBuf> {

@@ -5,6 +5,7 @@
 //! Invariant: what has a name in the store was verified down to its digest; half of a layer never
 //! has a name.
 
+pub mod archive;
 pub mod layer;
 pub mod layout;
 pub mod manifest;

@@ -30,14 +30,20 @@ impl ImageReference {
             return Err(bad("is longer than 1024 characters"));
         }
         if let Some(rest) = text.strip_prefix("oci-layout:") {
-            let (dir, tag) = path_and_tag(rest).ok_or_else(|| bad("has no absolute path"))?;
+            let (dir, tag) =
+                path_and_tag(rest).ok_or_else(|| bad("has no absolute path, or an empty tag"))?;
             return Ok(Self::Layout { dir, tag });
         }
         if let Some(rest) = text.strip_prefix("oci-archive:") {
-            let (file, tag) = path_and_tag(rest).ok_or_else(|| bad("has no absolute path"))?;
+            let (file, tag) =
+                path_and_tag(rest).ok_or_else(|| bad("has no absolute path, or an empty tag"))?;
             return Ok(Self::Archive { file, tag });
         }
         let reference = text.parse::<Reference>().map_err(|e| bad(&format!("is no name: {e}")))?;
+        // The parser lets them pass behind what looks like a host; no registry has such a name.
+        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(bad("is no name: upper-case letters may only stand in its tag"));
+        }
         Ok(Self::Registry(reference))
     }
 
@@ -68,8 +74,9 @@ fn path_and_tag(text: &str) -> Option<(PathBuf, Option<String>)> {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
         _ => (text, None),
     };
-    let tag = tag.filter(|tag| !tag.is_empty());
-    path.starts_with('/').then(|| (path.into(), tag))
+    // `/a:b:` would be written as `/a:b`, which names another folder.
+    let told = tag.as_ref().is_none_or(|tag| !tag.is_empty());
+    (told && path.starts_with('/')).then(|| (path.into(), tag))
 }
 
 #[cfg(test)]
@@ -98,7 +105,9 @@ mod tests {
 
     #[test]
     fn bad_names_say_what_is_allowed() {
-        for text in ["", "UPPER CASE", "oci-layout:relative", &"a".repeat(2000)] {
+        for text in
+            ["", "UPPER CASE", "oci-layout:relative", "oci-layout:/a:b:", "aB/c", &"a".repeat(2000)]
+        {
             let error = ImageReference::parse(text).unwrap_err().to_string();
             assert!(error.contains("allowed are"), "{error}");
             assert!(error.starts_with("CannotPullContainerError: "), "{error}");

@@ -63,7 +63,8 @@ fn group_line(line: &str) -> Option<(&str, u32, &str)> {
     Some((name, gid, fields.next().unwrap_or_default()))
 }
 
-fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User, String> {
+/// As `resolve`, with the texts of the two files.
+pub fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User, String> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (text, None),
