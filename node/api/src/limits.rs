@@ -31,11 +31,13 @@ pub const WATCHERS_MAX: usize = 20_000;
 /// Log and command streams on one manager; each is one more stream on an agent's connection.
 pub const LIVE_STREAMS_MAX: usize = 2_000;
 
-/// Messages a watch keeps ready for a reader that is behind; later changes are merged instead.
-pub const WATCH_BUFFER_MESSAGES: usize = 4;
+/// Messages a watch keeps ready for a reader that is behind; later changes are merged instead. One,
+/// because it is multiplied by [`WATCHERS_MAX`]: four of 512 KiB took 745 MiB with 300 watches that
+/// nobody read.
+pub const WATCH_BUFFER_MESSAGES: usize = 1;
 
-/// Changes in one message of a watch: about 512 KiB of tasks.
-pub const WATCH_CHANGES_PER_MESSAGE: usize = 500;
+/// Changes in one message of a watch: about 100 KiB of tasks.
+pub const WATCH_CHANGES_PER_MESSAGE: usize = 100;
 
 /// Pause between two looks of one watch: the first change is told at once, a burst of commits is
 /// told in at most a hundred messages a second, so watches cost the same however fast writes come.

@@ -59,7 +59,8 @@ pub struct ClientArguments {
     #[arg(long, global = true, help_heading = GLOBAL, env = "MUSTER_IDENTITY")]
     pub identity: Option<PathBuf>,
     /// table, or json for programs.
-    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = output::Format::Table)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum,
+        default_value_t = output::Format::Table)]
     pub output: output::Format,
     /// Seconds until a command gives up, retries and failovers included.
     #[arg(long, global = true, help_heading = GLOBAL, default_value = "30", value_parser = seconds)]
