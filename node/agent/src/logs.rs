@@ -199,6 +199,8 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn line(at: u64, text: &str) -> String {
         format!("{{\"time\":{at},\"stream\":\"stdout\",\"log\":\"{text}\\n\"}}\n")
     }
@@ -247,14 +249,15 @@ mod tests {
             if n % 5 == 0 {
                 // Only as far behind as the files kept allow.
                 while got.len() < n - 3 {
-                    got.push(frames.recv().await.unwrap().unwrap().text);
+                    let next = tokio::time::timeout(PATIENCE, frames.recv()).await;
+                    got.push(next.expect("no line is lost").unwrap().unwrap().text);
                 }
             }
         }
         append(dir.path(), "{\"time\":1,\"stream\":\"stdout\",");
         append(dir.path(), "\"log\":\"51\\n\"}\n");
         fs::write(dir.path().join("exit.json"), "{}").unwrap();
-        while let Some(frame) = frames.recv().await {
+        while let Some(frame) = tokio::time::timeout(PATIENCE, frames.recv()).await.unwrap() {
             got.push(frame.unwrap().text);
         }
         let expected: Vec<String> = (0..=51).map(|n| format!("{n}\n")).collect();

@@ -45,6 +45,9 @@ impl LiveBackend for Agent {
                     let _ = say.send(up(attach_up::Message::Stdout("up".into()))).await;
                     say.closed().await;
                 }
+                What::Exec(wanted) if wanted.command == ["missing"] => {
+                    let _ = say.send(up(attach_up::Message::Error("no such program".into()))).await;
+                }
                 What::Exec(_) => {
                     while let Some(Ok(message)) = input.recv().await {
                         let echo = match message.message {
@@ -150,6 +153,28 @@ async fn a_command_needs_a_start_and_a_running_task() {
     let refused = live.exec(early).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("not RUNNING"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_run_is_an_error_and_no_exit_code() {
+    use pb::exec_request::{Message, Start};
+    let (mut bench, task) = prepared().await;
+    bench.running(&task).await;
+    let mut live = bench.live(user("admin")).await;
+    let start = |command: &[&str]| {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        tokio_stream::iter([message(Message::Start(Start {
+            task: task.clone(),
+            command,
+            ..Default::default()
+        }))])
+    };
+    let refused = live.exec(start(&[])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let mut answers = live.exec(start(&["missing"])).await.unwrap().into_inner();
+    let refused = answers.message().await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("no such program"), "{refused}");
 }
 
 #[tokio::test]

@@ -108,6 +108,21 @@ async fn a_rotated_token_is_told_once_and_only_its_hash_is_kept() {
 }
 
 #[tokio::test]
+async fn a_token_cannot_be_guessed_from_the_request_that_made_it() {
+    let mut secrets = Vec::new();
+    for _ in 0..2 {
+        let (bench, _) = with_authority().await;
+        let mut operator = bench.operator(user("admin")).await;
+        let (role, client_token) = ("worker".into(), "one".into());
+        let rotate = pb::RotateTokenRequest { role, client_token };
+        let told = operator.rotate_token(rotate).await.unwrap().into_inner().token;
+        secrets.push(told.parse::<JoinToken>().unwrap().secret().to_owned());
+    }
+    // The same words to two clusters: only the authority's key tells the secrets apart.
+    assert_ne!(secrets[0], secrets[1]);
+}
+
+#[tokio::test]
 async fn raft_status_is_answered_without_a_leader_too() {
     let bench = Bench::start().await;
     let mut operator = bench.operator(user("admin")).await;

@@ -140,6 +140,41 @@ async fn a_token_of_one_list_is_no_token_of_another() {
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
+/// A bench on whose only instance one task of the family `web` is placed.
+async fn with_task() -> (Bench, String) {
+    let mut bench = Bench::start().await;
+    let instance = bench.instance(4096, 4096).await.to_string();
+    let _planner = bench.planner();
+    let mut ecs = bench.admin().await;
+    ecs.register_task_definition(definition("web", 1, 64)).await.unwrap();
+    ecs.run_task(run(1, "")).await.unwrap();
+    (bench, instance)
+}
+
+#[tokio::test]
+async fn a_family_narrows_a_list() {
+    let (bench, _) = with_task().await;
+    let mut ecs = bench.admin().await;
+    for (family, count) in [("web", 1), ("api", 0)] {
+        let request = pb::ListTasksRequest { family: family.into(), ..Default::default() };
+        let told = ecs.list_tasks(request).await.unwrap().into_inner();
+        assert_eq!(told.task_arns.len(), count, "{family}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_with_tasks_is_deregistered_by_force_only() {
+    let (bench, instance) = with_task().await;
+    let mut ecs = bench.admin().await;
+    let deregister = |force| pb::DeregisterContainerInstanceRequest {
+        container_instance: instance.clone(),
+        force,
+        ..Default::default()
+    };
+    assert!(ecs.deregister_container_instance(deregister(false)).await.is_err());
+    ecs.deregister_container_instance(deregister(true)).await.unwrap();
+}
+
 #[tokio::test]
 async fn tasks_are_found_by_the_first_digits_of_their_id() {
     let mut bench = Bench::start().await;

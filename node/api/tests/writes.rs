@@ -102,6 +102,24 @@ async fn a_write_that_never_gets_through_ends_by_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_write_that_was_in_doubt_once_is_never_said_to_be_undone() {
+    let bench = Bench::start().await;
+    let mut ecs = bench.admin().await;
+    bench.memory.next(Fate::AppliedUnknown);
+    let (memory, mut states) = (bench.memory.clone(), bench.replica.watch());
+    states.borrow_and_update();
+    // The first try is applied and its answer lost; the second finds no leader.
+    let losing = tokio::spawn(async move {
+        states.changed().await.unwrap();
+        memory.lead(false);
+    });
+    let create = pb::CreateClusterRequest { cluster_name: "a".into(), ..Default::default() };
+    let refused = ecs.create_cluster(create).await.unwrap_err();
+    losing.await.unwrap();
+    assert_eq!(refused.code(), Code::Unknown, "{refused}");
+}
+
+#[tokio::test]
 async fn instances_are_drained_one_by_one_and_missing_ones_are_failures() {
     let mut bench = Bench::start().await;
     let (one, two) = (bench.instance(1024, 1024).await, bench.instance(1024, 1024).await);

@@ -123,6 +123,10 @@ mod tests {
         let given: Vec<_> =
             std::iter::from_fn(|| addresses.take()).map(|a| a.octets()[3]).collect();
         assert_eq!(given, [2, 4, 5, 6]);
+        let mut others = Addresses::new("10.0.0.0/29".parse().unwrap());
+        let first = others.take().unwrap();
+        others.give_back(first);
+        assert_ne!(others.take(), Some(first), "it was in use a moment ago");
         addresses.give_back(Ipv4Addr::new(10, 0, 0, 4));
         addresses.give_back(Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 0, 0, 2)));
