@@ -132,17 +132,17 @@ async fn a_silent_leader_costs_the_caller_its_deadline_and_no_more() {
     let mut ecs = bench.ecs(user("admin")).await;
     let begun = std::time::Instant::now();
     let mut read = Request::new(pb::ListClustersRequest::default());
-    read.set_timeout(Duration::from_millis(400));
+    read.set_timeout(Duration::from_secs(2));
     let refused = ecs.list_clusters(read).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert!(refused.message().contains("missing: m2, m3"), "{refused}");
     // Where the leader would be, as far as this manager knows.
     assert_eq!(refused.metadata().get("muster-leader").unwrap(), "memory");
     let mut write = Request::new(definition("web", 1, 64));
-    write.set_timeout(Duration::from_millis(400));
+    write.set_timeout(Duration::from_secs(2));
     let refused = ecs.register_task_definition(write).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unknown, "{refused}");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     let stale = pb::ListClustersRequest { stale: true, ..Default::default() };
     let told = ecs.list_clusters(stale).await.unwrap();
     assert_eq!(told.metadata().get("muster-state-age-ms").unwrap(), "7000");
