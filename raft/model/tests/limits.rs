@@ -1,5 +1,8 @@
 //! Each bound at its edge: the last one that is allowed, and the first that is not.
 
+// What a test rests on may fail loudly; clippy knows tests only inside `#[test]`.
+#![allow(clippy::expect_used)]
+
 use muster_model::command::{CreateCluster, RegisterInstance};
 use muster_model::fixture::World;
 use muster_model::service::Backoff;
