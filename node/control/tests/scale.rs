@@ -5,7 +5,7 @@
 
 mod stage;
 
-use muster_model::{Command, Step, limits};
+use muster_model::{Command, Health, Step, limits};
 use stage::Stage;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -67,4 +67,27 @@ fn many_small_services_do_not_all_go_to_the_same_instance() {
         *per_instance.entry(task.instance.expect("a task is not placed")).or_default() += 1;
     }
     assert!(per_instance.values().all(|count| *count == 2), "{per_instance:?}");
+}
+
+#[test]
+fn thousands_of_lost_tasks_are_given_up_in_bounded_plans() {
+    let mut stage = world(4, 1, 6000);
+    stage.lead();
+    settle(&mut stage);
+    let since = stage.world.at;
+    for name in ["i0", "i1", "i2", "i3"] {
+        let (instance, health) = (stage.world.instance(name), Health::Down { since });
+        stage.world.plan(vec![Step::SetHealth { instance, health }]);
+    }
+    stage.lead();
+    let mut abandoned = Vec::new();
+    while let Some((_, command, _)) = stage.pending.front() {
+        if let Command::Plan { steps, .. } = command {
+            let lost = |step: &&Step| matches!(step, Step::Abandon { .. });
+            abandoned.push(steps.iter().filter(lost).count());
+        }
+        stage.commit();
+    }
+    assert_eq!(abandoned.iter().sum::<usize>(), 6000);
+    assert!(abandoned.iter().all(|steps| *steps <= limits::PLAN_STEPS_MAX), "{abandoned:?}");
 }

@@ -2,7 +2,7 @@
 //! seconds pass at once, and a wait that never ends would hang the test, not slow it down.
 
 use muster_model::Error;
-use muster_proto::client::{Client, Dialer, HEDGE_AFTER, PAUSE_MAX, TRY_WAIT};
+use muster_proto::client::{CHANNELS_MAX, Client, Dialer, HEDGE_AFTER, PAUSE_MAX, TRY_WAIT};
 use muster_proto::error::{LEADER_METADATA, to_status};
 use muster_proto::pb;
 use std::sync::{Arc, Mutex};
@@ -215,4 +215,26 @@ async fn an_address_that_cannot_be_dialled_is_passed_over() {
     let client = Client::new(vec!["bad".into(), "good".into()], dial).unwrap();
     let call = async |_: Channel, _: Request<()>| Ok(Response::new(1));
     assert_eq!(client.call((), after(LONG), call).await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_do_not_make_a_client_keep_channels_without_end() {
+    let (client, dialled) = client();
+    let tries = Tries::new();
+    let rounds = 2 * CHANNELS_MAX;
+    let call = async |_: Channel, _: Request<()>| match tries.next() {
+        n if n <= rounds => Err(unavailable(Some(&format!("old{n}")))),
+        _ => Ok(Response::new(())),
+    };
+    client.call((), after(LONG), call).await.unwrap();
+    let before = dialled.lock().unwrap().len();
+    assert_eq!(before, rounds + 1);
+    // The first of them was let go long ago: it is dialled anew.
+    let tries = Tries::new();
+    let call = async |_: Channel, _: Request<()>| match tries.next() {
+        1 => Err(unavailable(Some("old1"))),
+        _ => Ok(Response::new(())),
+    };
+    client.call((), after(LONG), call).await.unwrap();
+    assert_eq!(dialled.lock().unwrap().len(), before + 1);
 }

@@ -95,6 +95,26 @@ fn within(path: &str, asked: &Value, shown: &Value) {
     }
 }
 
+#[test]
+fn a_definition_has_64_kib_at_most() {
+    let mut request: pb::RegisterTaskDefinitionRequest = from_str_strict(FILES[1].1).unwrap();
+    let labels = &mut request.container_definitions[0].docker_labels;
+    labels.extend((0..8).map(|n| (n.to_string(), "x".repeat(8 * 1024))));
+    let error = convert::definition::checked(&request).unwrap_err().to_string();
+    assert!(error.contains("at most 65536 bytes"), "{error}");
+}
+
+#[test]
+fn times_are_shown_to_the_millisecond() {
+    let mut world = World::empty();
+    let request: pb::RegisterTaskDefinitionRequest = from_str_strict(FILES[1].1).unwrap();
+    world.apply(convert::definition::register(&request).unwrap()).unwrap();
+    let mut row = (**arn::definition(&world.state, "sleep").unwrap()).clone();
+    row.registered_at = muster_model::Time(1_704_067_200_250);
+    let shown = to_value(&view::definition(&world.state, &row));
+    assert_eq!(shown["registeredAt"].to_string(), "1704067200.25");
+}
+
 fn again(world: &World, family: &str) -> pb::RegisterTaskDefinitionRequest {
     let row = arn::definition(&world.state, family).unwrap();
     let shown = view::definition(&world.state, row);

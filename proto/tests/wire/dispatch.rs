@@ -166,6 +166,9 @@ fn sizes_are_bounded() {
     assert!(observed_from_wire(&many).is_err());
     let long = wire::Observed { reason: Some("é".repeat(5000)), ..Default::default() };
     assert_eq!(observed_from_wire(&long).unwrap().reason.unwrap().chars().count(), 1024);
+    let container = wire::ContainerStatus { name: "é".repeat(300), ..Default::default() };
+    let wordy = wire::Observed { containers: vec![container], ..Default::default() };
+    assert_eq!(observed_from_wire(&wordy).unwrap().containers[0].name.chars().count(), 255);
 }
 
 #[test]

@@ -118,7 +118,8 @@ fn names_given_twice_are_refused_with_their_path() {
 fn syntax_errors_name_line_and_column() {
     for text in ["", "{", "{\"family\": }", "{\"family\": \"a\"} x", "nul", "{\"a\": 1e999}"] {
         let error = refused(text);
-        assert!(error.contains("line 1 column") || error.contains("a: "), "{text:?}: {error}");
+        // The place is the field: the parser's own text, which names it too, is only the value.
+        assert!(error.starts_with("line 1 column "), "{text:?}: {error}");
     }
 }
 

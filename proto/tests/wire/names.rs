@@ -3,7 +3,7 @@
 use crate::world::World;
 use muster_model::{Error, Kind};
 use muster_proto::arn::{self, Arns, fnv128};
-use muster_proto::convert::request_id;
+use muster_proto::convert::{self, request_id};
 use proptest::prelude::*;
 
 #[test]
@@ -52,6 +52,38 @@ fn a_name_of_another_kind_or_cluster_finds_nothing() {
     }
     let foreign = "arn:aws:ecs:eu-west-1:123456789012:service/default/web";
     assert!(matches!(arn::service(state, cluster, foreign), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn an_id_is_looked_for_in_the_named_cluster_only() {
+    let mut world = World::new();
+    let request = muster_proto::pb::CreateClusterRequest {
+        cluster_name: "other".into(),
+        ..Default::default()
+    };
+    let command = convert::cluster::create(&mut world.ids, &request).unwrap();
+    world.apply(command).unwrap();
+    let state = &world.state;
+    let other = arn::cluster(state, "other").unwrap();
+    let task = state.tasks().next().unwrap().id.to_string();
+    assert!(matches!(arn::task(state, other, &task), Err(Error::NotFound { .. })));
+    let instance = state.instances().next().unwrap().id.to_string();
+    assert!(matches!(arn::instance(state, other, &instance), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_host_name_of_two_machines_names_neither() {
+    let mut world = World::new();
+    let cluster = arn::cluster(&world.state, "").unwrap().clone();
+    let first = arn::instance(&world.state, &cluster, "worker-1").unwrap().clone();
+    let command = muster_model::command::RegisterInstance {
+        id: world.ids.instance(),
+        cluster: cluster.id,
+        spec: first.spec.clone(),
+    };
+    world.apply(muster_model::Command::RegisterInstance(command)).unwrap();
+    let error = arn::instance(&world.state, &cluster, "worker-1").unwrap_err();
+    assert!(error.to_string().contains("several have this host name"), "{error}");
 }
 
 /// Tokens are remembered for a day, also across an upgrade: their hash may never change.

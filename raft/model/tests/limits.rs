@@ -1,5 +1,8 @@
 //! Each bound at its edge: the last one that is allowed, and the first that is not.
 
+// What a test rests on may fail loudly; clippy knows tests only inside `#[test]`.
+#![allow(clippy::expect_used)]
+
 use muster_model::command::{CreateCluster, RegisterInstance};
 use muster_model::fixture::World;
 use muster_model::service::Backoff;
@@ -177,4 +180,66 @@ fn an_unknown_definition_makes_a_task_row_unreadable() {
     let rows = world.state.rows().filter(|row| row.table() != Table::Definitions);
     let answer = State::restore(rows, Index(1));
     assert!(matches!(answer, Err(Error::UpgradeRequired { .. })), "{answer:?}");
+}
+
+/// The world's state with more rows in it.
+fn with(world: &World, more: impl Iterator<Item = Row>) -> State {
+    State::restore(world.state.rows().chain(more), world.state.applied()).expect("fair rows")
+}
+
+#[test]
+fn task_definitions() {
+    let mut world = World::from_text("definition web");
+    let first = world.state.definition(DefinitionId(1)).expect("just registered").clone();
+    let register = Command::RegisterTaskDefinition(first.spec.clone());
+    let row = |n: usize| {
+        let (id, family) = (DefinitionId(1_000_000 + n as u64), Arc::from(format!("f{n}")));
+        Row::Definition(Arc::new(DefinitionRow { id, family, ..DefinitionRow::clone(&first) }))
+    };
+    world.state = with(&world, (2..limits::DEFINITIONS_MAX).map(row));
+    assert!(world.apply(register.clone()).is_ok());
+    assert!(refused_by(limits::DEFINITIONS_MAX, world.apply(register)));
+}
+
+#[test]
+fn services_of_a_cluster() {
+    let mut world = World::from_text("definition web\nservice web\ncluster other");
+    let first = world.state.service(world.service("web")).expect("just created").clone();
+    let row = |n: usize| {
+        let spec = Arc::new(ServiceSpec { name: format!("s{n}"), ..ServiceSpec::default() });
+        let id = ServiceId::from_bits(1_000_000 + n as u128);
+        Row::Service(Arc::new(Service { id, spec, ..Service::clone(&first) }))
+    };
+    world.state = with(&world, (2..limits::SERVICES_PER_CLUSTER_MAX).map(row));
+    assert_eq!(world.run("service last definition=web"), "ok service last");
+    let refused = world.run("service more definition=web");
+    assert!(refused.contains("limit exceeded: services in the cluster"), "{refused}");
+    assert_eq!(world.run("service more definition=web cluster=other"), "ok service other/more");
+}
+
+#[test]
+fn users() {
+    let mut world = World::new();
+    let admin = world.state.user("admin").expect("bootstrapped").clone();
+    let row = |n: usize| {
+        Row::User(Arc::new(User { name: Arc::from(format!("u{n}")), ..User::clone(&admin) }))
+    };
+    world.state = with(&world, (2..limits::USERS_MAX).map(row));
+    assert_eq!(world.run("user last operator serial=a"), "ok");
+    assert!(world.run("user more operator serial=a").contains("limit exceeded: users"));
+    assert_eq!(world.run("user last operator serial=b"), "ok", "a user that is known is no more");
+}
+
+#[test]
+fn tasks() {
+    let world = World::from_text("definition web\nservice web");
+    let (service, deployment) = (world.service("web"), world.deployment("d1"));
+    let answer = |count: usize| {
+        // One id for all: what the bound lets through is refused at the second task.
+        let tasks = vec![(Slot(0), TaskId::from_bits(1)); count];
+        world.clone().plan(vec![Step::CreateTasks { service, deployment, tasks }])
+    };
+    let why = |count| format!("{:?}", answer(count));
+    assert!(why(limits::TASKS_MAX).contains("Exists"), "{}", why(limits::TASKS_MAX));
+    assert!(why(limits::TASKS_MAX + 1).contains("LimitExceeded"));
 }

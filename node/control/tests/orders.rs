@@ -1,0 +1,101 @@
+//! What an agent is told in full, and which of its sessions counts: scripts show orders by name.
+
+// A test may panic.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
+use muster_control::leader::Leader;
+use muster_model::dispatch::Order;
+use muster_model::fixture::World;
+use muster_model::ids::SessionId;
+use muster_model::{Command, InstanceId, Observed, Phase, RaftId, Response, TaskReport};
+use std::sync::Arc;
+
+const OLD: SessionId = SessionId::from_bits(7);
+const NEW: SessionId = SessionId::from_bits(8);
+
+fn leader(world: &World) -> Leader {
+    let epoch = world.state.meta().epoch;
+    let mut leader = Leader::new(Mandate { manager: RaftId(1), epoch, seed: 1 }, world.at);
+    leader.handle(world.at, LeaderInput::State(Arc::new(world.state.clone())));
+    leader
+}
+
+fn hello(
+    world: &World,
+    leader: &mut Leader,
+    instance: InstanceId,
+    session: SessionId,
+) -> Vec<LeaderOutput> {
+    leader.handle(world.at, LeaderInput::Hello { instance, session, inventory: Vec::new() })
+}
+
+fn closed(outputs: &[LeaderOutput]) -> Option<SessionId> {
+    outputs.iter().find_map(|output| match output {
+        LeaderOutput::Close { session, .. } => Some(*session),
+        _ => None,
+    })
+}
+
+fn world() -> World {
+    World::from_text(
+        "
+        instance i1 cpu=1024 mem=1024 ready
+        definition web cpu=256 mem=128 port=80
+        run t1 definition=web cpu=512
+        place t1 i1
+        ",
+    )
+}
+
+#[test]
+fn an_order_carries_the_host_ports_and_the_overrides_of_its_task() {
+    let world = world();
+    let mut leader = leader(&world);
+    let outputs = hello(&world, &mut leader, world.instance("i1"), OLD);
+    let orders = outputs.iter().find_map(|output| match output {
+        LeaderOutput::Send { assignments, .. } => Some(&assignments.orders),
+        _ => None,
+    });
+    let Some([Order::Run(assignment)]) = orders.map(Vec::as_slice) else { panic!("{outputs:?}") };
+    assert_eq!(assignment.ports, world.state.task(world.task("t1")).unwrap().ports);
+    assert_eq!(assignment.ports.len(), 1);
+    assert_eq!(assignment.spec.reservation().cpu, 512);
+}
+
+#[test]
+fn an_older_session_neither_speaks_nor_ends_the_newer_one() {
+    let world = world();
+    let mut leader = leader(&world);
+    let instance = world.instance("i1");
+    hello(&world, &mut leader, instance, OLD);
+    assert_eq!(closed(&hello(&world, &mut leader, instance, NEW)), Some(OLD));
+    let old = LeaderInput::Heartbeat { instance, session: OLD };
+    assert_eq!(closed(&leader.handle(world.at, old)), Some(OLD));
+    leader.handle(world.at, LeaderInput::Gone { instance, session: OLD });
+    let new = LeaderInput::Heartbeat { instance, session: NEW };
+    assert_eq!(closed(&leader.handle(world.at, new)), None);
+}
+
+/// The newer session sends it again: an acknowledgement of the older one's number would be read as
+/// one of its own.
+#[test]
+fn a_report_of_an_older_session_is_not_acknowledged_in_the_newer_one() {
+    let world = world();
+    let mut leader = leader(&world);
+    let (instance, task) = (world.instance("i1"), world.task("t1"));
+    hello(&world, &mut leader, instance, OLD);
+    let observed = Observed { phase: Phase::Running, ..Observed::default() };
+    let reports = vec![TaskReport { task, instance, observed }];
+    let report = LeaderInput::Report { instance, session: OLD, sequence: 1, reports };
+    let outputs = leader.handle(world.at, report);
+    let ticket = outputs.iter().find_map(|output| match output {
+        LeaderOutput::Propose { ticket, command: Command::Report { .. } } => Some(*ticket),
+        _ => None,
+    });
+    let ticket = ticket.expect("the report is not proposed");
+    hello(&world, &mut leader, instance, NEW);
+    let result = Ok(Response::Reports { refused: Vec::new() });
+    let outputs = leader.handle(world.at, LeaderInput::Proposed { ticket, result });
+    assert!(!outputs.iter().any(|o| matches!(o, LeaderOutput::Ack { .. })), "{outputs:?}");
+}
