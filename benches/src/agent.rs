@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::local::{self, Local};
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
@@ -106,6 +106,12 @@ impl Drop for Agent {
         };
         quietly(&["ip", "link", "delete", OWN]);
         quietly(&["nft", "delete", "table", "ip", &format!("muster-{OWN}")]);
+        // A task is stopped before its agent has cleared it away.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.tasks)) {
+            quietly(&["umount", point]);
+        }
         let below = format!("*/{OWN}*");
         quietly(&["find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", &below, "-delete"]);
     }
