@@ -45,8 +45,12 @@ fn wait_clean(pid: u32) {
 /// Reads what it prints until the first fault is over.
 fn wait_struck(child: &mut Child) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let struck = lines.map_while(Result::ok).any(|line| line.contains("kill -9 of m"));
-    assert!(struck, "it ended before its first fault");
+    let mut said = Vec::new();
+    let struck = lines.map_while(Result::ok).any(|line| {
+        said.push(line);
+        said.last().is_some_and(|line| line.contains("kill -9 of m"))
+    });
+    assert!(struck, "it ended before its first fault: {said:#?}");
 }
 
 #[test]

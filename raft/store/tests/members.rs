@@ -40,6 +40,9 @@ async fn a_wiped_manager_is_refused_and_its_replacement_gets_a_snapshot() {
     let again = Change::AddLearner { id: RaftId(3), address };
     let refused = fleet.replica(1).change(again, deadline()).await.unwrap_err();
     assert!(refused.to_string().contains("another data directory"), "{refused}");
+    let soon = tokio::time::Instant::now() + Duration::from_secs(3);
+    let read = fleet.replica(3).read(soon).await;
+    assert!(read.is_err(), "it was let in");
     assert!(numbers(&fleet.replica(3).state()).is_empty());
     fleet.kill(3).await;
     // What the message says: out with it, and a new id.
