@@ -231,15 +231,16 @@ impl Context {
 
     /// The next message of a stream.
     pub async fn next<A>(&self, stream: &mut Streaming<A>) -> Result<Option<A>, CliError> {
-        stream.message().await.map_err(|status| error::from_status(&status).into())
+        stream.message().await.map_err(|status| CliError::Broke(error::from_status(&status)))
     }
 
-    /// Whether a followed stream should be opened again; says so to whoever looks on.
-    pub fn follow_on(&self, error: &CliError) -> bool {
-        let CliError::Cluster(broke) = error else { return false };
-        let again = is_outage(broke);
+    /// Whether a followed stream should be opened again: it broke because its manager went. Says so
+    /// to whoever looks on. One that cannot be opened until the deadline is not followed further.
+    pub async fn follow_on(&self, error: &CliError) -> bool {
+        let again = matches!(error, CliError::Broke(why) if is_outage(why));
         if again {
             eprintln!("the manager that was followed is gone; following on through another");
+            tokio::time::sleep(STREAM_PAUSE).await;
         }
         again
     }

@@ -10,6 +10,9 @@ pub enum CliError {
     /// What the cluster answered, or that it did not.
     #[error("{}", muster_proto::error::message(.0))]
     Cluster(#[from] Error),
+    /// A stream that was open ended in the middle. One that cannot be opened is a `Cluster` error.
+    #[error("{}", muster_proto::error::message(.0))]
+    Broke(Error),
     #[error("{0}")]
     Identity(#[from] muster_identity::Error),
     #[error("{0}")]
@@ -42,10 +45,13 @@ impl CliError {
             | Self::Identity(
                 muster_identity::Error::Address { .. } | muster_identity::Error::Token { .. },
             ) => ExitCode::from(2),
-            Self::Cluster(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
+            Self::Cluster(Error::Unavailable { .. } | Error::UnknownOutcome { .. })
+            | Self::Broke(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
                 ExitCode::from(3)
             }
-            Self::Cluster(Error::NotFound { .. }) => ExitCode::from(4),
+            Self::Cluster(Error::NotFound { .. }) | Self::Broke(Error::NotFound { .. }) => {
+                ExitCode::from(4)
+            }
             Self::PipeClosed => ExitCode::SUCCESS,
             Self::Remote(code) => ExitCode::from(u8::try_from(*code).unwrap_or(1)),
             _ => ExitCode::FAILURE,

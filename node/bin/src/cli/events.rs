@@ -58,7 +58,7 @@ impl Events {
         let mut shown = Shown::default();
         loop {
             match self.watch(context, &mut shown).await {
-                Err(error) if self.follow && context.follow_on(&error) => shown.again = true,
+                Err(error) if self.follow && context.follow_on(&error).await => shown.again = true,
                 ended => return ended,
             }
         }

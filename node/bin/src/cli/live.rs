@@ -91,7 +91,7 @@ impl Logs {
         let mut places = BTreeMap::new();
         loop {
             match self.read(context, request.clone(), &mut places).await {
-                Err(error) if self.follow && context.follow_on(&error) => {
+                Err(error) if self.follow && context.follow_on(&error).await => {
                     resume(&mut request, &mut places);
                 }
                 ended => return ended,
@@ -200,7 +200,7 @@ async fn relay(
     let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
     let mut answers = context.live_once(requests, async |mut live, r| live.exec(r).await).await?;
     let broke = |error: CliError| match error {
-        CliError::Cluster(Error::Unavailable { why } | Error::UnknownOutcome { why }) => {
+        CliError::Broke(Error::Unavailable { why } | Error::UnknownOutcome { why }) => {
             CliError::Failed(format!("the session broke, the command may run on or not: {why}"))
         }
         other => other,
