@@ -1,9 +1,14 @@
 //! Compiles `api/*.proto` with protox (no protoc on the machine) into prost and tonic code, and
-//! derives from the same descriptors what must never drift from them: the policy of each rpc, and
-//! the JSON form of each public message (serde attributes and a schema to check input against).
+//! derives from the same descriptors what must never drift from them: the policy of each rpc, the
+//! table of ECS's operations, and the JSON form of each public message (serde attributes and a
+//! schema to check input against).
 
+#[path = "build/absent.rs"]
+mod absent;
 #[path = "build/json.rs"]
 mod json;
+#[path = "build/operations.rs"]
+mod operations;
 #[path = "build/policy.rs"]
 mod policy;
 
@@ -27,11 +32,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("policies.rs"), policy::policies(&pool)?)?;
+    fs::write(out.join("operations.rs"), operations::operations(&pool)?)?;
     let messages: Vec<MessageDescriptor> = pool
         .all_messages()
         .filter(|m| m.package_name() == json::PUBLIC && !m.is_map_entry())
         .filter(|m| !NO_JSON.iter().any(|name| m.full_name().starts_with(name)))
         .collect();
+    fs::write(out.join("absent.rs"), absent::operations(&fs::read_to_string("api/absent.txt")?)?)?;
     fs::write(out.join("schema.rs"), json::schema(&messages)?)?;
     fs::write(out.join("tokened.rs"), json::tokened(&messages)?)?;
     let builder = tonic_prost_build::configure().bytes(".").btree_map(".");

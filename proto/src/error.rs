@@ -3,6 +3,8 @@
 //! It does not know where an error came from. Invariant: every error survives the way through a
 //! `tonic::Status` and back (`to_status`, `from_status`), so a client sees the server's own value.
 
+pub mod ecs;
+
 use crate::pb;
 use muster_model::{Error, Kind};
 use prost::Message as _;

@@ -59,8 +59,13 @@ include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
     Refuse,
+    /// Refuse what ECS has and Muster has not, if it asks for something; ignore what ECS ignores.
+    RefuseNotBuilt,
     Ignore,
 }
+
+/// Operations of ECS that have no rpc, and what they would need.
+pub use ecs::NOT_BUILT_OPERATIONS;
 
 /// Decodes JSON; a field that the message does not have is an error which names its path and the
 /// nearest field there is, or says that ECS has it and Muster does not yet.
@@ -72,6 +77,20 @@ pub fn from_str_strict<T: Described + DeserializeOwned>(text: &str) -> Result<T,
 /// does. Wrong types are errors all the same.
 pub fn from_str_lenient<T: Described + DeserializeOwned>(text: &str) -> Result<T, Error> {
     decode(text, Unknown::Ignore)
+}
+
+/// A body of the ECS wire protocol. Names that ECS does not have are ignored, as ECS does; what ECS
+/// has and this release does not is an error if it asks for something. An empty body is an empty
+/// message.
+pub fn from_ecs<T: Described + DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    match std::str::from_utf8(body) {
+        Ok("") => decode("{}", Unknown::RefuseNotBuilt),
+        Ok(text) => decode(text, Unknown::RefuseNotBuilt),
+        Err(error) => {
+            let at = format!("byte {}", error.valid_up_to());
+            Err(Error::invalid("document", at, "text in UTF-8"))
+        }
+    }
 }
 
 fn decode<T: Described + DeserializeOwned>(text: &str, unknown: Unknown) -> Result<T, Error> {

@@ -28,5 +28,7 @@ pub mod dispatch {
 pub mod raft {
     tonic::include_proto!("muster.raft.v1");
 }
+include!(concat!(env!("OUT_DIR"), "/operations.rs"));
+
 /// All files of `api/`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -7,7 +7,7 @@ use crate::authz::Caller;
 use crate::guard::Admitted;
 use muster_identity::Peer;
 use muster_model::{Error, Index, Principal, State, TraceId};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
@@ -17,6 +17,21 @@ pub const INDEX: &str = "muster-state-index";
 /// How old a stale answer may be, in milliseconds.
 pub const AGE: &str = "muster-state-age-ms";
 
+/// The region that a caller's ARNs carry: the cluster's own unless the caller named another and the
+/// front end lets it.
+#[derive(Clone, Debug, Default)]
+pub struct Region(pub Option<Arc<str>>);
+
+impl Region {
+    /// A state as seen from there. Copies nothing but the row of the cluster itself.
+    pub fn seeing(&self, state: Arc<State>) -> Arc<State> {
+        match &self.0 {
+            Some(region) => Arc::new(state.in_region(region.clone())),
+            None => state,
+        }
+    }
+}
+
 /// One call being answered.
 #[derive(Debug)]
 pub struct Call {
@@ -25,6 +40,7 @@ pub struct Call {
     pub peer: Option<Peer>,
     pub deadline: Instant,
     pub trace: Option<TraceId>,
+    region: Region,
     seen: Mutex<Seen>,
 }
 
@@ -51,8 +67,23 @@ impl Call {
             peer: admitted.peer,
             deadline: admitted.deadline,
             trace: trace.or(admitted.parent),
+            region: Region::default(),
             seen: Mutex::default(),
         })
+    }
+
+    /// The same call, of a caller to whom this cluster lies in `region`.
+    pub fn in_region(self, region: Region) -> Self {
+        Self { region, ..self }
+    }
+
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// A state as this caller sees it.
+    pub fn seeing(&self, state: Arc<State>) -> Arc<State> {
+        self.region.seeing(state)
     }
 
     /// Remembers what the answer was read from; `age` for stale answers.

@@ -1,12 +1,13 @@
-//! One method per rpc, in words of the protobuf messages and without a transport: gRPC calls these
-//! methods now, ECS's JSON door will call the same ones.
+//! One method per rpc, in words of the protobuf messages and without a transport: gRPC and the ECS
+//! wire protocol call the same ones.
 //!
 //! The methods stand in `handle/`, one file per noun. What they share stands here.
 
 use crate::call::Call;
 use crate::live::LiveBackend;
+use crate::simulate::Simulator;
 use crate::watch::history::History;
-use muster_model::{Error, IdSource, RaftId, State, Time};
+use muster_model::{Error, IdSource, RaftId, State, Time, TraceId};
 use muster_replica::Replica;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,16 +31,24 @@ pub struct Dispatcher {
     pub(crate) under_way: TaskTracker,
     now: Clock,
     ids: Mutex<IdSource>,
+    current_trace: Option<fn() -> Option<TraceId>>,
+    pub(crate) simulator: Option<Arc<dyn Simulator>>,
+}
+
+/// What a dispatcher is made of.
+pub(crate) struct Parts {
+    pub replica: Replica,
+    pub live: Arc<dyn LiveBackend>,
+    pub history: Arc<History>,
+    pub now: Clock,
+    pub seed: u128,
+    pub current_trace: Option<fn() -> Option<TraceId>>,
+    pub simulator: Option<Arc<dyn Simulator>>,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        replica: Replica,
-        live: Arc<dyn LiveBackend>,
-        history: Arc<History>,
-        now: Clock,
-        seed: u128,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { replica, live, history, now, seed, current_trace, simulator } = parts;
         Self {
             replica,
             live,
@@ -50,7 +59,14 @@ impl Dispatcher {
             under_way: TaskTracker::new(),
             now,
             ids: Mutex::new(IdSource::new(seed)),
+            current_trace,
+            simulator,
         }
+    }
+
+    /// The trace the current span belongs to, where spans are exported.
+    pub(crate) fn current_trace(&self) -> Option<TraceId> {
+        self.current_trace.and_then(|current| current())
     }
 
     /// A state to answer a read from: linearizable, or, if `stale`, what this manager has, with its
@@ -64,7 +80,7 @@ impl Dispatcher {
             false => self.replica.read(call.deadline).await?,
         };
         call.saw(&state, stale.then(|| self.replica.age()));
-        Ok(state)
+        Ok(call.seeing(state))
     }
 
     /// Why a stream ends when this manager stops.

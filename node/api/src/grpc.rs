@@ -10,7 +10,7 @@ use crate::guard::Admitted;
 use crate::live::Answers;
 use crate::watch::Watching;
 use futures::stream::{Map, StreamExt};
-use muster_model::{Error, TraceId, UserRole};
+use muster_model::{Error, UserRole};
 use muster_proto::dispatch::{self, attach_down};
 use muster_proto::error::LEADER_METADATA;
 use muster_proto::pb;
@@ -21,15 +21,11 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone)]
 pub struct Front {
     dispatcher: Arc<Dispatcher>,
-    current_trace: Option<fn() -> Option<TraceId>>,
 }
 
 impl Front {
-    pub fn new(
-        dispatcher: Arc<Dispatcher>,
-        current_trace: Option<fn() -> Option<TraceId>>,
-    ) -> Self {
-        Self { dispatcher, current_trace }
+    pub fn new(dispatcher: Arc<Dispatcher>) -> Self {
+        Self { dispatcher }
     }
 
     /// The call that a request is.
@@ -41,7 +37,7 @@ impl Front {
             let nobody = allow("", Some(Rule::User(UserRole::ReadOnly)), &Caller::Nobody);
             return Err(nobody.err().unwrap_or_else(|| Status::internal("no guard")));
         };
-        let trace = self.current_trace.and_then(|current| current());
+        let trace = self.dispatcher.current_trace();
         let call = Call::new(admitted.clone(), trace).map_err(|error| self.status(&error))?;
         Ok((call, message))
     }
@@ -117,6 +113,8 @@ rpcs! {
         list_container_instances: ListContainerInstancesRequest -> ListContainerInstancesResponse;
         update_container_instances_state:
             UpdateContainerInstancesStateRequest -> UpdateContainerInstancesStateResponse;
+        register_container_instance:
+            RegisterContainerInstanceRequest -> RegisterContainerInstanceResponse;
         deregister_container_instance:
             DeregisterContainerInstanceRequest -> DeregisterContainerInstanceResponse;
 

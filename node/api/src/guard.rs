@@ -64,6 +64,11 @@ impl Guard {
         Self { inner: Arc::new(Inner { rules, authn, calls: Mutex::default(), adopt_parent }) }
     }
 
+    /// What a path demands.
+    pub(crate) fn rule(&self, path: &str) -> Option<Rule> {
+        self.inner.rules.of(path)
+    }
+
     /// Who calls, and whether they may.
     async fn admit(&self, head: &Head) -> Result<(Admitted, Option<Place>), Status> {
         let rule = self.inner.rules.of(&head.path);
@@ -79,7 +84,7 @@ impl Guard {
 
     /// A place among the calls in progress; given back when dropped. Users only: managers and
     /// agents are bounded by their number, and must not wait behind users.
-    fn place(&self, caller: &Caller) -> Result<Option<Place>, Status> {
+    pub(crate) fn place(&self, caller: &Caller) -> Result<Option<Place>, Status> {
         let Caller::User { name, .. } = caller else { return Ok(None) };
         let mut calls = self.inner.locked();
         if calls.all >= CALLS_MAX {
@@ -108,7 +113,7 @@ impl Inner {
 }
 
 /// One call in progress.
-struct Place {
+pub(crate) struct Place {
     inner: Arc<Inner>,
     user: String,
 }
@@ -237,7 +242,12 @@ impl Guard {
 }
 
 impl Guard {
-    fn span(&self, path: &str, caller: &Caller, headers: &http::HeaderMap) -> tracing::Span {
+    pub(crate) fn span(
+        &self,
+        path: &str,
+        caller: &Caller,
+        headers: &http::HeaderMap,
+    ) -> tracing::Span {
         let method = authz::method(path);
         let by = caller.principal().map_or_else(|| "nobody".to_owned(), |p| p.to_string());
         let span = tracing::info_span!("api.call", otel.name = format!("api.{method}"), method, by);
@@ -248,7 +258,7 @@ impl Guard {
     }
 
     /// `muster_api_calls_total` and `muster_api_call_seconds`, by method and code.
-    fn count(&self, path: &str, code: Code, started: Instant) {
+    pub(crate) fn count(&self, path: &str, code: Code, started: Instant) {
         let labels =
             [("method", self.inner.rules.label(path).to_owned()), ("code", format!("{code:?}"))];
         metrics::counter!("muster_api_calls_total", &labels).increment(1);

@@ -1,7 +1,7 @@
 //! The front ends of a manager: who asks, whether they may, and what is answered.
 //!
 //! One [`Dispatcher`] method per rpc, in protobuf messages and without a transport; `grpc` carries
-//! them over gRPC, and ECS's JSON door will call the same methods. Reads are pure functions over a
+//! them over gRPC, `ecs` over ECS's own wire protocol. Reads are pure functions over a
 //! state (`read`), writes become one entry of the log (`write`). This crate does not know who
 //! leads, where state is kept, or what becomes of a request after it is committed.
 //!
@@ -12,6 +12,7 @@ pub mod authz;
 pub mod call;
 pub mod deadline;
 mod dispatcher;
+pub mod ecs;
 mod grpc;
 mod guard;
 mod handle;
@@ -22,6 +23,7 @@ pub mod page;
 mod read;
 mod resolve;
 mod show;
+pub mod simulate;
 mod watch;
 mod write;
 
@@ -33,6 +35,7 @@ pub use live::LiveBackend;
 
 use authn::Authn;
 use authz::Rules;
+use dispatcher::Parts;
 use grpc::{EcsService, Front, LiveService, OperatorService};
 use limits::{ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX};
 use muster_model::TraceId;
@@ -55,6 +58,8 @@ pub struct ApiConfig {
     pub seed: u128,
     /// The trace the current span belongs to, where spans are exported.
     pub current_trace: Option<fn() -> Option<TraceId>>,
+    /// Who runs the agents of simulated instances, where there are any.
+    pub simulator: Option<Arc<dyn simulate::Simulator>>,
     /// Makes a span a child of what the request's headers name, where spans are exported.
     pub adopt_parent: Option<fn(&http::HeaderMap, &tracing::Span)>,
 }
@@ -80,10 +85,17 @@ impl Api {
         live: Arc<dyn LiveBackend>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let history = Arc::new(History::default());
-        let ApiConfig { now, seed, current_trace, adopt_parent } = config;
-        let dispatcher =
-            Arc::new(Dispatcher::new(replica.clone(), live, history.clone(), now, seed));
-        let front = Front::new(dispatcher.clone(), current_trace);
+        let ApiConfig { now, seed, current_trace, simulator, adopt_parent } = config;
+        let dispatcher = Arc::new(Dispatcher::new(Parts {
+            replica: replica.clone(),
+            live,
+            history: history.clone(),
+            now,
+            seed,
+            current_trace,
+            simulator,
+        }));
+        let front = Front::new(dispatcher.clone());
         let policies = muster_proto::policy::POLICIES.iter().map(|p| (p.path, p.auth));
         let guard = Guard::new(Rules::new(policies), Authn::new(replica.clone()), adopt_parent);
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -109,9 +121,9 @@ impl Api {
         self.guard.clone()
     }
 
-    /// For other front ends.
-    pub fn dispatcher(&self) -> Arc<Dispatcher> {
-        self.dispatcher.clone()
+    /// The ECS wire protocol's door; [`ecs::listener::serve`] gives it a listener.
+    pub fn ecs(&self, trust: ecs::Trust) -> Arc<ecs::Door> {
+        Arc::new(ecs::Door::new(self.dispatcher.clone(), self.guard.clone(), trust))
     }
 
     /// Tells health probes that this manager is going away, and ends watches and live streams:

@@ -103,3 +103,25 @@ pub const FOLLOW_LOOK: Duration = Duration::from_millis(50);
 
 /// How long a run's tasks are watched for the scheduler's word, whether the caller waits or not.
 pub const SETTLE_MAX: Duration = Duration::from_secs(30);
+
+/// How long an answer waits for a simulated instance or task to get where its caller wants it.
+pub const SIMULATED_WAIT: Duration = Duration::from_secs(5);
+
+// ---- the ECS wire protocol's listener ----
+
+/// Connections at once, idle ones included: some 40 KiB each.
+pub const WIRE_CONNECTIONS_MAX: usize = 4096;
+
+/// From a TCP accept to a finished TLS handshake.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// From the end of one request to the end of the next one's headers: also how long a connection may
+/// be idle. SDKs keep theirs for a minute and open another without a word.
+pub const HEAD_READ_MAX: Duration = Duration::from_secs(60);
+
+/// From the end of the headers to the end of the body: 4 MiB at 1.6 Mbit/s.
+pub const BODY_READ_MAX: Duration = Duration::from_secs(20);
+
+/// Bytes of one request's headers, and how many of them: SDKs send about 1 KiB in 12.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub const HEADERS_MAX: usize = 64;

@@ -74,14 +74,14 @@ impl Dispatcher {
         make: impl Fn(&mut Draft<'_>) -> Result<Command, Error> + Send,
     ) -> Result<Written, Error> {
         let request = self.request(&call.principal, token.into())?;
-        let mut state = match fresh {
+        let mut state = call.seeing(match fresh {
             Fresh::IfMissing => self.replica.state(),
             Fresh::Always => self.replica.read(call.deadline).await?,
-        };
+        });
         let seed = self.ids().request().bits();
         let command = match (draft(&state, request, seed, &make), fresh) {
             (Err(Error::NotFound { .. } | Error::NotActive { .. }), Fresh::IfMissing) => {
-                state = self.replica.read(call.deadline).await?;
+                state = call.seeing(self.replica.read(call.deadline).await?);
                 draft(&state, request, seed, &make)?
             }
             (made, _) => made?,
@@ -103,7 +103,7 @@ impl Dispatcher {
             }
         })?;
         call.saw(&state, None);
-        Ok(Written { state, response: applied.response })
+        Ok(Written { state: call.seeing(state), response: applied.response })
     }
 
     /// Proposes until there is an answer or no time left. A definite refusal ends it at once.

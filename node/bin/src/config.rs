@@ -4,6 +4,7 @@
 //! An agent's file belongs to `muster-agent`. Cluster-wide settings are not here: they are state.
 
 pub use muster_agent::config::AGENT_CONFIG;
+use muster_model::Error;
 use muster_process::config::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ pub const MANAGER_DATA: &str = "/var/lib/muster/manager";
 pub const AGENT_DATA: &str = "/var/lib/muster/agent";
 /// The one port of a manager: API, dispatch, enrolment and Raft.
 pub const PORT: u16 = 7400;
+/// Its port for the ECS wire protocol.
+pub const ECS_PORT: u16 = 8400;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,50 @@ pub struct ManagerConfig {
     pub log_mib: u64,
     #[serde(default)]
     pub telemetry: TelemetryConfig,
+    /// The ECS wire protocol; absent: not served.
+    #[serde(default)]
+    pub ecs: Option<EcsConfig>,
+}
+
+/// The listener of the ECS wire protocol, for `aws ecs` and the SDKs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EcsConfig {
+    pub listen: SocketAddr,
+    /// HTTP instead of HTTPS; on loopback only.
+    #[serde(default)]
+    pub plain: bool,
+    /// Certificate chain and key in PEM, read again every hour. Absent: the cluster's own authority
+    /// issues one for this manager's address.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+impl EcsConfig {
+    /// HTTPS with a certificate of the cluster's authority, beside a manager's own port.
+    pub fn beside(listen: SocketAddr) -> Option<Self> {
+        let port = listen.port().checked_add(ECS_PORT - PORT)?;
+        let listen = SocketAddr::new(listen.ip(), port);
+        Some(Self { listen, plain: false, certificate: None, key: None })
+    }
+
+    /// Checks what the form of the file cannot.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is allowed.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.plain && !self.listen.ip().is_loopback() {
+            let allowed = "plain = false, or a loopback address: credentials would travel unsealed";
+            return Err(Error::invalid("ecs.listen", self.listen.to_string(), allowed));
+        }
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => Err(Error::invalid("ecs.key", "", "the certificate's key")),
+            (None, Some(_)) => Err(Error::invalid("ecs.certificate", "", "the key's certificate")),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn default_log_mib() -> u64 {
@@ -65,9 +112,35 @@ mod tests {
     fn the_commented_examples_are_valid() {
         let manager: ManagerConfig = read(&example("manager.toml"), "muster init").unwrap();
         assert_eq!(manager.listen.port(), PORT);
+        let ecs = manager.ecs.unwrap();
+        assert_eq!(ecs.listen.port(), ECS_PORT);
+        ecs.check().unwrap();
         let agent: muster_agent::config::AgentConfig =
             read(&example("agent.toml"), "muster join").unwrap();
         agent.check().unwrap();
+    }
+
+    #[test]
+    fn credentials_never_leave_the_machine_unsealed() {
+        let plain = |listen: &str| EcsConfig {
+            listen: listen.parse().unwrap(),
+            plain: true,
+            certificate: None,
+            key: None,
+        };
+        plain("127.0.0.1:8400").check().unwrap();
+        plain("[::1]:8400").check().unwrap();
+        let told = plain("0.0.0.0:8400").check().unwrap_err().to_string();
+        assert!(told.starts_with("ecs.listen: \"0.0.0.0:8400\""), "{told}");
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let beside = EcsConfig::beside("10.0.0.1:7400".parse().unwrap()).unwrap();
+        let half = EcsConfig { certificate: Some("a.pem".into()), ..beside.clone() };
+        assert!(half.check().unwrap_err().to_string().starts_with("ecs.key"));
+        let half = EcsConfig { key: Some("a.pem".into()), ..beside };
+        assert!(half.check().unwrap_err().to_string().starts_with("ecs.certificate"));
     }
 
     #[test]

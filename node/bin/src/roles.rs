@@ -5,8 +5,10 @@
 
 mod agent;
 mod dev;
+mod ecs;
 mod found;
 mod manager;
+mod simulate;
 
 pub use agent::{Machine, become_agent, config_of};
 pub use dev::{DevArguments, dev};

@@ -27,6 +27,9 @@ use x509_parser::prelude::FromDer;
 /// Random bytes in a serial number; RFC 5280 allows 20, and 16 never meet by chance.
 const SERIAL_BYTES: usize = 16;
 
+/// Organization in the certificates of listeners: no principal's, so none is ever read from them.
+const WEB_ORGANIZATION: &str = "muster web";
+
 /// A certificate as given to its owner.
 #[derive(Clone, Debug)]
 pub struct IssuedCert {
@@ -34,6 +37,12 @@ pub struct IssuedCert {
     /// Lower-case hex; what [`Peer::serial`](crate::Peer) says of its bearer.
     pub serial_hex: String,
     pub not_after: SystemTime,
+}
+
+/// A certificate and its key for a listener without client certificates.
+pub struct IssuedWeb {
+    pub cert_pem: String,
+    pub key_pem: String,
 }
 
 /// The cluster's certificate authority.
@@ -149,17 +158,7 @@ impl Authority {
     ) -> Result<IssuedCert, Error> {
         let key = requested_key(csr_pem)?;
         let subject = Subject::of(principal)?;
-        let now_seconds = to_unix(now)?;
-        if validity.as_secs() == 0 {
-            let problem = format!("{validity:?}, at least 1 s allowed");
-            return Err(Error::invalid("certificate validity", problem));
-        }
-        if now_seconds >= self.not_after {
-            let problem = "the cluster's certificate authority has expired, or this clock is wrong \
-                           (`date -u`)";
-            return Err(Error::certificate(problem));
-        }
-        let not_after = plus(now_seconds, validity).min(self.not_after);
+        let not_after = self.end(validity, now)?;
         let serial = random_serial()?;
         let params = leaf(&subject, principal, &serial, self::validity(now, not_after)?)?;
         let certificate = params
@@ -170,6 +169,58 @@ impl Authority {
             serial_hex: hex(&serial),
             not_after: from_unix(not_after)?,
         })
+    }
+
+    /// A certificate with a key of its own for a listener that browsers and SDKs reach under `names`
+    /// (host names and IP addresses). It speaks for no principal: no handshake lets it in.
+    ///
+    /// # Errors
+    /// When a name is neither, and as `issue`.
+    pub fn issue_web(
+        &self,
+        names: &[String],
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<IssuedWeb, Error> {
+        let key = new_key()?;
+        let not_after = self.end(validity, now)?;
+        let mut params = self::validity(now, not_after)?;
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, WEB_ORGANIZATION);
+        params.distinguished_name = name;
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.parse() {
+                Ok(address) => Ok(SanType::IpAddress(address)),
+                Err(_) => name.as_str().try_into().map(SanType::DnsName),
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::crypto("name a certificate", error))?;
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(|error| Error::crypto("sign a certificate", error))?;
+        let cert_pem = pem::write_certificate(certificate.der());
+        Ok(IssuedWeb { cert_pem, key_pem: key.serialize_pem() })
+    }
+
+    /// Until when a certificate issued `now` is valid, in seconds since 1970.
+    fn end(&self, validity: Duration, now: SystemTime) -> Result<i64, Error> {
+        let now = to_unix(now)?;
+        if validity.as_secs() == 0 {
+            let problem = format!("{validity:?}, at least 1 s allowed");
+            return Err(Error::invalid("certificate validity", problem));
+        }
+        if now >= self.not_after {
+            let problem = "the cluster's certificate authority has expired, or this clock is wrong \
+                           (`date -u`)";
+            return Err(Error::certificate(problem));
+        }
+        Ok(plus(now, validity).min(self.not_after))
     }
 }
 

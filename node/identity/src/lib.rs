@@ -31,8 +31,9 @@ pub mod server;
 mod subject;
 mod tls;
 pub mod token;
+mod web;
 
-pub use authority::{Authority, IssuedCert, new_key_and_csr};
+pub use authority::{Authority, IssuedCert, IssuedWeb, new_key_and_csr};
 pub use client::{ConnectOptions, Connector, check_address};
 pub use digest::CaDigest;
 pub use error::Error;
@@ -44,3 +45,4 @@ pub use server::{
 pub use subject::{principal_of, user_name_allowed};
 pub use tls::SERVER_NAME;
 pub use token::{JoinRole, JoinToken};
+pub use web::Web;

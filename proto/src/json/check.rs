@@ -43,8 +43,10 @@ pub fn message(
         }
         let path = Path::Name(path, &name);
         let Some(field) = message.fields.iter().find(|field| field.name == name) else {
-            if unknown == Unknown::Refuse {
-                ecs::refuse(&path, &name, &value, message)?;
+            match unknown {
+                Unknown::Refuse => ecs::refuse(&path, &name, &value, message)?,
+                Unknown::RefuseNotBuilt => ecs::refuse_not_built(&path, &name, &value, message)?,
+                Unknown::Ignore => {}
             }
             continue;
         };

@@ -6,6 +6,8 @@ use super::check::Path;
 use muster_model::Error;
 use serde_json::Value;
 
+include!(concat!(env!("OUT_DIR"), "/absent.rs"));
+
 /// Fields of ECS's API that are not built. They are accepted if they ask for nothing.
 const NOT_BUILT: [(&str, &[&str]); 12] = [
     (
@@ -143,11 +145,7 @@ const DISTANCE_MAX: usize = 3;
 /// An error for a name that `message` does not have, unless it asks for nothing.
 pub fn refuse(path: &Path<'_>, name: &str, value: &Value, message: &Message) -> Result<(), Error> {
     if listed(&NOT_BUILT, name, message) {
-        if asks_nothing(value) {
-            return Ok(());
-        }
-        let instead = format!("leave out {name}, or pass --lenient to have it ignored");
-        return Err(Error::Unsupported { feature: path.to_string(), instead });
+        return nothing_asked(path, value, "leave it out, or pass --lenient to have it ignored");
     }
     if listed(&ANSWERED, name, message) {
         let allowed = format!("{name} is set by the cluster: leave it out, or pass --lenient.");
@@ -159,6 +157,26 @@ pub fn refuse(path: &Path<'_>, name: &str, value: &Value, message: &Message) -> 
     };
     let allowed = format!("the fields of {}, {nearest} (--lenient ignores others)", message.name);
     Err(Error::invalid(path.to_string(), name, allowed))
+}
+
+/// An error for a name that ECS has and `message` has not, unless it asks for nothing.
+pub fn refuse_not_built(
+    path: &Path<'_>,
+    name: &str,
+    value: &Value,
+    message: &Message,
+) -> Result<(), Error> {
+    match listed(&NOT_BUILT, name, message) {
+        true => nothing_asked(path, value, "leave it out"),
+        false => Ok(()),
+    }
+}
+
+fn nothing_asked(path: &Path<'_>, value: &Value, instead: &str) -> Result<(), Error> {
+    match asks_nothing(value) {
+        true => Ok(()),
+        false => Err(Error::Unsupported { feature: path.to_string(), instead: instead.into() }),
+    }
 }
 
 fn listed(table: &[(&str, &[&str])], name: &str, message: &Message) -> bool {

@@ -19,6 +19,7 @@ mod manager;
 mod plan;
 mod report;
 mod request;
+mod reset;
 mod scratch;
 mod service;
 mod task;
@@ -88,6 +89,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             manager::create_user(state, name, *role, serial)
         }
         Command::RemoveUser { name } => manager::remove_user(state, name),
+        Command::Reset => reset::all(state),
     }
 }
 

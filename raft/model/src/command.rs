@@ -124,6 +124,8 @@ pub enum Command {
     RemoveUser {
         name: Arc<str>,
     },
+    /// Forgets everything but managers, users and the authority. Only where nothing real runs.
+    Reset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

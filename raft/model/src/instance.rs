@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Attribute of an instance that only pretends to run containers.
+pub const SIMULATED_ATTRIBUTE: &str = "muster.simulated";
+
 /// What an operator wants of it (ECS `status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum InstanceStatus {

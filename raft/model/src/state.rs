@@ -132,6 +132,12 @@ impl State {
     pub fn applied(&self) -> Index {
         self.applied
     }
+    /// The same rows, whose ARNs carry another region: for showing, never for applying to.
+    pub fn in_region(&self, region: Arc<str>) -> Self {
+        let meta = Meta { region, ..Meta::clone(&self.meta) };
+        Self { meta: Arc::new(meta), ..self.clone() }
+    }
+
     pub fn meta(&self) -> &Meta {
         &self.meta
     }

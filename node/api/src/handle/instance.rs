@@ -55,12 +55,49 @@ impl Dispatcher {
                 Err(Error::NotActive { kind: Kind::ContainerInstance, .. }) => "INACTIVE",
                 Err(error) => return Err(error),
             };
-            let state = self.replica.state();
+            let state = call.seeing(self.replica.state());
             let cluster = arn::cluster(&state, &request.cluster)?;
             let arn = read::arn_or(&state, "container-instance", cluster, text);
             answer.failures.push(pb::Failure { arn, reason: reason.into(), detail: String::new() });
         }
         Ok(answer)
+    }
+
+    /// A simulated instance, ACTIVE and connected when the call returns. A machine joins instead.
+    pub async fn register_container_instance(
+        &self,
+        call: &Call,
+        request: pb::RegisterContainerInstanceRequest,
+    ) -> Result<pb::RegisterContainerInstanceResponse, Error> {
+        let Some(simulator) = &self.simulator else {
+            return Err(Error::Unsupported {
+                feature: "RegisterContainerInstance of a real machine".into(),
+                instead: "join it with `muster join --role worker`, which gives it a certificate"
+                    .into(),
+            });
+        };
+        let state = self.view(call, false).await?;
+        let cluster = arn::cluster(&state, &request.cluster)?.clone();
+        let tags = convert::instance::tags_of(&request)?;
+        let id = match request.container_instance_arn.as_str() {
+            "" => {
+                let spec = convert::instance::simulated(&request)?;
+                simulator.register(&cluster.name, spec).await?
+            }
+            again => resolve::instance(&state, &cluster, again)?.id,
+        };
+        self.simulated(|state| state.instance(id).is_some_and(|row| row.ready())).await;
+        if !tags.is_empty() {
+            let set = |_: &mut Draft<'_>| {
+                let resource = muster_model::command::Resource::Instance(id);
+                Ok(Command::TagResource { resource, set: tags.clone(), remove: Vec::new() })
+            };
+            self.write(call, "", Fresh::IfMissing, set).await?;
+        }
+        let state = self.view(call, false).await?;
+        let row = state.instance(id).ok_or(Error::not_found(Kind::ContainerInstance, id))?;
+        let container_instance = Some(view::instance(&state, row));
+        Ok(pb::RegisterContainerInstanceResponse { container_instance })
     }
 
     /// Its certificate is refused from here on.
@@ -75,6 +112,9 @@ impl Dispatcher {
             Ok(Command::DeregisterInstance { instance, force: request.force })
         };
         let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        if let Some(simulator) = &self.simulator {
+            simulator.follow(&written.state).await;
+        }
         let container_instance = Some(shown(&written)?);
         Ok(pb::DeregisterContainerInstanceResponse { container_instance })
     }

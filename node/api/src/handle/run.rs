@@ -7,13 +7,13 @@
 //! is, PROVISIONING; should it turn out not to fit, it is stopped all the same.
 //! A repeat with the same client token finds the same tasks, stopped ones by their reason.
 
-use crate::call::Call;
+use crate::call::{Call, Region};
 use crate::dispatcher::Dispatcher;
 use crate::limits::{PLACEMENT_WAIT, SETTLE_MAX};
 use crate::make;
 use crate::write::{Draft, fresh_for, unexpected};
 use muster_model::{
-    Command, Entry, Error, InstanceStatus, Principal, Response, State, Task, TaskId, TraceId,
+    Command, Entry, Error, InstanceStatus, Phase, Principal, Response, State, Task, TaskId, TraceId,
 };
 use muster_proto::arn::{self, Arns};
 use muster_proto::{pb, view};
@@ -37,7 +37,8 @@ impl Dispatcher {
         let Response::Tasks(tasks) = written.response else {
             return Err(unexpected(&written.response));
         };
-        let settle = self.clone().settle(tasks.clone(), call.principal.clone(), call.trace);
+        let by = (call.principal.clone(), call.trace);
+        let settle = self.clone().settle(tasks.clone(), by, call.region().clone());
         let settling = self.under_way.spawn(settle);
         let until = call.deadline.min(Instant::now() + PLACEMENT_WAIT);
         let unfit = match tokio::time::timeout_at(until, settling).await {
@@ -45,17 +46,18 @@ impl Dispatcher {
             // It goes on without us.
             Ok(Err(_)) | Err(_) => BTreeMap::new(),
         };
-        let state = self.replica.state();
+        self.simulated(|state| tasks.iter().all(|id| started(state, *id))).await;
+        let state = call.seeing(self.replica.state());
         call.saw(&state, None);
         Ok(answer(&state, &tasks, unfit))
     }
 
     /// ECS: an error, not a failure.
     async fn require_instances(&self, call: &Call, cluster: &str) -> Result<(), Error> {
-        if any_instance(&self.replica.state(), cluster) == Ok(true) {
+        if any_instance(&call.seeing(self.replica.state()), cluster) == Ok(true) {
             return Ok(());
         }
-        let state = self.replica.read(call.deadline).await?;
+        let state = call.seeing(self.replica.read(call.deadline).await?);
         match any_instance(&state, cluster)? {
             true => Ok(()),
             false => Err(Error::invalid(
@@ -70,8 +72,8 @@ impl Dispatcher {
     async fn settle(
         self: Arc<Self>,
         mut open: Vec<TaskId>,
-        by: Principal,
-        trace: Option<TraceId>,
+        (by, trace): (Principal, Option<TraceId>),
+        region: Region,
     ) -> BTreeMap<TaskId, pb::Failure> {
         let deadline = Instant::now() + SETTLE_MAX;
         let mut states = self.replica.watch();
@@ -82,7 +84,7 @@ impl Dispatcher {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => break,
             }
-            let state = states.borrow_and_update().clone();
+            let state = region.seeing(states.borrow_and_update().clone());
             let mut explained = Vec::new();
             open.retain(|id| match state.task(*id) {
                 Some(task) if task.wanted() && task.instance.is_none() => {
@@ -120,6 +122,12 @@ impl Dispatcher {
             tracing::warn!(%task, %error, "task that does not fit was not stopped: it waits");
         }
     }
+}
+
+/// RUNNING, or past it, or never going to be.
+fn started(state: &State, id: TaskId) -> bool {
+    let there = |task: &Arc<Task>| task.last_status() >= Phase::Running || !task.wanted();
+    state.task(id).is_none_or(there)
 }
 
 fn any_instance(state: &State, cluster: &str) -> Result<bool, Error> {

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh};
 use crate::{read, resolve};
-use muster_model::Error;
+use muster_model::{Error, Phase, State};
 use muster_proto::{arn, convert, pb, view};
 
 impl Dispatcher {
@@ -22,6 +22,13 @@ impl Dispatcher {
         let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
         let state = &written.state;
         let row = resolve::task(state, arn::cluster(state, &request.cluster)?, &request.task)?;
+        let id = row.id;
+        let stopped =
+            |state: &State| state.task(id).is_none_or(|task| task.last_status() == Phase::Stopped);
+        self.simulated(stopped).await;
+        let now = call.seeing(self.replica.state());
+        // Forgotten in between: as it was.
+        let (state, row) = now.task(id).map_or((state, row), |row| (&now, row));
         Ok(pb::StopTaskResponse { task: Some(view::task(state, row)) })
     }
 

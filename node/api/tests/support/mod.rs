@@ -161,6 +161,7 @@ impl Bench {
             now: Arc::new(move || Time(ticking.fetch_add(1, Ordering::Relaxed))),
             seed: 7,
             current_trace: None,
+            simulator: None,
             adopt_parent: None,
         };
         let api = Api::new(config, replica.clone(), live).await.unwrap();

@@ -1,7 +1,7 @@
 //! `muster init`: everything a new cluster needs before its first process runs. No network.
 
 use super::{CliError, ClientArguments, output};
-use crate::config::{self, ManagerConfig, TimingProfile};
+use crate::config::{self, EcsConfig, ManagerConfig, TimingProfile};
 use crate::roles::{self, FirstManager};
 use clap::Args;
 use muster_process::config::TelemetryConfig;
@@ -64,7 +64,8 @@ impl From<Timing> for TimingProfile {
     }
 }
 
-fn account(text: &str) -> Result<String, String> {
+/// An account id, as ARNs carry it.
+pub fn account(text: &str) -> Result<String, String> {
     match text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
         true => Ok(text.into()),
         false => Err(format!("{text:?} is not allowed; allowed: 12 digits")),
@@ -91,6 +92,7 @@ impl Init {
                 timing: self.timing.into(),
                 log_mib: 64,
                 telemetry: TelemetryConfig::default(),
+                ecs: EcsConfig::beside(listen),
             },
         )?;
         // Last: from here on the directory belongs to a cluster, and `init` cannot be repeated.

@@ -24,6 +24,7 @@ use crate::roles;
 use clap::{Args, Parser, Subcommand};
 pub use context::write_managers;
 pub use error::CliError;
+pub use init::account;
 pub use join::join_worker;
 use std::path::PathBuf;
 use std::process::ExitCode;

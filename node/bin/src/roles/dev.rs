@@ -1,41 +1,61 @@
-//! `muster dev`: one manager and one agent in this process, on loopback, from nothing.
+//! `muster dev`: one manager and one agent in this process, on loopback, from nothing; or, with
+//! `--simulate --ecs-listen`, a manager and whatever instances its clients register: a local ECS.
 //!
-//! The same parts as on real machines: a cluster is founded, the worker joins it with a token.
+//! The same parts as on real machines: a cluster is founded, workers join it with a token.
 
 use super::found::{self, FirstManager};
+use super::manager::Manner;
+use super::simulate::Instances;
 use super::{Machine, RoleError, agent, identity_dir, manager, stop_on_signal};
 use crate::cli;
-use crate::config::{ManagerConfig, TimingProfile};
+use crate::config::{ECS_PORT, EcsConfig, ManagerConfig, TimingProfile};
 use crate::files;
 use clap::Args;
 use muster_agent::config::SimulateConfig;
+use muster_api::ecs::Trust;
 use muster_identity::Identity;
 use muster_identity::JoinToken;
 use muster_process::config::TelemetryConfig;
 use muster_process::{clock, telemetry};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Run one manager and one worker in this process, on loopback only.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  muster dev &\n  \
+#[command(after_help = "Examples:\n  muster dev &\n  \
     export MUSTER_MANAGERS=127.0.0.1:7400 MUSTER_IDENTITY=/var/lib/muster-dev/admin\n  \
-    muster instance list")]
+    muster instance list\n\n  \
+    muster dev --simulate --ecs-listen 127.0.0.1:8400    # a local ECS for test suites")]
 pub struct DevArguments {
-    /// Kept between runs; delete it to start from nothing. Who is not root names one of their own.
-    #[arg(long, default_value = "/var/lib/muster-dev")]
-    data_dir: PathBuf,
+    /// Kept between runs; delete it to start from nothing. Who is not root names one of their own
+    /// [default: /var/lib/muster-dev; with --simulate --ecs-listen a new one each time].
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
     #[arg(long, default_value_t = crate::config::PORT)]
     port: u16,
     /// Pretend to run containers: no root, no runc.
     #[arg(long)]
     simulate: bool,
+    /// Where the ECS wire protocol is served, in the clear [default: 127.0.0.1:8400]. With
+    /// --simulate: a local ECS without a cluster or an instance until clients make some.
+    #[arg(long)]
+    ecs_listen: Option<SocketAddr>,
+    /// Account that ARNs carry.
+    #[arg(long, default_value = "123456789012", value_parser = cli::account)]
+    account_id: String,
+    /// Region that ARNs carry; a local ECS takes the region of each request instead.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
     /// Registry that is asked over plain HTTP, host:port; may be repeated.
     #[arg(long = "insecure-registry")]
     insecure_registries: Vec<String>,
 }
 
+/// Where a laptop's cluster lives.
+const DATA_DIR: &str = "/var/lib/muster-dev";
 /// Zone of the one machine.
 const ZONE: &str = "az-a";
 /// How long the worker may take to join its own machine's manager.
@@ -49,14 +69,21 @@ pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
     let telemetry =
         telemetry::start("dev", &TelemetryConfig::default()).await.map_err(RoleError::Telemetry)?;
     super::join_traces(&telemetry);
-    check_rights(&arguments)?;
+    let place = Place::of(&arguments)?;
+    let ended = cluster(&arguments, &place.dir).await;
+    telemetry.finish();
+    place.leave();
+    ended
+}
+
+async fn cluster(arguments: &DevArguments, data_dir: &Path) -> Result<(), RoleError> {
     let stop = stop_on_signal()?;
     let clock = clock::start();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
     let address = listen.to_string();
-    let manager_dir = arguments.data_dir.join("manager");
+    let manager_dir = data_dir.join("manager");
     if !identity_dir(&manager_dir).join("cert.pem").exists() {
-        found_here(&arguments.data_dir, &manager_dir, &address)?;
+        found_here(arguments, data_dir, &manager_dir, &address)?;
     }
     let config = ManagerConfig {
         data_dir: manager_dir,
@@ -65,38 +92,121 @@ pub async fn dev(arguments: DevArguments) -> Result<(), RoleError> {
         timing: TimingProfile::Lan,
         log_mib: 64,
         telemetry: TelemetryConfig::default(),
+        ecs: arguments.ecs(),
     };
+    let local = match arguments.local_ecs() {
+        true => {
+            let token = read_token(data_dir)?;
+            let (dir, clock) = (data_dir.join("instances"), clock.clone());
+            Some(Arc::new(Instances::new(dir, address.clone(), token, clock, stop.clone())))
+        }
+        false => None,
+    };
+    let manner = match &local {
+        Some(instances) => Manner {
+            trust: Trust::Anyone,
+            simulator: Some(instances.clone()),
+            empty: true,
+            ..Manner::default()
+        },
+        None => Manner::default(),
+    };
+    let founded = manner.founded.clone();
     let of_manager = tokio::spawn({
         let (clock, stop) = (clock.clone(), stop.clone());
         async move {
-            let result = manager::run(&config, clock, stop.clone()).await;
+            let result = manager::run(&config, clock, stop.clone(), manner).await;
             // One half without the other is no cluster.
             stop.cancel();
             result
         }
     });
-    let worked = work(&arguments, &address, clock, stop.clone()).await;
+    let worked = match local {
+        Some(instances) => pretend(arguments, &instances, founded, stop.clone()).await,
+        None => work(arguments, data_dir, &address, clock, stop.clone()).await,
+    };
     stop.cancel();
     let managed = of_manager.await.map_err(|error| RoleError::Failed(error.to_string()))?;
-    telemetry.finish();
     managed.and(worked)
 }
 
-/// Says what is missing before a cluster is half made.
-fn check_rights(arguments: &DevArguments) -> Result<(), RoleError> {
-    if !arguments.simulate && !nix::unistd::geteuid().is_root() {
-        return Err(RoleError::Failed(
-            "running containers needs root; as another user: muster dev --simulate --data-dir DIR"
-                .into(),
-        ));
+impl DevArguments {
+    /// Whether it is for programs that speak to ECS and must find it empty.
+    fn local_ecs(&self) -> bool {
+        self.simulate && self.ecs_listen.is_some()
     }
-    let dir = &arguments.data_dir;
-    std::fs::create_dir_all(dir).map_err(|error| {
-        RoleError::Failed(format!(
-            "making {}: {error}; name a directory of your own: --data-dir DIR",
-            dir.display()
-        ))
-    })
+
+    fn ecs(&self) -> Option<EcsConfig> {
+        let beside = SocketAddr::from((Ipv4Addr::LOCALHOST, ECS_PORT));
+        let listen = self.ecs_listen.or((!self.simulate).then_some(beside))?;
+        Some(EcsConfig { listen, plain: true, certificate: None, key: None })
+    }
+}
+
+/// The data directory, and whether it goes with the process.
+struct Place {
+    dir: PathBuf,
+    passing: bool,
+}
+
+impl Place {
+    /// Says what is missing before a cluster is half made.
+    fn of(arguments: &DevArguments) -> Result<Self, RoleError> {
+        if !arguments.simulate && !nix::unistd::geteuid().is_root() {
+            return Err(RoleError::Failed(
+                "running containers needs root; as another user: muster dev --simulate \
+                 --data-dir DIR"
+                    .into(),
+            ));
+        }
+        let passing = arguments.data_dir.is_none() && arguments.local_ecs();
+        let dir = match &arguments.data_dir {
+            Some(dir) => dir.clone(),
+            None if passing => {
+                let name = format!("muster-dev-{:016x}", rand::random::<u64>());
+                std::env::temp_dir().join(name)
+            }
+            None => PathBuf::from(DATA_DIR),
+        };
+        std::fs::create_dir_all(&dir).map_err(|error| {
+            RoleError::Failed(format!(
+                "making {}: {error}; name a directory of your own: --data-dir DIR",
+                dir.display()
+            ))
+        })?;
+        Ok(Self { dir, passing })
+    }
+
+    fn leave(self) {
+        if self.passing
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            eprintln!("muster: removing {}: {error}", self.dir.display());
+        }
+    }
+}
+
+/// Serves a local ECS until `stop`.
+async fn pretend(
+    arguments: &DevArguments,
+    instances: &Instances,
+    founded: CancellationToken,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    if stop.run_until_cancelled(founded.cancelled()).await.is_some() {
+        instances.resume()?;
+        if let Some(ecs) = arguments.ecs() {
+            eprintln!(
+                "\nA local ECS is up; its instances only pretend. In another terminal:\n  export \
+                 AWS_ENDPOINT_URL_ECS=http://{} AWS_ACCESS_KEY_ID=test \
+                 AWS_SECRET_ACCESS_KEY=test AWS_REGION={}\n  aws ecs create-cluster\n",
+                ecs.listen, arguments.region
+            );
+        }
+        stop.cancelled().await;
+    }
+    instances.ended().await;
+    Ok(())
 }
 
 /// Join tokens of a founded cluster, until the worker has joined.
@@ -104,15 +214,26 @@ fn token_file(data_dir: &Path) -> PathBuf {
     data_dir.join("worker.token")
 }
 
-fn found_here(data_dir: &Path, manager_dir: &Path, address: &str) -> Result<(), RoleError> {
+fn read_token(data_dir: &Path) -> Result<JoinToken, RoleError> {
+    let path = token_file(data_dir);
+    let token = std::fs::read_to_string(&path).map_err(RoleError::file("reading", &path))?;
+    Ok(token.parse()?)
+}
+
+fn found_here(
+    arguments: &DevArguments,
+    data_dir: &Path,
+    manager_dir: &Path,
+    address: &str,
+) -> Result<(), RoleError> {
     let founded = found::create_cluster(&FirstManager {
         data_dir: manager_dir.to_path_buf(),
         name: super::host_name(),
         zone: ZONE.into(),
         address: address.into(),
         cluster_name: "dev".into(),
-        account: "123456789012".into(),
-        region: "local".into(),
+        account: arguments.account_id.clone(),
+        region: arguments.region.clone(),
     })?;
     let admin = data_dir.join("admin");
     founded.admin.save(&admin)?;
@@ -125,12 +246,13 @@ fn found_here(data_dir: &Path, manager_dir: &Path, address: &str) -> Result<(), 
 
 async fn work(
     arguments: &DevArguments,
+    data_dir: &Path,
     address: &str,
     clock: clock::Clock,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 ) -> Result<(), RoleError> {
     let mut config = agent::config_of(Machine {
-        data_dir: arguments.data_dir.join("agent"),
+        data_dir: data_dir.join("agent"),
         managers: vec![address.to_owned()],
         cluster: muster_model::cluster::DEFAULT_CLUSTER.into(),
         zone: ZONE.into(),
@@ -139,21 +261,20 @@ async fn work(
     config.registry.insecure.clone_from(&arguments.insecure_registries);
     config.simulate = arguments.simulate.then(SimulateConfig::default);
     if !identity_dir(&config.data_dir).join("cert.pem").exists() {
-        let path = token_file(&arguments.data_dir);
-        let token = std::fs::read_to_string(&path).map_err(RoleError::file("reading", &path))?;
-        let token: JoinToken = token.parse()?;
+        let token = read_token(data_dir)?;
         let joining = cli::join_worker(&token, &config, JOIN_WAIT);
         let identity = match stop.run_until_cancelled(joining).await {
             Some(joined) => joined.map_err(|error| RoleError::Failed(error.to_string()))?.identity,
             None => return Ok(()),
         };
         identity.save(&identity_dir(&config.data_dir))?;
+        let path = token_file(data_dir);
         std::fs::remove_file(&path).map_err(RoleError::file("removing", &path))?;
     }
     eprintln!(
         "\nA cluster of one machine is up. In another terminal:\n  export \
          MUSTER_MANAGERS={address} MUSTER_IDENTITY={}\n  muster instance list\n",
-        arguments.data_dir.join("admin").display()
+        data_dir.join("admin").display()
     );
     let identity = Identity::load(&config.identity_dir())?;
     muster_agent::run(config, identity, clock, stop)

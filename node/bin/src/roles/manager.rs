@@ -1,8 +1,10 @@
 //! The manager: store, brain and front ends behind one mTLS listener.
 
-use super::{LEVEL, RoleError, found, identity_dir, stop_on_signal};
+use super::{LEVEL, RoleError, ecs, found, identity_dir, stop_on_signal};
 use crate::config::{self, ManagerConfig, TimingProfile};
 use clap::Args;
+use muster_api::ecs::Trust;
+use muster_api::simulate::Simulator;
 use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_identity::{Connector, Identity};
 use muster_manager::{Live, Manager, Parts};
@@ -44,9 +46,26 @@ pub async fn manager(arguments: ManagerArguments) -> Result<(), RoleError> {
     let telemetry =
         telemetry::start("manager", &config.telemetry).await.map_err(RoleError::Telemetry)?;
     super::join_traces(&telemetry);
-    let result = run(&config, clock::start(), stop_on_signal()?).await;
+    let result = run(&config, clock::start(), stop_on_signal()?, Manner::default()).await;
     telemetry.finish();
     result
+}
+
+/// How a manager in a laptop's process differs from one in production.
+pub struct Manner {
+    pub trust: Trust,
+    pub simulator: Option<Arc<dyn Simulator>>,
+    /// Told once the cluster is founded.
+    pub founded: CancellationToken,
+    /// Begin without any cluster, not even `default`, as an AWS account does.
+    pub empty: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        let founded = CancellationToken::new();
+        Self { trust: Trust::Signed, simulator: None, founded, empty: false }
+    }
 }
 
 /// The manager itself, without the process around it.
@@ -54,16 +73,10 @@ pub async fn run(
     config: &ManagerConfig,
     clock: Clock,
     stop: CancellationToken,
+    manner: Manner,
 ) -> Result<(), RoleError> {
     let identity = Identity::load(&identity_dir(&config.data_dir))?;
-    let Principal::Manager(id) = identity.principal() else {
-        return Err(RoleError::Failed(format!(
-            "{} holds the identity of {}, not of a manager; start `muster agent` with it, or join \
-             again with a manager's token",
-            config.data_dir.display(),
-            identity.principal()
-        )));
-    };
+    let id = manager_of(&identity, &config.data_dir)?;
     let first = found::pending_bootstrap(&config.data_dir)?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -82,7 +95,11 @@ pub async fn run(
         level: LEVEL,
         heartbeat: Duration::from_millis(muster_model::limits::HEARTBEAT.0),
     });
-    let api = front_ends(&clock, &replica, &manager).await?;
+    let wire = match &config.ecs {
+        Some(ecs) => Some(ecs::bind(ecs, &config.address, &replica, &clock).await?),
+        None => None,
+    };
+    let api = front_ends(&clock, &replica, &manager, manner.simulator).await?;
     let routes = api
         .routes()
         .add_service(manager.dispatch())
@@ -101,16 +118,22 @@ pub async fn run(
     let leading = CancellationToken::new();
     let brain = tokio::spawn(manager.run(leading.clone()));
     if let Some(command) = first {
-        stop.run_until_cancelled(found_cluster(&replica, &clock, id, command, &config.data_dir))
+        let first = First { id, command, empty: manner.empty };
+        stop.run_until_cancelled(found_cluster(&replica, &clock, first, &config.data_dir))
             .await
             .transpose()?;
     }
+    manner.founded.cancel();
+    let wire = wire.map(|wire| tokio::spawn(wire.serve(api.ecs(manner.trust), closed.clone())));
 
     stop.cancelled().await;
     tracing::info!(manager = %id, "stopping: handing leadership over");
     api.stop_serving().await;
     started.handle.hand_over(HAND_OVER).await;
     closed.cancel();
+    if let Some(wire) = wire {
+        ended("the ECS listener", tokio::time::timeout(DRAIN, wire).await.unwrap_or(Ok(())));
+    }
     // What is under way is done through the next leader.
     let _ = tokio::time::timeout(DRAIN, api.drained()).await;
     leading.cancel();
@@ -125,11 +148,28 @@ pub async fn run(
     Ok(())
 }
 
-async fn front_ends(clock: &Clock, replica: &Replica, manager: &Manager) -> Result<Api, RoleError> {
+fn manager_of(identity: &Identity, data_dir: &Path) -> Result<RaftId, RoleError> {
+    match identity.principal() {
+        Principal::Manager(id) => Ok(id),
+        other => Err(RoleError::Failed(format!(
+            "{} holds the identity of {other}, not of a manager; start `muster agent` with it, or \
+             join again with a manager's token",
+            data_dir.display(),
+        ))),
+    }
+}
+
+async fn front_ends(
+    clock: &Clock,
+    replica: &Replica,
+    manager: &Manager,
+    simulator: Option<Arc<dyn Simulator>>,
+) -> Result<Api, RoleError> {
     let parts = ApiConfig {
         now: clock.clone(),
         seed: rand::random(),
         current_trace: Some(telemetry::current_trace),
+        simulator,
         adopt_parent: Some(telemetry::adopt_parent),
     };
     Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
@@ -167,33 +207,54 @@ fn fleet(identity: &Identity) -> u128 {
     digest.get(..32).and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
 }
 
+/// What a cluster begins with.
+struct First {
+    id: RaftId,
+    command: Command,
+    empty: bool,
+}
+
 /// Commits the first entry, as often as it takes: a repeat of it is refused by the state itself.
 async fn found_cluster(
     replica: &Replica,
     clock: &Clock,
-    id: RaftId,
-    command: Command,
+    first: First,
     data_dir: &Path,
 ) -> Result<(), RoleError> {
-    let request = super::fresh_request();
-    while replica.state().meta().name.is_empty() {
-        let entry = Entry {
-            request,
-            at: clock(),
-            by: Principal::Manager(id),
-            trace: None,
-            command: command.clone(),
-        };
-        match replica.propose(entry, Instant::now() + FOUND_WAIT).await {
-            Ok(_) => break,
-            Err(error @ (Error::Unavailable { .. } | Error::UnknownOutcome { .. })) => {
-                tracing::debug!(%error, "founding the cluster: trying again");
+    let mut commands = vec![first.command];
+    if first.empty {
+        commands.push(Command::Reset);
+    }
+    for command in commands {
+        if let Err(error) = commit(replica, clock, first.id, command).await {
+            // An earlier start got this far.
+            if !matches!(error, Error::Exists { .. }) {
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
         }
     }
     tracing::info!("the cluster is founded");
     found::bootstrap_done(data_dir)
+}
+
+async fn commit(
+    replica: &Replica,
+    clock: &Clock,
+    by: RaftId,
+    command: Command,
+) -> Result<(), Error> {
+    let (request, by) = (super::fresh_request(), Principal::Manager(by));
+    loop {
+        let (by, command) = (by.clone(), command.clone());
+        let entry = Entry { request, at: clock(), by, trace: None, command };
+        match replica.propose(entry, Instant::now() + FOUND_WAIT).await {
+            Ok(_) => return Ok(()),
+            Err(error @ (Error::Unavailable { .. } | Error::UnknownOutcome { .. })) => {
+                tracing::debug!(%error, "founding the cluster: trying again");
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Logs and commands in containers travel over the agents' sessions.

@@ -198,8 +198,13 @@ impl Cluster {
             heartbeat: self.heartbeat,
         });
         let live = manager.live();
-        let config =
-            ApiConfig { now: self.clock.clone(), seed: 2, current_trace: None, adopt_parent: None };
+        let config = ApiConfig {
+            now: self.clock.clone(),
+            seed: 2,
+            current_trace: None,
+            simulator: None,
+            adopt_parent: None,
+        };
         let replica = Replica::new(seat.clone());
         let api = Api::new(config, replica, Arc::new(Sessions(live.clone()))).await.unwrap();
         let routes = api.routes().add_service(manager.dispatch()).add_service(manager.enroll());

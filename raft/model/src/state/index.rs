@@ -66,6 +66,17 @@ impl State {
         self.meta_mut().authority = row;
     }
 
+    /// Every row but those of managers and users goes.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            applied: self.applied,
+            meta: self.meta.clone(),
+            managers: self.managers.clone(),
+            users: self.users.clone(),
+            ..Self::default()
+        };
+    }
+
     pub(crate) fn put_cluster(&mut self, row: Arc<Cluster>) {
         let old = self.clusters.insert(row.id, row.clone());
         if let Some(old) = old.filter(|old| old.status == ClusterStatus::Active) {

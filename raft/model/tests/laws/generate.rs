@@ -327,6 +327,7 @@ fn users_and_services() -> impl Strategy<Value = Command> {
             .prop_map(|(instance, status)| Command::UpdateInstanceStatus { instance, status }),
         1 => (instance(), any::<bool>())
             .prop_map(|(instance, force)| Command::DeregisterInstance { instance, force }),
+        1 => Just(Command::Reset),
     ]
 }
 

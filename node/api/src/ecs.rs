@@ -1,0 +1,147 @@
+//! The second front door: the ECS wire protocol (awsJson1_1), so that unmodified `aws ecs`, boto3
+//! and the other SDKs drive this cluster.
+//!
+//! `X-Amz-Target` names an operation, the JSON body becomes the same message that gRPC receives, and
+//! the same [`Dispatcher`] method answers it: there is no second implementation of anything. This
+//! file decides the order of the checks; it does not know what any operation does.
+//!
+//! Reading order: [`Door::answer`], `operation`, `refusal`, `listener`.
+
+mod identify;
+pub mod listener;
+mod operation;
+mod refusal;
+
+use crate::authz::{Caller, allow};
+use crate::call::Call;
+use crate::dispatcher::Dispatcher;
+use crate::guard::{Admitted, Guard};
+use crate::limits::DEADLINE_DEFAULT;
+use http::{HeaderMap, Method, StatusCode, request::Parts};
+use hyper::body::Bytes;
+use identify::Identified;
+pub use identify::Trust;
+use operation::Target;
+use refusal::Refusal;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// What an `X-Amz-Target` begins with.
+const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
+/// Empties a local ECS, between two tests; nobody signs it, and a cluster of machines refuses it.
+const RESET_PATH: &str = "/_muster/reset";
+const JSON: &str = "application/x-amz-json-1.1";
+
+/// An answer, before it is HTTP.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub content_type: &'static str,
+    pub body: Vec<u8>,
+}
+
+/// Answers requests of the ECS wire protocol.
+pub struct Door {
+    dispatcher: Arc<Dispatcher>,
+    guard: Guard,
+    trust: Trust,
+}
+
+impl Door {
+    pub(crate) fn new(dispatcher: Arc<Dispatcher>, guard: Guard, trust: Trust) -> Self {
+        Self { dispatcher, guard, trust }
+    }
+
+    /// Answers one request, whatever it is.
+    pub async fn answer(&self, head: &Parts, body: Bytes) -> Reply {
+        let _under_way = self.dispatcher.under_way.token();
+        match self.try_answer(head, body).await {
+            Ok(body) => Reply { status: StatusCode::OK, content_type: JSON, body },
+            Err(refusal) => refusal.reply(),
+        }
+    }
+
+    /// A name for one request, in answers and for people who ask about them.
+    pub(crate) fn request_id(&self) -> String {
+        let hex = self.dispatcher.ids().request().to_string();
+        match (hex.get(..8), hex.get(8..12), hex.get(12..16), hex.get(16..20), hex.get(20..)) {
+            (Some(a), Some(b), Some(c), Some(d), Some(e)) => format!("{a}-{b}-{c}-{d}-{e}"),
+            _ => hex,
+        }
+    }
+
+    async fn try_answer(&self, head: &Parts, body: Bytes) -> Result<Vec<u8>, Refusal> {
+        if head.method == Method::POST && head.uri.path() == RESET_PATH {
+            self.dispatcher.reset().await?;
+            return Ok(b"{}".to_vec());
+        }
+        let target = target(head)?;
+        let who = identify::caller(self.trust, head)?;
+        let operation = match target {
+            Target::Built(operation) => operation,
+            Target::NotBuilt { name, why } => return Err(Refusal::not_built(name, why)),
+        };
+        let started = Instant::now();
+        let answered = self.run(operation, who, &head.headers, body).await;
+        let code = answered.as_ref().map_or_else(|refusal| refusal.code(), |_| tonic::Code::Ok);
+        self.guard.count(operation.path, code, started);
+        answered
+    }
+
+    async fn run(
+        &self,
+        operation: &operation::Operation,
+        who: Identified,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Vec<u8>, Refusal> {
+        let Identified { caller, region } = who;
+        allow(operation.path, self.guard.rule(operation.path), &caller)?;
+        let _place = self.guard.place(&caller).map_err(|_| Refusal::throttled())?;
+        let span = self.guard.span(operation.path, &caller, headers);
+        let deadline = Instant::now() + DEADLINE_DEFAULT;
+        let admitted = Admitted { caller, peer: None, deadline, parent: None };
+        let trace = span.in_scope(|| self.dispatcher.current_trace());
+        let call = Call::new(admitted, trace)?.in_region(region);
+        let answering = operation.run(&self.dispatcher, &call, &body).instrument(span);
+        match tokio::time::timeout_at(deadline + crate::limits::DEADLINE_MARGIN, answering).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refusal::late(operation.name)),
+        }
+    }
+}
+
+/// The operation that a request asks for.
+fn target(head: &Parts) -> Result<Target, Refusal> {
+    if head.method != Method::POST || head.uri.path() != "/" {
+        return Err(Refusal::unknown_operation(format!(
+            "{} {} is not served: ECS's operations are POST /",
+            head.method,
+            head.uri.path()
+        )));
+    }
+    let kind = text(&head.headers, "content-type");
+    if kind.split(';').next().map(str::trim) != Some(JSON) {
+        return Err(Refusal::serialization(format!("Content-Type: {kind:?}, expected {JSON}")));
+    }
+    let target = text(&head.headers, "x-amz-target");
+    let Some(name) = target.strip_prefix(TARGET_PREFIX) else {
+        return Err(Refusal::unknown_operation(format!(
+            "X-Amz-Target: {target:?}, expected {TARGET_PREFIX}<operation>"
+        )));
+    };
+    operation::find(name)
+        .ok_or_else(|| Refusal::unknown_operation(format!("ECS has no operation {name:?}")))
+}
+
+/// A header as text, cut to what an answer may repeat; empty if it is missing.
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.get(..200).unwrap_or(value)
+}
+
+/// The user that unsigned requests are taken for where nobody has to sign.
+fn anyone() -> Caller {
+    Caller::User { name: "admin".into(), role: muster_model::UserRole::Admin }
+}

@@ -1,0 +1,139 @@
+//! The door's own listener: HTTP/1.1, over TLS or, on loopback only, in the clear.
+//!
+//! It decides how many connections there are and how long each may take; it does not read what they
+//! say. Invariants: memory is bounded whatever arrives; a peer that sends nothing, or slowly, is cut
+//! off; a refused connection never stops the listener.
+
+use super::refusal::Refusal;
+use super::{Door, Reply};
+use crate::limits::{
+    BODY_READ_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX,
+    WIRE_CONNECTIONS_MAX,
+};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use muster_identity::Web;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What its peers speak.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    Tls(Web),
+    /// In the clear. The caller sees to it that the listener is on loopback.
+    Plain,
+}
+
+/// Accepts until `stop`, then lets what is being answered end.
+pub async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    door: Arc<Door>,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(WIRE_CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection of the ECS door");
+                // Out of descriptors, most likely: some must close first.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // One too many is closed at once: its sender tries again, or another manager.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (door, transport, stop) = (door.clone(), transport.clone(), stop.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(socket, &transport, door, stop).await {
+                tracing::debug!(%peer, %error, "connection of the ECS door ended");
+            }
+            drop(place);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(
+    socket: TcpStream,
+    transport: &Transport,
+    door: Arc<Door>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    match transport {
+        Transport::Plain => http(socket, door, stop).await,
+        Transport::Tls(web) => {
+            let shaken = tokio::time::timeout(HANDSHAKE_MAX, web.accept(socket)).await;
+            http(shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, door, stop).await
+        }
+    }
+}
+
+async fn http<S>(stream: S, door: Arc<Door>, stop: CancellationToken) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answering = service_fn(move |request| answer(door.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_READ_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answering);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(io::Error::other)
+}
+
+async fn answer(
+    door: Arc<Door>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(BODY_READ_MAX, Limited::new(body, MESSAGE_BYTES_MAX).collect());
+    let refusal = match body.await {
+        Ok(Ok(body)) => {
+            let reply = door.answer(&head, body.to_bytes()).await;
+            return Ok(response(reply, door.request_id()));
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Refusal::too_large(MESSAGE_BYTES_MAX),
+        Ok(Err(error)) => Refusal::serialization(format!("reading the body: {error}")),
+        Err(_) => Refusal::serialization("the body did not arrive in time"),
+    };
+    // What is left of the body is not read: the connection cannot be used again.
+    let mut response = response(refusal.reply(), door.request_id());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+fn response(reply: Reply, request_id: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}

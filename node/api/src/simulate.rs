@@ -1,0 +1,65 @@
+//! Instances that only pretend, for people's own tests: what the API asks of whoever runs their
+//! agents, and what it waits for.
+//!
+//! Only `muster dev --simulate` has them. Here, and only here, answers wait until a task has got
+//! where its caller wants it: test suites written for a mocked ECS read it at once.
+
+use crate::dispatcher::Dispatcher;
+use crate::limits::SIMULATED_WAIT;
+use muster_model::{Command, Entry, Error, InstanceId, InstanceSpec, Principal, State};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Who runs the agents of pretended instances.
+#[tonic::async_trait]
+pub trait Simulator: Send + Sync {
+    /// Registers an instance and starts its agent, which connects a moment later.
+    ///
+    /// # Errors
+    /// What joining the cluster says.
+    async fn register(&self, cluster: &str, spec: InstanceSpec) -> Result<InstanceId, Error>;
+
+    /// Ends the agents of all instances that `state` does not have as registered.
+    async fn follow(&self, state: &State);
+}
+
+impl Dispatcher {
+    /// Forgets everything that was made since the process started.
+    ///
+    /// # Errors
+    /// `Unsupported` where instances are real.
+    pub(crate) async fn reset(&self) -> Result<(), Error> {
+        let Some(simulator) = &self.simulator else {
+            return Err(Error::Unsupported {
+                feature: "resetting a cluster of real machines".into(),
+                instead: "start a local one with `muster dev --simulate --ecs-listen`".into(),
+            });
+        };
+        let deadline = Instant::now() + SIMULATED_WAIT;
+        let entry = Entry {
+            request: self.ids().request_at(self.time()),
+            at: self.time(),
+            by: Principal::User("admin".into()),
+            trace: None,
+            command: Command::Reset,
+        };
+        let applied = self.commit(entry, deadline).await?;
+        let state = self.replica.applied(applied.index, deadline).await?;
+        simulator.follow(&state).await;
+        Ok(())
+    }
+
+    /// Waits, where instances are simulated and for a moment at most, until this manager's state is
+    /// as `there` wants it.
+    pub(crate) async fn simulated(&self, there: impl Fn(&State) -> bool) {
+        if self.simulator.is_none() {
+            return;
+        }
+        let deadline = Instant::now() + SIMULATED_WAIT;
+        let mut states = self.replica.watch();
+        let reached = states.wait_for(|state: &Arc<State>| there(state));
+        if tokio::time::timeout_at(deadline, reached).await.is_err() {
+            tracing::warn!("a simulated task or instance did not get there in time");
+        }
+    }
+}

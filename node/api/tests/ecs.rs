@@ -1,0 +1,301 @@
+//! The ECS wire protocol's door: names, errors and bounds as ECS's clients know them.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use muster_api::ecs::listener::{Transport, serve};
+use muster_api::ecs::{Door, Trust};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use support::Bench;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+const TARGET: &str = "AmazonEC2ContainerServiceV20141113.";
+const KIND: &str = "application/x-amz-json-1.1";
+const SCOPE: &str = "AWS4-HMAC-SHA256 Credential=made-up/20261121/eu-west-3/ecs/aws4_request, \
+                     SignedHeaders=host;x-amz-date, Signature=00";
+
+/// A door that anybody may use.
+async fn open() -> (Bench, Arc<Door>) {
+    let bench = Bench::start().await;
+    let door = bench.api.ecs(Trust::Anyone);
+    (bench, door)
+}
+
+fn head(operation: &str) -> http::request::Builder {
+    http::Request::post("/")
+        .header("content-type", KIND)
+        .header("x-amz-target", format!("{TARGET}{operation}"))
+}
+
+async fn send(door: &Door, head: http::request::Builder, body: &str) -> (u16, Value) {
+    let (head, ()) = head.body(()).unwrap().into_parts();
+    let reply = door.answer(&head, body.to_owned().into()).await;
+    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
+}
+
+async fn ask(door: &Door, operation: &str, body: Value) -> Value {
+    let (status, answer) = send(door, head(operation), &body.to_string()).await;
+    assert_eq!(status, 200, "{operation}: {answer}");
+    answer
+}
+
+async fn refused(door: &Door, head: http::request::Builder, body: &str) -> (String, String) {
+    let (status, answer) = send(door, head, body).await;
+    assert_ne!(status, 200, "{answer}");
+    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+    (text("__type"), text("message"))
+}
+
+#[tokio::test]
+async fn a_cluster_is_made_shown_and_deleted_in_ecs_words() {
+    let (_bench, door) = open().await;
+    let made = ask(&door, "CreateCluster", json!({ "clusterName": "blue" })).await;
+    assert_eq!(made["cluster"]["status"], "ACTIVE");
+    for list in ["tags", "settings", "statistics", "capacityProviders"] {
+        assert_eq!(made["cluster"][list], json!([]), "{list}");
+    }
+    let described = ask(&door, "DescribeClusters", json!({ "clusters": ["blue", "red"] })).await;
+    assert_eq!(described["clusters"][0]["clusterName"], "blue");
+    assert_eq!(described["failures"][0]["reason"], "MISSING");
+    let deleted = ask(&door, "DeleteCluster", json!({ "cluster": "blue" })).await;
+    assert_eq!(deleted["cluster"]["status"], "INACTIVE");
+}
+
+#[tokio::test]
+async fn an_empty_body_is_an_empty_message() {
+    let (_bench, door) = open().await;
+    let (status, answer) = send(&door, head("ListClusters"), "").await;
+    assert_eq!((status, answer["clusterArns"].as_array().unwrap().len()), (200, 1));
+}
+
+/// ECS's own sentences, which tools compare.
+#[tokio::test]
+async fn errors_are_worded_as_in_ecs() {
+    let (_bench, door) = open().await;
+    for (operation, body, exception, message) in [
+        (
+            "DescribeServices",
+            json!({ "cluster": "none", "services": ["a"] }),
+            "ClusterNotFoundException",
+            "Cluster not found.",
+        ),
+        (
+            "UpdateService",
+            json!({ "service": "none" }),
+            "ServiceNotFoundException",
+            "Service not found.",
+        ),
+        (
+            "StopTask",
+            json!({ "task": "0123456789abcdef0123456789abcdef" }),
+            "InvalidParameterException",
+            "The referenced task was not found.",
+        ),
+        (
+            "DescribeTaskDefinition",
+            json!({ "taskDefinition": "none" }),
+            "ClientException",
+            "Unable to describe task definition.",
+        ),
+    ] {
+        let told = refused(&door, head(operation), &body.to_string()).await;
+        assert_eq!(told, (exception.to_owned(), message.to_owned()), "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_operation_is_told_apart_from_what_is_not_built() {
+    let (_bench, door) = open().await;
+    let (exception, message) = refused(&door, head("CreateTaskSet"), "{}").await;
+    assert_eq!(exception, "UnsupportedFeatureException");
+    assert!(message.starts_with("CreateTaskSet is not supported"), "{message}");
+    let (exception, message) = refused(&door, head("MakeCoffee"), "{}").await;
+    assert_eq!(exception, "UnknownOperationException");
+    assert!(message.contains("\"MakeCoffee\""), "{message}");
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_refused_by_what_is_wrong_with_them() {
+    let (_bench, door) = open().await;
+    let post = || http::Request::post("/");
+    let target = format!("{TARGET}ListClusters");
+    for (request, exception, says) in [
+        (post().header("content-type", KIND), "UnknownOperationException", "X-Amz-Target: \"\""),
+        (
+            post().header("content-type", KIND).header("x-amz-target", "Else.ListClusters"),
+            "UnknownOperationException",
+            "\"Else.ListClusters\"",
+        ),
+        (
+            post().header("content-type", "text/plain").header("x-amz-target", &target),
+            "SerializationException",
+            "Content-Type: \"text/plain\"",
+        ),
+        (post().header("x-amz-target", &target), "SerializationException", "Content-Type: \"\""),
+        (http::Request::get("/"), "UnknownOperationException", "GET /"),
+        (http::Request::post("/else"), "UnknownOperationException", "POST /else"),
+    ] {
+        let (found, message) = refused(&door, request, "{}").await;
+        assert_eq!(found, exception, "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message_are_refused_with_the_place() {
+    let (_bench, door) = open().await;
+    let deep = format!("{}{}", r#"{"tags":"#.repeat(40), "}".repeat(40));
+    for (body, says) in [
+        (r#"{"clusterName": "a"#, "line 1"),
+        (r#"{"clusterName":"a","clusterName":"b"}"#, "clusterName"),
+        (r#"{"clusterName": 7}"#, "clusterName"),
+        (r#"{"tags": {}}"#, "tags"),
+        ("[]", "document"),
+        ("7", "document"),
+        (deep.as_str(), "32 levels"),
+    ] {
+        let (exception, message) = refused(&door, head("CreateCluster"), body).await;
+        assert_eq!(exception, "SerializationException", "{body}: {message}");
+        assert!(message.contains(says), "{body}: {message}");
+    }
+    for (value, allowed) in [("\"1\"", false), ("1.5", false), ("1e99", false), ("1", true)] {
+        let body = format!(r#"{{"maxResults": {value}}}"#);
+        let (status, answer) = send(&door, head("ListClusters"), &body).await;
+        assert_eq!(status == 200, allowed, "{value}: {answer}");
+    }
+}
+
+/// ECS ignores members it does not know. What it knows and Muster has not built is never ignored.
+#[tokio::test]
+async fn unknown_members_are_ignored_and_missing_capabilities_named() {
+    let (_bench, door) = open().await;
+    let body = json!({ "clusterName": "blue", "colour": "blue", "capacityProviders": [] });
+    ask(&door, "CreateCluster", body).await;
+    let body = json!({ "clusterName": "red", "capacityProviders": ["FARGATE"] });
+    let (exception, message) = refused(&door, head("CreateCluster"), &body.to_string()).await;
+    assert_eq!(exception, "UnsupportedFeatureException");
+    assert!(message.contains("capacityProviders"), "{message}");
+    assert!(!message.contains("--lenient"), "{message}");
+}
+
+#[tokio::test]
+async fn arns_carry_the_region_that_the_request_names_and_are_found_by_it() {
+    let (_bench, door) = open().await;
+    let there = |operation| head(operation).header("authorization", SCOPE);
+    let (_, answer) = send(&door, there("CreateCluster"), r#"{"clusterName":"blue"}"#).await;
+    let arn = answer["cluster"]["clusterArn"].as_str().unwrap().to_owned();
+    assert!(arn.starts_with("arn:aws:ecs:eu-west-3:"), "{arn}");
+    let body = json!({ "clusters": [arn] }).to_string();
+    let (_, answer) = send(&door, there("DescribeClusters"), &body).await;
+    assert_eq!(answer["clusters"][0]["clusterArn"], arn.as_str());
+}
+
+#[tokio::test]
+async fn where_requests_must_be_signed_none_else_is_answered() {
+    let bench = Bench::start().await;
+    let door = bench.api.ecs(Trust::Signed);
+    let (status, answer) = send(&door, head("ListClusters"), "{}").await;
+    assert_ne!(status, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn a_cluster_of_machines_is_never_reset() {
+    let (_bench, door) = open().await;
+    let reset = || http::Request::post("/_muster/reset");
+    let (exception, _) = refused(&door, reset(), "").await;
+    assert_eq!(exception, "UnsupportedFeatureException");
+}
+
+/// The listener in front of the door, in the clear.
+async fn listening() -> (Bench, SocketAddr, CancellationToken) {
+    let (bench, door) = open().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, Transport::Plain, door, stop.clone()));
+    (bench, address, stop)
+}
+
+/// Sends bytes and reads until the other side closes.
+async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // The other side may close before it has read all.
+    let _ = socket.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_over_http_is_answered_with_its_id() {
+    let (_bench, address, _stop) = listening().await;
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: {KIND}\r\nx-amz-target: {TARGET}ListClusters\
+         \r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+    );
+    let answer = exchange(address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("x-amzn-requestid: "), "{answer}");
+    assert!(answer.contains("content-type: application/x-amz-json-1.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_the_connection_closed() {
+    let (_bench, address, _stop) = listening().await;
+    let length = 5 * 1024 * 1024;
+    let mut request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: {KIND}\r\nx-amz-target: {TARGET}ListClusters\
+         \r\ncontent-length: {length}\r\n\r\n"
+    )
+    .into_bytes();
+    request.resize(request.len() + length, b' ');
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let (mut from, mut to) = socket.split();
+    let send = async { drop(to.write_all(&request).await) };
+    let read = async {
+        let mut answer = vec![0; 4096];
+        let read = from.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    };
+    let ((), answer) = tokio::join!(send, read);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(answer.contains("RequestEntityTooLargeException"), "{answer}");
+}
+
+/// Time is paused: it jumps to the next timer as soon as nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn peers_that_are_slow_or_silent_are_cut_off() {
+    let (_bench, address, _stop) = listening().await;
+    for bytes in [
+        "",
+        "POST / HTTP/1.1\r\nhost: x\r\nx-slow",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nnever more",
+    ] {
+        let ended =
+            tokio::time::timeout(Duration::from_secs(600), exchange(address, bytes.as_bytes()));
+        let answer = ended.await.unwrap();
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{bytes}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_leave_room_for_a_request() {
+    let (_bench, address, _stop) = listening().await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: {KIND}\r\nx-amz-target: {TARGET}ListClusters\
+         \r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+    );
+    let answer = exchange(address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(idle.len(), 1000);
+}
