@@ -1,9 +1,9 @@
 //! The second front door: the ECS wire protocol (awsJson1_1), so that unmodified `aws ecs`, boto3
 //! and the other SDKs drive this cluster.
 //!
-//! `X-Amz-Target` names an operation, the JSON body becomes the same message that gRPC receives, and
-//! the same [`Dispatcher`] method answers it: there is no second implementation of anything. This
-//! file decides the order of the checks; it does not know what any operation does.
+//! `X-Amz-Target` names an operation, the JSON body becomes the same message that gRPC receives,
+//! and the same [`Dispatcher`] method answers it: there is no second implementation of anything.
+//! This file decides the order of the checks; it does not know what any operation does.
 //!
 //! Reading order: [`Door::answer`], `operation`, `refusal`, `listener`.
 

@@ -171,8 +171,8 @@ impl Authority {
         })
     }
 
-    /// A certificate with a key of its own for a listener that browsers and SDKs reach under `names`
-    /// (host names and IP addresses). It speaks for no principal: no handshake lets it in.
+    /// A certificate with a key of its own for a listener that SDKs reach under `names` (host names
+    /// and IP addresses). It speaks for no principal: no handshake lets it in.
     ///
     /// # Errors
     /// When a name is neither, and as `issue`.

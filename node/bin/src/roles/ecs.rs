@@ -1,4 +1,4 @@
-//! The ECS wire protocol's listener: on which address, with which certificate, and for how long one.
+//! The ECS wire protocol's listener: on which address, with which certificate, for how long one.
 //!
 //! It does not know what is asked there (`muster_api::ecs`) nor who may.
 
