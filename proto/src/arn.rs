@@ -202,7 +202,7 @@ pub fn family<'t>(state: &State, text: &'t str) -> Result<(&'t str, Option<Revis
             FIELD,
             text,
             format!(
-                "Invalid revision number. Number: {revision}. Write family or family:revision."
+                "Invalid revision number. Number: {revision} (Write family or family:revision.)"
             ),
         )),
     }

@@ -93,11 +93,24 @@ pub fn page_size(max_results: i32, default: u32) -> Result<usize, Error> {
 
 /// At least one and at most `limit` names in a describe call.
 pub fn some_names(field: &str, names: &[String], limit: usize) -> Result<(), Error> {
-    if names.is_empty() || names.len() > limit {
+    if names.is_empty() {
+        return Err(empty(field));
+    }
+    if names.len() > limit {
         let allowed = format!("1 to {limit} names or ARNs");
         return Err(Error::invalid(field, format!("{} of them", names.len()), allowed));
     }
     Ok(())
+}
+
+/// ECS has a sentence for each, and a class of its own for instances.
+fn empty(field: &str) -> Error {
+    match field {
+        "containerInstances" => Error::refused("Container Instances cannot be empty."),
+        "tasks" => Error::invalid(field, "", "Tasks cannot be empty."),
+        "services" => Error::invalid(field, "", "Services cannot be empty."),
+        _ => Error::invalid(field, "", "at least one name or ARN"),
+    }
 }
 
 /// A name as ECS wants it: letters, digits, hyphens and underscores.

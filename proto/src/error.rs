@@ -130,9 +130,17 @@ pub fn message(error: &Error) -> String {
     }
 }
 
-/// Where ECS has a sentence of its own for what is wrong, `allowed` is that sentence.
+/// ECS's own sentence, where what is allowed begins with one: `sentence` or `sentence (hint)`. The
+/// hint is ours, for people; programs compare the sentence.
+fn sentence(allowed: &str) -> Option<&str> {
+    match allowed.strip_suffix(".)").and_then(|rest| rest.rsplit_once(" (")) {
+        Some((sentence, _)) => Some(sentence),
+        None => allowed.ends_with('.').then_some(allowed),
+    }
+}
+
 fn invalid(field: &str, value: &str, allowed: &str) -> String {
-    match (value, allowed.ends_with('.')) {
+    match (value, sentence(allowed).is_some()) {
         ("", true) => format!("{field}: {allowed}"),
         ("", false) => format!("{field} is missing; allowed: {allowed}"),
         (value, true) => format!("{field}: {value:?}: {allowed}"),

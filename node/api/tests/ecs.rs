@@ -97,6 +97,36 @@ async fn errors_are_worded_as_in_ecs() {
             "The referenced task was not found.",
         ),
         (
+            "DescribeTasks",
+            json!({ "tasks": [] }),
+            "InvalidParameterException",
+            "Tasks cannot be empty.",
+        ),
+        (
+            "DescribeContainerInstances",
+            json!({ "containerInstances": [] }),
+            "ClientException",
+            "Container Instances cannot be empty.",
+        ),
+        (
+            "DeregisterTaskDefinition",
+            json!({ "taskDefinition": "web" }),
+            "InvalidParameterException",
+            "Revision is missing.",
+        ),
+        (
+            "DeregisterTaskDefinition",
+            json!({ "taskDefinition": "web:x" }),
+            "InvalidParameterException",
+            "Invalid revision number. Number: x",
+        ),
+        (
+            "RunTask",
+            json!({ "taskDefinition": "web" }),
+            "InvalidParameterException",
+            "No Container Instances were found in your cluster.",
+        ),
+        (
             "DescribeTaskDefinition",
             json!({ "taskDefinition": "none" }),
             "ClientException",

@@ -173,7 +173,7 @@ pub fn deregister(
         return Err(Error::invalid(
             "taskDefinition",
             text,
-            "Revision is missing. Write family:revision.",
+            "Revision is missing. (Write family:revision.)",
         ));
     }
     Ok(Command::DeregisterTaskDefinition { definition: arn::definition(state, text)?.id })

@@ -7,6 +7,7 @@ use muster_model::{Error, Kind};
 /// What a client of the ECS wire protocol reads.
 pub fn message(error: &Error) -> String {
     let known = match error {
+        Error::Invalid { allowed, .. } => super::sentence(allowed).unwrap_or_default(),
         Error::NotFound { kind, .. } => missing(*kind),
         Error::Exists { kind: Kind::Service, .. } => "Creation of service was not idempotent.",
         Error::NotActive { kind: Kind::Cluster, .. } => "Cluster not found.",

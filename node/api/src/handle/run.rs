@@ -63,7 +63,7 @@ impl Dispatcher {
             false => Err(Error::invalid(
                 "cluster",
                 arn::cluster_name(&state, cluster)?,
-                "No Container Instances were found in your cluster. Add one with `muster join`.",
+                "No Container Instances were found in your cluster. (Add one with `muster join`.)",
             )),
         }
     }
