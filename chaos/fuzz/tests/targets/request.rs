@@ -6,7 +6,7 @@
 use super::world::world;
 use super::{chosen, text};
 use muster_model::{Command, Error};
-use muster_proto::json::{Described, from_str_lenient, from_str_strict, to_value};
+use muster_proto::json::{Described, from_ecs, from_str_lenient, from_str_strict, to_value};
 use muster_proto::{convert, error, pb};
 use prost::Message;
 use serde::Serialize;
@@ -69,6 +69,11 @@ impl Form<'_> {
             Self::Json(text) => {
                 let strict = from_str_strict::<T>(text).ok();
                 let lenient = from_str_lenient::<T>(text).ok();
+                // An empty body is an empty message there.
+                if let Some(wire) = from_ecs::<T>(text.as_bytes()).ok().filter(|_| !text.is_empty())
+                {
+                    assert_eq!(lenient.as_ref(), Some(&wire), "the wire door reads otherwise");
+                }
                 if let Some(strict) = strict {
                     assert_eq!(lenient.as_ref(), Some(&strict), "strict and lenient differ");
                     let shown = to_value(&strict).to_string();
@@ -85,7 +90,7 @@ fn request(number: u8, form: &Form<'_>) {
     let mut world = world();
     let (s, ids) = (&world.state, &mut world.ids);
     let one = |command: Result<Command, Error>| vec![command];
-    let commands: Option<Vec<Result<Command, Error>>> = match number % 14 {
+    let commands: Option<Vec<Result<Command, Error>>> = match number % 15 {
         0 => form.read().map(|m| one(cluster::create(ids, &m))),
         1 => form.read().map(|m| one(cluster::delete(s, &m))),
         2 => form.read().map(|m| one(cluster::tag(s, &m))),
@@ -99,6 +104,10 @@ fn request(number: u8, form: &Form<'_>) {
         10 => form.read().map(|m| one(task::stop(s, &m))),
         11 => form.read().and_then(|m| instance::update_status(s, &m).ok()),
         12 => form.read().map(|m| one(instance::deregister(s, &m))),
+        13 => {
+            let _ = form.read().map(|m| instance::simulated(&m));
+            None
+        }
         _ => {
             let _ = form.read().map(|m| operator::create_user(&m));
             None
@@ -110,7 +119,7 @@ fn request(number: u8, form: &Form<'_>) {
     }
 }
 
-const JSON: [(u8, &str); 14] = [
+const JSON: [(u8, &str); 15] = [
     (0, r#"{"clusterName": "second", "tags": [{"key": "team", "value": "blue"}]}"#),
     (1, r#"{"cluster": "arn:aws:ecs:local:000000000000:cluster/default"}"#),
     (
@@ -141,6 +150,10 @@ const JSON: [(u8, &str); 14] = [
     (12, r#"{"containerInstance": "i2", "force": true}"#),
     (
         13,
+        r#"{"instanceIdentityDocument": "{\"instanceId\":\"i-1\",\"instanceType\":\"m5.large\"}", "totalResources": [{"name": "CPU", "type": "INTEGER", "integerValue": 2048}, {"name": "PORTS", "type": "STRINGSET", "stringSetValue": ["22"]}], "attributes": [{"name": "disk", "value": "ssd"}]}"#,
+    ),
+    (
+        14,
         r#"{"name": "ci", "role": "operator", "certificateRequestPem": "x", "validitySeconds": 3600}"#,
     ),
 ];
@@ -170,6 +183,6 @@ fn protobuf() -> Vec<Vec<u8>> {
         bytes::<pb::StopTaskRequest>(10),
         bytes::<pb::UpdateContainerInstancesStateRequest>(11),
         bytes::<pb::DeregisterContainerInstanceRequest>(12),
-        bytes::<pb::CreateUserRequest>(13),
+        bytes::<pb::CreateUserRequest>(14),
     ]
 }
