@@ -41,7 +41,7 @@ pub fn face(error: &Error) -> Face {
 
 fn class(error: &Error) -> (Code, &'static str, u16) {
     match error {
-        Error::Invalid { field, .. } if of_definition(field) => {
+        Error::Invalid { field, allowed, .. } if of_definition(field) || of_revision(allowed) => {
             (Code::InvalidArgument, "ClientException", 400)
         }
         Error::Invalid { .. } => (Code::InvalidArgument, "InvalidParameterException", 400),
@@ -49,6 +49,9 @@ fn class(error: &Error) -> (Code, &'static str, u16) {
         Error::Exists { .. } => (Code::AlreadyExists, "InvalidParameterException", 400),
         Error::NotActive { kind, .. } => (Code::FailedPrecondition, not_active(*kind), 400),
         Error::InUse { kind, what, .. } => (Code::FailedPrecondition, in_use(*kind, what), 400),
+        Error::LimitExceeded { what, .. } if what == "attributes" => {
+            (Code::ResourceExhausted, "AttributeLimitExceededException", 400)
+        }
         Error::LimitExceeded { .. } => (Code::ResourceExhausted, "LimitExceededException", 400),
         Error::TokenReused { .. } => (Code::AlreadyExists, "ConflictException", 400),
         Error::VersionMismatch { .. } => (Code::Aborted, "ConflictException", 400),
@@ -68,6 +71,11 @@ fn of_definition(field: &str) -> bool {
     field.starts_with("containerDefinitions") || field.starts_with("volumes")
 }
 
+/// Nor does it name the field of a revision that is none.
+fn of_revision(allowed: &str) -> bool {
+    allowed.starts_with("Revision is missing.") || allowed.starts_with("Invalid revision number.")
+}
+
 fn not_found(kind: Kind) -> &'static str {
     match kind {
         Kind::Cluster => "ClusterNotFoundException",
@@ -76,6 +84,9 @@ fn not_found(kind: Kind) -> &'static str {
         Kind::Task | Kind::ContainerInstance => "InvalidParameterException",
         Kind::Deployment => "ServiceDeploymentNotFoundException",
         Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Target => "TargetNotFoundException",
+        Kind::AgentUpdate => "NoUpdateAvailableException",
+        Kind::AccountSetting => "InvalidParameterException",
     }
 }
 
@@ -85,7 +96,9 @@ fn not_active(kind: Kind) -> &'static str {
         Kind::TaskDefinition => "ClientException",
         Kind::Service => "ServiceNotActiveException",
         Kind::Task | Kind::ContainerInstance | Kind::Deployment => "InvalidParameterException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::Target | Kind::AgentUpdate | Kind::AccountSetting => {
+            "ResourceNotFoundException"
+        }
     }
 }
 
@@ -96,7 +109,12 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
         Kind::Cluster => "ClusterContainsTasksException",
         Kind::ContainerInstance | Kind::Service | Kind::Task => "InvalidParameterException",
         Kind::TaskDefinition => "ClientException",
-        Kind::Manager | Kind::User | Kind::Deployment => "ResourceInUseException",
+        Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting => "ResourceInUseException",
     }
 }
 
@@ -164,6 +182,14 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::Manager => format!("Manager {name:?} not found: see `muster operator raft status`."),
         Kind::User => format!("User {name:?} not found: see `muster user list`."),
         Kind::Deployment => format!("Deployment {name:?} not found."),
+        Kind::Target => {
+            format!("The specified target wasn't found. {name:?}: see `muster instance list`.")
+        }
+        Kind::AgentUpdate => format!(
+            "There's no update available for this Amazon ECS container agent. {name:?} runs \
+             Muster's own, which is updated with the machine's packages."
+        ),
+        Kind::AccountSetting => format!("The setting {name:?} is not set for this principal."),
     }
 }
 
@@ -174,7 +200,14 @@ fn inactive(kind: Kind, name: &str) -> String {
             format!("TaskDefinition is inactive. {name:?}: register a new revision.")
         }
         Kind::Service => format!("Service was not ACTIVE. {name:?} is being or has been deleted."),
-        Kind::Task | Kind::ContainerInstance | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::Task
+        | Kind::ContainerInstance
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting => {
             format!("The {kind} {name:?} is not active.")
         }
     }
@@ -196,7 +229,14 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
             format!("The service cannot be stopped while it is scaled above 0. {name:?}: {what}")
         }
         Kind::ContainerInstance => format!("Found running tasks on the instance. {name:?}: {what}"),
-        Kind::TaskDefinition | Kind::Task | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::TaskDefinition
+        | Kind::Task
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting => {
             format!("{kind} {name:?} is in use: {what}")
         }
     }

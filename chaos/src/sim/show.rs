@@ -51,5 +51,6 @@ fn shown_step(step: &Step) -> String {
         Step::Forget { tasks } => format!("forget {}", tasks.len()),
         Step::Retire { service } => format!("retire {}", short(service)),
         Step::Purge { .. } => "purge".to_owned(),
+        Step::RemoveDefinitions { .. } => "remove definitions".to_owned(),
     }
 }

@@ -111,13 +111,13 @@ async fn errors_are_worded_as_in_ecs() {
         (
             "DeregisterTaskDefinition",
             json!({ "taskDefinition": "web" }),
-            "InvalidParameterException",
+            "ClientException",
             "Revision is missing.",
         ),
         (
             "DeregisterTaskDefinition",
             json!({ "taskDefinition": "web:x" }),
-            "InvalidParameterException",
+            "ClientException",
             "Invalid revision number. Number: x",
         ),
         (

@@ -383,6 +383,10 @@ impl Leader {
 fn is_overlooked(step: &Step) -> bool {
     !matches!(
         step,
-        Step::Event { .. } | Step::Explain { .. } | Step::Forget { .. } | Step::Purge { .. }
+        Step::Event { .. }
+            | Step::Explain { .. }
+            | Step::Forget { .. }
+            | Step::Purge { .. }
+            | Step::RemoveDefinitions { .. }
     )
 }

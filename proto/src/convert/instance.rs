@@ -90,6 +90,7 @@ pub fn simulated(wire: &pb::RegisterContainerInstanceRequest) -> Result<Instance
             .collect(),
         agent_version: wire.version_info.clone().unwrap_or_default().agent_version,
         versions: Default::default(),
+        custom: Default::default(),
     };
     for (index, resource) in wire.total_resources.iter().enumerate() {
         total(&mut spec, &At::Field("totalResources").index(index), resource)?;

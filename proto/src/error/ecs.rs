@@ -33,7 +33,7 @@ fn missing(kind: Kind) -> &'static str {
         Kind::Task => "The referenced task was not found.",
         Kind::ContainerInstance => "The referenced container instance was not found.",
         Kind::Deployment => "Service deployment not found.",
-        Kind::Manager | Kind::User => "",
+        Kind::Manager | Kind::User | Kind::Target | Kind::AgentUpdate | Kind::AccountSetting => "",
     }
 }
 
@@ -48,6 +48,13 @@ fn used(kind: Kind, what: &str) -> &'static str {
         Kind::Cluster => "The Cluster cannot be deleted while Tasks are active.",
         Kind::Service => "The service cannot be stopped while it is scaled above 0.",
         Kind::ContainerInstance => "Found running tasks on the instance.",
-        Kind::TaskDefinition | Kind::Task | Kind::Manager | Kind::User | Kind::Deployment => "",
+        Kind::TaskDefinition
+        | Kind::Task
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting => "",
     }
 }

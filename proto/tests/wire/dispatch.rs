@@ -110,6 +110,7 @@ fn machine() -> InstanceSpec {
         attributes: [("disk".into(), Some("ssd".into())), ("gpu".into(), None)].into(),
         agent_version: "0.1.0".into(),
         versions: [("runc".into(), "1.1.5".into())].into(),
+        ..InstanceSpec::default()
     }
 }
 

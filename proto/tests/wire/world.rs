@@ -76,6 +76,7 @@ impl World {
             attributes: [("disk".into(), Some("ssd".into())), ("gpu".into(), None)].into(),
             agent_version: "0.1.0".into(),
             versions: [("runc".into(), "1.1.5".into())].into(),
+            ..InstanceSpec::default()
         };
         let cluster = ClusterId::from_bits(0xc1);
         self.apply(Command::RegisterInstance(RegisterInstance { id, cluster, spec: spec.into() }))

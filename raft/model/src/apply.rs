@@ -16,6 +16,7 @@ mod definition;
 mod find;
 mod instance;
 mod manager;
+mod mark;
 mod plan;
 mod report;
 mod request;
@@ -89,6 +90,12 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             manager::create_user(state, name, *role, serial)
         }
         Command::RemoveUser { name } => manager::remove_user(state, name),
+        Command::StartTask(command) => task::start(state, command, entry.trace),
+        Command::ChangeAttributes { set, remove } => instance::change(state, set, remove),
+        Command::UpdateCluster { cluster, settings } => cluster::update(state, *cluster, settings),
+        Command::DeleteTaskDefinition { definition } => definition::delete(state, *definition),
+        Command::ProtectTask { task, span } => mark::protect(state, *task, *span),
+        Command::SetAccountSetting { key, value } => mark::set(state, key, value.as_ref()),
         Command::Reset => reset::all(state),
     }
 }

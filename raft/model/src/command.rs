@@ -11,12 +11,13 @@ use crate::ids::{
     ServiceId, Slot, TaskId, TraceId,
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
+use crate::mark::SettingKey;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
 use crate::stored::named;
-use crate::task::{Observed, StopCode, Waiting};
-use crate::time::Time;
+use crate::task::{Blocker, Observed, StopCode, Waiting};
+use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -124,8 +125,42 @@ pub enum Command {
     RemoveUser {
         name: Arc<str>,
     },
+
+    StartTask(StartTask),
+    /// Attributes of container instances; the agents' own are not touched. All or nothing.
+    ChangeAttributes {
+        set: Vec<InstanceAttribute>,
+        remove: Vec<(InstanceId, String)>,
+    },
+    /// Sets the settings that are given, keeps the others.
+    UpdateCluster {
+        cluster: ClusterId,
+        settings: std::collections::BTreeMap<String, String>,
+    },
+    /// Marks an INACTIVE one; it goes when nothing refers to it any more.
+    DeleteTaskDefinition {
+        definition: DefinitionId,
+    },
+    /// For this long from the entry's time; `None` ends a protection.
+    ProtectTask {
+        task: TaskId,
+        span: Option<Millis>,
+    },
+    /// `None` deletes it.
+    SetAccountSetting {
+        key: SettingKey,
+        value: Option<Arc<str>>,
+    },
     /// Forgets everything but managers, users and the authority. Only where nothing real runs.
     Reset,
+}
+
+/// One attribute as a user puts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceAttribute {
+    pub instance: InstanceId,
+    pub name: String,
+    pub value: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +240,13 @@ pub struct RunTask {
     pub tags: Tags,
 }
 
+/// A run whose caller chose the instances: `on[n]` is where `run.tasks[n]` starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTask {
+    pub run: RunTask,
+    pub on: Vec<InstanceId>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterInstance {
     pub id: InstanceId,
@@ -220,6 +262,7 @@ pub enum Resource {
     Service(ServiceId),
     Task(TaskId),
     Instance(InstanceId),
+    Definition(DefinitionId),
 }
 
 /// What an agent last saw of a task. `instance` is who said it, from its certificate.
@@ -287,6 +330,10 @@ pub enum Step {
         services: Vec<ServiceId>,
         instances: Vec<InstanceId>,
     },
+    /// Deleted task definitions that nothing refers to any more.
+    RemoveDefinitions {
+        definitions: Vec<DefinitionId>,
+    },
 }
 
 /// What an applied entry answers.
@@ -306,5 +353,10 @@ pub enum Response {
     /// Reports that were refused, by position, with the reason; the rest stand.
     Reports {
         refused: Vec<(u32, Error)>,
+    },
+    /// The tasks that start, and the instances that took none, with the first rule against it.
+    Started {
+        tasks: Vec<TaskId>,
+        refused: Vec<(InstanceId, Blocker)>,
     },
 }

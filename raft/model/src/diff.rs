@@ -7,6 +7,7 @@
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
+use crate::mark::{AccountSetting, Deletion, Protection};
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
@@ -45,6 +46,9 @@ pub struct Changes {
     pub users: Vec<Change<User>>,
     pub events: Vec<((ServiceId, u64), Change<Event>)>,
     pub requests: Vec<Change<RequestRow>>,
+    pub protections: Vec<Change<Protection>>,
+    pub deletions: Vec<Change<Deletion>>,
+    pub settings: Vec<Change<AccountSetting>>,
 }
 
 impl State {
@@ -64,6 +68,9 @@ impl State {
             users: values(&before.users, &after.users),
             events: keyed(&before.events, &after.events).collect(),
             requests: values(&before.requests, &after.requests),
+            protections: values(&before.protections, &after.protections),
+            deletions: values(&before.deletions, &after.deletions),
+            settings: values(&before.settings, &after.settings),
         }
     }
 }
@@ -124,6 +131,16 @@ impl Changes {
                 (Table::Events, key::event(*service, *number), row)
             }))
             .chain(rows(Table::Requests, &self.requests, |r| key::number(r.index.0), Row::Request))
+            .chain(self.marks())
+    }
+}
+
+impl Changes {
+    fn marks(&self) -> impl Iterator<Item = RowChange> + '_ {
+        let of = Table::Marks;
+        rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
+            .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
+            .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
     }
 }
 

@@ -17,6 +17,11 @@ pub enum Kind {
     Manager,
     User,
     Deployment,
+    /// What an attribute is to be put on.
+    Target,
+    /// A newer program for an instance's agent.
+    AgentUpdate,
+    AccountSetting,
 }
 
 impl std::fmt::Display for Kind {
@@ -30,6 +35,9 @@ impl std::fmt::Display for Kind {
             Self::Manager => "manager",
             Self::User => "user",
             Self::Deployment => "deployment",
+            Self::Target => "target",
+            Self::AgentUpdate => "agent update",
+            Self::AccountSetting => "account setting",
         })
     }
 }

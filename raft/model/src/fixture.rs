@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod line;
+mod operations;
 pub mod script;
 mod show;
 mod steps;

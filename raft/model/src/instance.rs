@@ -50,6 +50,17 @@ pub struct InstanceSpec {
     pub agent_version: String,
     /// Names and versions that `describe` shows (`runc`, `kernel`).
     pub versions: BTreeMap<String, String>,
+    /// What users put on it: not the agent's to say, so a new registration keeps it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, Option<String>>,
+}
+
+impl InstanceSpec {
+    /// All attributes by name, without the zone; what a user put hides what the agent says.
+    pub fn all_attributes(&self) -> BTreeMap<&str, Option<&str>> {
+        let both = self.attributes.iter().chain(&self.custom);
+        both.map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

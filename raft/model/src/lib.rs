@@ -16,6 +16,7 @@ mod hash;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod mark;
 pub mod service;
 pub mod spec;
 pub mod state;

@@ -36,6 +36,17 @@ pub const PLACEMENT_CONSTRAINTS_MAX: usize = 10;
 pub const PLACEMENT_STRATEGIES_MAX: usize = 5;
 /// ECS: custom attributes per container instance.
 pub const ATTRIBUTES_MAX: usize = 50;
+/// ECS: attributes that users put on one container instance.
+pub const CUSTOM_ATTRIBUTES_MAX: usize = 10;
+/// ECS: attributes in one PutAttributes or DeleteAttributes call.
+pub const ATTRIBUTES_PER_CALL_MAX: usize = 10;
+/// ECS: container instances in one StartTask call.
+pub const START_TASK_INSTANCES_MAX: usize = 10;
+/// ECS: how long a task is protected, in minutes.
+pub const PROTECTION_MINUTES_MAX: u32 = 2880;
+pub const PROTECTION_MINUTES_DEFAULT: u32 = 120;
+/// A dozen settings of each of some hundred users.
+pub const ACCOUNT_SETTINGS_MAX: usize = 2000;
 /// 64 vCPU x 1024 times four: larger than any machine a task should claim.
 pub const CPU_UNITS_MAX: u32 = 1024 * 256;
 /// ECS: minimum memory of a container, MiB.

@@ -12,6 +12,7 @@ use crate::ids::{
     Slot, TaskId,
 };
 use crate::instance::Instance;
+use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
 use crate::service::{Event, Service};
 use crate::spec::{Resources, TaskDefinition};
 use crate::task::Task;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 mod fit;
 mod index;
+mod marks;
 
 pub use index::HostPort;
 
@@ -100,6 +102,9 @@ pub struct State {
     /// In order of age: what is remembered last stands last, so that a busy minute touches the end
     /// of the table and not all of it.
     pub(crate) requests: OrdMap<Index, Arc<RequestRow>>,
+    pub(crate) protections: OrdMap<TaskId, Arc<Protection>>,
+    pub(crate) deletions: OrdMap<DefinitionId, Arc<Deletion>>,
+    pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
 
     pub(crate) index: Indexes,
 }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
+use crate::mark::{AccountSetting, Deletion, Protection};
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
@@ -29,10 +30,11 @@ pub enum Table {
     Users,
     Events,
     Requests,
+    Marks,
 }
 
 impl Table {
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -43,6 +45,7 @@ impl Table {
         Self::Users,
         Self::Events,
         Self::Requests,
+        Self::Marks,
     ];
 
     /// The name of its column family; never changes.
@@ -58,6 +61,7 @@ impl Table {
             Self::Users => "users",
             Self::Events => "events",
             Self::Requests => "requests",
+            Self::Marks => "marks",
         }
     }
 
@@ -87,11 +91,15 @@ pub enum Row {
     Event(ServiceId, u64, Arc<Event>),
     Request(Arc<RequestRow>),
     Authority(Arc<Authority>),
+    Protection(Arc<Protection>),
+    Deletion(Arc<Deletion>),
+    AccountSetting(Arc<AccountSetting>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
 pub(crate) mod key {
-    use crate::ids::ServiceId;
+    use crate::ids::{DefinitionId, ServiceId, TaskId};
+    use crate::mark::SettingKey;
 
     pub fn meta() -> Vec<u8> {
         vec![0]
@@ -111,6 +119,22 @@ pub(crate) mod key {
     pub fn event(service: ServiceId, number: u64) -> Vec<u8> {
         [&service.bits().to_be_bytes()[..], &number.to_be_bytes()[..]].concat()
     }
+    // Marks are of several kinds: the first byte says of which.
+    pub fn protection(task: TaskId) -> Vec<u8> {
+        [&[0], &task.bits().to_be_bytes()[..]].concat()
+    }
+    pub fn deletion(definition: DefinitionId) -> Vec<u8> {
+        [&[1], &definition.0.to_be_bytes()[..]].concat()
+    }
+    /// Names are text without a zero byte, so no two keys are one, and none is a principal less
+    /// than another's.
+    pub fn setting(of: &SettingKey) -> Vec<u8> {
+        let (kind, principal) = match &of.principal {
+            None => (2, ""),
+            Some(principal) => (3, &**principal),
+        };
+        [&[kind], principal.as_bytes(), &[0], of.name.as_bytes()].concat()
+    }
 }
 
 impl Row {
@@ -126,6 +150,7 @@ impl Row {
             Self::User(_) => Table::Users,
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
+            Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
         }
     }
 
@@ -143,6 +168,9 @@ impl Row {
             Self::User(row) => key::text(&row.name),
             Self::Event(service, number, _) => key::event(*service, *number),
             Self::Request(row) => key::number(row.index.0),
+            Self::Protection(row) => key::protection(row.task),
+            Self::Deletion(row) => key::deletion(row.definition),
+            Self::AccountSetting(row) => key::setting(&row.key),
         }
     }
 }
@@ -161,6 +189,9 @@ impl State {
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.events.iter().map(|((s, n), e)| Row::Event(*s, *n, e.clone())))
             .chain(self.requests.values().cloned().map(Row::Request))
+            .chain(self.protections.values().cloned().map(Row::Protection))
+            .chain(self.deletions.values().cloned().map(Row::Deletion))
+            .chain(self.settings.values().cloned().map(Row::AccountSetting))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -210,6 +241,9 @@ impl State {
             Row::User(row) => self.put_user(row),
             Row::Event(service, number, row) => self.put_event(service, number, row),
             Row::Request(row) => self.put_request(row),
+            Row::Protection(row) => self.put_protection(row),
+            Row::Deletion(row) => self.put_deletion(row),
+            Row::AccountSetting(row) => self.put_setting(row),
         }
     }
 }

@@ -21,7 +21,11 @@ pub(super) fn check_entry(entry: &Entry) -> Result<(), String> {
 fn is_work(step: &Step) -> bool {
     !matches!(
         step,
-        Step::Event { .. } | Step::Explain { .. } | Step::Purge { .. } | Step::Forget { .. }
+        Step::Event { .. }
+            | Step::Explain { .. }
+            | Step::Purge { .. }
+            | Step::Forget { .. }
+            | Step::RemoveDefinitions { .. }
     )
 }
 

@@ -57,6 +57,7 @@ pub async fn instance_spec(config: &AgentConfig) -> Result<InstanceSpec, Error> 
         attributes,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         versions,
+        ..InstanceSpec::default()
     })
 }
 

@@ -12,10 +12,11 @@ pub fn list(
 ) -> Result<pb::ListTagsForResourceResponse, Error> {
     let text = &request.resource_arn;
     let tags = match arn::resource(state, text)? {
-        Resource::Cluster(id) => state.cluster(id).map(|row| &row.tags),
-        Resource::Service(id) => state.service(id).map(|row| &row.tags),
-        Resource::Task(id) => state.task(id).map(|row| &row.tags),
-        Resource::Instance(id) => state.instance(id).map(|row| &row.tags),
+        Resource::Cluster(id) => state.cluster(id).map(|row| &*row.tags),
+        Resource::Service(id) => state.service(id).map(|row| &*row.tags),
+        Resource::Task(id) => state.task(id).map(|row| &*row.tags),
+        Resource::Instance(id) => state.instance(id).map(|row| &*row.tags),
+        Resource::Definition(id) => state.definition(id).map(|row| &row.spec.tags),
     };
     let tags = tags.ok_or_else(|| Error::not_found(Kind::Cluster, text))?;
     Ok(pb::ListTagsForResourceResponse { tags: view::tags(tags) })

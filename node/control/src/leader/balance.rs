@@ -1,6 +1,6 @@
 //! Which tasks to give up: the mirror image of placing them.
 //!
-//! What serves least goes first; among equals the zone with the most tasks of the service, in it
+//! Protected tasks never go. Of the others, what serves least goes first; among equals the zone with the most tasks of the service, in it
 //! the instance with the most, on it the youngest task. Invariant: the same members give the same
 //! choice, in the same order.
 
@@ -20,9 +20,10 @@ pub(super) fn choose(
 ) -> Vec<TaskId> {
     let mut chosen = Vec::with_capacity(number.min(members.len()));
     let mut crowd = Crowd::of(state, present);
-    let standings: BTreeSet<_> = members.iter().map(|m| m.standing).collect();
+    let members = || members.iter().filter(|m| !m.spared);
+    let standings: BTreeSet<_> = members().map(|m| m.standing).collect();
     for standing in standings {
-        let group = members.iter().filter(|m| m.standing == standing);
+        let group = members().filter(|m| m.standing == standing);
         let mut tasks = crowd.by_place(state, group);
         while chosen.len() < number {
             let Some(task) = crowd.take_from_fullest(&mut tasks) else { break };

@@ -84,6 +84,7 @@ fn size(step: &Step) -> usize {
         Step::Event { text, .. } => 20 + text.len(),
         Step::Explain { waiting, .. } => 60 + waiting.removed.len() * 6,
         Step::Forget { tasks } => 4 + tasks.len() * 16,
+        Step::RemoveDefinitions { definitions } => 4 + definitions.len() * 8,
         Step::Purge { services, instances } => 8 + (services.len() + instances.len()) * 16,
         Step::Abandon { .. }
         | Step::SetHealth { .. }

@@ -4,7 +4,7 @@
 //! under the first that removes it. Invariant: what passes here is what `apply` accepts.
 
 use super::index::{At, Gate, Index, OwnerKey, Signature};
-use muster_model::spec::{PlacementConstraint, Protocol};
+use muster_model::spec::PlacementConstraint;
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{InstanceId, Resources, State, Task, TaskDefinition};
 use std::sync::Arc;
@@ -68,42 +68,12 @@ impl Wish {
         Ok(ports)
     }
 
-    /// Host ports in the order of the mappings; the first that is not free otherwise. Dynamic ones
-    /// are searched from `start`, which differs from task to task, so that a port just freed is not
-    /// at once another's.
+    /// Host ports in the order of the mappings; the first that is not free otherwise.
     fn ports(&self, state: &State, on: InstanceId, start: u128) -> Result<Vec<u16>, u16> {
         if !self.has_ports {
             return Ok(Vec::new());
         }
-        let taken = state.reserved(on).ports;
-        let system = state.instance(on).map(|row| &row.spec.reserved_ports);
-        let mut chosen: Vec<(u16, Protocol)> = Vec::new();
-        let mappings = || self.definition.port_mappings().map(|(_, mapping)| mapping);
-        let free = |chosen: &[(u16, Protocol)], key: (u16, Protocol)| {
-            let reserved = key.1 == Protocol::Tcp && system.is_some_and(|s| s.contains(&key.0));
-            !reserved && !chosen.contains(&key) && !taken.contains_key(&key)
-        };
-        // Fixed ports first: a dynamic one must not take what a later mapping names.
-        for mapping in mappings() {
-            if let Some(port) = self.definition.wanted_host_port(mapping) {
-                if !free(&chosen, (port, mapping.protocol)) {
-                    return Err(port);
-                }
-                chosen.push((port, mapping.protocol));
-            }
-        }
-        let mut fixed = chosen.clone().into_iter();
-        let mut ports = Vec::new();
-        for mapping in mappings() {
-            let port = match self.definition.wanted_host_port(mapping) {
-                Some(_) => fixed.next().map(|(port, _)| port),
-                None => dynamic(start).find(|port| free(&chosen, (*port, mapping.protocol))),
-            };
-            let Some(port) = port else { return Err(0) };
-            chosen.push((port, mapping.protocol));
-            ports.push(port);
-        }
-        Ok(ports)
+        state.choose_ports(&self.definition, on, start)
     }
 
     /// Whether something that an instance gained lets this signature in.
@@ -111,19 +81,6 @@ impl Wish {
         self.coarse(index, at, index.count(owner, at)).is_none()
             && self.fine(state, owner, index.ids[at as usize], 0).is_ok()
     }
-}
-
-/// All dynamic ports, from one that depends on `start`, around.
-fn dynamic(start: u128) -> impl Iterator<Item = u16> {
-    let range = muster_model::limits::DYNAMIC_PORTS;
-    let (first, number) = (*range.start(), range.len() as u128);
-    // The whole id counts: ids of one batch may share their lower or their upper half.
-    let offset = ((start ^ (start >> 64)) % number) as u16;
-    let number = number as u16;
-    (0..number).map(move |step| {
-        let turned = (u32::from(offset) + u32::from(step)) % u32::from(number);
-        first + turned as u16
-    })
 }
 
 /// Counts why instances were removed, and remembers the closest one.

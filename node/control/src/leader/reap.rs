@@ -1,7 +1,8 @@
 //! History: how long what has ended is remembered.
 //!
 //! Ended tasks go after `limits::STOPPED_TASK_KEPT`, the oldest of an owner sooner if it has too
-//! many; deleted services and deregistered instances after their own spans. What still runs on a
+//! many; deleted services and deregistered instances after their own spans; deleted task definitions
+//! when nothing refers to them. What still runs on a
 //! machine that nobody remembers is answered by id when its agent lists it.
 //! Invariant: nothing is forgotten that has not ended.
 
@@ -9,7 +10,8 @@ use super::draft::Draft;
 use super::index::Index;
 use super::view::View;
 use muster_model::{
-    InstanceId, InstanceStatus, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
+    DefinitionId, InstanceId, InstanceStatus, ServiceId, ServiceStatus, State, Step, TaskId, Time,
+    limits,
 };
 use std::collections::BTreeSet;
 
@@ -23,6 +25,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index) {
     }
     if view.dirty.all {
         purge(draft, view.now);
+        remove_definitions(draft);
     }
 }
 
@@ -52,6 +55,26 @@ fn purge(draft: &mut Draft, now: Time) {
     let nothing = services.is_empty() && instances.is_empty();
     if !nothing && !draft.full() {
         draft.push(Step::Purge { services, instances });
+    }
+}
+
+/// The newest of a family stays: the next revision is counted from it.
+fn remove_definitions(draft: &mut Draft) {
+    let state = draft.state();
+    let deleted = state.deleted_definitions().filter(|id| !state.is_newest(*id));
+    let mut unused: BTreeSet<DefinitionId> = deleted.collect();
+    if unused.is_empty() {
+        return;
+    }
+    for deployment in state.services().flat_map(|service| &service.deployments) {
+        unused.remove(&deployment.definition);
+    }
+    for task in state.tasks() {
+        unused.remove(&task.definition);
+    }
+    let definitions: Vec<DefinitionId> = unused.into_iter().take(FORGET_MAX).collect();
+    if !definitions.is_empty() && !draft.full() {
+        draft.push(Step::RemoveDefinitions { definitions });
     }
 }
 

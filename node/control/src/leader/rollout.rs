@@ -9,7 +9,7 @@
 
 use super::draft::{Draft, Targets};
 use super::explain;
-use super::roster::{Roster, Standing, count};
+use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::view::View;
 use muster_model::{Deployment, RolloutState, Service, ServiceId, ServiceStatus, Step, Task};
 
@@ -36,6 +36,9 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
     if let Some(at) = roster.next_healthy {
         view.wakes.healthy_at(at, service.id);
     }
+    if let Some(at) = roster.next_unspared {
+        view.wakes.service_at(at, service.id);
+    }
     if is_stuck(service, &roster, targets) {
         explain::stuck(draft, view.now, service);
     }
@@ -53,11 +56,12 @@ fn targets(service: &Service, roster: &Roster) -> Targets {
     let ceiling = percents.ceiling(desired) as usize;
 
     let start = d.saturating_sub(roster.good.len()).min(ceiling.saturating_sub(roster.all()));
-    let excess = roster.good.len().saturating_sub(d);
+    let unspared = roster.good.iter().filter(|m| !m.spared).count();
+    let excess = roster.good.len().saturating_sub(d).min(unspared);
 
     // Scaling in gives up what is not healthy first.
-    let good_healthy = count(&roster.good, Standing::Healthy);
-    let mut healthy = roster.healthy() - excess.saturating_sub(roster.good.len() - good_healthy);
+    let good_healthy = count_unspared(&roster.good, Standing::Healthy);
+    let mut healthy = roster.healthy() - excess.saturating_sub(unspared - good_healthy);
     let old = may_go(&roster.old, &mut healthy, floor);
     // A drain replaces first where there is room to do so, whatever the floor would allow.
     let drain_floor = if ceiling > d { d } else { floor };
@@ -65,16 +69,17 @@ fn targets(service: &Service, roster: &Roster) -> Targets {
     Targets { start, excess, old, draining }
 }
 
-/// How many of these may go: what is not RUNNING serves nobody and goes at once; what is young
+/// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at once; what is young
 /// only beside enough healthy ones; each healthy one only above the floor.
-fn may_go(members: &[super::roster::Member], healthy: &mut usize, floor: usize) -> usize {
-    let idle = count(members, Standing::Unplaced) + count(members, Standing::Starting);
+fn may_go(members: &[Member], healthy: &mut usize, floor: usize) -> usize {
+    let count = |standing| count_unspared(members, standing);
+    let idle = count(Standing::Unplaced) + count(Standing::Starting);
     if *healthy < floor {
         return idle;
     }
-    let stop = count(members, Standing::Healthy).min(*healthy - floor);
+    let stop = count(Standing::Healthy).min(*healthy - floor);
     *healthy -= stop;
-    idle + count(members, Standing::Young) + stop
+    idle + count(Standing::Young) + stop
 }
 
 /// The percentages leave no move, and no task is on its way that would change that.

@@ -21,6 +21,8 @@ pub(super) enum Standing {
 pub(super) struct Member {
     pub task: Arc<Task>,
     pub standing: Standing,
+    /// Protected from scale-in: neither that nor a deployment gives it up.
+    pub spared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub(super) struct Roster {
     pub ending: usize,
     /// When the next Young one becomes Healthy.
     pub next_healthy: Option<Time>,
+    /// When the next protection ends.
+    pub next_unspared: Option<Time>,
 }
 
 impl Roster {
@@ -47,7 +51,9 @@ impl Roster {
                 continue;
             }
             let standing = roster.standing(task, view, state.now());
-            let member = Member { task: task.clone(), standing };
+            let until = state.spared_until(task);
+            roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
+            let member = Member { task: task.clone(), standing, spared: until.is_some() };
             if task.deployment() != newest {
                 roster.old.push(member);
             } else if on_draining(state, task) {
@@ -95,6 +101,11 @@ impl Roster {
 
 pub(super) fn count(members: &[Member], standing: Standing) -> usize {
     members.iter().filter(|m| m.standing == standing).count()
+}
+
+/// Those of them that may be given up.
+pub(super) fn count_unspared(members: &[Member], standing: Standing) -> usize {
+    members.iter().filter(|m| m.standing == standing && !m.spared).count()
 }
 
 fn is_ending(task: &Task) -> bool {

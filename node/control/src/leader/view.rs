@@ -58,6 +58,9 @@ impl Dirty {
                 _ => self.mark_task(task),
             }
         }
+        let protected = changes.protections.iter().filter_map(|change| change.latest());
+        let tasks = protected.filter_map(|row| state.task(row.task));
+        self.services.extend(tasks.filter_map(|task| task.service()));
         for change in &changes.instances {
             let Some(row) = change.latest() else { continue };
             self.mark_instance(row.id, state);
@@ -99,7 +102,9 @@ impl Dirty {
                 }
             }
             Step::SetHealth { instance, .. } => self.mark_instance(*instance, state),
-            Step::Forget { .. } | Step::Purge { .. } => self.history = true,
+            Step::Forget { .. } | Step::Purge { .. } | Step::RemoveDefinitions { .. } => {
+                self.history = true;
+            }
         }
     }
 

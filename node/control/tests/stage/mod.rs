@@ -373,6 +373,9 @@ impl Stage {
             Step::Retire { service } => {
                 format!("retire {}", self.name(Noun::Service, service.bits()))
             }
+            Step::RemoveDefinitions { definitions } => {
+                format!("remove definitions {}", definitions.len())
+            }
             Step::Purge { services, instances } => {
                 let mut names: Vec<String> =
                     services.iter().map(|s| self.name(Noun::Service, s.bits())).collect();

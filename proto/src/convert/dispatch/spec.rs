@@ -60,6 +60,7 @@ pub fn instance_spec_from_wire(spec: &wire::InstanceSpec) -> Result<InstanceSpec
         attributes: attributes(spec)?,
         agent_version: spec.agent_version.clone(),
         versions: versions(&spec.versions)?,
+        ..InstanceSpec::default()
     })
 }
 

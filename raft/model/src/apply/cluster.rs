@@ -8,7 +8,8 @@ use crate::ids::ClusterId;
 use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::spec::Tags;
-use crate::state::State;
+use crate::state::{DefinitionRow, State};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Only on a state that holds nothing: a second `init` must never take over a cluster.
@@ -74,6 +75,22 @@ pub(super) fn create(state: &mut State, command: &CreateCluster) -> Result<Respo
         version: 1,
     }));
     Ok(Response::Cluster(command.id))
+}
+
+/// Settings that are not named stay as they are.
+pub(super) fn update(
+    state: &mut State,
+    id: ClusterId,
+    settings: &BTreeMap<String, String>,
+) -> Result<Response, Error> {
+    let old = find::active_cluster(state, id)?;
+    let mut new = Cluster::clone(&old);
+    new.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if new != *old {
+        new.version += 1;
+        state.put_cluster(Arc::new(new));
+    }
+    Ok(Response::Cluster(id))
 }
 
 /// Refused while anything lives in it. `default` may go too, as in ECS.
@@ -151,6 +168,15 @@ pub(super) fn tag(
         Resource::Service(id) => tag_row!(find::active_service(state, id)?, put_service),
         Resource::Task(id) => tag_row!(find::task(state, id)?, put_task),
         Resource::Instance(id) => tag_row!(find::registered_instance(state, id)?, put_instance),
+        // The tags stand in what was registered; running tasks have their own.
+        Resource::Definition(id) => {
+            let old = find::definition(state, id)?;
+            if let Some(tags) = change(&Arc::new(old.spec.tags.clone()))? {
+                let mut new = DefinitionRow::clone(&old);
+                Arc::make_mut(&mut new.spec).tags = Tags::clone(&tags);
+                state.put_definition(Arc::new(new));
+            }
+        }
     }
     Ok(Response::Done)
 }

@@ -2,9 +2,10 @@
 
 use super::{author, find};
 use crate::command::Response;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, Principal, Revision};
 use crate::limits;
+use crate::mark::Deletion;
 use crate::spec::TaskDefinition;
 use crate::state::{DefinitionRow, State};
 use std::sync::Arc;
@@ -44,6 +45,21 @@ pub(super) fn deregister(state: &mut State, id: DefinitionId) -> Result<Response
         let mut row = DefinitionRow::clone(&row);
         row.deregistered_at = Some(state.now());
         state.put_definition(Arc::new(row));
+    }
+    Ok(Response::Definition(id))
+}
+
+/// To DELETE_IN_PROGRESS; what runs it goes on. Doing it twice is not an error.
+pub(super) fn delete(state: &mut State, id: DefinitionId) -> Result<Response, Error> {
+    let row = find::definition(state, id)?;
+    if row.deregistered_at.is_none() {
+        let name = format!("{}:{}", row.family, row.revision);
+        let what = "it is ACTIVE; deregister it first".into();
+        return Err(Error::InUse { kind: Kind::TaskDefinition, name, what });
+    }
+    if state.deleted_since(id).is_none() {
+        let at = state.now();
+        state.put_deletion(Arc::new(Deletion { definition: id, at }));
     }
     Ok(Response::Definition(id))
 }

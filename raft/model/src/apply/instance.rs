@@ -2,13 +2,14 @@
 //! deregistered.
 
 use super::{find, task};
-use crate::command::{RegisterInstance, Response};
+use crate::command::{InstanceAttribute, RegisterInstance, Response};
 use crate::error::{Error, Kind};
 use crate::ids::{InstanceId, Principal};
-use crate::instance::{Health, Instance, InstanceStatus};
+use crate::instance::{Health, Instance, InstanceSpec, InstanceStatus};
 use crate::limits;
 use crate::state::State;
 use crate::task::Task;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// First registration comes from the manager that checked a join token and minted the id; an
@@ -34,7 +35,7 @@ pub(super) fn register(
     state.put_instance(Arc::new(Instance {
         id: command.id,
         cluster: command.cluster,
-        spec: command.spec.clone(),
+        spec: said(&command.spec, &BTreeMap::new()),
         status: InstanceStatus::Active,
         health: Health::Registered,
         registered_at: state.now(),
@@ -52,13 +53,60 @@ fn renew(state: &mut State, command: &RegisterInstance) -> Result<Response, Erro
         let allowed = format!("{}, which it joined; to move it, join anew", name(old.cluster));
         return Err(Error::invalid("cluster", name(command.cluster), allowed));
     }
-    if old.spec != command.spec {
+    let spec = said(&command.spec, &old.spec.custom);
+    if old.spec != spec {
         let mut new = Instance::clone(&old);
-        new.spec = command.spec.clone();
+        new.spec = spec;
         new.version += 1;
         state.put_instance(Arc::new(new));
     }
     Ok(Response::Instance(command.id))
+}
+
+/// What the agent says of its machine, with the attributes that users have put on it.
+fn said(spec: &Arc<InstanceSpec>, custom: &BTreeMap<String, Option<String>>) -> Arc<InstanceSpec> {
+    let mut spec = spec.clone();
+    if spec.custom != *custom {
+        Arc::make_mut(&mut spec).custom = custom.clone();
+    }
+    spec
+}
+
+/// Sets, then removes, all or nothing; removing what is not there is not an error, as in ECS.
+pub(super) fn change(
+    state: &mut State,
+    set: &[InstanceAttribute],
+    remove: &[(InstanceId, String)],
+) -> Result<Response, Error> {
+    let mut specs: BTreeMap<InstanceId, Arc<InstanceSpec>> = BTreeMap::new();
+    let named = set.iter().map(|a| a.instance).chain(remove.iter().map(|(id, _)| *id));
+    for id in named {
+        let row = find::registered_instance(state, id);
+        let row = row.map_err(|_| Error::not_found(Kind::Target, id))?;
+        specs.insert(id, row.spec.clone());
+    }
+    for attribute in set {
+        if let Some(spec) = specs.get_mut(&attribute.instance) {
+            let (name, value) = (attribute.name.clone(), attribute.value.clone());
+            Arc::make_mut(spec).custom.insert(name, value);
+        }
+    }
+    for (id, name) in remove {
+        if let Some(spec) = specs.get_mut(id) {
+            Arc::make_mut(spec).custom.remove(name);
+        }
+    }
+    for spec in specs.values() {
+        find::at_most("attributes", spec.custom.len(), limits::CUSTOM_ATTRIBUTES_MAX)?;
+    }
+    for (id, spec) in specs {
+        let old = find::instance(state, id)?;
+        if old.spec != spec {
+            let version = old.version + 1;
+            state.put_instance(Arc::new(Instance { spec, version, ..Instance::clone(&old) }));
+        }
+    }
+    Ok(Response::Done)
 }
 
 /// Between ACTIVE and DRAINING; INACTIVE comes from deregistration only.

@@ -8,7 +8,7 @@ use super::bounds::Bounds;
 use super::{find, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
-use crate::ids::{DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
+use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
 use crate::instance::{Health, Instance, InstanceStatus};
 use crate::limits;
 use crate::service::{Backoff, Event, RolloutState, Service, ServiceStatus};
@@ -67,6 +67,7 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Forget { tasks } => forget(state, tasks),
         Step::Retire { service } => retire(state, *service),
         Step::Purge { services, instances } => purge(state, services, instances),
+        Step::RemoveDefinitions { definitions } => remove_definitions(state, definitions),
     }
 }
 
@@ -128,9 +129,19 @@ fn stop(
     if !task.wanted() {
         return Err(Error::refused(format!("task {id} is not wanted any more")));
     }
+    if code == StopCode::ServiceSchedulerInitiated && is_spared(state, &task) {
+        return Err(Error::refused(format!("task {id} is protected from scale-in")));
+    }
     bounds.stop(state, &task)?;
     task::stop(state, &task, code, reason(why));
     Ok(())
+}
+
+/// A service that is being deleted protects nothing.
+fn is_spared(state: &State, task: &Task) -> bool {
+    let service = task.service().and_then(|id| state.service(id));
+    service.is_some_and(|row| row.status == ServiceStatus::Active)
+        && state.spared_until(task).is_some()
 }
 
 fn abandon(state: &mut State, bounds: &mut Bounds, id: TaskId) -> Result<(), Error> {
@@ -276,6 +287,33 @@ fn purge(state: &mut State, services: &[ServiceId], instances: &[InstanceId]) ->
     }
     for id in instances {
         state.remove_instance(*id);
+    }
+    Ok(())
+}
+
+/// Definitions that are gone already are skipped. The newest of a family stays: the next revision
+/// is counted from it.
+fn remove_definitions(state: &mut State, definitions: &[DefinitionId]) -> Result<(), Error> {
+    let gone: BTreeSet<DefinitionId> = definitions.iter().copied().collect();
+    for id in &gone {
+        if state.definition(*id).is_some() && state.deleted_since(*id).is_none() {
+            return Err(Error::refused(format!("task definition {id} is not being deleted")));
+        }
+        if state.is_newest(*id) {
+            return Err(Error::refused(format!(
+                "task definition {id} is the newest of its family"
+            )));
+        }
+    }
+    if let Some(task) = state.tasks().find(|task| gone.contains(&task.definition)) {
+        return Err(Error::refused(format!("task {} refers to its definition", task.id)));
+    }
+    let refers = |row: &Service| row.deployments.iter().any(|d| gone.contains(&d.definition));
+    if let Some(row) = state.services().find(|row| refers(row)) {
+        return Err(Error::refused(format!("service {} refers to its definition", row.spec.name)));
+    }
+    for id in gone {
+        state.remove_definition(id);
     }
     Ok(())
 }

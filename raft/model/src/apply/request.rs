@@ -9,7 +9,7 @@
 //! client that repeats its call through another manager gets other ids into the entry.
 
 use crate::command::{Command, CreateCluster, CreateService, Entry, RegisterInstance, Response};
-use crate::command::{RunTask, UpdateService};
+use crate::command::{RunTask, StartTask, UpdateService};
 use crate::error::Error;
 use crate::hash;
 use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ServiceId, TaskId};
@@ -91,7 +91,9 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         Response::Service(id) => {
             vec![state.service(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
         }
-        Response::Tasks(ids) => ids.iter().map(ToString::to_string).collect(),
+        Response::Tasks(ids) | Response::Started { tasks: ids, .. } => {
+            ids.iter().map(ToString::to_string).collect()
+        }
         Response::Instance(id) => vec![id.to_string()],
         Response::Manager(id) => vec![id.to_string()],
     }
@@ -116,6 +118,11 @@ fn fingerprint(command: &Command) -> u64 {
         Command::RunTask(c) => {
             let tasks = vec![TaskId::from_bits(0); c.tasks.len()];
             hash::of(&Command::RunTask(RunTask { tasks, ..c.clone() }))
+        }
+        Command::StartTask(c) => {
+            let tasks = vec![TaskId::from_bits(0); c.run.tasks.len()];
+            let run = RunTask { tasks, ..c.run.clone() };
+            hash::of(&Command::StartTask(StartTask { run, on: c.on.clone() }))
         }
         Command::RegisterInstance(c) => {
             let plain = RegisterInstance { id: InstanceId::from_bits(0), ..c.clone() };

@@ -2,13 +2,13 @@
 //! only a task that no instance has yet ends here at once.
 
 use super::find;
-use crate::command::{Response, RunTask};
+use crate::command::{Response, RunTask, StartTask};
 use crate::error::{Error, Kind};
-use crate::ids::{TaskId, TraceId};
+use crate::ids::{InstanceId, TaskId, TraceId};
 use crate::limits;
 use crate::spec::Overrides;
 use crate::state::State;
-use crate::task::{Desired, Observed, Owner, Phase, StopCode, Task, reason};
+use crate::task::{Blocker, Desired, Observed, Owner, Phase, StopCode, Task, reason};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,6 +20,46 @@ pub(super) fn run(
     command: &RunTask,
     trace: Option<TraceId>,
 ) -> Result<Response, Error> {
+    for task in drawn_up(state, command, trace)? {
+        state.put_task(Arc::new(task));
+    }
+    Ok(Response::Tasks(command.tasks.clone()))
+}
+
+/// Each task on the instance named for it, or not at all: nothing is chosen, nothing waits. A task
+/// that was started counts for those after it.
+pub(super) fn start(
+    state: &mut State,
+    command: &StartTask,
+    trace: Option<TraceId>,
+) -> Result<Response, Error> {
+    let (asked, on) = (command.run.tasks.len(), command.on.len());
+    if asked != on {
+        return Err(Error::refused(format!("{asked} tasks for {on} container instances")));
+    }
+    find::at_most("containerInstances", on, limits::START_TASK_INSTANCES_MAX)?;
+    let (mut tasks, mut refused) = (Vec::new(), Vec::new());
+    for (task, instance) in drawn_up(state, &command.run, trace)?.into_iter().zip(&command.on) {
+        match started(state, task, *instance) {
+            Ok(task) => tasks.push(task),
+            Err(blocker) => refused.push((*instance, blocker)),
+        }
+    }
+    Ok(Response::Started { tasks, refused })
+}
+
+fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, Blocker> {
+    let instance = state.instance(on).ok_or(Blocker::Inactive)?;
+    task.ports = state.fit(&task, instance)?;
+    task.instance = Some(on);
+    task.placed_at = Some(state.now());
+    let id = task.id;
+    state.put_task(Arc::new(task));
+    Ok(id)
+}
+
+/// The tasks that a run asks for, before any is anywhere.
+fn drawn_up(state: &State, command: &RunTask, trace: Option<TraceId>) -> Result<Vec<Task>, Error> {
     find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     if command.tasks.is_empty() {
@@ -34,16 +74,16 @@ pub(super) fn run(
     };
     let overrides = (*command.overrides != Overrides::default()).then(|| command.overrides.clone());
     let tags = Arc::new(command.tags.clone());
-    for id in &command.tasks {
+    let task = |id: &TaskId| {
         let owner = Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
-        state.put_task(Arc::new(Task {
+        Task {
             overrides: overrides.clone(),
             tags: tags.clone(),
             trace,
             ..Task::new(*id, command.cluster, owner, command.definition, state.now())
-        }));
-    }
-    Ok(Response::Tasks(command.tasks.clone()))
+        }
+    };
+    Ok(command.tasks.iter().map(task).collect())
 }
 
 /// New ids: each once, none known, and room for all of them.

@@ -5,10 +5,11 @@
 
 use super::State;
 use crate::error::Error;
-use crate::instance::Instance;
+use crate::ids::InstanceId;
+use crate::instance::{Instance, InstanceStatus};
 use crate::limits;
 use crate::spec::{PlacementConstraint, Protocol, TaskDefinition};
-use crate::task::{Owner, Task};
+use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
 
 impl State {
@@ -54,6 +55,72 @@ impl State {
             )));
         }
         Ok(())
+    }
+
+    /// The host ports that a task would get on an instance that somebody named for it, or the
+    /// first rule against it.
+    pub fn fit(&self, task: &Task, instance: &Instance) -> Result<Vec<u16>, Blocker> {
+        if task.cluster != instance.cluster || instance.status != InstanceStatus::Active {
+            return Err(Blocker::Inactive);
+        }
+        if !instance.ready() {
+            return Err(Blocker::Agent);
+        }
+        let Some(spec) = self.spec_of(task) else { return Err(Blocker::Inactive) };
+        let (wanted, free) = (spec.reservation(), self.free(instance));
+        if wanted.cpu > free.cpu {
+            return Err(Blocker::Cpu);
+        }
+        if wanted.memory_mib > free.memory_mib {
+            return Err(Blocker::Memory);
+        }
+        let ports = self.choose_ports(&spec, instance.id, task.id.bits());
+        let ports = ports.map_err(|_| Blocker::Ports)?;
+        match self.check_place(task, instance, &ports) {
+            Ok(()) => Ok(ports),
+            Err(_) => Err(Blocker::Constraint),
+        }
+    }
+
+    /// Host ports in the order of the mappings; the first that is not free otherwise. Dynamic ones
+    /// are searched from `start`, which differs from task to task, so that a port just freed is not
+    /// at once another's.
+    pub fn choose_ports(
+        &self,
+        spec: &TaskDefinition,
+        on: InstanceId,
+        start: u128,
+    ) -> Result<Vec<u16>, u16> {
+        let held = self.index.reserved.get(&on);
+        let system = self.instance(on).map(|row| &row.spec.reserved_ports);
+        let mut chosen: Vec<(u16, Protocol)> = Vec::new();
+        let mappings = || spec.port_mappings().map(|(_, mapping)| mapping);
+        let free = |chosen: &[(u16, Protocol)], key: (u16, Protocol)| {
+            let reserved = key.1 == Protocol::Tcp && system.is_some_and(|s| s.contains(&key.0));
+            let taken = held.is_some_and(|held| held.ports.contains_key(&key));
+            !reserved && !taken && !chosen.contains(&key)
+        };
+        // Fixed ports first: a dynamic one must not take what a later mapping names.
+        for mapping in mappings() {
+            if let Some(port) = spec.wanted_host_port(mapping) {
+                if !free(&chosen, (port, mapping.protocol)) {
+                    return Err(port);
+                }
+                chosen.push((port, mapping.protocol));
+            }
+        }
+        let mut fixed = chosen.clone().into_iter();
+        let mut ports = Vec::new();
+        for mapping in mappings() {
+            let port = match spec.wanted_host_port(mapping) {
+                Some(_) => fixed.next().map(|(port, _)| port),
+                None => dynamic(start).find(|port| free(&chosen, (*port, mapping.protocol))),
+            };
+            let Some(port) = port else { return Err(0) };
+            chosen.push((port, mapping.protocol));
+            ports.push(port);
+        }
+        Ok(ports)
     }
 
     fn check_ports(
@@ -118,4 +185,17 @@ fn same_group(a: &Task, b: &Task) -> bool {
         (Owner::Run { group: a, .. }, Owner::Run { group: b, .. }) => a == b,
         _ => false,
     }
+}
+
+/// All dynamic ports, from one that depends on `start`, around.
+fn dynamic(start: u128) -> impl Iterator<Item = u16> {
+    let range = limits::DYNAMIC_PORTS;
+    let (first, number) = (*range.start(), range.len() as u128);
+    // The whole id counts: ids of one batch may share their lower or their upper half.
+    let offset = ((start ^ (start >> 64)) % number) as u16;
+    let number = number as u16;
+    (0..number).map(move |step| {
+        let turned = (u32::from(offset) + u32::from(step)) % u32::from(number);
+        first + turned as u16
+    })
 }

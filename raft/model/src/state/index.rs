@@ -172,6 +172,7 @@ impl State {
 
     pub(crate) fn remove_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.remove(&id) else { return };
+        self.remove_protection(id);
         if let Some(service) = old.service() {
             self.index.tasks_of_service.remove(&(service, id));
         }

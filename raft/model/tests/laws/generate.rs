@@ -237,6 +237,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => service().prop_map(|service| Step::Retire { service }),
         1 => (vec(service(), 0..2), vec(instance(), 0..2))
             .prop_map(|(services, instances)| Step::Purge { services, instances }),
+        1 => vec(definition(), 0..3)
+            .prop_map(|definitions| Step::RemoveDefinitions { definitions }),
     ]
 }
 
@@ -273,6 +275,31 @@ fn run_task() -> impl Strategy<Value = RunTask> {
     )
 }
 
+/// Where each task goes is often not one place per task, which is refused.
+fn start_task() -> impl Strategy<Value = Command> {
+    (run_task(), vec(instance(), 0..4))
+        .prop_map(|(run, on)| Command::StartTask(StartTask { run, on }))
+}
+
+/// What is said of rows beside them.
+fn marks() -> impl Strategy<Value = Command> {
+    let attribute = (instance(), "[ab]", option::of("[xy]".prop_map(String::from)))
+        .prop_map(|(instance, name, value)| InstanceAttribute { instance, name, value });
+    let key = (option::of(name()), name())
+        .prop_map(|(principal, name)| mark::SettingKey { principal, name });
+    prop_oneof![
+        (vec(attribute, 0..3), vec((instance(), "[ab]".prop_map(String::from)), 0..2))
+            .prop_map(|(set, remove)| Command::ChangeAttributes { set, remove }),
+        (cluster(), btree_map("[ab]", "[xy]", 0..2))
+            .prop_map(|(cluster, settings)| Command::UpdateCluster { cluster, settings }),
+        definition().prop_map(|definition| Command::DeleteTaskDefinition { definition }),
+        (task(), option::of((0u64..1000).prop_map(Millis)))
+            .prop_map(|(task, span)| Command::ProtectTask { task, span }),
+        (key, option::of(text()))
+            .prop_map(|(key, value)| Command::SetAccountSetting { key, value }),
+    ]
+}
+
 /// Sizes never shrink, so that "never more than there is" holds at every index.
 pub fn instance_spec(id: InstanceId, agent_version: u8) -> Arc<InstanceSpec> {
     Arc::new(InstanceSpec {
@@ -295,6 +322,7 @@ fn users_and_services() -> impl Strategy<Value = Command> {
         service().prop_map(Resource::Service),
         task().prop_map(Resource::Task),
         instance().prop_map(Resource::Instance),
+        definition().prop_map(Resource::Definition),
     ];
     prop_oneof![
         1 => (cluster(), name(), tags()).prop_map(|(id, name, tags)| {
@@ -315,6 +343,8 @@ fn users_and_services() -> impl Strategy<Value = Command> {
         1 => (service(), any::<bool>())
             .prop_map(|(service, force)| Command::DeleteService { service, force }),
         4 => run_task().prop_map(Command::RunTask),
+        2 => start_task(),
+        2 => marks(),
         2 => (task(), text()).prop_map(|(task, reason)| Command::StopTask { task, reason }),
         1 => (resource, tags()).prop_map(|(resource, set)| {
             Command::TagResource { resource, set, remove: vec!["a".into()] }

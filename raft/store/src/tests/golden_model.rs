@@ -204,7 +204,6 @@ fn commands_of_machines() -> Vec<Command> {
         Command::RotateToken { role: TokenRole::Worker, hash: "cc".into() },
         Command::CreateUser { name: "ada".into(), role: UserRole::Operator, serial: "01".into() },
         Command::RemoveUser { name: "ada".into() },
-        Command::Reset,
     ]
 }
 
