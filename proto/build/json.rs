@@ -11,7 +11,7 @@ pub const PUBLIC: &str = "muster.v1";
 
 /// Lists that real ECS clients index without asking, and values that mean something when empty;
 /// they are written even then, as are all lists of responses.
-const ALWAYS: [(&str, &[&str]); 10] = [
+const ALWAYS: [(&str, &[&str]); 12] = [
     ("KeyValuePair", &["name", "value"]),
     ("Tag", &["key", "value"]),
     (
@@ -31,15 +31,23 @@ const ALWAYS: [(&str, &[&str]); 10] = [
     ),
     (
         "TaskDefinition",
-        &["containerDefinitions", "volumes", "placementConstraints", "compatibilities"],
+        &[
+            "containerDefinitions",
+            "volumes",
+            "placementConstraints",
+            "compatibilities",
+            "requiresAttributes",
+        ],
     ),
     (
         "ContainerDefinition",
         &["portMappings", "environment", "mountPoints", "volumesFrom", "systemControls"],
     ),
-    ("Task", &["containers", "tags"]),
-    ("TaskOverride", &["containerOverrides"]),
-    ("Container", &["networkBindings"]),
+    ("Task", &["containers", "tags", "attachments", "attributes"]),
+    ("TaskOverride", &["containerOverrides", "inferenceAcceleratorOverrides"]),
+    ("Container", &["networkBindings", "networkInterfaces"]),
+    ("ServiceDeployment", &["sourceServiceRevisions"]),
+    ("ServiceRevision", &["containerImages", "loadBalancers", "serviceRegistries"]),
     ("ContainerInstance", &["registeredResources", "remainingResources", "attributes", "tags"]),
 ];
 

@@ -51,6 +51,17 @@ impl<'a> Arns<'a> {
         self.arn(format_args!("task-definition/{family}:{revision}"))
     }
 
+    /// A deployment of a service as an object of its own.
+    pub fn service_deployment(&self, cluster: &str, service: &str, id: DeploymentId) -> String {
+        self.arn(format_args!("service-deployment/{cluster}/{service}/{id}"))
+    }
+    /// What a deployment brings out: each deployment of ours has its own revision. ECS numbers
+    /// them with up to 19 digits; ours follow from the deployment.
+    pub fn service_revision(&self, cluster: &str, service: &str, id: DeploymentId) -> String {
+        let number = id.bits() % 10_u128.pow(19);
+        self.arn(format_args!("service-revision/{cluster}/{service}/{number:019}"))
+    }
+
     /// The part behind `arn:aws:ecs:<region>:<account>:`, or the text itself if it is no ARN.
     fn resource<'t>(&self, field: &str, text: &'t str) -> Result<&'t str, Error> {
         let allowed =
@@ -218,10 +229,12 @@ pub fn definition<'s>(state: &'s State, text: &str) -> Result<&'s Arc<Definition
     row.ok_or_else(|| Error::not_found(Kind::TaskDefinition, text))
 }
 
-/// The row that an ARN names, for tags: a cluster, a service, a task or a container instance.
+/// The row that an ARN names, for tags: a cluster, a service, a task, a container instance or a
+/// revision of a task definition.
 pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
     const FIELD: &str = "resourceArn";
-    let allowed = "the ARN of a cluster, a service, a task or a container instance";
+    let allowed =
+        "the ARN of a cluster, a service, a task, a container instance or a task definition";
     let invalid = || Error::invalid(FIELD, text, allowed);
     let path = Arns::of(state).resource(FIELD, text)?;
     let (kind, rest) =
@@ -230,10 +243,10 @@ pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
         return cluster(state, rest).map(|row| Resource::Cluster(row.id));
     }
     if kind == "task-definition" {
-        return Err(Error::Unsupported {
-            feature: "changing the tags of a task definition".into(),
-            instead: "register a new revision with the tags".into(),
-        });
+        return match family(state, text)? {
+            (_, Some(_)) => definition(state, text).map(|row| Resource::Definition(row.id)),
+            (_, None) => Err(Error::invalid(FIELD, text, "Revision is missing. Name one.")),
+        };
     }
     let owner = |state| cluster_of(state, rest).ok_or_else(invalid);
     match kind {
@@ -244,6 +257,29 @@ pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
         }
         _ => Err(invalid()),
     }
+}
+
+/// The service that the ARN of a deployment or a revision of it names, and which of its
+/// deployments; `written` writes the ARN of one.
+pub fn part_of_service<'s>(
+    state: &'s State,
+    kind: &str,
+    text: &str,
+    written: impl Fn(&str, &str, DeploymentId) -> String,
+) -> Result<(&'s Arc<Service>, usize), Error> {
+    let missing = || Error::not_found(Kind::Deployment, text);
+    let path = Arns::of(state).resource("arn", text)?;
+    let mut parts = path.splitn(4, '/');
+    let (of, cluster, service) = (parts.next(), parts.next(), parts.next());
+    let (Some(cluster), Some(service)) = (cluster, service) else { return Err(missing()) };
+    if of != Some(kind) {
+        return Err(missing());
+    }
+    let cluster = state.cluster_named(cluster).ok_or_else(missing)?;
+    let row = state.service_named(cluster.id, service).ok_or_else(missing)?;
+    let named = |id| written(&cluster.name, service, id) == text;
+    let at = row.deployments.iter().position(|d| named(d.id)).ok_or_else(missing)?;
+    Ok((row, at))
 }
 
 /// The cluster of `cluster/last`; a short ARN without one means `default`.

@@ -4,6 +4,8 @@
 //! Names and ARNs are resolved against the state they are given; what only the log's order can
 //! decide (a name just taken, a limit just reached) is `apply`'s. Invariant: no input panics.
 
+pub mod account;
+pub mod attribute;
 pub mod cluster;
 pub mod definition;
 pub mod dispatch;

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod definition;
+mod deployment;
 mod instance;
 mod operator;
 mod service;
@@ -13,11 +14,12 @@ mod waiting;
 
 pub use cluster::{cluster, clusters};
 pub use definition::{definition, tag_list as tags};
-pub use instance::instance;
+pub use deployment::{service_brief, service_deployment, service_revision};
+pub use instance::{attributes, instance};
 pub use operator::user;
 pub use service::{event, service};
-pub use task::task;
-pub use waiting::{placement_failure, waiting};
+pub use task::{protection, task};
+pub use waiting::{placement_failure, refusal, waiting};
 
 use crate::pb;
 use muster_model::Time;

@@ -244,6 +244,7 @@ impl World {
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement: Placement { constraints, strategies: Vec::new() },
             propagate_service_tags: false,
+            ..ServiceSpec::default()
         };
         Some(Command::CreateService(CreateService {
             id: ServiceId::from_bits(0),

@@ -121,6 +121,37 @@ rpcs! {
         tag_resource: TagResourceRequest -> TagResourceResponse;
         untag_resource: UntagResourceRequest -> UntagResourceResponse;
         list_tags_for_resource: ListTagsForResourceRequest -> ListTagsForResourceResponse;
+
+        start_task: StartTaskRequest -> StartTaskResponse;
+        put_attributes: PutAttributesRequest -> PutAttributesResponse;
+        delete_attributes: DeleteAttributesRequest -> DeleteAttributesResponse;
+        list_attributes: ListAttributesRequest -> ListAttributesResponse;
+        update_cluster: UpdateClusterRequest -> UpdateClusterResponse;
+        update_cluster_settings: UpdateClusterSettingsRequest -> UpdateClusterSettingsResponse;
+        put_cluster_capacity_providers:
+            PutClusterCapacityProvidersRequest -> PutClusterCapacityProvidersResponse;
+        delete_task_definitions: DeleteTaskDefinitionsRequest -> DeleteTaskDefinitionsResponse;
+        get_task_protection: GetTaskProtectionRequest -> GetTaskProtectionResponse;
+        update_task_protection: UpdateTaskProtectionRequest -> UpdateTaskProtectionResponse;
+        list_services_by_namespace:
+            ListServicesByNamespaceRequest -> ListServicesByNamespaceResponse;
+        list_service_deployments: ListServiceDeploymentsRequest -> ListServiceDeploymentsResponse;
+        describe_service_deployments:
+            DescribeServiceDeploymentsRequest -> DescribeServiceDeploymentsResponse;
+        describe_service_revisions:
+            DescribeServiceRevisionsRequest -> DescribeServiceRevisionsResponse;
+        put_account_setting: PutAccountSettingRequest -> PutAccountSettingResponse;
+        put_account_setting_default:
+            PutAccountSettingDefaultRequest -> PutAccountSettingDefaultResponse;
+        delete_account_setting: DeleteAccountSettingRequest -> DeleteAccountSettingResponse;
+        list_account_settings: ListAccountSettingsRequest -> ListAccountSettingsResponse;
+        discover_poll_endpoint: DiscoverPollEndpointRequest -> DiscoverPollEndpointResponse;
+        submit_task_state_change: SubmitTaskStateChangeRequest -> SubmitTaskStateChangeResponse;
+        submit_container_state_change:
+            SubmitContainerStateChangeRequest -> SubmitContainerStateChangeResponse;
+        submit_attachment_state_changes:
+            SubmitAttachmentStateChangesRequest -> SubmitAttachmentStateChangesResponse;
+        update_container_agent: UpdateContainerAgentRequest -> UpdateContainerAgentResponse;
     }
 }
 

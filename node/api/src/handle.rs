@@ -3,13 +3,19 @@
 //! A write is: make the command (checked by `muster-proto`), commit it, show the row as it is then.
 //! A read is: choose a state, call the pure function of `read`.
 
+mod account;
+mod agent;
+mod attribute;
 mod cluster;
 mod definition;
+mod deployment;
 mod instance;
 mod live;
 mod managers;
+mod protection;
 mod run;
 mod service;
+mod start;
 mod tags;
 mod task;
 mod users;

@@ -92,6 +92,9 @@ pub const DESCRIBE_MAX: usize = 100;
 /// ECS: names in one DescribeServices call.
 pub const DESCRIBE_SERVICES_MAX: usize = 10;
 
+/// ECS: ARNs in one DescribeServiceDeployments or DescribeServiceRevisions call.
+pub const DESCRIBE_DEPLOYMENTS_MAX: usize = 20;
+
 /// Shortest prefix of a task's or an instance's id that is looked up, in hexadecimal digits.
 pub const ID_PREFIX_MIN: usize = 6;
 

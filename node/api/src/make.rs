@@ -2,7 +2,7 @@
 //! repeat of a request needs: names that meant a row the first time mean the same row again.
 
 use crate::write::Draft;
-use muster_model::{Command, DefinitionId, Error, Response, State};
+use muster_model::{Command, DefinitionId, Error, InstanceId, Response, State};
 use muster_proto::{arn, convert, pb};
 
 pub fn create_cluster(
@@ -68,6 +68,18 @@ pub fn run_task(draft: &mut Draft<'_>, wire: &pb::RunTaskRequest) -> Result<Comm
     Ok(command)
 }
 
+pub fn start_task(
+    draft: &mut Draft<'_>,
+    wire: &pb::StartTaskRequest,
+    on: Vec<InstanceId>,
+) -> Result<Command, Error> {
+    let mut command = convert::task::start(draft.state, &mut draft.ids, wire, on)?;
+    if let Command::StartTask(start) = &mut command {
+        as_before(draft, &wire.task_definition, &mut start.run.definition);
+    }
+    Ok(command)
+}
+
 /// "The newest revision" of a repeat is what it was the first time, though there are newer ones.
 fn as_before(draft: &Draft<'_>, text: &str, definition: &mut DefinitionId) {
     let state = draft.state;
@@ -84,7 +96,9 @@ fn as_before(draft: &Draft<'_>, text: &str, definition: &mut DefinitionId) {
 /// What the rows that a response names run.
 fn definition_of(state: &State, response: &Response) -> Option<DefinitionId> {
     match response {
-        Response::Tasks(ids) => ids.iter().find_map(|id| state.task(*id)).map(|row| row.definition),
+        Response::Tasks(ids) | Response::Started { tasks: ids, .. } => {
+            ids.iter().find_map(|id| state.task(*id)).map(|row| row.definition)
+        }
         // The newest deployment; if the service has moved on since, the repeat is an old one.
         Response::Service(id) => state.service(*id)?.primary().map(|row| row.definition),
         _ => None,

@@ -3,16 +3,21 @@
 //! They do not know how fresh the state is, nor who asks. A name that is not there is a failure
 //! beside the others' rows (`MISSING`), never an error, as in ECS; a missing cluster is an error.
 
+pub mod account;
+pub mod attribute;
 pub mod cluster;
 pub mod definition;
+pub mod deployment;
 pub mod instance;
+pub mod protection;
 pub mod service;
 pub mod tags;
 pub mod task;
 
 use muster_model::{Cluster, State};
 
-/// Whether `include` names `TAGS`; everything else that may be included is always there.
+/// Whether `include` names `TAGS`; what else a task, a service, an instance or a definition may
+/// include is always there.
 fn wants_tags(include: &[String]) -> bool {
     include.iter().any(|what| what.eq_ignore_ascii_case("TAGS"))
 }

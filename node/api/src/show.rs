@@ -1,5 +1,5 @@
-//! Rows as callers asked to see them: `muster_proto::view`, less the tags where they did not say
-//! `include: TAGS`, as in ECS.
+//! Rows as callers asked to see them: `muster_proto::view`, less what ECS shows only to those who
+//! name it under `include`.
 
 use muster_model::{Cluster, Instance, Service, State, Task};
 use muster_proto::{pb, view};
@@ -8,11 +8,21 @@ use muster_proto::{pb, view};
 pub fn clusters<'s>(
     state: &State,
     rows: impl IntoIterator<Item = &'s Cluster>,
-    tags: bool,
+    include: &[String],
 ) -> Vec<pb::Cluster> {
     let mut rows = view::clusters(state, rows);
-    if !tags {
-        rows.iter_mut().for_each(|row| row.tags.clear());
+    let leave_out = |what: &str| !include.iter().any(|named| named.eq_ignore_ascii_case(what));
+    let [tags, settings, statistics] = ["TAGS", "SETTINGS", "STATISTICS"].map(leave_out);
+    for row in &mut rows {
+        if tags {
+            row.tags.clear();
+        }
+        if settings {
+            row.settings.clear();
+        }
+        if statistics {
+            row.statistics.clear();
+        }
     }
     rows
 }

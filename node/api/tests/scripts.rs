@@ -2,7 +2,7 @@
 //!
 //! A script is stanzas of `Rpc`, a JSON request, `----` and what was answered: JSON, or
 //! `Code: message`. `Rpc as NAME` calls as another user; `instance CPU MEMORY`, `running TASK`,
-//! `user NAME ROLE` and `leader no` set the stage. Ids and times are replaced by `<1>`, `<2>` … in
+//! `slot SERVICE`, `user NAME ROLE` and `leader no` set the stage. Ids and times are replaced by `<1>`, `<2>` … in
 //! order of appearance and may be used so in later requests. `UPDATE=1` records anew; commit only a
 //! difference you can explain.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -37,6 +37,70 @@ fn refused(error: &muster_model::Error) -> Status {
     muster_proto::error::to_status(error)
 }
 
+macro_rules! asked {
+    ($client:expr, $text:expr, $request:ident, $method:ident) => {
+        match json::from_str_strict::<pb::$request>($text) {
+            Ok(request) => told($client.$method(request).await),
+            Err(error) => Err(refused(&error)),
+        }
+    };
+}
+
+/// What is beside tasks, services and the things they run on.
+async fn operation(
+    client: &mut EcsClient<Channel>,
+    rpc: &str,
+    request: &str,
+) -> Result<Value, Status> {
+    macro_rules! one {
+        ($request:ident, $method:ident) => {
+            asked!(client, request, $request, $method)
+        };
+    }
+    match rpc {
+        "StartTask" => one!(StartTaskRequest, start_task),
+        "PutAttributes" => one!(PutAttributesRequest, put_attributes),
+        "DeleteAttributes" => one!(DeleteAttributesRequest, delete_attributes),
+        "ListAttributes" => one!(ListAttributesRequest, list_attributes),
+        "UpdateCluster" => one!(UpdateClusterRequest, update_cluster),
+        "UpdateClusterSettings" => one!(UpdateClusterSettingsRequest, update_cluster_settings),
+        "PutClusterCapacityProviders" => {
+            one!(PutClusterCapacityProvidersRequest, put_cluster_capacity_providers)
+        }
+        "DeleteTaskDefinitions" => one!(DeleteTaskDefinitionsRequest, delete_task_definitions),
+        "GetTaskProtection" => one!(GetTaskProtectionRequest, get_task_protection),
+        "UpdateTaskProtection" => one!(UpdateTaskProtectionRequest, update_task_protection),
+        "ListServicesByNamespace" => {
+            one!(ListServicesByNamespaceRequest, list_services_by_namespace)
+        }
+        "ListServiceDeployments" => {
+            one!(ListServiceDeploymentsRequest, list_service_deployments)
+        }
+        "DescribeServiceDeployments" => {
+            one!(DescribeServiceDeploymentsRequest, describe_service_deployments)
+        }
+        "DescribeServiceRevisions" => {
+            one!(DescribeServiceRevisionsRequest, describe_service_revisions)
+        }
+        "PutAccountSetting" => one!(PutAccountSettingRequest, put_account_setting),
+        "PutAccountSettingDefault" => {
+            one!(PutAccountSettingDefaultRequest, put_account_setting_default)
+        }
+        "DeleteAccountSetting" => one!(DeleteAccountSettingRequest, delete_account_setting),
+        "ListAccountSettings" => one!(ListAccountSettingsRequest, list_account_settings),
+        "DiscoverPollEndpoint" => one!(DiscoverPollEndpointRequest, discover_poll_endpoint),
+        "SubmitTaskStateChange" => one!(SubmitTaskStateChangeRequest, submit_task_state_change),
+        "SubmitContainerStateChange" => {
+            one!(SubmitContainerStateChangeRequest, submit_container_state_change)
+        }
+        "SubmitAttachmentStateChanges" => {
+            one!(SubmitAttachmentStateChangesRequest, submit_attachment_state_changes)
+        }
+        "UpdateContainerAgent" => one!(UpdateContainerAgentRequest, update_container_agent),
+        other => panic!("unknown rpc {other}"),
+    }
+}
+
 /// tonic's methods take anything that becomes a request; JSON needs to know which.
 trait Typed {
     async fn call(&mut self, rpc: &str, request: &str) -> Result<Value, Status>;
@@ -46,10 +110,7 @@ impl Typed for EcsClient<Channel> {
     async fn call(&mut self, rpc: &str, request: &str) -> Result<Value, Status> {
         macro_rules! one {
             ($request:ident, $method:ident) => {
-                match json::from_str_strict::<pb::$request>(request) {
-                    Ok(request) => told(self.$method(request).await),
-                    Err(error) => Err(refused(&error)),
-                }
+                asked!(self, request, $request, $method)
             };
         }
         match rpc {
@@ -94,7 +155,7 @@ impl Typed for EcsClient<Channel> {
             "TagResource" => one!(TagResourceRequest, tag_resource),
             "UntagResource" => one!(UntagResourceRequest, untag_resource),
             "ListTagsForResource" => one!(ListTagsForResourceRequest, list_tags_for_resource),
-            other => panic!("unknown rpc {other}"),
+            other => operation(self, other, request).await,
         }
     }
 }
@@ -118,6 +179,10 @@ impl Stage {
             ["planner"] => {
                 self.planner = Some(self.bench.planner());
                 "ok".into()
+            }
+            ["slot", service] => {
+                let id = self.bench.slot(service).await.to_string();
+                self.masked(&id)
             }
             ["running", task] => {
                 let task = self.filled(task);
@@ -209,7 +274,9 @@ fn mask_times(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match value {
-                    Value::Number(_) if name.ends_with("At") => *value = "<time>".into(),
+                    Value::Number(_) if name.ends_with("At") || name.ends_with("Date") => {
+                        *value = "<time>".into()
+                    }
                     other => mask_times(other),
                 }
             }

@@ -21,12 +21,80 @@ pub fn create(ids: &mut IdSource, wire: &pb::CreateClusterRequest) -> Result<Com
         given => given,
     };
     name(&At::Field("clusterName"), cluster_name)?;
+    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
+    nothing_else(wire.configuration.as_ref(), wire.service_connect_defaults.as_ref())?;
     Ok(Command::CreateCluster(CreateCluster {
         id: ids.cluster(),
         name: Arc::from(cluster_name),
         settings: settings(&wire.settings)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
     }))
+}
+
+/// UpdateCluster: its settings; the rest is not built.
+pub fn update(state: &State, wire: &pb::UpdateClusterRequest) -> Result<Command, Error> {
+    nothing_else(wire.configuration.as_ref(), wire.service_connect_defaults.as_ref())?;
+    set(state, &wire.cluster, &wire.settings)
+}
+
+/// UpdateClusterSettings; ECS requires some.
+pub fn update_settings(
+    state: &State,
+    wire: &pb::UpdateClusterSettingsRequest,
+) -> Result<Command, Error> {
+    if wire.settings.is_empty() {
+        return Err(Error::invalid("settings", "", CONTAINER_INSIGHTS.0));
+    }
+    set(state, &wire.cluster, &wire.settings)
+}
+
+/// PutClusterCapacityProviders: there are none to put, so only none may be put.
+pub fn put_providers(
+    state: &State,
+    wire: &pb::PutClusterCapacityProvidersRequest,
+) -> Result<Command, Error> {
+    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
+    set(state, &wire.cluster, &[])
+}
+
+fn set(state: &State, cluster: &str, wire: &[pb::Setting]) -> Result<Command, Error> {
+    if cluster.is_empty() {
+        return Err(Error::invalid("cluster", "", "a name or an ARN"));
+    }
+    let settings = settings(wire)?;
+    Ok(Command::UpdateCluster { cluster: arn::cluster(state, cluster)?.id, settings })
+}
+
+fn no_providers(
+    providers: &[String],
+    strategy: &[pb::CapacityProviderStrategyItem],
+) -> Result<(), Error> {
+    let named = providers.iter().chain(strategy.iter().map(|item| &item.capacity_provider));
+    match named.into_iter().next() {
+        None => Ok(()),
+        Some(name) => Err(At::Field("capacityProviders").unsupported(
+            name,
+            "leave the lists empty: tasks run on the cluster's container instances, which join \
+             with `muster join`",
+        )),
+    }
+}
+
+/// Settings of what is not built; an empty one asks for nothing.
+fn nothing_else(
+    configuration: Option<&pb::ClusterConfiguration>,
+    connect: Option<&pb::ClusterServiceConnectDefaultsRequest>,
+) -> Result<(), Error> {
+    let empty = pb::ClusterConfiguration::default();
+    if configuration.is_some_and(|given| *given != empty) {
+        let instead = "leave it out: `muster exec` needs no settings, and storage is the machine's";
+        return Err(At::Field("configuration").unsupported("of a cluster", instead));
+    }
+    match connect.map(|given| given.namespace.as_str()) {
+        None | Some("") => Ok(()),
+        Some(name) => Err(At::Field("serviceConnectDefaults.namespace")
+            .unsupported(name, "leave it out: there is no service connect")),
+    }
 }
 
 fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {

@@ -12,7 +12,7 @@ use super::{At, at_most, given, name, placement, tags};
 use crate::{arn, pb};
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
 use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
-use muster_model::{Command, Error, State, TaskDefinition};
+use muster_model::{Command, DefinitionId, Error, State, TaskDefinition};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -163,12 +163,22 @@ fn role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
     Ok(given(wire))
 }
 
+/// DeleteTaskDefinitions, one of them: needs the revision.
+pub fn delete(state: &State, text: &str) -> Result<Command, Error> {
+    let definition = revision(state, text)?;
+    Ok(Command::DeleteTaskDefinition { definition })
+}
+
 /// DeregisterTaskDefinition: needs the revision.
 pub fn deregister(
     state: &State,
     wire: &pb::DeregisterTaskDefinitionRequest,
 ) -> Result<Command, Error> {
-    let text = &wire.task_definition;
+    let definition = revision(state, &wire.task_definition)?;
+    Ok(Command::DeregisterTaskDefinition { definition })
+}
+
+fn revision(state: &State, text: &str) -> Result<DefinitionId, Error> {
     if arn::family(state, text)?.1.is_none() {
         return Err(Error::invalid(
             "taskDefinition",
@@ -176,5 +186,5 @@ pub fn deregister(
             "Revision is missing. (Write family:revision.)",
         ));
     }
-    Ok(Command::DeregisterTaskDefinition { definition: arn::definition(state, text)?.id })
+    Ok(arn::definition(state, text)?.id)
 }

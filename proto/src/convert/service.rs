@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// ECS lets no more than all tasks stay, and ours at most ten times as many exist.
 const MINIMUM_HEALTHY_PERCENT_MAX: u32 = 100;
 const MAXIMUM_PERCENT_MAX: u32 = 1000;
+/// ECS: the largest 32-bit number.
+const GRACE_SECS_MAX: u32 = i32::MAX as u32;
 
 /// CreateService. The task definition may be a family: its newest ACTIVE revision.
 pub fn create(
@@ -21,6 +23,9 @@ pub fn create(
     name(&At::Field("serviceName"), &wire.service_name)?;
     placement::launch_type(&wire.launch_type)?;
     scheduling(&wire.scheduling_strategy)?;
+    controller(wire.deployment_controller.as_ref())?;
+    managed_tags(wire.enable_ecs_managed_tags)?;
+    rebalancing(&wire.availability_zone_rebalancing)?;
     if wire.task_definition.is_empty() {
         let allowed = "family, family:revision or an ARN";
         return Err(Error::invalid("taskDefinition", "", allowed));
@@ -34,6 +39,8 @@ pub fn create(
         deployment,
         placement: placement::placement(&wire.placement_constraints, &wire.placement_strategy)?,
         propagate_service_tags: propagate(&wire.propagate_tags)?,
+        health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
+        enable_execute_command: wire.enable_execute_command,
     };
     let tags = tags(&At::Field("tags"), &wire.tags)?;
     let cluster = arn::cluster(state, &wire.cluster)?.id;
@@ -53,6 +60,9 @@ pub fn update(
     ids: &mut IdSource,
     wire: &pb::UpdateServiceRequest,
 ) -> Result<Command, Error> {
+    controller(wire.deployment_controller.as_ref())?;
+    managed_tags(wire.enable_ecs_managed_tags.unwrap_or_default())?;
+    rebalancing(&wire.availability_zone_rebalancing)?;
     let cluster = arn::cluster(state, &wire.cluster)?;
     let service = arn::service(state, cluster, &wire.service)?;
     let wanted = wire.deployment_configuration.unwrap_or_default();
@@ -74,6 +84,8 @@ pub fn update(
         minimum_healthy_percent: minimum,
         maximum_percent: maximum,
         placement: wire.set_placement.then_some(wanted),
+        health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
+        enable_execute_command: wire.enable_execute_command,
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,
@@ -144,6 +156,39 @@ fn scheduling(text: &str) -> Result<(), Error> {
         "DAEMON" => Err(at.unsupported(text, "use REPLICA with the constraint distinctInstance")),
         other => Err(at.invalid(other, "REPLICA")),
     }
+}
+
+fn controller(wire: Option<&pb::DeploymentController>) -> Result<(), Error> {
+    let at = At::Field("deploymentController.type");
+    match wire.map(|wire| wire.r#type.as_str()) {
+        None | Some("" | "ECS") => Ok(()),
+        Some(other @ ("CODE_DEPLOY" | "EXTERNAL")) => {
+            Err(at.unsupported(other, "use ECS: rolling deployments"))
+        }
+        Some(other) => Err(at.invalid(other, "ECS")),
+    }
+}
+
+fn managed_tags(wanted: bool) -> Result<(), Error> {
+    let at = At::Field("enableECSManagedTags");
+    match wanted {
+        false => Ok(()),
+        true => Err(at.unsupported("true", "use tags on the service with propagateTags SERVICE")),
+    }
+}
+
+fn rebalancing(text: &str) -> Result<(), Error> {
+    let at = At::Field("availabilityZoneRebalancing");
+    match text {
+        "" | "DISABLED" => Ok(()),
+        "ENABLED" => Err(at.unsupported(text, "use DISABLED; new tasks are spread over zones")),
+        other => Err(at.invalid(other, "DISABLED")),
+    }
+}
+
+fn grace(wire: Option<i32>) -> Result<Option<u32>, Error> {
+    let at = At::Field("healthCheckGracePeriodSeconds");
+    wire.map(|wire| number(&at, wire, 0..=GRACE_SECS_MAX)).transpose()
 }
 
 fn propagate(text: &str) -> Result<bool, Error> {

@@ -3,12 +3,13 @@
 use super::definition::{environment, words};
 use super::{At, amount, at_most, given, mib, number, placement, tags, text};
 use crate::{arn, pb};
-use muster_model::command::RunTask;
+use muster_model::command::{RunTask, StartTask};
 use muster_model::limits::{
-    CPU_UNITS_MAX, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
+    CPU_UNITS_MAX, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX, PROTECTION_MINUTES_DEFAULT,
+    PROTECTION_MINUTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
 };
 use muster_model::spec::{ContainerOverride, Overrides};
-use muster_model::{Command, Error, IdSource, State, TaskDefinition, task};
+use muster_model::{Command, Error, IdSource, InstanceId, Millis, State, TaskDefinition, task};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,10 +35,11 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     let tags = tags(&At::Field("tags"), &wire.tags)?;
     let cluster = arn::cluster(state, &wire.cluster)?.id;
     let row = arn::definition(state, &wire.task_definition)?;
-    let overrides = match &wire.overrides {
+    let mut overrides = match &wire.overrides {
         Some(wire) => overrides(wire, &row.spec)?,
         None => Overrides::default(),
     };
+    overrides.enable_execute_command = wire.enable_execute_command;
     let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
     Ok(Command::RunTask(RunTask {
         cluster,
@@ -48,6 +50,48 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
         overrides: Arc::new(overrides),
         tags,
     }))
+}
+
+/// StartTask: a new id per instance, in their order.
+pub fn start(
+    state: &State,
+    ids: &mut IdSource,
+    wire: &pb::StartTaskRequest,
+    on: Vec<InstanceId>,
+) -> Result<Command, Error> {
+    let count = i32::try_from(on.len()).unwrap_or(i32::MAX);
+    let run = pb::RunTaskRequest {
+        cluster: wire.cluster.clone(),
+        task_definition: wire.task_definition.clone(),
+        count,
+        group: wire.group.clone(),
+        started_by: wire.started_by.clone(),
+        overrides: wire.overrides.clone(),
+        enable_execute_command: wire.enable_execute_command,
+        tags: wire.tags.clone(),
+        ..pb::RunTaskRequest::default()
+    };
+    match self::run(state, ids, &run)? {
+        Command::RunTask(run) => Ok(Command::StartTask(StartTask { run, on })),
+        other => Ok(other),
+    }
+}
+
+/// UpdateTaskProtection, one task of it.
+pub fn protect(
+    state: &State,
+    wire: &pb::UpdateTaskProtectionRequest,
+    task: &str,
+) -> Result<Command, Error> {
+    let minutes = match wire.expires_in_minutes {
+        None => PROTECTION_MINUTES_DEFAULT,
+        Some(minutes) => {
+            number(&At::Field("expiresInMinutes"), minutes, 1..=PROTECTION_MINUTES_MAX)?
+        }
+    };
+    let span = Millis::from_secs(u64::from(minutes) * 60);
+    let task = arn::task(state, arn::cluster(state, &wire.cluster)?, task)?.id;
+    Ok(Command::ProtectTask { task, span: wire.protection_enabled.then_some(span) })
 }
 
 fn no_placement(wire: &pb::RunTaskRequest) -> Result<(), Error> {
@@ -81,6 +125,10 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
         let allowed = format!("at most {OVERRIDES_BYTES_MAX} characters");
         return Err(at.invalid(format!("{chars} characters"), allowed));
     }
+    if let Some(first) = wire.inference_accelerator_overrides.first() {
+        let at = at.field("inferenceAcceleratorOverrides");
+        return Err(at.unsupported(&first.device_name, "leave it out"));
+    }
     let list = at.field("containerOverrides");
     at_most(&list, wire.container_overrides.len(), spec.containers.len(), "overrides")?;
     let mut names = BTreeSet::new();
@@ -96,6 +144,7 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
         containers,
         cpu: super::definition::cpu(&at.field("cpu"), &wire.cpu)?,
         memory_mib: super::definition::memory(&at.field("memory"), &wire.memory)?,
+        ..Overrides::default()
     };
     Ok(overrides)
 }

@@ -82,7 +82,6 @@ const NOT_BUILT: [(&str, &[&str]); 12] = [
         &[
             "capacityProviderStrategy",
             "enableECSManagedTags",
-            "enableExecuteCommand",
             "networkConfiguration",
             "platformVersion",
             "propagateTags",
@@ -90,28 +89,21 @@ const NOT_BUILT: [(&str, &[&str]); 12] = [
             "volumeConfigurations",
         ],
     ),
+    ("TaskOverride", &["ephemeralStorage", "executionRoleArn", "taskRoleArn"]),
     (
-        "TaskOverride",
-        &["ephemeralStorage", "executionRoleArn", "inferenceAcceleratorOverrides", "taskRoleArn"],
-    ),
-    (
-        "CreateClusterRequest",
+        "StartTaskRequest",
         &[
-            "capacityProviders",
-            "configuration",
-            "defaultCapacityProviderStrategy",
-            "serviceConnectDefaults",
+            "enableECSManagedTags",
+            "networkConfiguration",
+            "propagateTags",
+            "referenceId",
+            "volumeConfigurations",
         ],
     ),
 ];
 
 const SERVICE: &[&str] = &[
-    "availabilityZoneRebalancing",
     "capacityProviderStrategy",
-    "deploymentController",
-    "enableECSManagedTags",
-    "enableExecuteCommand",
-    "healthCheckGracePeriodSeconds",
     "loadBalancers",
     "monitoring",
     "networkConfiguration",
@@ -123,7 +115,8 @@ const SERVICE: &[&str] = &[
     "vpcLatticeConfigurations",
 ];
 
-/// What `describe` answers and a registration does not take: the file was an answer once.
+/// What `describe` answers and a registration does not take, unless it says nothing: the file was
+/// an answer once.
 const ANSWERED: [(&str, &[&str]); 1] = [(
     "RegisterTaskDefinitionRequest",
     &[
@@ -148,6 +141,9 @@ pub fn refuse(path: &Path<'_>, name: &str, value: &Value, message: &Message) -> 
         return nothing_asked(path, value, "leave it out, or pass --lenient to have it ignored");
     }
     if listed(&ANSWERED, name, message) {
+        if asks_nothing(value) {
+            return Ok(());
+        }
         let allowed = format!("{name} is set by the cluster: leave it out, or pass --lenient.");
         return Err(Error::invalid(path.to_string(), name, allowed));
     }

@@ -14,6 +14,7 @@ struct Counts {
     running: usize,
     pending: usize,
     services: usize,
+    draining: usize,
 }
 
 /// One cluster. Costs a pass over all tasks; for many take `clusters`.
@@ -37,8 +38,13 @@ fn count(state: &State) -> BTreeMap<ClusterId, Counts> {
     for instance in state.instances().filter(|i| i.status != InstanceStatus::Inactive) {
         counts.entry(instance.cluster).or_default().instances += 1;
     }
-    for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
-        counts.entry(service.cluster).or_default().services += 1;
+    for service in state.services() {
+        let counts = counts.entry(service.cluster).or_default();
+        match service.status {
+            ServiceStatus::Active => counts.services += 1,
+            ServiceStatus::Draining => counts.draining += 1,
+            ServiceStatus::Inactive => {}
+        }
     }
     for task in state.tasks() {
         match task.last_status() {
@@ -71,8 +77,31 @@ fn show(state: &State, row: &Cluster, counts: &Counts) -> pb::Cluster {
         active_services_count: int(counts.services),
         settings: row.settings.iter().map(setting).collect(),
         tags: tags(&row.tags),
-        statistics: Vec::new(),
+        statistics: statistics(counts),
         capacity_providers: Vec::new(),
         default_capacity_provider_strategy: Vec::new(),
     }
+}
+
+/// ECS's counts per launch type; there is EC2 only, and clients look for the others too.
+fn statistics(counts: &Counts) -> Vec<pb::KeyValuePair> {
+    let counted = [
+        ("runningEC2TasksCount", counts.running),
+        ("runningFargateTasksCount", 0),
+        ("pendingEC2TasksCount", counts.pending),
+        ("pendingFargateTasksCount", 0),
+        ("activeEC2ServiceCount", counts.services),
+        ("activeFargateServiceCount", 0),
+        ("drainingEC2ServiceCount", counts.draining),
+        ("drainingFargateServiceCount", 0),
+        ("runningExternalTasksCount", 0),
+        ("pendingExternalTasksCount", 0),
+        ("activeExternalServiceCount", 0),
+        ("drainingExternalServiceCount", 0),
+    ];
+    let pair = |(name, value): (&str, usize)| pb::KeyValuePair {
+        name: name.into(),
+        value: value.to_string(),
+    };
+    counted.map(pair).into()
 }

@@ -18,7 +18,12 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
             source_path: volume.host_path.clone().unwrap_or_default(),
         }),
     };
-    let status = if row.deregistered_at.is_some() { "INACTIVE" } else { "ACTIVE" };
+    let deleted = state.deleted_since(row.id);
+    let status = match (deleted, row.deregistered_at) {
+        (Some(_), _) => "DELETE_IN_PROGRESS",
+        (None, Some(_)) => "INACTIVE",
+        (None, None) => "ACTIVE",
+    };
     pb::TaskDefinition {
         task_definition_arn: Arns::of(state).definition(&row.family, row.revision),
         family: row.family.to_string(),
@@ -37,6 +42,8 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
         registered_at: Some(timestamp(row.registered_at)),
         deregistered_at: row.deregistered_at.map(timestamp),
         registered_by: row.registered_by.to_string(),
+        delete_requested_at: deleted.map(timestamp),
+        requires_attributes: Vec::new(),
     }
 }
 

@@ -82,12 +82,15 @@ fn resources(
     ]
 }
 
-fn attributes(row: &Instance) -> Vec<pb::Attribute> {
-    let zone = pb::Attribute { name: ZONE_ATTRIBUTE.into(), value: Some(row.spec.zone.clone()) };
-    let own = row
-        .spec
-        .attributes
-        .iter()
-        .map(|(name, value)| pb::Attribute { name: name.clone(), value: value.clone() });
-    std::iter::once(zone).chain(own).collect()
+/// The zone, then what its agent says and what users put, by name.
+pub fn attributes(row: &Instance) -> Vec<pb::Attribute> {
+    let attribute = |name: &str, value: Option<&str>| pb::Attribute {
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+        ..pb::Attribute::default()
+    };
+    let zone = attribute(ZONE_ATTRIBUTE, Some(&row.spec.zone));
+    let others = row.spec.all_attributes();
+    let others = others.into_iter().map(|(name, value)| attribute(name, value));
+    std::iter::once(zone).chain(others).collect()
 }

@@ -1,7 +1,7 @@
 //! Services with their deployments, counts and events.
 
 use super::definition::constraints;
-use super::{int, tags, timestamp};
+use super::{deployment, int, tags, timestamp};
 use crate::arn::{self, Arns, name_of};
 use crate::pb;
 use muster_model::service::{Deployment, RolloutState};
@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 /// Tasks of one deployment that should run.
 #[derive(Clone, Copy, Default)]
-struct Counts {
-    pending: u32,
-    running: u32,
+pub(super) struct Counts {
+    pub pending: u32,
+    pub running: u32,
 }
 
 pub fn service(state: &State, row: &Service) -> pb::Service {
@@ -24,9 +24,9 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         pending: all.pending + one.pending,
         running: all.running + one.running,
     });
-    let deployments = row.deployments.iter().enumerate().map(|(index, deployment)| {
-        let counts = counts.get(&deployment.id).copied().unwrap_or_default();
-        show(state, row, deployment, index == 0, counts)
+    let deployments = row.deployments.iter().enumerate().map(|(index, one)| {
+        let counts = counts.get(&one.id).copied().unwrap_or_default();
+        show(state, row, one, index == 0, counts)
     });
     // What holds tasks back matters only as long as it does.
     let throttled = row.backoff.until > state.meta().now;
@@ -41,10 +41,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         task_definition: row.primary().map_or(String::new(), |d| definition(state, d.definition)),
         launch_type: "EC2".into(),
         scheduling_strategy: "REPLICA".into(),
-        deployment_configuration: Some(pb::DeploymentConfiguration {
-            minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
-            maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
-        }),
+        deployment_configuration: Some(configuration(row)),
         deployments: deployments.collect(),
         events: state.events(row.id).rev().map(|(n, e)| event(row, n, e)).collect(),
         placement_constraints: constraints(&row.spec.placement.constraints),
@@ -57,6 +54,20 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         throttled_until: throttled.then(|| timestamp(row.backoff.until)),
         load_balancers: Vec::new(),
         service_registries: Vec::new(),
+        current_service_deployment: deployment::current(state, row),
+        current_service_revisions: deployment::summaries(state, row),
+        deployment_controller: Some(pb::DeploymentController { r#type: "ECS".into() }),
+        health_check_grace_period_seconds: int(row.spec.health_check_grace_secs.unwrap_or(0)),
+        enable_ecs_managed_tags: false,
+        enable_execute_command: row.spec.enable_execute_command,
+        availability_zone_rebalancing: "DISABLED".into(),
+    }
+}
+
+pub(super) fn configuration(row: &Service) -> pb::DeploymentConfiguration {
+    pb::DeploymentConfiguration {
+        minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
+        maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
     }
 }
 
@@ -69,7 +80,7 @@ fn status(status: ServiceStatus) -> &'static str {
 }
 
 /// ECS counts what should run: a task that is being stopped is in neither number.
-fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Counts> {
+pub(super) fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Counts> {
     let mut counts: BTreeMap<DeploymentId, Counts> = BTreeMap::new();
     for task in state.tasks_of(row.id).filter(|task| task.wanted()) {
         let Some(deployment) = task.deployment() else { continue };

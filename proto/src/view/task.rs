@@ -8,6 +8,10 @@ use muster_model::spec::{ContainerDefinition, ContainerOverride, Overrides};
 use muster_model::task::{ContainerStatus, NetworkBinding};
 use muster_model::{Desired, Instance, Owner, Phase, State, StopCode, Task, limits};
 
+/// ECS's health of what has no health check.
+const UNKNOWN: &str = "UNKNOWN";
+const ARCHITECTURE: &str = "ecs.cpu-architecture";
+
 pub fn task(state: &State, row: &Task) -> pb::Task {
     let arns = Arns::of(state);
     let cluster = name_of(state, row.cluster);
@@ -47,7 +51,7 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
         stopping_at: time(observed.stopping_at),
         stopped_at: time(observed.stopped_at.or(lost_at)),
         version: i64::try_from(row.version).unwrap_or(i64::MAX),
-        overrides: Some(overrides(row.overrides.as_deref())),
+        overrides: Some(overrides(state, row)),
         tags: tags(&row.tags),
         launch_type: "EC2".into(),
         waiting_reason: row
@@ -57,6 +61,20 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
             .map(|why| waiting(state, why))
             .unwrap_or_default(),
         instance_name: instance.map(|i| i.spec.hostname.clone()).unwrap_or_default(),
+        attachments: Vec::new(),
+        attributes: instance.map(|i| architecture(i)).unwrap_or_default(),
+        enable_execute_command: may_execute(state, row),
+        health_status: UNKNOWN.into(),
+    }
+}
+
+/// Whether scale-in and deployments leave the task be, and until when.
+pub fn protection(state: &State, row: &Task) -> pb::ProtectedTask {
+    let until = state.protected_until(row.id);
+    pb::ProtectedTask {
+        task_arn: Arns::of(state).task(&name_of(state, row.cluster), row.id),
+        protection_enabled: until.is_some(),
+        expiration_date: until.map(timestamp),
     }
 }
 
@@ -112,13 +130,14 @@ fn started_by(row: &Task) -> String {
 
 /// Every container of the definition, also those the agent has not spoken of yet.
 fn containers(state: &State, row: &Task, arns: &Arns<'_>, cluster: &str) -> Vec<pb::Container> {
+    let task_arn = arns.task(cluster, row.id);
     let seen = |name: &str| row.observed.containers.iter().find(|c| &*c.name == name);
     let Some(spec) = state.spec_of(row) else {
         return row
             .observed
             .containers
             .iter()
-            .map(|c| container(row, c, None, arns.container(cluster, row.id, &c.name)))
+            .map(|c| container(row, &task_arn, c, None, arns.container(cluster, row.id, &c.name)))
             .collect();
     };
     let show = |definition: &ContainerDefinition| {
@@ -127,13 +146,14 @@ fn containers(state: &State, row: &Task, arns: &Arns<'_>, cluster: &str) -> Vec<
             name: definition.name.as_str().into(),
             ..ContainerStatus::default()
         });
-        container(row, &status, Some(definition), arn)
+        container(row, &task_arn, &status, Some(definition), arn)
     };
     spec.containers.iter().map(show).collect()
 }
 
 fn container(
     row: &Task,
+    task_arn: &str,
     seen: &ContainerStatus,
     definition: Option<&ContainerDefinition>,
     container_arn: String,
@@ -160,6 +180,23 @@ fn container(
         memory_reservation: mib(definition.and_then(|d| d.memory_reservation_mib)),
         address: text(&seen.address),
         pid: seen.pid.map(int),
+        task_arn: task_arn.to_owned(),
+        health_status: UNKNOWN.into(),
+        network_interfaces: Vec::new(),
+    }
+}
+
+/// What ECS tells of the machine under a task, where its agent says it.
+fn architecture(instance: &Instance) -> Vec<pb::Attribute> {
+    let attributes = super::attributes(instance).into_iter();
+    attributes.filter(|attribute| attribute.name == ARCHITECTURE).collect()
+}
+
+/// As the service or the run asked for; `muster exec` asks nobody.
+fn may_execute(state: &State, row: &Task) -> bool {
+    match row.service().and_then(|id| state.service(id)) {
+        Some(service) => service.spec.enable_execute_command,
+        None => row.overrides.as_ref().is_some_and(|run| run.enable_execute_command),
     }
 }
 
@@ -172,8 +209,10 @@ fn binding(row: &NetworkBinding) -> pb::NetworkBinding {
     }
 }
 
-fn overrides(row: Option<&Overrides>) -> pb::TaskOverride {
-    let Some(row) = row else { return pb::TaskOverride::default() };
+/// ECS lists every container of the task, with nothing but its name if nothing was overridden.
+fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
+    let none = Overrides::default();
+    let row = task.overrides.as_deref().unwrap_or(&none);
     let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
     let container = |row: &ContainerOverride| pb::ContainerOverride {
         name: row.name.clone(),
@@ -183,9 +222,16 @@ fn overrides(row: Option<&Overrides>) -> pb::TaskOverride {
         memory: row.memory_mib.map(int),
         memory_reservation: row.memory_reservation_mib.map(int),
     };
+    let of = |name: &String| match row.containers.iter().find(|over| over.name == *name) {
+        Some(over) => container(over),
+        None => pb::ContainerOverride { name: name.clone(), ..pb::ContainerOverride::default() },
+    };
+    let definition = state.definition(task.definition);
+    let names = definition.iter().flat_map(|row| &row.spec.containers).map(|c| &c.name);
     pb::TaskOverride {
-        container_overrides: row.containers.iter().map(container).collect(),
+        container_overrides: names.map(of).collect(),
         cpu: number(row.cpu),
         memory: number(row.memory_mib),
+        inference_accelerator_overrides: Vec::new(),
     }
 }

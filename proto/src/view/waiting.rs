@@ -70,6 +70,11 @@ pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
     Some(pb::Failure { arn, reason: reason.into(), detail: waiting(state, why) })
 }
 
+/// StartTask's failure for an instance that took no task.
+pub fn refusal(arn: impl Into<String>, blocker: Blocker) -> pb::Failure {
+    pb::Failure { arn: arn.into(), reason: code(blocker).into(), detail: String::new() }
+}
+
 fn code(blocker: Blocker) -> &'static str {
     match blocker {
         Blocker::Inactive => "INACTIVE",

@@ -16,7 +16,8 @@ fn every_rpc_says_who_may_call_it_and_what_it_is() {
         assert_ne!(policy.auth, Auth::Unspecified, "{}", policy.path);
         assert_ne!(policy.kind, Kind::Unspecified, "{}", policy.path);
         assert_eq!(policy.path, format!("/{}/{}", policy.service, policy.method));
-        let reads = policy.method.starts_with("Describe") || policy.method.starts_with("List");
+        let reads = ["Describe", "Discover", "Get", "List"];
+        let reads = reads.iter().any(|verb| policy.method.starts_with(verb));
         assert_eq!(reads, policy.kind == Kind::Read, "{}", policy.path);
     }
     let create = of("/muster.v1.Ecs/CreateCluster").unwrap();

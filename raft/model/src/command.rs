@@ -225,6 +225,10 @@ pub struct ServiceChange {
     pub minimum_healthy_percent: Option<u32>,
     pub maximum_percent: Option<u32>,
     pub placement: Option<Placement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_grace_secs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_execute_command: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

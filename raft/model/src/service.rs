@@ -60,6 +60,12 @@ pub struct ServiceSpec {
     pub placement: Placement,
     /// Copied to each task.
     pub propagate_service_tags: bool,
+    /// ECS `healthCheckGracePeriodSeconds`: kept and shown; there are no checks that it delays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_grace_secs: Option<u32>,
+    /// ECS `enableExecuteCommand`: kept and shown; commands can be run in any task.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub enable_execute_command: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

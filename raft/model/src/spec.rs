@@ -248,6 +248,9 @@ pub struct Overrides {
     pub containers: Vec<ContainerOverride>,
     pub cpu: Option<u32>,
     pub memory_mib: Option<u32>,
+    /// ECS `enableExecuteCommand` of the run: kept and shown; commands can be run in any task.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub enable_execute_command: bool,
 }
 
 impl Overrides {

@@ -1,11 +1,11 @@
-//! Clusters: create, describe, list, delete.
+//! Clusters: create, describe, list, update, delete.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, Written, unexpected};
 use crate::{make, read};
 use muster_model::{ClusterId, Error, Kind, Response};
-use muster_proto::{pb, view};
+use muster_proto::{convert, pb, view};
 
 impl Dispatcher {
     pub async fn create_cluster(
@@ -34,6 +34,37 @@ impl Dispatcher {
         read::cluster::list(&*self.view(call, request.stale).await?, &request)
     }
 
+    pub async fn update_cluster(
+        &self,
+        call: &Call,
+        request: pb::UpdateClusterRequest,
+    ) -> Result<pb::UpdateClusterResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::cluster::update(draft.state, &request);
+        let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        Ok(pb::UpdateClusterResponse { cluster: Some(shown(&written)?) })
+    }
+
+    pub async fn update_cluster_settings(
+        &self,
+        call: &Call,
+        request: pb::UpdateClusterSettingsRequest,
+    ) -> Result<pb::UpdateClusterSettingsResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::cluster::update_settings(draft.state, &request);
+        let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        Ok(pb::UpdateClusterSettingsResponse { cluster: Some(shown(&written)?) })
+    }
+
+    /// There are none: only empty lists are put.
+    pub async fn put_cluster_capacity_providers(
+        &self,
+        call: &Call,
+        request: pb::PutClusterCapacityProvidersRequest,
+    ) -> Result<pb::PutClusterCapacityProvidersResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::cluster::put_providers(draft.state, &request);
+        let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        Ok(pb::PutClusterCapacityProvidersResponse { cluster: Some(shown(&written)?) })
+    }
+
     pub async fn delete_cluster(
         &self,
         call: &Call,
@@ -51,5 +82,6 @@ fn shown(written: &Written) -> Result<pb::Cluster, Error> {
         other => return Err(unexpected(other)),
     };
     let row = written.state.cluster(id).ok_or_else(|| Error::not_found(Kind::Cluster, id))?;
-    Ok(view::cluster(&written.state, row))
+    // ECS counts only for those who ask.
+    Ok(pb::Cluster { statistics: Vec::new(), ..view::cluster(&written.state, row) })
 }

@@ -56,6 +56,19 @@ impl Dispatcher {
     ) -> Result<pb::ListServicesResponse, Error> {
         read::service::list(&*self.view(call, request.stale).await?, &request)
     }
+
+    /// No service is in a namespace: there is no service connect.
+    pub async fn list_services_by_namespace(
+        &self,
+        call: &Call,
+        request: pb::ListServicesByNamespaceRequest,
+    ) -> Result<pb::ListServicesByNamespaceResponse, Error> {
+        let _ = self.view(call, request.stale).await?;
+        if request.namespace.is_empty() {
+            return Err(Error::invalid("namespace", "", "the name or ARN of a namespace"));
+        }
+        Ok(pb::ListServicesByNamespaceResponse::default())
+    }
 }
 
 fn shown(written: &Written) -> Result<pb::Service, Error> {

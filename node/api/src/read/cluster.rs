@@ -1,6 +1,5 @@
 //! Clusters as callers see them.
 
-use super::wants_tags;
 use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use crate::show;
@@ -36,7 +35,7 @@ pub fn describe(
             Err(error) => return Err(error),
         }
     }
-    answer.clusters = show::clusters(state, found, wants_tags(&request.include));
+    answer.clusters = show::clusters(state, found, &request.include);
     Ok(answer)
 }
 

@@ -29,6 +29,8 @@ pub fn describe(
 enum Shown {
     Active,
     Inactive,
+    /// DELETE_IN_PROGRESS.
+    Deleted,
     All,
 }
 
@@ -38,16 +40,21 @@ impl Shown {
         match (status, all) {
             ("" | "ACTIVE", _) => Ok(Self::Active),
             ("INACTIVE", _) => Ok(Self::Inactive),
+            ("DELETE_IN_PROGRESS", false) => Ok(Self::Deleted),
             ("ALL", true) => Ok(Self::All),
             (other, true) => Err(Error::invalid("status", other, "ACTIVE, INACTIVE, ALL")),
-            (other, false) => Err(Error::invalid("status", other, "ACTIVE, INACTIVE")),
+            (other, false) => {
+                Err(Error::invalid("status", other, "ACTIVE, INACTIVE, DELETE_IN_PROGRESS"))
+            }
         }
     }
 
-    fn shows(self, row: &DefinitionRow) -> bool {
+    fn shows(self, state: &State, row: &DefinitionRow) -> bool {
+        let deleted = || state.deleted_since(row.id).is_some();
         match self {
             Self::Active => row.deregistered_at.is_none(),
-            Self::Inactive => row.deregistered_at.is_some(),
+            Self::Inactive => row.deregistered_at.is_some() && !deleted(),
+            Self::Deleted => deleted(),
             Self::All => true,
         }
     }
@@ -71,8 +78,8 @@ pub fn list(
     let kind = format!("definitions {} {} {}", request.family_prefix, request.status, descending);
     let page = Page::new(kind, &request.next_token, request.max_results)?;
     let mut rows: Vec<&Arc<DefinitionRow>> = match request.family_prefix.as_str() {
-        "" => state.definitions().filter(|row| shown.shows(row)).collect(),
-        family => state.revisions(family).filter(|row| shown.shows(row)).collect(),
+        "" => state.definitions().filter(|row| shown.shows(state, row)).collect(),
+        family => state.revisions(family).filter(|row| shown.shows(state, row)).collect(),
     };
     rows.sort_by_cached_key(|row| key(row));
     if descending {
@@ -110,9 +117,11 @@ pub fn families(
     let active: BTreeSet<&str> = named(state, |row| row.deregistered_at.is_none());
     let families = match shown {
         Shown::Active => active,
-        Shown::All => named(state, |_| true),
-        Shown::Inactive => {
-            named(state, |_| true).into_iter().filter(|name| !active.contains(name)).collect()
+        // A family whose definitions are all being deleted is no family any more.
+        Shown::All => named(state, |row| state.deleted_since(row.id).is_none()),
+        Shown::Inactive | Shown::Deleted => {
+            let left = named(state, |row| state.deleted_since(row.id).is_none());
+            left.into_iter().filter(|name| !active.contains(name)).collect()
         }
     };
     let items = families

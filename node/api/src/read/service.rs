@@ -43,14 +43,42 @@ pub fn list(
     request: &pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
+    let shown = of_launch_type(&request.launch_type)?
+        & of_scheduling(&request.scheduling_strategy)?
+        & of_manager(&request.resource_management_type)?;
     let kind = format!("services {}", cluster.id);
     let page = Page::new(kind, &request.next_token, request.max_results)?;
     let arns = Arns::of(state);
     let items = state
         .services_in(cluster.id)
-        .filter(|row| row.status == ServiceStatus::Active)
+        .filter(|row| shown && row.status == ServiceStatus::Active)
         .filter(|row| page.after().is_none_or(|last| row.spec.name.as_str() > last))
         .map(|row| (row.spec.name.clone(), arns.service(&cluster.name, &row.spec.name)));
     let (service_arns, next_token) = page.take(items);
     Ok(pb::ListServicesResponse { service_arns, next_token })
+}
+
+/// Whether a filter lets our services through: all run on EC2 ...
+fn of_launch_type(text: &str) -> Result<bool, Error> {
+    filter("launchType", text, &["EC2"], &["FARGATE", "EXTERNAL", "MANAGED_INSTANCES"])
+}
+
+/// ... with replicas ...
+fn of_scheduling(text: &str) -> Result<bool, Error> {
+    filter("schedulingStrategy", text, &["REPLICA"], &["DAEMON"])
+}
+
+/// ... and are their owner's own.
+fn of_manager(text: &str) -> Result<bool, Error> {
+    filter("resourceManagementType", text, &["CUSTOMER"], &["ECS"])
+}
+
+fn filter(field: &str, text: &str, ours: &[&str], others: &[&str]) -> Result<bool, Error> {
+    if text.is_empty() || ours.contains(&text) {
+        return Ok(true);
+    }
+    match others.contains(&text) {
+        true => Ok(false),
+        false => Err(Error::invalid(field, text, [ours, others].concat().join(", "))),
+    }
 }

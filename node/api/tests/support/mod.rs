@@ -339,4 +339,16 @@ impl Bench {
         let report = muster_model::TaskReport { task, instance, observed };
         self.commit(Command::Report { reports: vec![report] }).await;
     }
+
+    /// A task in the first slot of a service of the default cluster, waiting.
+    pub async fn slot(&mut self, service: &str) -> muster_model::TaskId {
+        let state = self.replica.state();
+        let row = state.service_named(default_cluster(), service).unwrap();
+        let (service, deployment) = (row.id, row.primary().unwrap().id);
+        let task = self.ids.task();
+        let tasks = vec![(muster_model::Slot(0), task)];
+        let step = Step::CreateTasks { service, deployment, tasks };
+        self.commit(Command::Plan { epoch: self.epoch(), steps: vec![step] }).await;
+        task
+    }
 }

@@ -120,6 +120,9 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
     if let Some(placement) = &change.placement {
         spec.placement = placement.clone();
     }
+    spec.health_check_grace_secs = change.health_check_grace_secs.or(spec.health_check_grace_secs);
+    spec.enable_execute_command =
+        change.enable_execute_command.unwrap_or(spec.enable_execute_command);
     spec
 }
 

@@ -152,6 +152,7 @@ fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
             deployment: DeploymentConfiguration::default(),
             placement: Placement::default(),
             propagate_service_tags: propagate,
+            ..ServiceSpec::default()
         })
     })
 }

@@ -10,9 +10,10 @@ use crate::rows;
 use crate::types::Reply;
 use muster_model::cluster::{Authority, Cluster, Manager, User, UserRole};
 use muster_model::command::{
-    Bootstrap, CreateCluster, CreateService, RegisterInstance, Resource, RunTask, ServiceChange,
-    TokenRole, UpdateService,
+    Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
+    RunTask, ServiceChange, StartTask, TokenRole, UpdateService,
 };
+use muster_model::mark::{AccountSetting, Deletion, Protection, SettingKey};
 use muster_model::service::{Backoff, Deployment, RolloutState};
 use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
@@ -20,9 +21,9 @@ use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Wa
 use muster_model::{
     ClusterId, ClusterStatus, Command, DefinitionId, DefinitionRow, DeploymentId, Desired, Entry,
     Epoch, Error, Event, Health, Index, Instance, InstanceId, InstanceSpec, InstanceStatus, Kind,
-    Observed, Owner, Phase, Principal, RaftId, RequestId, Resources, Response, Revision, Row,
-    Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition,
-    TaskId, TaskReport, Time, TraceId,
+    Millis, Observed, Owner, Phase, Principal, RaftId, RequestId, Resources, Response, Revision,
+    Row, Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task,
+    TaskDefinition, TaskId, TaskReport, Time, TraceId,
 };
 use std::sync::Arc;
 
@@ -163,21 +164,47 @@ fn commands_of_users() -> Vec<Command> {
             change: Arc::new(ServiceChange { desired_count: Some(5), ..ServiceChange::default() }),
         }),
         Command::DeleteService { service: SERVICE, force: true },
-        Command::RunTask(RunTask {
-            cluster: CLUSTER,
-            definition: DEFINITION,
-            tasks: vec![TASK],
-            group: "family:web".into(),
-            started_by: Some("me".into()),
-            overrides: Arc::new(Overrides::default()),
-            tags: tags(),
-        }),
+        Command::RunTask(run_task()),
         Command::StopTask { task: TASK, reason: "done".into() },
         Command::TagResource {
             resource: Resource::Instance(INSTANCE),
             set: tags(),
             remove: vec!["old".into()],
         },
+    ]
+}
+
+fn run_task() -> RunTask {
+    RunTask {
+        cluster: CLUSTER,
+        definition: DEFINITION,
+        tasks: vec![TASK],
+        group: "family:web".into(),
+        started_by: Some("me".into()),
+        overrides: Arc::new(Overrides::default()),
+        tags: tags(),
+    }
+}
+
+fn setting() -> SettingKey {
+    SettingKey { principal: Some("ada".into()), name: "containerInsights".into() }
+}
+
+/// What came after the others; one plan more for the steps that did.
+fn commands_of_operations() -> Vec<Command> {
+    let (name, value) = ("stack".into(), Some("blue".into()));
+    let steps = vec![Step::RemoveDefinitions { definitions: vec![DEFINITION] }];
+    vec![
+        Command::StartTask(StartTask { run: run_task(), on: vec![INSTANCE] }),
+        Command::ChangeAttributes {
+            set: vec![InstanceAttribute { instance: INSTANCE, name, value }],
+            remove: vec![(INSTANCE, "old".into())],
+        },
+        Command::UpdateCluster { cluster: CLUSTER, settings: tags() },
+        Command::DeleteTaskDefinition { definition: DEFINITION },
+        Command::ProtectTask { task: TASK, span: Some(Millis(7)) },
+        Command::SetAccountSetting { key: setting(), value: Some("enabled".into()) },
+        Command::Plan { epoch: Epoch(12), steps },
     ]
 }
 
@@ -226,6 +253,7 @@ fn commands() -> Vec<Command> {
     ];
     commands.extend(commands_of_users());
     commands.extend(commands_of_machines());
+    commands.extend(commands_of_operations());
     commands
 }
 
@@ -257,6 +285,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::UnknownOutcome { why: "x".into() }),
         Err(Error::Compacted { since: 1, oldest: 2 }),
         Err(Error::UpgradeRequired { what: "x".into() }),
+        Ok(Response::Started { tasks: vec![TASK], refused: vec![(INSTANCE, Blocker::Ports)] }),
+        Err(Error::not_found(Kind::AccountSetting, "x")),
     ]
 }
 
@@ -371,6 +401,9 @@ fn rows() -> Vec<Row> {
         Row::Event(SERVICE, 1, Arc::new(event)),
         Row::Request(Arc::new(request)),
         Row::Authority(Arc::new(authority())),
+        Row::Protection(Arc::new(Protection { task: TASK, until: Time(9) })),
+        Row::Deletion(Arc::new(Deletion { definition: DEFINITION, at: Time(9) })),
+        Row::AccountSetting(Arc::new(AccountSetting { key: setting(), value: "enabled".into() })),
     ]
 }
 

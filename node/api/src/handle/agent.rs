@@ -1,0 +1,93 @@
+//! What ECS's own agent calls. Agents of Muster join and keep a session instead, so nothing that is
+//! said here changes a row, and nothing is acknowledged that was not taken down.
+
+use crate::call::Call;
+use crate::dispatcher::Dispatcher;
+use crate::resolve;
+use muster_model::{Error, Kind};
+use muster_proto::{arn, pb};
+
+/// What an agent is told that reports through the API.
+fn joins(what: &str) -> Error {
+    Error::Unsupported {
+        feature: format!("{what} through the API"),
+        instead: "the agent of a container instance that joined with `muster join` reports what \
+                  happens there; use that one"
+            .into(),
+    }
+}
+
+impl Dispatcher {
+    /// This manager, as the cluster knows it.
+    pub async fn discover_poll_endpoint(
+        &self,
+        call: &Call,
+        request: pb::DiscoverPollEndpointRequest,
+    ) -> Result<pb::DiscoverPollEndpointResponse, Error> {
+        let state = self.view(call, request.stale).await?;
+        let cluster = arn::cluster(&state, &request.cluster)?;
+        if !request.container_instance.is_empty() {
+            resolve::instance(&state, cluster, &request.container_instance)?;
+        }
+        let me =
+            state.manager(self.replica.status().id).map(|row| format!("https://{}/", row.address));
+        let endpoint = me.ok_or_else(|| Error::Unavailable {
+            why: "this manager has not joined yet: ask another one".into(),
+        })?;
+        let (telemetry_endpoint, service_connect_endpoint) = (endpoint.clone(), String::new());
+        Ok(pb::DiscoverPollEndpointResponse {
+            endpoint,
+            telemetry_endpoint,
+            service_connect_endpoint,
+        })
+    }
+
+    pub async fn submit_task_state_change(
+        &self,
+        call: &Call,
+        request: pb::SubmitTaskStateChangeRequest,
+    ) -> Result<pb::SubmitTaskStateChangeResponse, Error> {
+        self.known_task(call, &request.cluster, &request.task).await?;
+        Err(joins("state changes of tasks"))
+    }
+
+    pub async fn submit_container_state_change(
+        &self,
+        call: &Call,
+        request: pb::SubmitContainerStateChangeRequest,
+    ) -> Result<pb::SubmitContainerStateChangeResponse, Error> {
+        self.known_task(call, &request.cluster, &request.task).await?;
+        Err(joins("state changes of containers"))
+    }
+
+    /// There are no attachments: tasks have no network interface of their own.
+    pub async fn submit_attachment_state_changes(
+        &self,
+        call: &Call,
+        request: pb::SubmitAttachmentStateChangesRequest,
+    ) -> Result<pb::SubmitAttachmentStateChangesResponse, Error> {
+        arn::cluster(&*self.view(call, false).await?, &request.cluster)?;
+        Err(joins("state changes of attachments"))
+    }
+
+    /// Agents are updated with their machine's packages; there is never one to give them.
+    pub async fn update_container_agent(
+        &self,
+        call: &Call,
+        request: pb::UpdateContainerAgentRequest,
+    ) -> Result<pb::UpdateContainerAgentResponse, Error> {
+        let state = self.view(call, false).await?;
+        let cluster = arn::cluster(&state, &request.cluster)?;
+        let row = resolve::instance(&state, cluster, &request.container_instance)?;
+        Err(Error::not_found(Kind::AgentUpdate, row.id))
+    }
+
+    async fn known_task(&self, call: &Call, cluster: &str, task: &str) -> Result<(), Error> {
+        let state = self.view(call, false).await?;
+        let cluster = arn::cluster(&state, cluster)?;
+        match task.is_empty() {
+            true => Ok(()),
+            false => resolve::task(&state, cluster, task).map(drop),
+        }
+    }
+}
