@@ -22,6 +22,7 @@ pub mod page;
 mod read;
 mod resolve;
 mod show;
+pub mod sigv4;
 mod watch;
 mod write;
 
