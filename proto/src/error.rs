@@ -73,7 +73,7 @@ fn not_found(kind: Kind) -> &'static str {
         Kind::Service => "ServiceNotFoundException",
         Kind::Task | Kind::ContainerInstance => "InvalidParameterException",
         Kind::Deployment => "ServiceDeploymentNotFoundException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::AccessKey => "ResourceNotFoundException",
     }
 }
 
@@ -83,7 +83,7 @@ fn not_active(kind: Kind) -> &'static str {
         Kind::TaskDefinition => "ClientException",
         Kind::Service => "ServiceNotActiveException",
         Kind::Task | Kind::ContainerInstance | Kind::Deployment => "InvalidParameterException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::AccessKey => "ResourceNotFoundException",
     }
 }
 
@@ -94,7 +94,7 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
         Kind::Cluster => "ClusterContainsTasksException",
         Kind::ContainerInstance | Kind::Service | Kind::Task => "InvalidParameterException",
         Kind::TaskDefinition => "ClientException",
-        Kind::Manager | Kind::User | Kind::Deployment => "ResourceInUseException",
+        Kind::Manager | Kind::User | Kind::Deployment | Kind::AccessKey => "ResourceInUseException",
     }
 }
 
@@ -154,6 +154,9 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::Manager => format!("Manager {name:?} not found: see `muster operator raft status`."),
         Kind::User => format!("User {name:?} not found: see `muster user list`."),
         Kind::Deployment => format!("Deployment {name:?} not found."),
+        Kind::AccessKey => {
+            format!("Access key {name:?} not found: see `muster access-key list`.")
+        }
     }
 }
 
@@ -164,7 +167,12 @@ fn inactive(kind: Kind, name: &str) -> String {
             format!("TaskDefinition is inactive. {name:?}: register a new revision.")
         }
         Kind::Service => format!("Service was not ACTIVE. {name:?} is being or has been deleted."),
-        Kind::Task | Kind::ContainerInstance | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::Task
+        | Kind::ContainerInstance
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::AccessKey => {
             format!("The {kind} {name:?} is not active.")
         }
     }
@@ -186,7 +194,12 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
             format!("The service cannot be stopped while it is scaled above 0. {name:?}: {what}")
         }
         Kind::ContainerInstance => format!("Found running tasks on the instance. {name:?}: {what}"),
-        Kind::TaskDefinition | Kind::Task | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::TaskDefinition
+        | Kind::Task
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::AccessKey => {
             format!("{kind} {name:?} is in use: {what}")
         }
     }

@@ -10,6 +10,7 @@ use crate::ids::{Index, Principal};
 use crate::state::State;
 use crate::time::Time;
 
+mod access_key;
 mod bounds;
 mod cluster;
 mod definition;
@@ -88,6 +89,11 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             manager::create_user(state, name, *role, serial)
         }
         Command::RemoveUser { name } => manager::remove_user(state, name),
+        Command::CreateAccessKey { id, user, secret } => {
+            access_key::create(state, *id, user, secret)
+        }
+        Command::SetAccessKeyStatus { id, status } => access_key::set_status(state, *id, *status),
+        Command::DeleteAccessKey { id } => access_key::delete(state, *id),
     }
 }
 

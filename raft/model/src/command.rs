@@ -4,6 +4,7 @@
 //! Commands, not objects: a placement is a task, an instance and its ports. Both enums are append
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
 
+use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -123,6 +124,19 @@ pub enum Command {
     },
     RemoveUser {
         name: Arc<str>,
+    },
+    /// A key for a user to sign requests with.
+    CreateAccessKey {
+        id: AccessKeyId,
+        user: Arc<str>,
+        secret: SealedSecret,
+    },
+    SetAccessKeyStatus {
+        id: AccessKeyId,
+        status: AccessKeyStatus,
+    },
+    DeleteAccessKey {
+        id: AccessKeyId,
     },
 }
 
@@ -305,4 +319,5 @@ pub enum Response {
     Reports {
         refused: Vec<(u32, Error)>,
     },
+    AccessKey(AccessKeyId),
 }

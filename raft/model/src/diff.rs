@@ -4,6 +4,7 @@
 //! Persistent maps share what is equal, so the cost is that of the changes, not of the state.
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
+use crate::access_key::AccessKey;
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
@@ -45,6 +46,7 @@ pub struct Changes {
     pub users: Vec<Change<User>>,
     pub events: Vec<((ServiceId, u64), Change<Event>)>,
     pub requests: Vec<Change<RequestRow>>,
+    pub access_keys: Vec<Change<AccessKey>>,
 }
 
 impl State {
@@ -64,6 +66,7 @@ impl State {
             users: values(&before.users, &after.users),
             events: keyed(&before.events, &after.events).collect(),
             requests: values(&before.requests, &after.requests),
+            access_keys: values(&before.access_keys, &after.access_keys),
         }
     }
 }
@@ -124,6 +127,12 @@ impl Changes {
                 (Table::Events, key::event(*service, *number), row)
             }))
             .chain(rows(Table::Requests, &self.requests, |r| key::number(r.index.0), Row::Request))
+            .chain(rows(
+                Table::AccessKeys,
+                &self.access_keys,
+                |r| key::id(r.id.bits()),
+                Row::AccessKey,
+            ))
     }
 }
 

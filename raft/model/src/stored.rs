@@ -5,6 +5,7 @@
 //! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows
 //! freely.
 
+use crate::access_key::AccessKey;
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
 use crate::hash::Fnv;
@@ -29,10 +30,11 @@ pub enum Table {
     Users,
     Events,
     Requests,
+    AccessKeys,
 }
 
 impl Table {
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -43,6 +45,7 @@ impl Table {
         Self::Users,
         Self::Events,
         Self::Requests,
+        Self::AccessKeys,
     ];
 
     /// The name of its column family; never changes.
@@ -58,6 +61,7 @@ impl Table {
             Self::Users => "users",
             Self::Events => "events",
             Self::Requests => "requests",
+            Self::AccessKeys => "access_keys",
         }
     }
 
@@ -87,6 +91,7 @@ pub enum Row {
     Event(ServiceId, u64, Arc<Event>),
     Request(Arc<RequestRow>),
     Authority(Arc<Authority>),
+    AccessKey(Arc<AccessKey>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -126,6 +131,7 @@ impl Row {
             Self::User(_) => Table::Users,
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
+            Self::AccessKey(_) => Table::AccessKeys,
         }
     }
 
@@ -143,6 +149,7 @@ impl Row {
             Self::User(row) => key::text(&row.name),
             Self::Event(service, number, _) => key::event(*service, *number),
             Self::Request(row) => key::number(row.index.0),
+            Self::AccessKey(row) => key::id(row.id.bits()),
         }
     }
 }
@@ -161,6 +168,7 @@ impl State {
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.events.iter().map(|((s, n), e)| Row::Event(*s, *n, e.clone())))
             .chain(self.requests.values().cloned().map(Row::Request))
+            .chain(self.access_keys.values().cloned().map(Row::AccessKey))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -210,6 +218,7 @@ impl State {
             Row::User(row) => self.put_user(row),
             Row::Event(service, number, row) => self.put_event(service, number, row),
             Row::Request(row) => self.put_request(row),
+            Row::AccessKey(row) => self.put_access_key(row),
         }
     }
 }
