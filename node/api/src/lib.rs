@@ -23,6 +23,7 @@ mod read;
 mod resolve;
 mod show;
 pub mod sigv4;
+pub mod sts;
 mod watch;
 mod write;
 

@@ -15,6 +15,8 @@ mod canonical;
 mod date;
 mod refusal;
 
+pub(crate) use canonical::decode as percent_decode;
+pub(crate) use refusal::echo;
 pub use refusal::{Fault, Refusal};
 
 use crate::limits::{SIGNED_URI_BYTES_MAX, SIGNING_SKEW_MAX};
