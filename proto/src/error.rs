@@ -86,7 +86,7 @@ fn not_found(kind: Kind) -> &'static str {
         Kind::Manager | Kind::User => "ResourceNotFoundException",
         Kind::Target => "TargetNotFoundException",
         Kind::AgentUpdate => "NoUpdateAvailableException",
-        Kind::AccountSetting => "InvalidParameterException",
+        Kind::AccountSetting | Kind::AccessKey => "InvalidParameterException",
     }
 }
 
@@ -96,9 +96,12 @@ fn not_active(kind: Kind) -> &'static str {
         Kind::TaskDefinition => "ClientException",
         Kind::Service => "ServiceNotActiveException",
         Kind::Task | Kind::ContainerInstance | Kind::Deployment => "InvalidParameterException",
-        Kind::Manager | Kind::User | Kind::Target | Kind::AgentUpdate | Kind::AccountSetting => {
-            "ResourceNotFoundException"
-        }
+        Kind::Manager
+        | Kind::User
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting
+        | Kind::AccessKey => "ResourceNotFoundException",
     }
 }
 
@@ -114,7 +117,8 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
         | Kind::Deployment
         | Kind::Target
         | Kind::AgentUpdate
-        | Kind::AccountSetting => "ResourceInUseException",
+        | Kind::AccountSetting
+        | Kind::AccessKey => "ResourceInUseException",
     }
 }
 
@@ -190,6 +194,9 @@ fn missing(kind: Kind, name: &str) -> String {
              Muster's own, which is updated with the machine's packages."
         ),
         Kind::AccountSetting => format!("The setting {name:?} is not set for this principal."),
+        Kind::AccessKey => {
+            format!("Access key {name:?} not found: see `muster access-key list`.")
+        }
     }
 }
 
@@ -207,7 +214,8 @@ fn inactive(kind: Kind, name: &str) -> String {
         | Kind::Deployment
         | Kind::Target
         | Kind::AgentUpdate
-        | Kind::AccountSetting => {
+        | Kind::AccountSetting
+        | Kind::AccessKey => {
             format!("The {kind} {name:?} is not active.")
         }
     }
@@ -236,7 +244,8 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
         | Kind::Deployment
         | Kind::Target
         | Kind::AgentUpdate
-        | Kind::AccountSetting => {
+        | Kind::AccountSetting
+        | Kind::AccessKey => {
             format!("{kind} {name:?} is in use: {what}")
         }
     }

@@ -1,14 +1,17 @@
-//! Who? A certificate of this cluster says a name; the state says whether it still counts.
+//! Who? A certificate of this cluster says a name, or an access key has a user; the state says
+//! whether they still count.
 //!
 //! `judge` is pure. What it cannot know from this manager's state, because the state may be behind,
-//! is asked of the leader once (`Authn::caller`); what the state knows to be revoked is refused at
+//! is asked of the leader once (`Authn::caller`, `key_holder`); what the state knows to be revoked is refused at
 //! once, also without a quorum.
-//! Invariant: a removed user, manager or instance is refused from the entry on that removed it.
+//! Invariant: a removed user, manager, instance or access key is refused from the entry on that
+//! removed it.
 
 use crate::authz::Caller;
-use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX};
-use muster_identity::Peer;
-use muster_model::{Error, InstanceStatus, Principal, State};
+use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX, KEY_READS_MAX};
+use crate::sigv4::Refusal;
+use muster_identity::{Peer, SecretKey, Vault};
+use muster_model::{AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State};
 use muster_proto::error::to_status;
 use muster_replica::Replica;
 use tokio::sync::Semaphore;
@@ -76,11 +79,13 @@ fn user(state: &State, name: &str, serial: &str) -> Verdict {
 pub struct Authn {
     replica: Replica,
     reads: Semaphore,
+    key_reads: Semaphore,
 }
 
 impl Authn {
     pub fn new(replica: Replica) -> Self {
-        Self { replica, reads: Semaphore::new(AUTHN_READS_MAX) }
+        let (reads, key_reads) = (Semaphore::new(AUTHN_READS_MAX), Semaphore::new(KEY_READS_MAX));
+        Self { replica, reads, key_reads }
     }
 
     /// Who `peer` is.
@@ -109,6 +114,64 @@ impl Authn {
             Verdict::Unknown(why) | Verdict::Revoked(why) => Err(Status::unauthenticated(why)),
         }
     }
+}
+
+/// Why an access key does not say who calls.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It does not count: unknown, inactive, deleted, or its user is gone.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// This manager cannot tell.
+    #[error(transparent)]
+    Unavailable(Error),
+}
+
+impl Authn {
+    /// The user who acts with `access_key`, and the secret that their requests are signed with.
+    /// Nothing is proven yet: whoever names a key is its holder once `Signature::verify` agrees.
+    ///
+    /// # Errors
+    /// `Refused` says the same of every key that does not count, so that nobody learns which exist.
+    /// `Unavailable` when this manager does not know the key and cannot ask the leader.
+    pub async fn key_holder(&self, access_key: &str) -> Result<(Caller, SecretKey), KeyError> {
+        let id: AccessKeyId = access_key.parse().map_err(|_| unknown_key())?;
+        if let Some(found) = holder(&self.replica.state(), id) {
+            return found;
+        }
+        let Ok(_permit) = self.key_reads.try_acquire() else {
+            let why = format!(
+                "{KEY_READS_MAX} unknown access keys are being looked up already; try again"
+            );
+            return Err(KeyError::Unavailable(Error::Unavailable { why }));
+        };
+        let state = self.replica.read(Instant::now() + AUTHN_READ_MAX).await.map_err(|error| {
+            let why = format!(
+                "this manager does not know the access key and cannot ask the leader: {error}"
+            );
+            KeyError::Unavailable(Error::Unavailable { why })
+        })?;
+        holder(&state, id).unwrap_or_else(|| Err(unknown_key()))
+    }
+}
+
+/// `None`: it does not count in this state; a newer one may have it.
+fn holder(state: &State, id: AccessKeyId) -> Option<Result<(Caller, SecretKey), KeyError>> {
+    let key = state.access_key(id).filter(|row| row.status == AccessKeyStatus::Active)?;
+    let user = state.user(&key.user).filter(|row| row.removed_at.is_none())?;
+    let caller = Caller::User { name: user.name.to_string(), role: user.role };
+    let opened =
+        Vault::of(&state.meta().authority.key_pem).and_then(|vault| vault.open(id, &key.secret));
+    Some(match opened {
+        Ok(secret) => Ok((caller, secret)),
+        Err(error) => Err(KeyError::Unavailable(Error::Unavailable {
+            why: format!("access key {id}: {error}"),
+        })),
+    })
+}
+
+fn unknown_key() -> KeyError {
+    KeyError::Refused(Refusal::UnknownKey(String::new()))
 }
 
 fn unavailable(why: String) -> Status {

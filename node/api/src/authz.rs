@@ -25,6 +25,14 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// A user's name; empty for machines.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::User { name, .. } => name,
+            Self::Nobody | Self::Instance(_) | Self::Manager(_) => "",
+        }
+    }
+
     /// Who an entry of the log is by; `None` without a certificate.
     pub fn principal(&self) -> Option<Principal> {
         match self {

@@ -12,21 +12,24 @@ pub mod listener;
 mod operation;
 mod refusal;
 
-use crate::authz::{Caller, allow};
+use crate::authz::allow;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::guard::{Admitted, Guard};
 use crate::limits::DEADLINE_DEFAULT;
+use crate::sts;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use hyper::body::Bytes;
-use identify::Identified;
 pub use identify::Trust;
+use identify::{Claim, Identified, Unidentified};
 use operation::Target;
 use refusal::Refusal;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+/// The service's signing name.
+const SERVICE: &str = "ecs";
 /// What an `X-Amz-Target` begins with.
 const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
 /// Empties a local ECS, between two tests; nobody signs it, and a cluster of machines refuses it.
@@ -56,10 +59,45 @@ impl Door {
     /// Answers one request, whatever it is.
     pub async fn answer(&self, head: &Parts, body: Bytes) -> Reply {
         let _under_way = self.dispatcher.under_way.token();
+        if sts::is_form(text(&head.headers, "content-type")) {
+            return self.who_am_i(head, &body).await;
+        }
         match self.try_answer(head, body).await {
             Ok(body) => Reply { status: StatusCode::OK, content_type: JSON, body },
             Err(refusal) => refusal.reply(),
         }
+    }
+
+    /// STS's one call, which tools make before they use ECS.
+    async fn who_am_i(&self, head: &Parts, body: &[u8]) -> Reply {
+        let request_id = self.request_id();
+        let answer = match self.identify(head, body, sts::SERVICE).await {
+            Ok(who) => {
+                let state = self.dispatcher.replica.state();
+                sts::answer(body, who.caller.name(), &state.meta().account, &request_id)
+            }
+            Err(Unidentified::Refused(refusal)) => sts::refused(&refusal, &request_id),
+            Err(Unidentified::Unavailable(error)) => {
+                sts::fault(503, "ServiceUnavailable", &error.to_string(), &request_id)
+            }
+        };
+        let status = StatusCode::from_u16(answer.http_status);
+        Reply {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            content_type: sts::CONTENT_TYPE,
+            body: answer.body.into_bytes(),
+        }
+    }
+
+    async fn identify(
+        &self,
+        head: &Parts,
+        body: &[u8],
+        service: &'static str,
+    ) -> Result<Identified, Unidentified> {
+        let claim = Claim { head, body, service, now: self.dispatcher.time() };
+        let state = self.dispatcher.replica.state();
+        identify::caller(&claim, self.trust, &state, self.guard.authn()).await
     }
 
     /// A name for one request, in answers and for people who ask about them.
@@ -77,7 +115,7 @@ impl Door {
             return Ok(b"{}".to_vec());
         }
         let target = target(head)?;
-        let who = identify::caller(self.trust, head)?;
+        let who = self.identify(head, &body, SERVICE).await?;
         let operation = match target {
             Target::Built(operation) => operation,
             Target::NotBuilt { name, why } => return Err(Refusal::not_built(name, why)),
@@ -139,9 +177,4 @@ fn target(head: &Parts) -> Result<Target, Refusal> {
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.get(..200).unwrap_or(value)
-}
-
-/// The user that unsigned requests are taken for where nobody has to sign.
-fn anyone() -> Caller {
-    Caller::User { name: "admin".into(), role: muster_model::UserRole::Admin }
 }

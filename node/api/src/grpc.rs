@@ -168,6 +168,10 @@ rpcs! {
         create_user: CreateUserRequest -> CreateUserResponse;
         list_users: ListUsersRequest -> ListUsersResponse;
         remove_user: RemoveUserRequest -> RemoveUserResponse;
+        create_access_key: CreateAccessKeyRequest -> CreateAccessKeyResponse;
+        list_access_keys: ListAccessKeysRequest -> ListAccessKeysResponse;
+        update_access_key: UpdateAccessKeyRequest -> UpdateAccessKeyResponse;
+        delete_access_key: DeleteAccessKeyRequest -> DeleteAccessKeyResponse;
     }
 }
 

@@ -69,6 +69,11 @@ impl Guard {
         self.inner.rules.of(path)
     }
 
+    /// Who calls; for front ends whose callers prove it otherwise than by a certificate.
+    pub fn authn(&self) -> &Authn {
+        &self.inner.authn
+    }
+
     /// Who calls, and whether they may.
     async fn admit(&self, head: &Head) -> Result<(Admitted, Option<Place>), Status> {
         let rule = self.inner.rules.of(&head.path);

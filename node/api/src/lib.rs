@@ -23,7 +23,9 @@ pub mod page;
 mod read;
 mod resolve;
 mod show;
+pub mod sigv4;
 pub mod simulate;
+pub mod sts;
 mod watch;
 mod write;
 

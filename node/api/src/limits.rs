@@ -128,3 +128,21 @@ pub const BODY_READ_MAX: Duration = Duration::from_secs(20);
 /// Bytes of one request's headers, and how many of them: SDKs send about 1 KiB in 12.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_MAX: usize = 64;
+/// AWS: how far the clock of who signs a request may be from ours, either way.
+pub const SIGNING_SKEW_MAX: Millis = Millis::from_secs(300);
+
+/// Longest Authorization header of a signed request: ten times what SDKs send.
+pub const AUTHORIZATION_BYTES_MAX: usize = 4096;
+/// Headers that a signature covers: ten times what SDKs sign.
+pub const SIGNED_HEADERS_MAX: usize = 64;
+/// Path and query of a signed request; ECS's clients send `/`.
+pub const SIGNED_URI_BYTES_MAX: usize = 8192;
+/// AWS: characters of an access key id.
+pub const ACCESS_KEY_CHARS_MAX: usize = 128;
+
+/// Look-ups of unknown access keys at once, apart from those of certificates: whoever can reach the
+/// port can name a key, and must not keep a certificate's holder waiting.
+pub const KEY_READS_MAX: usize = 64;
+
+/// One STS form; GetCallerIdentity takes 43 bytes.
+pub const STS_FORM_BYTES_MAX: usize = 16 * 1024;

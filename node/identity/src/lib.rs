@@ -1,5 +1,5 @@
-//! Who is who in a Muster cluster: the certificate authority, join tokens, and the TLS 1.3
-//! acceptor and connector under every gRPC socket.
+//! Who is who in a Muster cluster: the certificate authority, join tokens, access keys, and the
+//! TLS 1.3 acceptor and connector under every gRPC socket.
 //!
 //! It decides how a [`Principal`](muster_model::Principal) is written into a certificate and read
 //! back, and whom a handshake lets in. It does not know what a principal may do (the rpcs decide
@@ -18,6 +18,7 @@
 //! start [`limits::BACKDATE`] (5 minutes) before they are issued, so machines whose clocks differ
 //! by less understand each other at once.
 
+pub mod access_key;
 pub mod authority;
 pub mod client;
 mod clock;
@@ -33,6 +34,7 @@ mod tls;
 pub mod token;
 mod web;
 
+pub use access_key::{SecretKey, Vault};
 pub use authority::{Authority, IssuedCert, IssuedWeb, new_key_and_csr};
 pub use client::{ConnectOptions, Connector, check_address};
 pub use digest::CaDigest;

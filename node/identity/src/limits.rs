@@ -28,6 +28,12 @@ pub const TOKEN_SECRET_BYTES: usize = 16;
 /// Longest text read as a join token: three times a real one, so that an error can be specific.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
+/// Random bytes in the id of an access key: AWS's sixteen characters of five bits.
+pub const ACCESS_KEY_ID_BYTES: usize = 10;
+
+/// Random bytes in the secret of an access key: AWS's forty characters of base64.
+pub const ACCESS_KEY_SECRET_BYTES: usize = 30;
+
 /// How long a peer may take from TCP accept to a finished handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,9 +1,9 @@
-//! Requests about managers, tokens and users.
+//! Requests about managers, tokens, users and access keys.
 
 use super::At;
 use crate::pb;
 use muster_model::command::TokenRole;
-use muster_model::{Error, Millis, RaftId, UserRole};
+use muster_model::{AccessKeyId, AccessKeyStatus, Error, Millis, RaftId, UserRole};
 
 /// A signing request with a 4,096-bit RSA key is below 4 KiB.
 const SIGNING_REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -49,6 +49,26 @@ pub fn user_role_name(role: UserRole) -> &'static str {
         UserRole::Admin => "admin",
         UserRole::Operator => "operator",
         UserRole::ReadOnly => "read-only",
+    }
+}
+
+pub fn access_key_id(text: &str) -> Result<AccessKeyId, Error> {
+    text.parse()
+}
+
+pub fn access_key_status(text: &str) -> Result<AccessKeyStatus, Error> {
+    match text {
+        "Active" => Ok(AccessKeyStatus::Active),
+        "Inactive" => Ok(AccessKeyStatus::Inactive),
+        other => Err(At::Field("status").invalid(other, "Active or Inactive")),
+    }
+}
+
+/// The words that `access_key_status` reads; IAM's.
+pub fn access_key_status_name(status: AccessKeyStatus) -> &'static str {
+    match status {
+        AccessKeyStatus::Active => "Active",
+        AccessKeyStatus::Inactive => "Inactive",
     }
 }
 

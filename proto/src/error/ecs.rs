@@ -33,7 +33,12 @@ fn missing(kind: Kind) -> &'static str {
         Kind::Task => "The referenced task was not found.",
         Kind::ContainerInstance => "The referenced container instance was not found.",
         Kind::Deployment => "Service deployment not found.",
-        Kind::Manager | Kind::User | Kind::Target | Kind::AgentUpdate | Kind::AccountSetting => "",
+        Kind::Manager
+        | Kind::User
+        | Kind::Target
+        | Kind::AgentUpdate
+        | Kind::AccountSetting
+        | Kind::AccessKey => "",
     }
 }
 
@@ -55,6 +60,7 @@ fn used(kind: Kind, what: &str) -> &'static str {
         | Kind::Deployment
         | Kind::Target
         | Kind::AgentUpdate
-        | Kind::AccountSetting => "",
+        | Kind::AccountSetting
+        | Kind::AccessKey => "",
     }
 }

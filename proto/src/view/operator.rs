@@ -1,9 +1,9 @@
-//! Users and their certificates.
+//! Users, their certificates and their access keys.
 
 use super::timestamp;
-use crate::convert::operator::user_role_name;
+use crate::convert::operator::{access_key_status_name, user_role_name};
 use crate::pb;
-use muster_model::User;
+use muster_model::{AccessKey, User};
 
 pub fn user(row: &User) -> pb::UserRow {
     pb::UserRow {
@@ -11,5 +11,15 @@ pub fn user(row: &User) -> pb::UserRow {
         role: user_role_name(row.role).into(),
         created_at: Some(timestamp(row.created_at)),
         serials: row.serials.iter().map(|serial| serial.to_string()).collect(),
+    }
+}
+
+/// Without its secret.
+pub fn access_key(row: &AccessKey) -> pb::AccessKeyRow {
+    pb::AccessKeyRow {
+        access_key_id: row.id.to_string(),
+        user: row.user.to_string(),
+        status: access_key_status_name(row.status).into(),
+        created_at: Some(timestamp(row.created_at)),
     }
 }

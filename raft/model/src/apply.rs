@@ -10,6 +10,7 @@ use crate::ids::{Index, Principal};
 use crate::state::State;
 use crate::time::Time;
 
+mod access_key;
 mod bounds;
 mod cluster;
 mod definition;
@@ -97,6 +98,11 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::ProtectTask { task, span } => mark::protect(state, *task, *span),
         Command::SetAccountSetting { key, value } => mark::set(state, key, value.as_ref()),
         Command::Reset => reset::all(state),
+        Command::CreateAccessKey { id, user, secret } => {
+            access_key::create(state, *id, user, secret)
+        }
+        Command::SetAccessKeyStatus { id, status } => access_key::set_status(state, *id, *status),
+        Command::DeleteAccessKey { id } => access_key::delete(state, *id),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Commands, not objects: a placement is a task, an instance and its ports. Both enums are append
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
 
+use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -153,6 +154,19 @@ pub enum Command {
     },
     /// Forgets everything but managers, users and the authority. Only where nothing real runs.
     Reset,
+    /// A key for a user to sign requests with.
+    CreateAccessKey {
+        id: AccessKeyId,
+        user: Arc<str>,
+        secret: SealedSecret,
+    },
+    SetAccessKeyStatus {
+        id: AccessKeyId,
+        status: AccessKeyStatus,
+    },
+    DeleteAccessKey {
+        id: AccessKeyId,
+    },
 }
 
 /// One attribute as a user puts it.
@@ -363,4 +377,5 @@ pub enum Response {
         tasks: Vec<TaskId>,
         refused: Vec<(InstanceId, Blocker)>,
     },
+    AccessKey(AccessKeyId),
 }

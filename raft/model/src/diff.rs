@@ -4,6 +4,7 @@
 //! Persistent maps share what is equal, so the cost is that of the changes, not of the state.
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
+use crate::access_key::AccessKey;
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
@@ -49,6 +50,7 @@ pub struct Changes {
     pub protections: Vec<Change<Protection>>,
     pub deletions: Vec<Change<Deletion>>,
     pub settings: Vec<Change<AccountSetting>>,
+    pub access_keys: Vec<Change<AccessKey>>,
 }
 
 impl State {
@@ -71,6 +73,7 @@ impl State {
             protections: values(&before.protections, &after.protections),
             deletions: values(&before.deletions, &after.deletions),
             settings: values(&before.settings, &after.settings),
+            access_keys: values(&before.access_keys, &after.access_keys),
         }
     }
 }
@@ -131,6 +134,12 @@ impl Changes {
                 (Table::Events, key::event(*service, *number), row)
             }))
             .chain(rows(Table::Requests, &self.requests, |r| key::number(r.index.0), Row::Request))
+            .chain(rows(
+                Table::AccessKeys,
+                &self.access_keys,
+                |r| key::id(r.id.bits()),
+                Row::AccessKey,
+            ))
             .chain(self.marks())
     }
 }

@@ -22,6 +22,7 @@ pub enum Kind {
     /// A newer program for an instance's agent.
     AgentUpdate,
     AccountSetting,
+    AccessKey,
 }
 
 impl std::fmt::Display for Kind {
@@ -38,6 +39,7 @@ impl std::fmt::Display for Kind {
             Self::Target => "target",
             Self::AgentUpdate => "agent update",
             Self::AccountSetting => "account setting",
+            Self::AccessKey => "access key",
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::time::{Millis, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod access_key;
 mod line;
 mod operations;
 pub mod script;

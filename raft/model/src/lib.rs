@@ -4,6 +4,7 @@
 //! no randomness, no floats in decisions, no map-iteration order, no panic on any input.
 //! This crate does not know that it is replicated, nor how anything looks on a wire.
 
+pub mod access_key;
 pub mod apply;
 pub mod cluster;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod stored;
 pub mod task;
 pub mod time;
 
+pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use apply::{Scratch, apply};
 pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};

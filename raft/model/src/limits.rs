@@ -76,6 +76,10 @@ pub const MANAGERS_MAX: usize = 9;
 pub const USERS_MAX: usize = 10_000;
 /// Certificates of one user that are accepted; beyond it the oldest is refused first.
 pub const USER_CERTIFICATES_MAX: usize = 32;
+/// IAM allows 2; teams share a user here more often than there, and a key is some 150 bytes.
+pub const ACCESS_KEYS_PER_USER_MAX: usize = 8;
+/// A secret of 40 characters with its form (1 byte), nonce (12) and tag (16) takes 69.
+pub const SEALED_SECRET_BYTES_MAX: usize = 128;
 
 // ---- history ----
 

@@ -4,6 +4,7 @@
 //! through one private setter per table that keeps rows and indexes together.
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
+use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::command::Response;
 use crate::error::Error;
@@ -98,6 +99,7 @@ pub struct State {
     pub(crate) instances: OrdMap<InstanceId, Arc<Instance>>,
     pub(crate) managers: OrdMap<RaftId, Arc<Manager>>,
     pub(crate) users: OrdMap<Arc<str>, Arc<User>>,
+    pub(crate) access_keys: OrdMap<AccessKeyId, Arc<AccessKey>>,
     pub(crate) events: OrdMap<(ServiceId, u64), Arc<Event>>,
     /// In order of age: what is remembered last stands last, so that a busy minute touches the end
     /// of the table and not all of it.
@@ -130,6 +132,7 @@ pub(crate) struct Indexes {
     /// Tasks that have ended, lost ones included, by the time they did.
     pub finished: OrdSet<(Time, TaskId)>,
     pub request_ids: OrdMap<RequestId, Index>,
+    pub access_keys_of_user: OrdSet<(Arc<str>, AccessKeyId)>,
 }
 
 impl State {
@@ -290,6 +293,21 @@ impl State {
     }
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
         self.users.values()
+    }
+    pub fn access_key(&self, id: AccessKeyId) -> Option<&Arc<AccessKey>> {
+        self.access_keys.get(&id)
+    }
+    pub fn access_keys(&self) -> impl Iterator<Item = &Arc<AccessKey>> {
+        self.access_keys.values()
+    }
+    /// In order of id.
+    pub fn access_keys_of(&self, user: &str) -> impl Iterator<Item = &Arc<AccessKey>> {
+        let user: Arc<str> = Arc::from(user);
+        let id = AccessKeyId::from_bits;
+        self.index
+            .access_keys_of_user
+            .range((user.clone(), id(0))..=(user, id(u128::MAX)))
+            .filter_map(|(_, id)| self.access_keys.get(id))
     }
     pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
         self.requests.get(self.index.request_ids.get(&id)?)

@@ -5,6 +5,7 @@
 //! gets an arm in `Table::upgrades_from`. What users wrote is kept by name (`named`) and grows
 //! freely.
 
+use crate::access_key::AccessKey;
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
 use crate::hash::Fnv;
@@ -31,10 +32,11 @@ pub enum Table {
     Events,
     Requests,
     Marks,
+    AccessKeys,
 }
 
 impl Table {
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -46,6 +48,7 @@ impl Table {
         Self::Events,
         Self::Requests,
         Self::Marks,
+        Self::AccessKeys,
     ];
 
     /// The name of its column family; never changes.
@@ -62,6 +65,7 @@ impl Table {
             Self::Events => "events",
             Self::Requests => "requests",
             Self::Marks => "marks",
+            Self::AccessKeys => "access_keys",
         }
     }
 
@@ -94,6 +98,7 @@ pub enum Row {
     Protection(Arc<Protection>),
     Deletion(Arc<Deletion>),
     AccountSetting(Arc<AccountSetting>),
+    AccessKey(Arc<AccessKey>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -151,6 +156,7 @@ impl Row {
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
             Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
+            Self::AccessKey(_) => Table::AccessKeys,
         }
     }
 
@@ -171,6 +177,7 @@ impl Row {
             Self::Protection(row) => key::protection(row.task),
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
+            Self::AccessKey(row) => key::id(row.id.bits()),
         }
     }
 }
@@ -192,6 +199,7 @@ impl State {
             .chain(self.protections.values().cloned().map(Row::Protection))
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
+            .chain(self.access_keys.values().cloned().map(Row::AccessKey))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -244,6 +252,7 @@ impl State {
             Row::Protection(row) => self.put_protection(row),
             Row::Deletion(row) => self.put_deletion(row),
             Row::AccountSetting(row) => self.put_setting(row),
+            Row::AccessKey(row) => self.put_access_key(row),
         }
     }
 }

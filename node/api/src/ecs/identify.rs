@@ -1,9 +1,14 @@
 //! Who sends a request of the wire protocol, and from which region's point of view.
+//!
+//! It puts together what the signature claims (`sigv4`), whose key that is (`authn`) and which
+//! services and regions are signed for here. It does not know what the request asks.
 
-use super::refusal::Refusal;
+use crate::authn::{Authn, KeyError};
 use crate::authz::Caller;
 use crate::call::Region;
+use crate::sigv4::{self, Signature};
 use http::request::Parts;
+use muster_model::{Error, State, Time, UserRole};
 use std::sync::Arc;
 
 /// Whose requests are answered.
@@ -23,17 +28,64 @@ pub struct Identified {
     pub region: Region,
 }
 
-/// # Errors
-/// AWS's own for a signature by a key that does not count.
-pub fn caller(trust: Trust, head: &Parts) -> Result<Identified, Refusal> {
-    match trust {
-        Trust::Anyone => Ok(Identified { caller: super::anyone(), region: Region(region(head)) }),
-        // No access keys exist yet, so no key is one.
-        Trust::Signed => Err(Refusal::new(
-            "UnrecognizedClientException",
-            "The security token included in the request is invalid.",
-        )),
+/// Why nobody in particular asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unidentified {
+    Refused(sigv4::Refusal),
+    /// This manager cannot tell now.
+    Unavailable(Error),
+}
+
+impl From<sigv4::Refusal> for Unidentified {
+    fn from(refusal: sigv4::Refusal) -> Self {
+        Self::Refused(refusal)
     }
+}
+
+impl From<KeyError> for Unidentified {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Refused(refusal) => Self::Refused(refusal),
+            KeyError::Unavailable(error) => Self::Unavailable(error),
+        }
+    }
+}
+
+/// A request as it must be proven.
+pub struct Claim<'a> {
+    pub head: &'a Parts,
+    pub body: &'a [u8],
+    /// The signing name of the service that is asked.
+    pub service: &'static str,
+    pub now: Time,
+}
+
+/// # Errors
+/// AWS's own for a signature that is missing, wrong, expired, for another service or region, or of
+/// a key that does not count.
+pub async fn caller(
+    claim: &Claim<'_>,
+    trust: Trust,
+    state: &State,
+    authn: &Authn,
+) -> Result<Identified, Unidentified> {
+    if trust == Trust::Anyone && state.access_keys().next().is_none() {
+        let caller = Caller::User { name: "admin".into(), role: UserRole::Admin };
+        return Ok(Identified { caller, region: Region(region(claim.head)) });
+    }
+    let signature = Signature::of(claim.head)?;
+    if signature.service() != claim.service {
+        return Err(sigv4::Refusal::service(claim.service).into());
+    }
+    let (caller, secret) = authn.key_holder(signature.access_key()).await?;
+    signature.verify(claim.head, claim.body, secret.reveal(), claim.now)?;
+    let (signed, ours) = (signature.region(), &state.meta().region);
+    let region = match trust {
+        Trust::Anyone => Region(Some(Arc::from(signed))),
+        Trust::Signed if *signed == **ours => Region::default(),
+        Trust::Signed => return Err(sigv4::Refusal::region(signed, ours).into()),
+    };
+    Ok(Identified { caller, region })
 }
 
 /// The region of the credential scope, unverified.

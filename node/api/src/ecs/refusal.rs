@@ -3,6 +3,7 @@
 //! What an error of the cluster is called stands in the one table (`muster_proto::error`); here are
 //! only those that arise before a request is one, and the JSON around them.
 
+use super::identify::Unidentified;
 use super::{JSON, Reply};
 use http::StatusCode;
 use muster_model::Error;
@@ -97,6 +98,20 @@ impl From<Error> for Refusal {
         };
         let status = StatusCode::from_u16(face.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { exception: face.exception, status, message, resources, code: face.code }
+    }
+}
+
+impl From<Unidentified> for Refusal {
+    fn from(unidentified: Unidentified) -> Self {
+        match unidentified {
+            Unidentified::Unavailable(error) => error.into(),
+            Unidentified::Refused(refusal) => {
+                let fault = refusal.json();
+                let status = StatusCode::from_u16(fault.http_status);
+                Self::new(fault.name, refusal.to_string())
+                    .with_status(status.unwrap_or(StatusCode::BAD_REQUEST), Code::Unauthenticated)
+            }
+        }
     }
 }
 

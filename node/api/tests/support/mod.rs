@@ -146,6 +146,15 @@ impl Bench {
         Self::over(memory, replica).await
     }
 
+    /// With a real authority, whose key seals secrets.
+    pub async fn with_authority() -> Self {
+        let now = std::time::UNIX_EPOCH + Duration::from_secs(1000);
+        let authority = muster_identity::Authority::create("test", now).unwrap();
+        let state = bootstrapped_with(authority.cert_pem(), &authority.key_pem());
+        let (memory, replica) = Memory::start_with(state);
+        Self::over(memory, replica).await
+    }
+
     pub async fn over(memory: Arc<Memory>, replica: Replica) -> Self {
         Self::with_live(memory, replica, Arc::new(NoLive)).await
     }

@@ -1,6 +1,6 @@
 //! Managers, the epoch, join tokens and users: who may act and who may ask.
 
-use super::find;
+use super::{access_key, find};
 use crate::cluster::{Manager, User, UserRole};
 use crate::command::{Response, TokenRole};
 use crate::error::{Error, Kind};
@@ -170,7 +170,7 @@ pub(super) fn create_user(
     Ok(Response::Done)
 }
 
-/// Its certificates are refused from here on. Removing twice is not an error.
+/// Its certificates and access keys are refused from here on. Removing twice is not an error.
 pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response, Error> {
     let old = state.user(name).ok_or_else(|| Error::not_found(Kind::User, name))?.clone();
     if old.removed_at.is_some() {
@@ -183,6 +183,7 @@ pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response
     let mut new = User::clone(&old);
     new.serials.clear();
     new.removed_at = Some(state.now());
+    access_key::delete_all_of(state, name);
     state.put_user(Arc::new(new));
     Ok(Response::Done)
 }

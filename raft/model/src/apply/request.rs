@@ -8,6 +8,7 @@
 //! A request is the same if its command is, apart from the ids that a proposer minted for it: a
 //! client that repeats its call through another manager gets other ids into the entry.
 
+use crate::access_key::{AccessKeyId, SealedSecret};
 use crate::command::{Command, CreateCluster, CreateService, Entry, RegisterInstance, Response};
 use crate::command::{RunTask, StartTask, UpdateService};
 use crate::error::Error;
@@ -96,6 +97,7 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         }
         Response::Instance(id) => vec![id.to_string()],
         Response::Manager(id) => vec![id.to_string()],
+        Response::AccessKey(id) => vec![id.to_string()],
     }
 }
 
@@ -127,6 +129,10 @@ fn fingerprint(command: &Command) -> u64 {
         Command::RegisterInstance(c) => {
             let plain = RegisterInstance { id: InstanceId::from_bits(0), ..c.clone() };
             hash::of(&Command::RegisterInstance(plain))
+        }
+        Command::CreateAccessKey { user, .. } => {
+            let (id, secret) = (AccessKeyId::from_bits(0), SealedSecret::default());
+            hash::of(&Command::CreateAccessKey { id, user: user.clone(), secret })
         }
         other => hash::of(other),
     }

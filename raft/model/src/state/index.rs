@@ -4,6 +4,7 @@
 //! entries accordingly. Nothing is judged here; `apply` has done that.
 
 use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
+use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
 use crate::instance::Instance;
@@ -142,6 +143,18 @@ impl State {
 
     pub(crate) fn put_user(&mut self, row: Arc<User>) {
         self.users.insert(row.name.clone(), row);
+    }
+
+    /// A key never changes its user.
+    pub(crate) fn put_access_key(&mut self, row: Arc<AccessKey>) {
+        self.index.access_keys_of_user.insert((row.user.clone(), row.id));
+        self.access_keys.insert(row.id, row);
+    }
+
+    pub(crate) fn remove_access_key(&mut self, id: AccessKeyId) {
+        if let Some(old) = self.access_keys.remove(&id) {
+            self.index.access_keys_of_user.remove(&(old.user.clone(), id));
+        }
     }
 
     pub(crate) fn put_request(&mut self, row: Arc<RequestRow>) {

@@ -386,6 +386,20 @@ fn managers() -> impl Strategy<Value = Command> {
             serial
         }),
         name().prop_map(|name| Command::RemoveUser { name }),
+        access_keys(),
+    ]
+}
+
+fn access_keys() -> impl Strategy<Value = Command> {
+    let id = || (0u128..4).prop_map(AccessKeyId::from_bits);
+    let status = prop_oneof![Just(AccessKeyStatus::Active), Just(AccessKeyStatus::Inactive)];
+    let user = prop_oneof![3 => Just(Arc::from("admin")), 1 => name()];
+    let secret = vec(any::<u8>(), 0..4).prop_map(|bytes| SealedSecret(bytes.into()));
+    prop_oneof![
+        2 => (id(), user, secret)
+            .prop_map(|(id, user, secret)| Command::CreateAccessKey { id, user, secret }),
+        1 => (id(), status).prop_map(|(id, status)| Command::SetAccessKeyStatus { id, status }),
+        1 => id().prop_map(|id| Command::DeleteAccessKey { id }),
     ]
 }
 

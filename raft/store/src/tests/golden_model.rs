@@ -19,11 +19,12 @@ use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
 use muster_model::{
-    ClusterId, ClusterStatus, Command, DefinitionId, DefinitionRow, DeploymentId, Desired, Entry,
-    Epoch, Error, Event, Health, Index, Instance, InstanceId, InstanceSpec, InstanceStatus, Kind,
-    Millis, Observed, Owner, Phase, Principal, RaftId, RequestId, Resources, Response, Revision,
-    Row, Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task,
-    TaskDefinition, TaskId, TaskReport, Time, TraceId,
+    AccessKey, AccessKeyId, AccessKeyStatus, ClusterId, ClusterStatus, Command, DefinitionId,
+    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, Index, Instance,
+    InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner, Phase, Principal,
+    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Service, ServiceId,
+    ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition, TaskId, TaskReport,
+    Time, TraceId,
 };
 use std::sync::Arc;
 
@@ -33,6 +34,11 @@ const TASK: TaskId = TaskId::from_bits(0x3333);
 const INSTANCE: InstanceId = InstanceId::from_bits(0x4444);
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bits(0x5555);
 const DEFINITION: DefinitionId = DefinitionId(7);
+const ACCESS_KEY: AccessKeyId = AccessKeyId::from_bits(0x8888);
+
+fn sealed() -> SealedSecret {
+    SealedSecret(vec![1, 2, 250].into())
+}
 
 fn tags() -> Tags {
     Tags::from([("team".to_owned(), "web".to_owned())])
@@ -231,6 +237,9 @@ fn commands_of_machines() -> Vec<Command> {
         Command::RotateToken { role: TokenRole::Worker, hash: "cc".into() },
         Command::CreateUser { name: "ada".into(), role: UserRole::Operator, serial: "01".into() },
         Command::RemoveUser { name: "ada".into() },
+        Command::CreateAccessKey { id: ACCESS_KEY, user: "ada".into(), secret: sealed() },
+        Command::SetAccessKeyStatus { id: ACCESS_KEY, status: AccessKeyStatus::Inactive },
+        Command::DeleteAccessKey { id: ACCESS_KEY },
     ]
 }
 
@@ -269,6 +278,7 @@ fn answers() -> Vec<Result<Response, Error>> {
         Ok(Response::Manager(RaftId(3))),
         Ok(Response::Plan { refused: refused.clone() }),
         Ok(Response::Reports { refused }),
+        Ok(Response::AccessKey(ACCESS_KEY)),
         Err(Error::invalid("field", "value", "allowed")),
         Err(Error::not_found(Kind::Deployment, "x")),
         Err(Error::Exists { kind: Kind::Cluster, name: "x".into() }),
@@ -287,6 +297,7 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::UpgradeRequired { what: "x".into() }),
         Ok(Response::Started { tasks: vec![TASK], refused: vec![(INSTANCE, Blocker::Ports)] }),
         Err(Error::not_found(Kind::AccountSetting, "x")),
+        Err(Error::not_found(Kind::AccessKey, "x")),
     ]
 }
 
@@ -385,6 +396,13 @@ fn rows() -> Vec<Row> {
         serials: vec!["01".into()],
         removed_at: Some(Time(2)),
     };
+    let access_key = AccessKey {
+        id: ACCESS_KEY,
+        user: "ada".into(),
+        secret: sealed(),
+        status: AccessKeyStatus::Inactive,
+        created_at: Time(1),
+    };
     let event = Event { at: Time(3), text: "(service web) is steady".into() };
     let answer = Ok(Response::Service(SERVICE));
     let id = RequestId::from_bits(0x6666);
@@ -404,6 +422,7 @@ fn rows() -> Vec<Row> {
         Row::Protection(Arc::new(Protection { task: TASK, until: Time(9) })),
         Row::Deletion(Arc::new(Deletion { definition: DEFINITION, at: Time(9) })),
         Row::AccountSetting(Arc::new(AccountSetting { key: setting(), value: "enabled".into() })),
+        Row::AccessKey(Arc::new(access_key)),
     ]
 }
 
