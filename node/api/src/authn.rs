@@ -2,8 +2,8 @@
 //! whether they still count.
 //!
 //! `judge` is pure. What it cannot know from this manager's state, because the state may be behind,
-//! is asked of the leader once (`Authn::caller`, `key_holder`); what the state knows to be revoked is refused at
-//! once, also without a quorum.
+//! is asked of the leader once (`Authn::caller`, `key_holder`); what the state knows to be revoked
+//! is refused at once, also without a quorum.
 //! Invariant: a removed user, manager, instance or access key is refused from the entry on that
 //! removed it.
 

@@ -1,8 +1,9 @@
 //! Is this request signed with the secret of the access key that it names? AWS Signature Version 4.
 //!
-//! Pure: [`Signature::of`] reads what a request claims, [`Signature::verify`] computes the signature
-//! anew from the request and the key's secret. It does not know whose key that is (`authn`), nor for
-//! which service and region requests may be signed here: the front end compares those.
+//! Pure: [`Signature::of`] reads what a request claims, [`Signature::verify`] computes the
+//! signature anew from the request and the key's secret. It does not know whose key that is
+//! (`authn`), nor for which service and region requests may be signed here: the front end compares
+//! those.
 //! Invariant: nothing that `verify` lets pass can be changed on the way without the secret: method,
 //! path, query, host, every `x-amz-*` header and the body are covered.
 

@@ -2,8 +2,8 @@
 //! from the authority's.
 //!
 //! The one place that seals and opens (docs/decisions/0009). It does not know who may ask for a
-//! secret, nor where sealed ones are kept. Invariant: a sealed secret opens under the id that it was
-//! sealed for and no other, and no secret is printed by `Debug` or left behind in memory.
+//! secret, nor where sealed ones are kept. Invariant: a sealed secret opens under the id that it
+//! was sealed for and no other, and no secret is printed by `Debug` or left behind in memory.
 
 use crate::error::Error;
 use crate::limits::{ACCESS_KEY_ID_BYTES, ACCESS_KEY_SECRET_BYTES};

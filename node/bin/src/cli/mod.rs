@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 refused or failed; 2 the words of the command are wrong; 3 no manager
 //! answered in time (the outcome may be unknown: repeat it); 4 something named does not exist.
 
+mod access_key;
 mod cluster;
 mod context;
 mod error;
@@ -137,6 +138,12 @@ enum Command {
         #[command(subcommand)]
         command: user::Command,
     },
+    /// Access keys, for ECS's own tools.
+    #[command(after_help = "Example:\n  muster access-key create --user ci")]
+    AccessKey {
+        #[command(subcommand)]
+        command: access_key::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -184,6 +191,7 @@ impl Command {
             Self::Instance { command } => command.run(context).await,
             Self::Operator { command } => command.run(context).await,
             Self::User { command } => command.run(context).await,
+            Self::AccessKey { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {
