@@ -1,11 +1,13 @@
 //! Compiles `api/*.proto` with protox (no protoc on the machine) into prost and tonic code, and
-//! derives from the same descriptors what must never drift from them: the policy of each rpc, and
-//! the JSON form of each public message (serde attributes and a schema to check input against).
+//! derives from the same descriptors what must never drift from them: the policy of each rpc, what
+//! it acts on, and the JSON form of each public message (serde attributes and a schema to check input against).
 
 #[path = "build/json.rs"]
 mod json;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/target.rs"]
+mod target;
 
 use prost_reflect::MessageDescriptor;
 use std::{env, error::Error, fs, path::PathBuf};
@@ -27,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("policies.rs"), policy::policies(&pool)?)?;
+    fs::write(out.join("targets.rs"), target::targets(&pool)?)?;
     let messages: Vec<MessageDescriptor> = pool
         .all_messages()
         .filter(|m| m.package_name() == json::PUBLIC && !m.is_map_entry())

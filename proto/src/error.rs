@@ -9,6 +9,9 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
 
+/// How the action of a `Denied` begins that policies refused.
+pub const PERFORM: &str = "perform: ";
+
 /// Metadata key under which a manager that does not lead names who does (`host:port`).
 pub const LEADER_METADATA: &str = "muster-leader";
 
@@ -73,7 +76,7 @@ fn not_found(kind: Kind) -> &'static str {
         Kind::Service => "ServiceNotFoundException",
         Kind::Task | Kind::ContainerInstance => "InvalidParameterException",
         Kind::Deployment => "ServiceDeploymentNotFoundException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::Policy => "ResourceNotFoundException",
     }
 }
 
@@ -83,7 +86,7 @@ fn not_active(kind: Kind) -> &'static str {
         Kind::TaskDefinition => "ClientException",
         Kind::Service => "ServiceNotActiveException",
         Kind::Task | Kind::ContainerInstance | Kind::Deployment => "InvalidParameterException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::Policy => "ResourceNotFoundException",
     }
 }
 
@@ -94,7 +97,7 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
         Kind::Cluster => "ClusterContainsTasksException",
         Kind::ContainerInstance | Kind::Service | Kind::Task => "InvalidParameterException",
         Kind::TaskDefinition => "ClientException",
-        Kind::Manager | Kind::User | Kind::Deployment => "ResourceInUseException",
+        Kind::Manager | Kind::User | Kind::Deployment | Kind::Policy => "ResourceInUseException",
     }
 }
 
@@ -112,6 +115,10 @@ pub fn message(error: &Error) -> String {
         Error::InUse { kind, name, what } => used(*kind, name, what),
         Error::TokenReused { .. } => format!("{error}; take a fresh token for another request"),
         Error::VersionMismatch { .. } => format!("{error}; read it again and repeat the change"),
+        // IAM's sentence, which people know and search for.
+        Error::Denied { principal, action } if action.starts_with(PERFORM) => {
+            format!("{principal} is not authorized to {action}")
+        }
         Error::Denied { .. } => format!("{error}; ask an administrator for another role"),
         Error::UnknownOutcome { .. } => {
             format!("{error}; repeating with the same client token is safe")
@@ -154,6 +161,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::Manager => format!("Manager {name:?} not found: see `muster operator raft status`."),
         Kind::User => format!("User {name:?} not found: see `muster user list`."),
         Kind::Deployment => format!("Deployment {name:?} not found."),
+        Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
     }
 }
 
@@ -164,7 +172,12 @@ fn inactive(kind: Kind, name: &str) -> String {
             format!("TaskDefinition is inactive. {name:?}: register a new revision.")
         }
         Kind::Service => format!("Service was not ACTIVE. {name:?} is being or has been deleted."),
-        Kind::Task | Kind::ContainerInstance | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::Task
+        | Kind::ContainerInstance
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Policy => {
             format!("The {kind} {name:?} is not active.")
         }
     }
@@ -186,7 +199,12 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
             format!("The service cannot be stopped while it is scaled above 0. {name:?}: {what}")
         }
         Kind::ContainerInstance => format!("Found running tasks on the instance. {name:?}: {what}"),
-        Kind::TaskDefinition | Kind::Task | Kind::Manager | Kind::User | Kind::Deployment => {
+        Kind::TaskDefinition
+        | Kind::Task
+        | Kind::Manager
+        | Kind::User
+        | Kind::Deployment
+        | Kind::Policy => {
             format!("{kind} {name:?} is in use: {what}")
         }
     }

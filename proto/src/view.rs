@@ -14,7 +14,7 @@ mod waiting;
 pub use cluster::{cluster, clusters};
 pub use definition::{definition, tag_list as tags};
 pub use instance::instance;
-pub use operator::user;
+pub use operator::{policy, user};
 pub use service::{event, service};
 pub use task::task;
 pub use waiting::{placement_failure, waiting};

@@ -5,6 +5,7 @@
 
 use crate::call::Call;
 use crate::live::LiveBackend;
+use crate::policy::Policies;
 use crate::watch::history::History;
 use muster_model::{Error, IdSource, RaftId, State, Time};
 use muster_replica::Replica;
@@ -22,6 +23,7 @@ pub struct Dispatcher {
     pub(crate) replica: Replica,
     pub(crate) live: Arc<dyn LiveBackend>,
     pub(crate) history: Arc<History>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when this manager stops: what would go on for ever ends.
@@ -44,6 +46,7 @@ impl Dispatcher {
             replica,
             live,
             history,
+            policies: Arc::default(),
             watchers: Arc::new(Semaphore::new(crate::limits::WATCHERS_MAX)),
             streams: Arc::new(Semaphore::new(crate::limits::LIVE_STREAMS_MAX)),
             stopping: CancellationToken::new(),

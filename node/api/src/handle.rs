@@ -8,6 +8,7 @@ mod definition;
 mod instance;
 mod live;
 mod managers;
+mod policies;
 mod run;
 mod service;
 mod tags;

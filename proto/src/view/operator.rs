@@ -1,9 +1,9 @@
-//! Users and their certificates.
+//! Users, their certificates and their policies.
 
 use super::timestamp;
 use crate::convert::operator::user_role_name;
 use crate::pb;
-use muster_model::User;
+use muster_model::{Holder, Policy, User};
 
 pub fn user(row: &User) -> pb::UserRow {
     pb::UserRow {
@@ -11,5 +11,21 @@ pub fn user(row: &User) -> pb::UserRow {
         role: user_role_name(row.role).into(),
         created_at: Some(timestamp(row.created_at)),
         serials: row.serials.iter().map(|serial| serial.to_string()).collect(),
+    }
+}
+
+/// With its document.
+pub fn policy(row: &Policy) -> pb::PolicyRow {
+    let (user, role) = match &row.holder {
+        Holder::User(name) => (name.to_string(), String::new()),
+        Holder::Role(role) => (String::new(), user_role_name(*role).to_owned()),
+    };
+    pb::PolicyRow {
+        name: row.name.to_string(),
+        user,
+        role,
+        document: row.document.to_string(),
+        created_at: Some(timestamp(row.created_at)),
+        updated_at: Some(timestamp(row.updated_at)),
     }
 }

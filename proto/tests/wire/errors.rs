@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -13,6 +13,7 @@ const KINDS: [Kind; 8] = [
     Kind::Manager,
     Kind::User,
     Kind::Deployment,
+    Kind::Policy,
 ];
 
 fn every() -> Vec<Error> {

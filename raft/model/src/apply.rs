@@ -17,6 +17,7 @@ mod find;
 mod instance;
 mod manager;
 mod plan;
+mod policy;
 mod report;
 mod request;
 mod scratch;
@@ -88,6 +89,8 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             manager::create_user(state, name, *role, serial)
         }
         Command::RemoveUser { name } => manager::remove_user(state, name),
+        Command::PutPolicy { holder, name, document } => policy::put(state, holder, name, document),
+        Command::DeletePolicy { holder, name } => policy::delete(state, holder, name),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ids::{
     ServiceId, Slot, TaskId, TraceId,
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
+use crate::policy::Holder;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
@@ -122,6 +123,17 @@ pub enum Command {
         serial: Arc<str>,
     },
     RemoveUser {
+        name: Arc<str>,
+    },
+
+    /// Attaches a policy to a user or a role, or replaces the one of this name.
+    PutPolicy {
+        holder: Holder,
+        name: Arc<str>,
+        document: Arc<str>,
+    },
+    DeletePolicy {
+        holder: Holder,
         name: Arc<str>,
     },
 }

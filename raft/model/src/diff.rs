@@ -7,6 +7,7 @@
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
+use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
@@ -45,6 +46,7 @@ pub struct Changes {
     pub users: Vec<Change<User>>,
     pub events: Vec<((ServiceId, u64), Change<Event>)>,
     pub requests: Vec<Change<RequestRow>>,
+    pub policies: Vec<Change<Policy>>,
 }
 
 impl State {
@@ -64,6 +66,7 @@ impl State {
             users: values(&before.users, &after.users),
             events: keyed(&before.events, &after.events).collect(),
             requests: values(&before.requests, &after.requests),
+            policies: values(&before.policies, &after.policies),
         }
     }
 }
@@ -124,6 +127,7 @@ impl Changes {
                 (Table::Events, key::event(*service, *number), row)
             }))
             .chain(rows(Table::Requests, &self.requests, |r| key::number(r.index.0), Row::Request))
+            .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
     }
 }
 

@@ -17,6 +17,7 @@ pub enum Kind {
     Manager,
     User,
     Deployment,
+    Policy,
 }
 
 impl std::fmt::Display for Kind {
@@ -30,6 +31,7 @@ impl std::fmt::Display for Kind {
             Self::Manager => "manager",
             Self::User => "user",
             Self::Deployment => "deployment",
+            Self::Policy => "policy",
         })
     }
 }

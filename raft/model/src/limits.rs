@@ -65,6 +65,14 @@ pub const MANAGERS_MAX: usize = 9;
 pub const USERS_MAX: usize = 10_000;
 /// Certificates of one user that are accepted; beyond it the oldest is refused first.
 pub const USER_CERTIFICATES_MAX: usize = 32;
+/// IAM: policies attached to one user or role.
+pub const POLICIES_PER_HOLDER_MAX: usize = 10;
+/// All policies: 60 MiB if every one is as long as it may be.
+pub const POLICIES_MAX: usize = 10_000;
+/// IAM: a managed policy. Here white space counts too.
+pub const POLICY_CHARS_MAX: usize = 6144;
+/// IAM: a policy's name.
+pub const POLICY_NAME_CHARS_MAX: usize = 128;
 
 // ---- history ----
 

@@ -4,7 +4,7 @@
 //! through one private setter per table that keeps rows and indexes together.
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
-use crate::cluster::{Authority, Cluster, Manager, User};
+use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
@@ -12,6 +12,7 @@ use crate::ids::{
     Slot, TaskId,
 };
 use crate::instance::Instance;
+use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
 use crate::spec::{Resources, TaskDefinition};
 use crate::task::Task;
@@ -100,6 +101,7 @@ pub struct State {
     /// In order of age: what is remembered last stands last, so that a busy minute touches the end
     /// of the table and not all of it.
     pub(crate) requests: OrdMap<Index, Arc<RequestRow>>,
+    pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
 
     pub(crate) index: Indexes,
 }
@@ -279,6 +281,33 @@ impl State {
     }
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
         self.users.values()
+    }
+    pub fn policy(&self, holder: &Holder, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(&(holder.clone(), Arc::from(name)))
+    }
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+    /// Those attached to this user or role itself, by name.
+    pub fn policies_of<'a>(
+        &'a self,
+        holder: &Holder,
+    ) -> impl Iterator<Item = &'a Arc<Policy>> + use<'a> {
+        let (from, holder) = ((holder.clone(), Arc::from("")), holder.clone());
+        self.policies.range(from..).map(|(_, row)| row).take_while(move |row| row.holder == holder)
+    }
+    /// All that concern a user: the role's and the user's own.
+    pub fn policies_for(&self, user: &str, role: UserRole) -> impl Iterator<Item = &Arc<Policy>> {
+        // Most clusters have none, and every request asks.
+        let some = (!self.policies.is_empty()).then(|| {
+            let role = self.policies_of(&Holder::Role(role));
+            role.chain(self.policies_of(&Holder::User(Arc::from(user))))
+        });
+        some.into_iter().flatten()
+    }
+    /// Whether users and policies are the very ones of `other`: nobody's rights differ.
+    pub fn same_rights(&self, other: &State) -> bool {
+        self.users.ptr_eq(&other.users) && self.policies.ptr_eq(&other.policies)
     }
     pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
         self.requests.get(self.index.request_ids.get(&id)?)

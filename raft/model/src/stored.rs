@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
+use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
@@ -29,10 +30,11 @@ pub enum Table {
     Users,
     Events,
     Requests,
+    Policies,
 }
 
 impl Table {
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -43,6 +45,7 @@ impl Table {
         Self::Users,
         Self::Events,
         Self::Requests,
+        Self::Policies,
     ];
 
     /// The name of its column family; never changes.
@@ -58,6 +61,7 @@ impl Table {
             Self::Users => "users",
             Self::Events => "events",
             Self::Requests => "requests",
+            Self::Policies => "policies",
         }
     }
 
@@ -87,11 +91,14 @@ pub enum Row {
     Event(ServiceId, u64, Arc<Event>),
     Request(Arc<RequestRow>),
     Authority(Arc<Authority>),
+    Policy(Arc<Policy>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
 pub(crate) mod key {
+    use crate::cluster::UserRole;
     use crate::ids::ServiceId;
+    use crate::policy::{Holder, Policy};
 
     pub fn meta() -> Vec<u8> {
         vec![0]
@@ -107,6 +114,17 @@ pub(crate) mod key {
     }
     pub fn text(text: &str) -> Vec<u8> {
         text.as_bytes().to_vec()
+    }
+    /// No name has a zero byte, so the order is that of holders, then of names.
+    pub fn policy(row: &Policy) -> Vec<u8> {
+        let (kind, holder): (u8, &str) = match &row.holder {
+            Holder::Role(UserRole::Admin) => (0, "admin"),
+            Holder::Role(UserRole::Operator) => (0, "operator"),
+            Holder::Role(UserRole::ReadOnly) => (0, "read-only"),
+            Holder::Role(UserRole::Restricted) => (0, "restricted"),
+            Holder::User(name) => (1, name),
+        };
+        [&[kind], holder.as_bytes(), &[0], row.name.as_bytes()].concat()
     }
     pub fn event(service: ServiceId, number: u64) -> Vec<u8> {
         [&service.bits().to_be_bytes()[..], &number.to_be_bytes()[..]].concat()
@@ -126,6 +144,7 @@ impl Row {
             Self::User(_) => Table::Users,
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
+            Self::Policy(_) => Table::Policies,
         }
     }
 
@@ -143,6 +162,7 @@ impl Row {
             Self::User(row) => key::text(&row.name),
             Self::Event(service, number, _) => key::event(*service, *number),
             Self::Request(row) => key::number(row.index.0),
+            Self::Policy(row) => key::policy(row),
         }
     }
 }
@@ -161,6 +181,7 @@ impl State {
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.events.iter().map(|((s, n), e)| Row::Event(*s, *n, e.clone())))
             .chain(self.requests.values().cloned().map(Row::Request))
+            .chain(self.policies.values().cloned().map(Row::Policy))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -210,6 +231,7 @@ impl State {
             Row::User(row) => self.put_user(row),
             Row::Event(service, number, row) => self.put_event(service, number, row),
             Row::Request(row) => self.put_request(row),
+            Row::Policy(row) => self.put_policy(row),
         }
     }
 }

@@ -14,6 +14,7 @@ mod live;
 mod operator;
 mod output;
 mod placement;
+mod policy;
 mod service;
 mod task;
 mod taskdef;
@@ -136,6 +137,13 @@ enum Command {
         #[command(subcommand)]
         command: user::Command,
     },
+    /// Policies in IAM's language, of users and roles.
+    #[command(after_help = "Example:\n  muster policy put blue --user ann --file blue.json\n  \
+        muster policy put --help               a whole policy to start from")]
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -183,6 +191,7 @@ impl Command {
             Self::Instance { command } => command.run(context).await,
             Self::Operator { command } => command.run(context).await,
             Self::User { command } => command.run(context).await,
+            Self::Policy { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

@@ -1,6 +1,6 @@
 //! Managers, the epoch, join tokens and users: who may act and who may ask.
 
-use super::find;
+use super::{find, policy};
 use crate::cluster::{Manager, User, UserRole};
 use crate::command::{Response, TokenRole};
 use crate::error::{Error, Kind};
@@ -170,7 +170,7 @@ pub(super) fn create_user(
     Ok(Response::Done)
 }
 
-/// Its certificates are refused from here on. Removing twice is not an error.
+/// Its certificates are refused from here on, and its policies go. Removing twice is not an error.
 pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response, Error> {
     let old = state.user(name).ok_or_else(|| Error::not_found(Kind::User, name))?.clone();
     if old.removed_at.is_some() {
@@ -184,5 +184,6 @@ pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response
     new.serials.clear();
     new.removed_at = Some(state.now());
     state.put_user(Arc::new(new));
+    policy::delete_of_user(state, name);
     Ok(Response::Done)
 }

@@ -7,6 +7,7 @@ use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
 use crate::instance::Instance;
+use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service, ServiceStatus};
 use crate::spec::Protocol;
 use crate::task::Task;
@@ -131,6 +132,14 @@ impl State {
 
     pub(crate) fn put_user(&mut self, row: Arc<User>) {
         self.users.insert(row.name.clone(), row);
+    }
+
+    pub(crate) fn put_policy(&mut self, row: Arc<Policy>) {
+        self.policies.insert((row.holder.clone(), row.name.clone()), row);
+    }
+
+    pub(crate) fn remove_policy(&mut self, holder: &Holder, name: &Arc<str>) {
+        self.policies.remove(&(holder.clone(), name.clone()));
     }
 
     pub(crate) fn put_request(&mut self, row: Arc<RequestRow>) {

@@ -19,10 +19,10 @@ use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
 use muster_model::{
     ClusterId, ClusterStatus, Command, DefinitionId, DefinitionRow, DeploymentId, Desired, Entry,
-    Epoch, Error, Event, Health, Index, Instance, InstanceId, InstanceSpec, InstanceStatus, Kind,
-    Observed, Owner, Phase, Principal, RaftId, RequestId, Resources, Response, Revision, Row,
-    Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition,
-    TaskId, TaskReport, Time, TraceId,
+    Epoch, Error, Event, Health, Holder, Index, Instance, InstanceId, InstanceSpec, InstanceStatus,
+    Kind, Observed, Owner, Phase, Policy, Principal, RaftId, RequestId, Resources, Response,
+    Revision, Row, Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task,
+    TaskDefinition, TaskId, TaskReport, Time, TraceId,
 };
 use std::sync::Arc;
 
@@ -204,6 +204,12 @@ fn commands_of_machines() -> Vec<Command> {
         Command::RotateToken { role: TokenRole::Worker, hash: "cc".into() },
         Command::CreateUser { name: "ada".into(), role: UserRole::Operator, serial: "01".into() },
         Command::RemoveUser { name: "ada".into() },
+        Command::PutPolicy {
+            holder: Holder::Role(UserRole::Restricted),
+            name: "blue".into(),
+            document: "{}".into(),
+        },
+        Command::DeletePolicy { holder: Holder::User("ada".into()), name: "blue".into() },
     ]
 }
 
@@ -355,6 +361,13 @@ fn rows() -> Vec<Row> {
         serials: vec!["01".into()],
         removed_at: Some(Time(2)),
     };
+    let policy = Policy {
+        holder: Holder::User("ada".into()),
+        name: "blue".into(),
+        document: "{}".into(),
+        created_at: Time(1),
+        updated_at: Time(2),
+    };
     let event = Event { at: Time(3), text: "(service web) is steady".into() };
     let answer = Ok(Response::Service(SERVICE));
     let id = RequestId::from_bits(0x6666);
@@ -371,6 +384,7 @@ fn rows() -> Vec<Row> {
         Row::Event(SERVICE, 1, Arc::new(event)),
         Row::Request(Arc::new(request)),
         Row::Authority(Arc::new(authority())),
+        Row::Policy(Arc::new(policy)),
     ]
 }
 
