@@ -12,14 +12,15 @@ use std::path::PathBuf;
 pub enum Command {
     /// Attach a policy to a user or a role; replaces the one of this name.
     #[command(
-        after_help = "Example, a user who may do everything in the cluster blue and nothing else:\n  \
+        after_help = "Example, a user who may do everything in the cluster blue, and write task\n\
+        definitions, which are of no cluster:\n  \
         muster user create ann --role restricted --out ./ann\n  \
-        cat >blue.json <<'END'\n  \
-        {\"Version\": \"2012-10-17\", \"Statement\": {\n  \
-          \"Effect\": \"Allow\", \"Action\": [\"ecs:*\", \"muster:*\"], \"Resource\": \"*\",\n  \
-          \"Condition\": {\"ArnLike\": {\"ecs:cluster\": \"arn:aws:ecs:*:*:cluster/blue\"}}}}\n  \
-        END\n  \
-        muster policy put blue --user ann --file blue.json"
+        muster policy put blue --user ann --file blue.json\n\n\
+        blue.json:\n  \
+        {\"Version\": \"2012-10-17\", \"Statement\": [\n  \
+        {\"Effect\": \"Allow\", \"Action\": [\"ecs:*\", \"muster:*\"], \"Resource\": \"*\",\n   \
+        \"Condition\": {\"ArnLike\": {\"ecs:cluster\": \"arn:aws:ecs:*:*:cluster/blue\"}}},\n  \
+        {\"Effect\": \"Allow\", \"Action\": \"ecs:*TaskDefinition*\", \"Resource\": \"*\"}]}"
     )]
     Put {
         name: String,
