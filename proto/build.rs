@@ -1,6 +1,7 @@
 //! Compiles `api/*.proto` with protox (no protoc on the machine) into prost and tonic code, and
 //! derives from the same descriptors what must never drift from them: the policy of each rpc, what
-//! it acts on, and the JSON form of each public message (serde attributes and a schema to check input against).
+//! it acts on, and the JSON form of each public message (serde attributes and a schema to check
+//! input against).
 
 #[path = "build/json.rs"]
 mod json;

@@ -72,7 +72,7 @@ impl Resource {
 /// Reads a policy document.
 ///
 /// # Errors
-/// `Invalid`, with the path of the value, for all that IAM refuses and all that has no meaning here.
+/// `Invalid`, with the path of the value, for what IAM refuses and what has no meaning here.
 pub fn document(text: &str) -> Result<Document, Error> {
     let at = At::Field("document");
     let chars = text.chars().count();
