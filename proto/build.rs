@@ -1,7 +1,7 @@
 //! Compiles `api/*.proto` with protox (no protoc on the machine) into prost and tonic code, and
-//! derives from the same descriptors what must never drift from them: the policy of each rpc, the
-//! table of ECS's operations, and the JSON form of each public message (serde attributes and a
-//! schema to check input against).
+//! derives from the same descriptors what must never drift from them: the policy of each rpc and
+//! what it acts on, the table of ECS's operations, and the JSON form of each public message (serde
+//! attributes and a schema to check input against).
 
 #[path = "build/absent.rs"]
 mod absent;
@@ -11,6 +11,8 @@ mod json;
 mod operations;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/target.rs"]
+mod target;
 
 use prost_reflect::MessageDescriptor;
 use std::{env, error::Error, fs, path::PathBuf};
@@ -33,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = compiler.descriptor_pool();
     fs::write(out.join("policies.rs"), policy::policies(&pool)?)?;
     fs::write(out.join("operations.rs"), operations::operations(&pool)?)?;
+    fs::write(out.join("targets.rs"), target::targets(&pool)?)?;
     let messages: Vec<MessageDescriptor> = pool
         .all_messages()
         .filter(|m| m.package_name() == json::PUBLIC && !m.is_map_entry())

@@ -28,7 +28,7 @@ pub fn policies(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
 }
 
 /// The Rust name of the enum value that an option is set to.
-fn option(
+pub fn option(
     pool: &DescriptorPool,
     options: &DynamicMessage,
     name: &str,

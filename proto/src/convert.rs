@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod instance;
 pub mod operator;
 mod placement;
+pub mod policy;
 pub mod service;
 pub mod task;
 

@@ -11,6 +11,9 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
 
+/// How the action of a `Denied` begins that policies refused.
+pub const PERFORM: &str = "perform: ";
+
 /// Metadata key under which a manager that does not lead names who does (`host:port`).
 pub const LEADER_METADATA: &str = "muster-leader";
 
@@ -83,10 +86,10 @@ fn not_found(kind: Kind) -> &'static str {
         Kind::Service => "ServiceNotFoundException",
         Kind::Task | Kind::ContainerInstance => "InvalidParameterException",
         Kind::Deployment => "ServiceDeploymentNotFoundException",
-        Kind::Manager | Kind::User => "ResourceNotFoundException",
+        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy => "ResourceNotFoundException",
         Kind::Target => "TargetNotFoundException",
         Kind::AgentUpdate => "NoUpdateAvailableException",
-        Kind::AccountSetting | Kind::AccessKey => "InvalidParameterException",
+        Kind::AccountSetting => "InvalidParameterException",
     }
 }
 
@@ -101,7 +104,8 @@ fn not_active(kind: Kind) -> &'static str {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => "ResourceNotFoundException",
+        | Kind::AccessKey
+        | Kind::Policy => "ResourceNotFoundException",
     }
 }
 
@@ -118,7 +122,8 @@ fn in_use(kind: Kind, what: &str) -> &'static str {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => "ResourceInUseException",
+        | Kind::AccessKey
+        | Kind::Policy => "ResourceInUseException",
     }
 }
 
@@ -136,6 +141,10 @@ pub fn message(error: &Error) -> String {
         Error::InUse { kind, name, what } => used(*kind, name, what),
         Error::TokenReused { .. } => format!("{error}; take a fresh token for another request"),
         Error::VersionMismatch { .. } => format!("{error}; read it again and repeat the change"),
+        // IAM's sentence, which people know and search for.
+        Error::Denied { principal, action } if action.starts_with(PERFORM) => {
+            format!("{principal} is not authorized to {action}")
+        }
         Error::Denied { .. } => format!("{error}; ask an administrator for another role"),
         Error::UnknownOutcome { .. } => {
             format!("{error}; repeating with the same client token is safe")
@@ -197,6 +206,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::AccessKey => {
             format!("Access key {name:?} not found: see `muster access-key list`.")
         }
+        Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
     }
 }
 
@@ -215,7 +225,8 @@ fn inactive(kind: Kind, name: &str) -> String {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => {
+        | Kind::AccessKey
+        | Kind::Policy => {
             format!("The {kind} {name:?} is not active.")
         }
     }
@@ -245,7 +256,8 @@ fn used(kind: Kind, name: &str, what: &str) -> String {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => {
+        | Kind::AccessKey
+        | Kind::Policy => {
             format!("{kind} {name:?} is in use: {what}")
         }
     }

@@ -105,6 +105,11 @@ fn decode<T: Described + DeserializeOwned>(text: &str, unknown: Unknown) -> Resu
         .map_err(|error| Error::invalid(T::MESSAGE.name, error.to_string(), "its ECS JSON form"))
 }
 
+/// Any JSON document, by the same rules: each name once, bounded nesting.
+pub(crate) fn any(text: &str) -> Result<Value, Error> {
+    text::parse(text)
+}
+
 /// A message as ECS clients see it. Absent values are left out, except the lists that real clients
 /// index without asking.
 pub fn to_value<T: Described + Serialize>(message: &T) -> Value {

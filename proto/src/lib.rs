@@ -11,6 +11,7 @@ pub mod convert;
 pub mod error;
 pub mod json;
 pub mod policy;
+pub mod target;
 pub mod view;
 
 /// The public API, ECS-shaped.

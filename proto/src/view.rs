@@ -16,7 +16,7 @@ pub use cluster::{cluster, clusters};
 pub use definition::{definition, tag_list as tags};
 pub use deployment::{service_brief, service_deployment, service_revision};
 pub use instance::{attributes, instance};
-pub use operator::{access_key, user};
+pub use operator::{access_key, policy, user};
 pub use service::{event, service};
 pub use task::{protection, task};
 pub use waiting::{placement_failure, refusal, waiting};

@@ -88,6 +88,16 @@ impl Authn {
         Self { replica, reads, key_reads }
     }
 
+    /// Whether any policy is attached to the caller or its role.
+    pub fn has_policies(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::User { name, role } => {
+                self.replica.state().policies_for(name, *role).next().is_some()
+            }
+            Caller::Nobody | Caller::Instance(_) | Caller::Manager(_) => false,
+        }
+    }
+
     /// Who `peer` is.
     ///
     /// # Errors

@@ -159,11 +159,22 @@ pub fn method(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// Whether a role alone may call what declares this, before any policy is asked.
+pub fn role_may(role: UserRole, auth: Auth) -> bool {
+    matches!(rule(auth), Some(Rule::User(least)) if rank(role) >= rank(least))
+}
+
+/// Whether policies decide about this path too. Its handlers ask them, with the request in hand.
+pub fn by_policy(path: &str) -> bool {
+    path.starts_with("/muster.v1.Ecs/") || path.starts_with("/muster.v1.Live/")
+}
+
 /// Roles contain each other.
 fn rank(role: UserRole) -> u8 {
     match role {
-        UserRole::ReadOnly => 0,
-        UserRole::Operator => 1,
-        UserRole::Admin => 2,
+        UserRole::Restricted => 0,
+        UserRole::ReadOnly => 1,
+        UserRole::Operator => 2,
+        UserRole::Admin => 3,
     }
 }

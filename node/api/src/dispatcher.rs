@@ -5,6 +5,7 @@
 
 use crate::call::Call;
 use crate::live::LiveBackend;
+use crate::policy::Policies;
 use crate::simulate::Simulator;
 use crate::watch::history::History;
 use muster_model::{Error, IdSource, RaftId, State, Time, TraceId};
@@ -23,6 +24,7 @@ pub struct Dispatcher {
     pub(crate) replica: Replica,
     pub(crate) live: Arc<dyn LiveBackend>,
     pub(crate) history: Arc<History>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when this manager stops: what would go on for ever ends.
@@ -53,6 +55,7 @@ impl Dispatcher {
             replica,
             live,
             history,
+            policies: Arc::default(),
             watchers: Arc::new(Semaphore::new(crate::limits::WATCHERS_MAX)),
             streams: Arc::new(Semaphore::new(crate::limits::LIVE_STREAMS_MAX)),
             stopping: CancellationToken::new(),

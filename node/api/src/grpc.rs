@@ -14,6 +14,7 @@ use muster_model::{Error, UserRole};
 use muster_proto::dispatch::{self, attach_down};
 use muster_proto::error::LEADER_METADATA;
 use muster_proto::pb;
+use muster_proto::target::Acts;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -42,6 +43,17 @@ impl Front {
         Ok((call, message))
     }
 
+    /// Policies decide, by what the request acts on.
+    async fn policies<R: Acts + Sync>(&self, call: &Call, request: &R) -> Result<(), Error> {
+        self.dispatcher.permit(call, request).await
+    }
+
+    /// The role decides, and the guard has asked it.
+    #[allow(clippy::unused_async, reason = "takes the place of `policies`")]
+    async fn roles<R: Sync>(&self, _call: &Call, _request: &R) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// An answer, with what it was read from beside it.
     fn close<T>(&self, call: &Call, answer: Result<T, Error>) -> Result<Response<T>, Status> {
         let mut response = Response::new(answer.map_err(|error| self.status(&error))?);
@@ -61,7 +73,7 @@ impl Front {
 }
 
 macro_rules! rpcs {
-    (impl $server:path as $service:ident {
+    (impl $server:path as $service:ident, asking $ask:ident {
         $($name:ident: $request:ident -> $response:ident;)*
     }) => {
         #[tonic::async_trait]
@@ -72,7 +84,10 @@ macro_rules! rpcs {
             ) -> Result<Response<pb::$response>, Status> {
                 let _under_way = self.0.dispatcher.under_way.token();
                 let (call, message) = self.0.open(request)?;
-                let answer = self.0.dispatcher.$name(&call, message).await;
+                let answer = match self.0.$ask(&call, &message).await {
+                    Ok(()) => self.0.dispatcher.$name(&call, message).await,
+                    Err(denied) => Err(denied),
+                };
                 self.0.close(&call, answer)
             }
         )*}
@@ -83,7 +98,7 @@ macro_rules! rpcs {
 pub struct EcsService(pub Front);
 
 rpcs! {
-    impl pb::ecs_server::Ecs as EcsService {
+    impl pb::ecs_server::Ecs as EcsService, asking policies {
         create_cluster: CreateClusterRequest -> CreateClusterResponse;
         describe_clusters: DescribeClustersRequest -> DescribeClustersResponse;
         list_clusters: ListClustersRequest -> ListClustersResponse;
@@ -159,7 +174,7 @@ rpcs! {
 pub struct OperatorService(pub Front);
 
 rpcs! {
-    impl pb::operator_server::Operator as OperatorService {
+    impl pb::operator_server::Operator as OperatorService, asking roles {
         raft_status: RaftStatusRequest -> RaftStatusResponse;
         transfer_leadership: TransferLeadershipRequest -> TransferLeadershipResponse;
         add_manager: AddManagerRequest -> AddManagerResponse;
@@ -172,6 +187,10 @@ rpcs! {
         list_access_keys: ListAccessKeysRequest -> ListAccessKeysResponse;
         update_access_key: UpdateAccessKeyRequest -> UpdateAccessKeyResponse;
         delete_access_key: DeleteAccessKeyRequest -> DeleteAccessKeyResponse;
+        put_policy: PutPolicyRequest -> PutPolicyResponse;
+        delete_policy: DeletePolicyRequest -> DeletePolicyResponse;
+        list_policies: ListPoliciesRequest -> ListPoliciesResponse;
+        get_policy: GetPolicyRequest -> GetPolicyResponse;
     }
 }
 
@@ -204,6 +223,8 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (call, message) = self.0.open(request)?;
+        let permitted = self.0.policies(&call, &message).await;
+        permitted.map_err(|denied| self.0.status(&denied))?;
         let answer = self.0.dispatcher.watch(&call, message).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }
@@ -213,6 +234,8 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
         let (call, message) = self.0.open(request)?;
+        let permitted = self.0.policies(&call, &message).await;
+        permitted.map_err(|denied| self.0.status(&denied))?;
         let answer = self.0.dispatcher.logs(&call, message).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }
@@ -230,6 +253,8 @@ impl pb::live_server::Live for LiveService {
         };
         let input = messages.map(|message| input(message.ok()?.message?));
         let input = Box::pin(tokio_stream::StreamExt::map_while(input, |message| message));
+        let permitted = self.0.policies(&call, &start).await;
+        permitted.map_err(|denied| self.0.status(&denied))?;
         let answer = self.0.dispatcher.exec(&call, start, input).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }

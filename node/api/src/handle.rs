@@ -13,6 +13,7 @@ mod deployment;
 mod instance;
 mod live;
 mod managers;
+mod policies;
 mod protection;
 mod run;
 mod service;

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod live;
 mod make;
 pub mod page;
+pub mod policy;
 mod read;
 mod resolve;
 mod show;

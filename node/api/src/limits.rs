@@ -76,6 +76,10 @@ pub const AUTHN_READ_MAX: Duration = Duration::from_secs(2);
 /// Look-ups of unknown certificates at once: they cost a round to a quorum each.
 pub const AUTHN_READS_MAX: usize = 64;
 
+/// Holders whose policies are kept read: 1,024 users with ten documents of 6 KiB are some 100 MiB
+/// read; when there are more, all are read anew.
+pub const POLICY_HOLDERS_PARSED_MAX: usize = 1024;
+
 /// How long RunTask waits for its tasks to be placed or explained. A plan takes a few
 /// milliseconds; a leader change in between takes half a second.
 pub const PLACEMENT_WAIT: Duration = Duration::from_secs(2);

@@ -8,12 +8,14 @@ pub mod changes;
 pub mod history;
 
 use crate::authn::{Verdict, judge};
+use crate::authz::Caller;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::{
     WATCH_BOOKMARK_AFTER, WATCH_BOOKMARK_ENTRIES, WATCH_BUFFER_MESSAGES, WATCH_CATCH_UP_MAX,
     WATCH_CHANGES_PER_MESSAGE, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
 };
+use crate::policy::Policies;
 use changes::{Filter, changes};
 use futures::Stream;
 use muster_identity::Peer;
@@ -91,6 +93,8 @@ impl Dispatcher {
             filter,
             tell,
             peer: call.peer.clone(),
+            policies: self.policies.clone(),
+            request,
             stopping: self.stopping.clone(),
             synced: false,
             position: (Index(0), Time(0)),
@@ -112,6 +116,8 @@ struct Teller {
     filter: Filter,
     tell: mpsc::Sender<Told>,
     peer: Option<Peer>,
+    policies: Arc<Policies>,
+    request: pb::WatchRequest,
     stopping: CancellationToken,
     /// All present rows were sent, and a position with them.
     synced: bool,
@@ -157,6 +163,9 @@ impl Teller {
     fn refused(&self, now: &State) -> Option<Error> {
         let peer = self.peer.as_ref()?;
         match judge(now, peer) {
+            Verdict::Known(Caller::User { name, role }) if !now.same_rights(&self.told) => {
+                self.policies.ruling(now, &name, role, &self.request).answer.err()
+            }
             Verdict::Known(_) => None,
             Verdict::Unknown(why) | Verdict::Revoked(why) => {
                 let principal = peer.principal.as_ref().map_or_else(String::new, |p| p.to_string());

@@ -40,6 +40,7 @@ async fn each_rpc_is_open_to_those_it_names_and_closed_to_everyone_else() {
     let mut bench = Bench::start().await;
     bench.user("olga", UserRole::Operator).await;
     bench.user("rita", UserRole::ReadOnly).await;
+    bench.user("rex", UserRole::Restricted).await;
     let id = bench.instance(1024, 1024).await;
     let callers = [
         ("nobody", None),
@@ -47,6 +48,7 @@ async fn each_rpc_is_open_to_those_it_names_and_closed_to_everyone_else() {
         ("admin", Some(user("admin"))),
         ("operator", Some(user("olga"))),
         ("read-only", Some(user("rita"))),
+        ("restricted", Some(user("rex"))),
         ("instance", Some(instance(id))),
         ("manager", Some(peer(Some(Principal::Manager(RaftId(1))), "33"))),
     ];
@@ -65,10 +67,13 @@ async fn each_rpc_is_open_to_those_it_names_and_closed_to_everyone_else() {
                 "admin",
                 "operator",
                 "read-only",
+                "restricted",
                 "instance",
                 "manager",
             ],
-            Auth::AnyCertificate => &["admin", "operator", "read-only", "instance", "manager"],
+            Auth::AnyCertificate => {
+                &["admin", "operator", "read-only", "restricted", "instance", "manager"]
+            }
         };
         for (name, peer) in &callers {
             let (code, told) = code(&bench, policy.path, peer.clone()).await;
@@ -82,7 +87,7 @@ async fn each_rpc_is_open_to_those_it_names_and_closed_to_everyone_else() {
             checked += 1;
         }
     }
-    assert!(checked > 300, "{checked}");
+    assert!(checked > 400, "{checked}");
 }
 
 #[tokio::test]

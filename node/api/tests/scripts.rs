@@ -2,9 +2,9 @@
 //!
 //! A script is stanzas of `Rpc`, a JSON request, `----` and what was answered: JSON, or
 //! `Code: message`. `Rpc as NAME` calls as another user; `instance CPU MEMORY`, `running TASK`,
-//! `slot SERVICE`, `user NAME ROLE` and `leader no` set the stage. Ids and times are replaced by `<1>`, `<2>` … in
-//! order of appearance and may be used so in later requests. `UPDATE=1` records anew; commit only a
-//! difference you can explain.
+//! `slot SERVICE`, `user NAME ROLE` and `leader no` set the stage. Ids and times are replaced by
+//! `<1>`, `<2>` … in order of appearance and may be used so in later requests. `UPDATE=1` records
+//! anew; commit only a difference you can explain.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;

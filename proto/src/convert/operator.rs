@@ -39,7 +39,8 @@ pub fn user_role(text: &str) -> Result<UserRole, Error> {
         "admin" => Ok(UserRole::Admin),
         "operator" => Ok(UserRole::Operator),
         "read-only" => Ok(UserRole::ReadOnly),
-        other => Err(At::Field("role").invalid(other, "admin, operator or read-only")),
+        "restricted" => Ok(UserRole::Restricted),
+        other => Err(At::Field("role").invalid(other, "admin, operator, read-only or restricted")),
     }
 }
 
@@ -49,6 +50,7 @@ pub fn user_role_name(role: UserRole) -> &'static str {
         UserRole::Admin => "admin",
         UserRole::Operator => "operator",
         UserRole::ReadOnly => "read-only",
+        UserRole::Restricted => "restricted",
     }
 }
 
@@ -110,10 +112,14 @@ pub fn create_user(wire: &pb::CreateUserRequest) -> Result<NewUser, Error> {
 
 /// A user's name as it stands in certificates.
 pub fn user_name(text: &str) -> Result<(), Error> {
+    user_named("name", text)
+}
+
+pub(crate) fn user_named(field: &str, text: &str) -> Result<(), Error> {
     let charset = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     if !text.is_empty() && text.len() <= USER_NAME_CHARS_MAX && text.bytes().all(charset) {
         return Ok(());
     }
     let allowed = format!("1 to {USER_NAME_CHARS_MAX} letters, digits and -_.@");
-    Err(At::Field("name").invalid(text, allowed))
+    Err(At::Field(field).invalid(text, allowed))
 }

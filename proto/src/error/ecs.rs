@@ -38,7 +38,8 @@ fn missing(kind: Kind) -> &'static str {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => "",
+        | Kind::AccessKey
+        | Kind::Policy => "",
     }
 }
 
@@ -61,6 +62,7 @@ fn used(kind: Kind, what: &str) -> &'static str {
         | Kind::Target
         | Kind::AgentUpdate
         | Kind::AccountSetting
-        | Kind::AccessKey => "",
+        | Kind::AccessKey
+        | Kind::Policy => "",
     }
 }

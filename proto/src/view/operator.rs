@@ -1,9 +1,9 @@
-//! Users, their certificates and their access keys.
+//! Users, their certificates, access keys and policies.
 
 use super::timestamp;
 use crate::convert::operator::{access_key_status_name, user_role_name};
 use crate::pb;
-use muster_model::{AccessKey, User};
+use muster_model::{AccessKey, Holder, Policy, User};
 
 pub fn user(row: &User) -> pb::UserRow {
     pb::UserRow {
@@ -21,5 +21,21 @@ pub fn access_key(row: &AccessKey) -> pb::AccessKeyRow {
         user: row.user.to_string(),
         status: access_key_status_name(row.status).into(),
         created_at: Some(timestamp(row.created_at)),
+    }
+}
+
+/// With its document.
+pub fn policy(row: &Policy) -> pb::PolicyRow {
+    let (user, role) = match &row.holder {
+        Holder::User(name) => (name.to_string(), String::new()),
+        Holder::Role(role) => (String::new(), user_role_name(*role).to_owned()),
+    };
+    pb::PolicyRow {
+        name: row.name.to_string(),
+        user,
+        role,
+        document: row.document.to_string(),
+        created_at: Some(timestamp(row.created_at)),
+        updated_at: Some(timestamp(row.updated_at)),
     }
 }

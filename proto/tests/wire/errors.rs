@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -14,6 +14,7 @@ const KINDS: [Kind; 9] = [
     Kind::User,
     Kind::Deployment,
     Kind::AccessKey,
+    Kind::Policy,
 ];
 
 fn every() -> Vec<Error> {

@@ -8,6 +8,8 @@ mod dispatch;
 mod errors;
 mod json;
 mod names;
+mod policies;
 mod policy;
 mod scripts;
+mod targets;
 mod world;

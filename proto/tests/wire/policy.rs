@@ -1,7 +1,7 @@
 //! Every rpc has a policy, and reflection tells every file.
 
 #[path = "../../build/policy.rs"]
-mod build;
+pub mod build;
 
 use muster_proto::pb::{Auth, Kind};
 use muster_proto::policy::{POLICIES, of};

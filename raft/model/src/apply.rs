@@ -19,6 +19,7 @@ mod instance;
 mod manager;
 mod mark;
 mod plan;
+mod policy;
 mod report;
 mod request;
 mod reset;
@@ -103,6 +104,8 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         }
         Command::SetAccessKeyStatus { id, status } => access_key::set_status(state, *id, *status),
         Command::DeleteAccessKey { id } => access_key::delete(state, *id),
+        Command::PutPolicy { holder, name, document } => policy::put(state, holder, name, document),
+        Command::DeletePolicy { holder, name } => policy::delete(state, holder, name),
     }
 }
 

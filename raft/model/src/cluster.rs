@@ -56,7 +56,7 @@ pub struct User {
     pub removed_at: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UserRole {
     /// Everything.
     Admin,
@@ -64,6 +64,8 @@ pub enum UserRole {
     Operator,
     #[default]
     ReadOnly,
+    /// Nothing but what its policies allow.
+    Restricted,
 }
 
 /// What `init` creates: the authority that signs certificates, and the join tokens' hashes.

@@ -13,6 +13,7 @@ use crate::ids::{
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
+use crate::policy::Holder;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
@@ -166,6 +167,16 @@ pub enum Command {
     },
     DeleteAccessKey {
         id: AccessKeyId,
+    },
+    /// Attaches a policy to a user or a role, or replaces the one of this name.
+    PutPolicy {
+        holder: Holder,
+        name: Arc<str>,
+        document: Arc<str>,
+    },
+    DeletePolicy {
+        holder: Holder,
+        name: Arc<str>,
     },
 }
 

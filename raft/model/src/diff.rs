@@ -9,6 +9,7 @@ use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
@@ -51,6 +52,7 @@ pub struct Changes {
     pub deletions: Vec<Change<Deletion>>,
     pub settings: Vec<Change<AccountSetting>>,
     pub access_keys: Vec<Change<AccessKey>>,
+    pub policies: Vec<Change<Policy>>,
 }
 
 impl State {
@@ -74,6 +76,7 @@ impl State {
             deletions: values(&before.deletions, &after.deletions),
             settings: values(&before.settings, &after.settings),
             access_keys: values(&before.access_keys, &after.access_keys),
+            policies: values(&before.policies, &after.policies),
         }
     }
 }
@@ -150,6 +153,7 @@ impl Changes {
         rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
+            .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
     }
 }
 

@@ -23,6 +23,7 @@ pub enum Kind {
     AgentUpdate,
     AccountSetting,
     AccessKey,
+    Policy,
 }
 
 impl std::fmt::Display for Kind {
@@ -40,6 +41,7 @@ impl std::fmt::Display for Kind {
             Self::AgentUpdate => "agent update",
             Self::AccountSetting => "account setting",
             Self::AccessKey => "access key",
+            Self::Policy => "policy",
         })
     }
 }

@@ -80,6 +80,14 @@ pub const USER_CERTIFICATES_MAX: usize = 32;
 pub const ACCESS_KEYS_PER_USER_MAX: usize = 8;
 /// A secret of 40 characters with its form (1 byte), nonce (12) and tag (16) takes 69.
 pub const SEALED_SECRET_BYTES_MAX: usize = 128;
+/// IAM: policies attached to one user or role.
+pub const POLICIES_PER_HOLDER_MAX: usize = 10;
+/// All policies: 60 MiB if every one is as long as it may be.
+pub const POLICIES_MAX: usize = 10_000;
+/// IAM: a managed policy. Here white space counts too.
+pub const POLICY_CHARS_MAX: usize = 6144;
+/// IAM: a policy's name.
+pub const POLICY_NAME_CHARS_MAX: usize = 128;
 
 // ---- history ----
 

@@ -5,7 +5,7 @@
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
 use crate::access_key::{AccessKey, AccessKeyId};
-use crate::cluster::{Authority, Cluster, Manager, User};
+use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
@@ -14,6 +14,7 @@ use crate::ids::{
 };
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
+use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
 use crate::spec::{Resources, TaskDefinition};
 use crate::task::Task;
@@ -107,6 +108,7 @@ pub struct State {
     pub(crate) protections: OrdMap<TaskId, Arc<Protection>>,
     pub(crate) deletions: OrdMap<DefinitionId, Arc<Deletion>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
+    pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
 
     pub(crate) index: Indexes,
 }
@@ -308,6 +310,33 @@ impl State {
             .access_keys_of_user
             .range((user.clone(), id(0))..=(user, id(u128::MAX)))
             .filter_map(|(_, id)| self.access_keys.get(id))
+    }
+    pub fn policy(&self, holder: &Holder, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(&(holder.clone(), Arc::from(name)))
+    }
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+    /// Those attached to this user or role itself, by name.
+    pub fn policies_of<'a>(
+        &'a self,
+        holder: &Holder,
+    ) -> impl Iterator<Item = &'a Arc<Policy>> + use<'a> {
+        let (from, holder) = ((holder.clone(), Arc::from("")), holder.clone());
+        self.policies.range(from..).map(|(_, row)| row).take_while(move |row| row.holder == holder)
+    }
+    /// All that concern a user: the role's and the user's own.
+    pub fn policies_for(&self, user: &str, role: UserRole) -> impl Iterator<Item = &Arc<Policy>> {
+        // Most clusters have none, and every request asks.
+        let some = (!self.policies.is_empty()).then(|| {
+            let role = self.policies_of(&Holder::Role(role));
+            role.chain(self.policies_of(&Holder::User(Arc::from(user))))
+        });
+        some.into_iter().flatten()
+    }
+    /// Whether users and policies are the very ones of `other`: nobody's rights differ.
+    pub fn same_rights(&self, other: &State) -> bool {
+        self.users.ptr_eq(&other.users) && self.policies.ptr_eq(&other.policies)
     }
     pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
         self.requests.get(self.index.request_ids.get(&id)?)

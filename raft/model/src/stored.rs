@@ -12,6 +12,7 @@ use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
@@ -33,10 +34,11 @@ pub enum Table {
     Requests,
     Marks,
     AccessKeys,
+    Policies,
 }
 
 impl Table {
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -49,6 +51,7 @@ impl Table {
         Self::Requests,
         Self::Marks,
         Self::AccessKeys,
+        Self::Policies,
     ];
 
     /// The name of its column family; never changes.
@@ -66,6 +69,7 @@ impl Table {
             Self::Requests => "requests",
             Self::Marks => "marks",
             Self::AccessKeys => "access_keys",
+            Self::Policies => "policies",
         }
     }
 
@@ -99,12 +103,15 @@ pub enum Row {
     Deletion(Arc<Deletion>),
     AccountSetting(Arc<AccountSetting>),
     AccessKey(Arc<AccessKey>),
+    Policy(Arc<Policy>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
 pub(crate) mod key {
+    use crate::cluster::UserRole;
     use crate::ids::{DefinitionId, ServiceId, TaskId};
     use crate::mark::SettingKey;
+    use crate::policy::{Holder, Policy};
 
     pub fn meta() -> Vec<u8> {
         vec![0]
@@ -120,6 +127,17 @@ pub(crate) mod key {
     }
     pub fn text(text: &str) -> Vec<u8> {
         text.as_bytes().to_vec()
+    }
+    /// No name has a zero byte, so the order is that of holders, then of names.
+    pub fn policy(row: &Policy) -> Vec<u8> {
+        let (kind, holder): (u8, &str) = match &row.holder {
+            Holder::Role(UserRole::Admin) => (0, "admin"),
+            Holder::Role(UserRole::Operator) => (0, "operator"),
+            Holder::Role(UserRole::ReadOnly) => (0, "read-only"),
+            Holder::Role(UserRole::Restricted) => (0, "restricted"),
+            Holder::User(name) => (1, name),
+        };
+        [&[kind], holder.as_bytes(), &[0], row.name.as_bytes()].concat()
     }
     pub fn event(service: ServiceId, number: u64) -> Vec<u8> {
         [&service.bits().to_be_bytes()[..], &number.to_be_bytes()[..]].concat()
@@ -157,6 +175,7 @@ impl Row {
             Self::Request(..) => Table::Requests,
             Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
+            Self::Policy(_) => Table::Policies,
         }
     }
 
@@ -178,6 +197,7 @@ impl Row {
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
             Self::AccessKey(row) => key::id(row.id.bits()),
+            Self::Policy(row) => key::policy(row),
         }
     }
 }
@@ -200,6 +220,7 @@ impl State {
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
+            .chain(self.policies.values().cloned().map(Row::Policy))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -253,6 +274,7 @@ impl State {
             Row::Deletion(row) => self.put_deletion(row),
             Row::AccountSetting(row) => self.put_setting(row),
             Row::AccessKey(row) => self.put_access_key(row),
+            Row::Policy(row) => self.put_policy(row),
         }
     }
 }

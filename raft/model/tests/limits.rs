@@ -231,6 +231,29 @@ fn users() {
 }
 
 #[test]
+fn policies() {
+    let mut world = World::from_text("user ann restricted serial=a");
+    for n in 0..limits::POLICIES_PER_HOLDER_MAX {
+        assert_eq!(world.run(&format!("put-policy user:ann p{n} text")), "ok");
+    }
+    let refused = world.run("put-policy user:ann more text");
+    assert!(refused.contains("limit exceeded: policies of one holder: 11"), "{refused}");
+    assert_eq!(world.run("put-policy user:ann p0 other"), "ok", "a known one is no more");
+    assert_eq!(world.run("put-policy role:restricted more text"), "ok");
+
+    let row = |n: usize| {
+        let (holder, name) = (Holder::User(format!("u{n}").into()), "p".into());
+        let (document, at) = ("text".into(), world.state.now());
+        Row::Policy(Arc::new(Policy { holder, name, document, created_at: at, updated_at: at }))
+    };
+    let there = world.state.policies().count();
+    world.state = with(&world, (there + 1..limits::POLICIES_MAX).map(row));
+    assert_eq!(world.run("put-policy role:admin last text"), "ok");
+    let refused = world.run("put-policy role:operator more text");
+    assert!(refused.contains("limit exceeded: policies: 10001"), "{refused}");
+}
+
+#[test]
 fn tasks() {
     let world = World::from_text("definition web\nservice web");
     let (service, deployment) = (world.service("web"), world.deployment("d1"));

@@ -26,6 +26,7 @@ mod rows;
 mod service;
 mod snapshot;
 pub mod spans;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -12,6 +12,7 @@ use crate::limits::LOG_CACHE_BYTES_MAX;
 use crate::log::{Tail, size_of};
 use crate::machine::AppliedState;
 use crate::rows;
+use crate::tables;
 use crate::types::{LogId, RaftEntry, StoredMembership, Vote};
 use muster_model::{Index, Row, State, Table};
 use rocksdb::{
@@ -102,7 +103,7 @@ pub fn open(dir: &Path, wanted: Identity) -> Result<Opened, StoreError> {
     if marked && !path.join("CURRENT").exists() {
         return Err(StoreError::corrupt(&path, "the database is gone, its log was not empty"));
     }
-    let db = Arc::new(Db::open(path)?);
+    let db = Arc::new(Db::open(dir, path)?);
     let identity = db.identify(wanted, marked)?;
     let log = db.load_log()?;
     let vote: Option<Vote> = db.meta_value(codec::VOTE, key::VOTE)?;
@@ -187,7 +188,7 @@ fn row_key(generation: u8, name: &[u8]) -> Vec<u8> {
 }
 
 impl Db {
-    fn open(path: PathBuf) -> Result<Self, StoreError> {
+    fn open(dir: &Path, path: PathBuf) -> Result<Self, StoreError> {
         let options = options();
         let known = families();
         if path.join("CURRENT").exists() {
@@ -198,10 +199,14 @@ impl Db {
                     source: codec::Error::UnknownFormat { what: "table", found: 0, known: 0 },
                 });
             }
+            tables::check(dir, &found)?;
         }
-        let descriptors = known.into_iter().map(family);
+        let descriptors = known.iter().copied().map(family);
         match DB::open_cf_descriptors(&options, &path, descriptors) {
-            Ok(rocks) => Ok(Self { rocks, path }),
+            Ok(rocks) => {
+                tables::promise(dir, &known)?;
+                Ok(Self { rocks, path })
+            }
             Err(e) if e.as_ref().contains("lock") => Err(StoreError::Foreign {
                 why: format!("another process uses this data directory ({e})"),
                 path,

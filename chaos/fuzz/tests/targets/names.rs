@@ -145,6 +145,7 @@ fn small_text() {
         let _ = convert::request_id(text);
         let _ = convert::operator::token_role(text);
         let _ = convert::operator::user_role(text);
+        let _ = convert::policy::document(text);
         // Who the API lets in, a certificate can name, and the other way round.
         if user_name_allowed(text).is_ok() {
             assert_eq!(convert::operator::user_name(text), Ok(()));

@@ -61,6 +61,7 @@ macro_rules! table {
                 path: concat!("/muster.v1.Ecs/", stringify!($name)),
                 run: |dispatcher, call, body| Box::pin(async move {
                     let request: pb::$request = json::from_ecs(body).map_err(Refusal::undecodable)?;
+                    dispatcher.permit(call, &request).await?;
                     let answer: pb::$response = dispatcher.$method(call, request).await?;
                     encode(&answer)
                 }),

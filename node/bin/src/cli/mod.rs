@@ -15,6 +15,7 @@ mod live;
 mod operator;
 mod output;
 mod placement;
+mod policy;
 mod service;
 mod task;
 mod taskdef;
@@ -144,6 +145,13 @@ enum Command {
         #[command(subcommand)]
         command: access_key::Command,
     },
+    /// Policies in IAM's language, of users and roles.
+    #[command(after_help = "Example:\n  muster policy put blue --user ann --file blue.json\n  \
+        muster policy put --help               a whole policy to start from")]
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -192,6 +200,7 @@ impl Command {
             Self::Operator { command } => command.run(context).await,
             Self::User { command } => command.run(context).await,
             Self::AccessKey { command } => command.run(context).await,
+            Self::Policy { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

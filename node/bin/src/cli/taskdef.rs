@@ -76,7 +76,8 @@ impl Command {
     }
 }
 
-fn read(file: &Path) -> Result<String, CliError> {
+/// A text file; `-` is standard input.
+pub fn read(file: &Path) -> Result<String, CliError> {
     let mut text = String::new();
     let result = match file.as_os_str() == "-" {
         true => std::io::stdin().read_to_string(&mut text).map(|_| ()),

@@ -17,7 +17,8 @@ pub enum Command {
     )]
     Create {
         name: String,
-        /// admin; operator (all but managers, tokens, users); read-only.
+        /// admin; operator (all but managers, tokens, users); read-only; restricted (only what
+        /// its policies allow, see `muster policy`).
         #[arg(long, default_value = "operator")]
         role: String,
         /// Directory for ca.pem, cert.pem, key.pem and the managers' addresses.

@@ -1,8 +1,8 @@
 //! Which tasks to give up: the mirror image of placing them.
 //!
-//! Protected tasks never go. Of the others, what serves least goes first; among equals the zone with the most tasks of the service, in it
-//! the instance with the most, on it the youngest task. Invariant: the same members give the same
-//! choice, in the same order.
+//! Protected tasks never go. Of the others, what serves least goes first; among equals the zone
+//! with the most tasks of the service, in it the instance with the most, on it the youngest task.
+//! Invariant: the same members give the same choice, in the same order.
 
 use super::roster::Member;
 use muster_model::{InstanceId, State, Task, TaskId, Time};

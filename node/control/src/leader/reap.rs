@@ -1,9 +1,9 @@
 //! History: how long what has ended is remembered.
 //!
 //! Ended tasks go after `limits::STOPPED_TASK_KEPT`, the oldest of an owner sooner if it has too
-//! many; deleted services and deregistered instances after their own spans; deleted task definitions
-//! when nothing refers to them. What still runs on a
-//! machine that nobody remembers is answered by id when its agent lists it.
+//! many; deleted services and deregistered instances after their own spans; deleted task
+//! definitions when nothing refers to them. What still runs on a machine that nobody remembers is
+//! answered by id when its agent lists it.
 //! Invariant: nothing is forgotten that has not ended.
 
 use super::draft::Draft;

@@ -69,8 +69,8 @@ fn targets(service: &Service, roster: &Roster) -> Targets {
     Targets { start, excess, old, draining }
 }
 
-/// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at once; what is young
-/// only beside enough healthy ones; each healthy one only above the floor.
+/// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at
+/// once; what is young only beside enough healthy ones; each healthy one only above the floor.
 fn may_go(members: &[Member], healthy: &mut usize, floor: usize) -> usize {
     let count = |standing| count_unspared(members, standing);
     let idle = count(Standing::Unplaced) + count(Standing::Starting);

@@ -1,6 +1,6 @@
 //! Managers, the epoch, join tokens and users: who may act and who may ask.
 
-use super::{access_key, find};
+use super::{access_key, find, policy};
 use crate::cluster::{Manager, User, UserRole};
 use crate::command::{Response, TokenRole};
 use crate::error::{Error, Kind};
@@ -170,7 +170,8 @@ pub(super) fn create_user(
     Ok(Response::Done)
 }
 
-/// Its certificates and access keys are refused from here on. Removing twice is not an error.
+/// Its certificates and access keys are refused from here on, and its policies go. Removing twice
+/// is not an error.
 pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response, Error> {
     let old = state.user(name).ok_or_else(|| Error::not_found(Kind::User, name))?.clone();
     if old.removed_at.is_some() {
@@ -185,5 +186,6 @@ pub(super) fn remove_user(state: &mut State, name: &Arc<str>) -> Result<Response
     new.removed_at = Some(state.now());
     access_key::delete_all_of(state, name);
     state.put_user(Arc::new(new));
+    policy::delete_of_user(state, name);
     Ok(Response::Done)
 }

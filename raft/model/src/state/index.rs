@@ -8,6 +8,7 @@ use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
 use crate::instance::Instance;
+use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service, ServiceStatus};
 use crate::spec::Protocol;
 use crate::task::Task;
@@ -155,6 +156,14 @@ impl State {
         if let Some(old) = self.access_keys.remove(&id) {
             self.index.access_keys_of_user.remove(&(old.user.clone(), id));
         }
+    }
+
+    pub(crate) fn put_policy(&mut self, row: Arc<Policy>) {
+        self.policies.insert((row.holder.clone(), row.name.clone()), row);
+    }
+
+    pub(crate) fn remove_policy(&mut self, holder: &Holder, name: &Arc<str>) {
+        self.policies.remove(&(holder.clone(), name.clone()));
     }
 
     pub(crate) fn put_request(&mut self, row: Arc<RequestRow>) {

@@ -3,6 +3,7 @@
 //! Some values are marks: `aimed` puts what would be right just now in their place, so that most
 //! plans and reports get past the first check.
 
+use muster_model::Holder;
 use muster_model::cluster::UserRole;
 use muster_model::command::*;
 use muster_model::service::{DeploymentConfiguration, RolloutState, ServiceSpec};
@@ -362,6 +363,14 @@ fn users_and_services() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn holder() -> impl Strategy<Value = Holder> {
+    prop_oneof![
+        1 => Just(Holder::Role(UserRole::Restricted)),
+        1 => Just(Holder::User("admin".into())),
+        2 => name().prop_map(Holder::User),
+    ]
+}
+
 fn managers() -> impl Strategy<Value = Command> {
     let role = prop_oneof![Just(UserRole::Admin), Just(UserRole::ReadOnly)];
     prop_oneof![
@@ -387,6 +396,12 @@ fn managers() -> impl Strategy<Value = Command> {
         }),
         name().prop_map(|name| Command::RemoveUser { name }),
         access_keys(),
+        (holder(), name(), text()).prop_map(|(holder, name, document)| Command::PutPolicy {
+            holder,
+            name,
+            document
+        }),
+        (holder(), name()).prop_map(|(holder, name)| Command::DeletePolicy { holder, name }),
     ]
 }
 

@@ -20,11 +20,11 @@ use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
 use muster_model::{
     AccessKey, AccessKeyId, AccessKeyStatus, ClusterId, ClusterStatus, Command, DefinitionId,
-    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, Index, Instance,
-    InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner, Phase, Principal,
-    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Service, ServiceId,
-    ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition, TaskId, TaskReport,
-    Time, TraceId,
+    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, Holder, Index,
+    Instance, InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner, Phase,
+    Policy, Principal, RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret,
+    Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition,
+    TaskId, TaskReport, Time, TraceId,
 };
 use std::sync::Arc;
 
@@ -240,6 +240,12 @@ fn commands_of_machines() -> Vec<Command> {
         Command::CreateAccessKey { id: ACCESS_KEY, user: "ada".into(), secret: sealed() },
         Command::SetAccessKeyStatus { id: ACCESS_KEY, status: AccessKeyStatus::Inactive },
         Command::DeleteAccessKey { id: ACCESS_KEY },
+        Command::PutPolicy {
+            holder: Holder::Role(UserRole::Restricted),
+            name: "blue".into(),
+            document: "{}".into(),
+        },
+        Command::DeletePolicy { holder: Holder::User("ada".into()), name: "blue".into() },
     ]
 }
 
@@ -403,6 +409,13 @@ fn rows() -> Vec<Row> {
         status: AccessKeyStatus::Inactive,
         created_at: Time(1),
     };
+    let policy = Policy {
+        holder: Holder::User("ada".into()),
+        name: "blue".into(),
+        document: "{}".into(),
+        created_at: Time(1),
+        updated_at: Time(2),
+    };
     let event = Event { at: Time(3), text: "(service web) is steady".into() };
     let answer = Ok(Response::Service(SERVICE));
     let id = RequestId::from_bits(0x6666);
@@ -423,6 +436,7 @@ fn rows() -> Vec<Row> {
         Row::Deletion(Arc::new(Deletion { definition: DEFINITION, at: Time(9) })),
         Row::AccountSetting(Arc::new(AccountSetting { key: setting(), value: "enabled".into() })),
         Row::AccessKey(Arc::new(access_key)),
+        Row::Policy(Arc::new(policy)),
     ]
 }
 
