@@ -97,7 +97,7 @@ fn actions() {
         ("Allow ECS:stoptask *", "ecs:StopTask task/blue/1", Allowed),
         ("Allow ecs:Describe* *", "ecs:DescribeTasks task/blue/1", Allowed),
         ("Allow ecs:Describe* *", "ecs:ListTasks cluster/blue", Silent),
-        ("Allow ecs:??pTask *", "ecs:StopTask task/blue/1", Silent),
+        ("Allow ecs:??nTask *", "ecs:StopTask task/blue/1", Silent),
         ("Allow ecs:?topTask *", "ecs:StopTask task/blue/1", Allowed),
         (
             r#"{"Effect":"Allow","NotAction":["ecs:Delete*","ecs:Stop*"],"Resource":"*"}"#,
