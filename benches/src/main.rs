@@ -1,12 +1,13 @@
 //! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
 //!
-//! `cargo run --release -p muster-benches -- commit | failover | start | footprint`. Each prints
-//! the machine's facts first and ends with one line per target:
+//! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs`. Each
+//! prints the machine's facts first and ends with one line per target:
 //! `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
 mod agent;
 mod certificates;
 mod commit;
+mod ecs;
 mod etcd;
 mod facts;
 mod failover;
@@ -14,8 +15,10 @@ mod figure;
 mod footprint;
 mod load;
 mod local;
+mod moto;
 mod start;
 mod tags;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -42,6 +45,8 @@ enum Bench {
     Start(start::Start),
     /// Binary size, memory, and time from empty disks to a ready cluster.
     Footprint,
+    /// CPU per call of the ECS wire protocol, over gRPC and beside moto_server.
+    Ecs(ecs::Ecs),
 }
 
 /// Everything that can go wrong while measuring, as text: a bench is read by people.
@@ -54,6 +59,7 @@ async fn main() -> ExitCode {
         Bench::Failover(failover) => failover.run().await,
         Bench::Start(start) => start.run().await,
         Bench::Footprint => footprint::run().await,
+        Bench::Ecs(ecs) => ecs.run().await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -59,7 +59,8 @@ impl Door {
     /// Answers one request, whatever it is.
     pub async fn answer(&self, head: &Parts, body: Bytes) -> Reply {
         let _under_way = self.dispatcher.under_way.token();
-        if sts::is_form(text(&head.headers, "content-type")) {
+        let form = sts::is_form(text(&head.headers, "content-type"));
+        if form && head.uri.path() != RESET_PATH {
             return self.who_am_i(head, &body).await;
         }
         match self.try_answer(head, body).await {

@@ -236,7 +236,8 @@ async fn where_requests_must_be_signed_none_else_is_answered() {
 #[tokio::test]
 async fn a_cluster_of_machines_is_never_reset() {
     let (_bench, door) = open().await;
-    let reset = || http::Request::post("/_muster/reset");
+    let form = "application/x-www-form-urlencoded";
+    let reset = || http::Request::post("/_muster/reset").header("content-type", form);
     let (exception, _) = refused(&door, reset(), "").await;
     assert_eq!(exception, "UnsupportedFeatureException");
 }

@@ -13,10 +13,12 @@ use crate::files;
 use clap::Args;
 use muster_agent::config::SimulateConfig;
 use muster_api::ecs::Trust;
-use muster_identity::Identity;
-use muster_identity::JoinToken;
+use muster_identity::{ConnectOptions, Connector, Identity, JoinToken};
 use muster_process::config::TelemetryConfig;
 use muster_process::{clock, telemetry};
+use muster_proto::error::from_status;
+use muster_proto::pb;
+use muster_proto::pb::operator_client::OperatorClient;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -271,13 +273,50 @@ async fn work(
         let path = token_file(data_dir);
         std::fs::remove_file(&path).map_err(RoleError::file("removing", &path))?;
     }
+    let admin = data_dir.join("admin");
     eprintln!(
         "\nA cluster of one machine is up. In another terminal:\n  export \
-         MUSTER_MANAGERS={address} MUSTER_IDENTITY={}\n  muster instance list\n",
-        data_dir.join("admin").display()
+         MUSTER_MANAGERS={address} MUSTER_IDENTITY={}\n  muster instance list",
+        admin.display()
     );
+    if let Some(ecs) = arguments.ecs() {
+        let asking = aws_environment(&admin, address, &ecs, &arguments.region);
+        match stop.run_until_cancelled(asking).await {
+            Some(environment) => eprintln!("or, with ECS's own tools:\n  {}", environment?),
+            None => return Ok(()),
+        }
+    }
     let identity = Identity::load(&config.identity_dir())?;
     muster_agent::run(config, identity, clock, stop)
         .await
         .map_err(|error| RoleError::Failed(error.to_string()))
+}
+
+/// What `aws` and the SDKs need, as a line for a shell. The key is made once and kept beside the
+/// administrator's certificate: its secret is told only once.
+async fn aws_environment(
+    admin: &Path,
+    manager: &str,
+    ecs: &EcsConfig,
+    region: &str,
+) -> Result<String, RoleError> {
+    let path = admin.join("aws.env");
+    match std::fs::read_to_string(&path) {
+        Ok(kept) => return Ok(kept),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(RoleError::file("reading", &path)(error)),
+    }
+    let connector = Connector::new(Identity::load(admin)?);
+    let channel = connector.connect(manager, ConnectOptions::default()).await?;
+    let request = pb::CreateAccessKeyRequest { user: found::ADMIN.into(), ..Default::default() };
+    let made = OperatorClient::new(channel).create_access_key(request).await;
+    let key = made.map_err(|status| from_status(&status))?.into_inner();
+    let environment = format!(
+        "export AWS_ENDPOINT_URL_ECS=http://{0} AWS_ENDPOINT_URL_STS=http://{0} \
+         AWS_REGION={region} AWS_ACCESS_KEY_ID={1} AWS_SECRET_ACCESS_KEY={2}\n",
+        ecs.listen, key.access_key_id, key.secret_access_key
+    );
+    files::replace(&path, environment.as_bytes(), files::SECRET)
+        .map_err(RoleError::file("writing", &path))?;
+    Ok(environment)
 }
