@@ -107,7 +107,11 @@ impl Model {
     }
 
     /// The structure and the message to compare next, if it is one; else what is wrong.
-    fn fit(&self, shape: &str, field: &Field) -> Result<Option<(&str, &'static Message)>, String> {
+    fn fit<'m>(
+        &'m self,
+        shape: &'m str,
+        field: &Field,
+    ) -> Result<Option<(&'m str, &'static Message)>, String> {
         let list = self.kind(shape) == "list";
         let one = if list { self.inner(shape, "member") } else { shape };
         let fits = match (self.kind(one), &field.shape) {
