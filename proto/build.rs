@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter(|m| m.package_name() == json::PUBLIC && !m.is_map_entry())
         .filter(|m| !NO_JSON.iter().any(|name| m.full_name().starts_with(name)))
         .collect();
-    fs::write(out.join("absent.rs"), absent::operations(&fs::read_to_string("api/absent.txt")?)?)?;
+    fs::write(out.join("absent.rs"), absent::tables(&fs::read_to_string("api/absent.txt")?)?)?;
     fs::write(out.join("schema.rs"), json::schema(&messages)?)?;
     fs::write(out.join("tokened.rs"), json::tokened(&messages)?)?;
     let builder = tonic_prost_build::configure().bytes(".").btree_map(".");

@@ -9,5 +9,6 @@ pub mod cluster;
 pub mod image;
 pub mod lab;
 pub mod model;
+pub mod python;
 pub mod sim;
 pub mod wait;

@@ -5,10 +5,11 @@
 
 use muster_chaos::cluster::{Cluster, example};
 use muster_chaos::lab::root;
+use muster_chaos::python::Python;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,7 +56,7 @@ fn survives_a_leader_kill(cluster: &mut Cluster, prefix: &str, mut program: Comm
 #[test]
 fn programs_in_rust_and_python_outlive_their_leader() {
     let _alone = alone();
-    let python = Python::install();
+    let python = python_with_stubs();
     let mut cluster = Cluster::form(3, 0);
     cluster.register("web", json!({ "command": ["/bin/busybox", "sleep", "100000"] }));
     let (admin, managers) = (cluster.admin(), cluster.manager_addresses());
@@ -65,7 +66,7 @@ fn programs_in_rust_and_python_outlive_their_leader() {
     survives_a_leader_kill(&mut cluster, "rust", rust);
 
     let mut command = cluster.lab.hub_command(&python.interpreter().to_string_lossy());
-    command.arg(example_of_python("create_service.py")).env("PYTHONPATH", python.stubs());
+    command.arg(example_of_python("create_service.py")).env("PYTHONPATH", stubs(&python));
     command.arg("--identity").arg(&admin).args(["--managers", &managers]);
     command.args(["--task-definition", "web", "--prefix", "python"]);
     command.args(["--count", &SERVICES.to_string()]);
@@ -101,44 +102,18 @@ fn example_of_python(file: &str) -> PathBuf {
 }
 
 /// An interpreter with the packages of the example, and the stubs made for it.
-struct Python {
-    dir: tempfile::TempDir,
+fn python_with_stubs() -> Python {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    let python = Python::install(&["-r", &text(example_of_python("requirements.txt"))]);
+    let (api, out) = (text(root().join("proto/api")), text(stubs(&python)));
+    std::fs::create_dir(stubs(&python)).unwrap();
+    let mut words = vec!["-m", "grpc_tools.protoc", "-I", &api];
+    words.extend(["--python_out", &out, "--grpc_python_out", &out]);
+    words.extend(["ecs.proto", "options.proto"]);
+    python.run(&words);
+    python
 }
 
-impl Python {
-    fn install() -> Self {
-        let python = Self { dir: tempfile::tempdir().unwrap() };
-        let done = |program: &Path, words: &[&str]| {
-            let output = Command::new(program).args(words).output();
-            let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-            assert!(
-                output.status.success(),
-                "{} {}: {}",
-                program.display(),
-                words.join(" "),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        };
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let venv = text(python.dir.path().join("venv"));
-        done(Path::new("python3"), &["-m", "venv", &venv]);
-        let requirements = text(example_of_python("requirements.txt"));
-        let interpreter = python.interpreter();
-        done(&interpreter, &["-m", "pip", "install", "--quiet", "-r", &requirements]);
-        let (api, out) = (text(root().join("proto/api")), text(python.stubs()));
-        std::fs::create_dir(python.stubs()).unwrap();
-        let mut words = vec!["-m", "grpc_tools.protoc", "-I", &api];
-        words.extend(["--python_out", &out, "--grpc_python_out", &out]);
-        words.extend(["ecs.proto", "options.proto"]);
-        done(&interpreter, &words);
-        python
-    }
-
-    fn interpreter(&self) -> PathBuf {
-        self.dir.path().join("venv/bin/python")
-    }
-
-    fn stubs(&self) -> PathBuf {
-        self.dir.path().join("stubs")
-    }
+fn stubs(python: &Python) -> PathBuf {
+    python.dir().join("stubs")
 }

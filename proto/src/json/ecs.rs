@@ -8,113 +8,6 @@ use serde_json::Value;
 
 include!(concat!(env!("OUT_DIR"), "/absent.rs"));
 
-/// Fields of ECS's API that are not built. They are accepted if they ask for nothing.
-const NOT_BUILT: [(&str, &[&str]); 12] = [
-    (
-        "ContainerDefinition",
-        &[
-            "credentialSpecs",
-            "dependsOn",
-            "disableNetworking",
-            "dnsSearchDomains",
-            "dockerSecurityOptions",
-            "environmentFiles",
-            "firelensConfiguration",
-            "healthCheck",
-            "interactive",
-            "links",
-            "privileged",
-            "repositoryCredentials",
-            "resourceRequirements",
-            "restartPolicy",
-            "secrets",
-            "sharingStrategy",
-            "startTimeout",
-            "versionConsistency",
-        ],
-    ),
-    ("PortMapping", &["appProtocol", "containerPortRange"]),
-    ("LogConfiguration", &["secretOptions"]),
-    (
-        "LinuxParameters",
-        &["devices", "initProcessEnabled", "maxSwap", "sharedMemorySize", "swappiness"],
-    ),
-    (
-        "Volume",
-        &[
-            "configuredAtLaunch",
-            "dockerVolumeConfiguration",
-            "efsVolumeConfiguration",
-            "fsxWindowsFileServerVolumeConfiguration",
-            "s3filesVolumeConfiguration",
-        ],
-    ),
-    (
-        "RegisterTaskDefinitionRequest",
-        &[
-            "enableFaultInjection",
-            "ephemeralStorage",
-            "inferenceAccelerators",
-            "ipcMode",
-            "pidMode",
-            "proxyConfiguration",
-            "runtimePlatform",
-            "trustedExecutionConfiguration",
-        ],
-    ),
-    ("CreateServiceRequest", SERVICE),
-    ("UpdateServiceRequest", SERVICE),
-    (
-        "DeploymentConfiguration",
-        &[
-            "alarms",
-            "bakeTimeInMinutes",
-            "canaryConfiguration",
-            "deploymentCircuitBreaker",
-            "earlySuccessCriteria",
-            "lifecycleHooks",
-            "linearConfiguration",
-            "strategy",
-        ],
-    ),
-    (
-        "RunTaskRequest",
-        &[
-            "capacityProviderStrategy",
-            "enableECSManagedTags",
-            "networkConfiguration",
-            "platformVersion",
-            "propagateTags",
-            "referenceId",
-            "volumeConfigurations",
-        ],
-    ),
-    ("TaskOverride", &["ephemeralStorage", "executionRoleArn", "taskRoleArn"]),
-    (
-        "StartTaskRequest",
-        &[
-            "enableECSManagedTags",
-            "networkConfiguration",
-            "propagateTags",
-            "referenceId",
-            "volumeConfigurations",
-        ],
-    ),
-];
-
-const SERVICE: &[&str] = &[
-    "capacityProviderStrategy",
-    "loadBalancers",
-    "monitoring",
-    "networkConfiguration",
-    "platformVersion",
-    "role",
-    "serviceConnectConfiguration",
-    "serviceRegistries",
-    "volumeConfigurations",
-    "vpcLatticeConfigurations",
-];
-
 /// What `describe` answers and a registration does not take, unless it says nothing: the file was
 /// an answer once.
 const ANSWERED: [(&str, &[&str]); 1] = [(
@@ -132,16 +25,31 @@ const ANSWERED: [(&str, &[&str]); 1] = [(
     ],
 )];
 
+/// Values of members that are not built which ask for what is done anyhow.
+const WITHOUT_SAYING: [(&str, &str); 9] = [
+    ("availabilityZoneRebalancing", "DISABLED"),
+    ("bakeTimeInMinutes", "0"),
+    ("healthCheckGracePeriodSeconds", "0"),
+    ("launchType", "EC2"),
+    ("resourceManagementType", "CUSTOMER"),
+    ("schedulingStrategy", "REPLICA"),
+    ("strategy", "ROLLING"),
+    // The type of a deployment controller.
+    ("type", "ECS"),
+    ("versionConsistency", "disabled"),
+];
+
 /// Farther than this is no likely slip of the hand.
 const DISTANCE_MAX: usize = 3;
 
 /// An error for a name that `message` does not have, unless it asks for nothing.
 pub fn refuse(path: &Path<'_>, name: &str, value: &Value, message: &Message) -> Result<(), Error> {
-    if listed(&NOT_BUILT, name, message) {
-        return nothing_asked(path, value, "leave it out, or pass --lenient to have it ignored");
+    if let Some(why) = not_built(name, message) {
+        let instead = "leave it out, or pass --lenient to have it ignored";
+        return nothing_asked(path, name, value, why, instead);
     }
-    if listed(&ANSWERED, name, message) {
-        if asks_nothing(value) {
+    if ANSWERED.iter().any(|(of, names)| *of == message.name && names.contains(&name)) {
+        if asks_nothing(name, value) {
             return Ok(());
         }
         let allowed = format!("{name} is set by the cluster: leave it out, or pass --lenient.");
@@ -162,31 +70,41 @@ pub fn refuse_not_built(
     value: &Value,
     message: &Message,
 ) -> Result<(), Error> {
-    match listed(&NOT_BUILT, name, message) {
-        true => nothing_asked(path, value, "leave it out"),
-        false => Ok(()),
+    match not_built(name, message) {
+        Some(why) => nothing_asked(path, name, value, why, "leave it out"),
+        None => Ok(()),
     }
 }
 
-fn nothing_asked(path: &Path<'_>, value: &Value, instead: &str) -> Result<(), Error> {
-    match asks_nothing(value) {
-        true => Ok(()),
-        false => Err(Error::Unsupported { feature: path.to_string(), instead: instead.into() }),
+fn nothing_asked(
+    path: &Path<'_>,
+    name: &str,
+    value: &Value,
+    why: &str,
+    instead: &str,
+) -> Result<(), Error> {
+    if asks_nothing(name, value) {
+        return Ok(());
     }
+    Err(Error::Unsupported { feature: path.to_string(), instead: format!("{why}; {instead}") })
 }
 
-fn listed(table: &[(&str, &[&str])], name: &str, message: &Message) -> bool {
-    table.iter().any(|(of, names)| *of == message.name && names.contains(&name))
+/// Why ECS's `message` has the member `name` and ours has not; `None` if ECS has it neither.
+fn not_built(name: &str, message: &Message) -> Option<&'static str> {
+    let mut table = NOT_BUILT_MEMBERS.iter();
+    table.find(|(of, member, _)| *of == message.name && *member == name).map(|(_, _, why)| *why)
 }
 
-/// Tools write out what they do not use: `"links": []`, `"interactive": false`.
-fn asks_nothing(value: &Value) -> bool {
+/// Tools write out what they do not use: `"links": []`, `"deploymentCircuitBreaker": {"enable":
+/// false}`, or what goes without saying.
+fn asks_nothing(name: &str, value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
         Value::Array(values) => values.is_empty(),
-        Value::Object(values) => values.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Bool(true) | Value::Number(_) => false,
+        Value::Object(values) => values.iter().all(|(name, value)| asks_nothing(name, value)),
+        Value::String(text) => text.is_empty() || WITHOUT_SAYING.contains(&(name, text)),
+        Value::Number(number) => WITHOUT_SAYING.contains(&(name, &number.to_string())),
     }
 }
 

@@ -26,11 +26,41 @@ fn an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() {
 fn what_ecs_has_and_muster_does_not_is_said_so_unless_it_asks_for_nothing() {
     let text = r#"{"containerDefinitions": [{"healthCheck": {"command": ["CMD", "true"]}}]}"#;
     let error = from_str_strict::<Register>(text).unwrap_err();
-    let Error::Unsupported { feature, .. } = &error else { panic!("{error:?}") };
+    let Error::Unsupported { feature, instead } = &error else { panic!("{error:?}") };
     assert_eq!(feature, "containerDefinitions[0].healthCheck");
+    let why = "container health checks are not built; leave it out";
+    assert_eq!(*instead, format!("{why}, or pass --lenient to have it ignored"));
+    let error = json::from_ecs::<Register>(text.as_bytes()).unwrap_err();
+    let Error::Unsupported { instead, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(instead, why);
     let empty = r#"{"containerDefinitions": [{"healthCheck": null, "links": [], "privileged": false,
         "volumesFrom": [], "secrets": []}], "pidMode": "", "proxyConfiguration": {}}"#;
     from_str_strict::<Register>(empty).unwrap();
+    json::from_ecs::<Register>(empty.as_bytes()).unwrap();
+}
+
+#[test]
+fn what_is_done_anyhow_may_be_asked_for() {
+    let asks = |text: &str| json::from_ecs::<pb::UpdateServiceRequest>(text.as_bytes()).is_err();
+    for (text, refused) in [
+        (r#"{"deploymentController": {"type": "ECS"}}"#, false),
+        (r#"{"propagateTags": "NONE"}"#, true), // it may have been SERVICE
+        (r#"{"deploymentConfiguration": {"strategy": "ROLLING", "bakeTimeInMinutes": 0}}"#, false),
+        (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, true),
+        (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false}}}"#, false),
+        (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true}}}"#, true),
+    ] {
+        assert_eq!(asks(text), refused, "{text}");
+    }
+}
+
+#[test]
+fn what_tells_and_does_not_ask_is_ignored() {
+    let told = br#"{"versionInfo": {"agentVersion": "1.9", "dockerVersion": "26"},
+        "totalResources": [{"name": "CPU", "doubleValue": 0.0, "longValue": 0, "integerValue": 8}]}"#;
+    let request: pb::RegisterContainerInstanceRequest = json::from_ecs(told).unwrap();
+    assert_eq!(request.version_info.unwrap().agent_version, "1.9");
+    assert_eq!(request.total_resources[0].integer_value, 8);
 }
 
 #[test]
