@@ -5,10 +5,11 @@
 
 use muster_chaos::cluster::{Cluster, example};
 use muster_chaos::lab::root;
+use muster_chaos::python::{Environment, done};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -102,43 +103,26 @@ fn example_of_python(file: &str) -> PathBuf {
 
 /// An interpreter with the packages of the example, and the stubs made for it.
 struct Python {
-    dir: tempfile::TempDir,
+    environment: Environment,
 }
 
 impl Python {
     fn install() -> Self {
-        let python = Self { dir: tempfile::tempdir().unwrap() };
-        let done = |program: &Path, words: &[&str]| {
-            let output = Command::new(program).args(words).output();
-            let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-            assert!(
-                output.status.success(),
-                "{} {}: {}",
-                program.display(),
-                words.join(" "),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        };
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let venv = text(python.dir.path().join("venv"));
-        done(Path::new("python3"), &["-m", "venv", &venv]);
-        let requirements = text(example_of_python("requirements.txt"));
-        let interpreter = python.interpreter();
-        done(&interpreter, &["-m", "pip", "install", "--quiet", "-r", &requirements]);
-        let (api, out) = (text(root().join("proto/api")), text(python.stubs()));
+        let environment = Environment::install(&example_of_python("requirements.txt"));
+        let python = Self { environment };
         std::fs::create_dir(python.stubs()).unwrap();
-        let mut words = vec!["-m", "grpc_tools.protoc", "-I", &api];
-        words.extend(["--python_out", &out, "--grpc_python_out", &out]);
-        words.extend(["ecs.proto", "options.proto"]);
-        done(&interpreter, &words);
+        let mut protoc = Command::new(python.interpreter());
+        protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(root().join("proto/api"));
+        protoc.arg("--python_out").arg(python.stubs()).arg("--grpc_python_out").arg(python.stubs());
+        done(protoc.args(["ecs.proto", "options.proto"]));
         python
     }
 
     fn interpreter(&self) -> PathBuf {
-        self.dir.path().join("venv/bin/python")
+        self.environment.program("python")
     }
 
     fn stubs(&self) -> PathBuf {
-        self.dir.path().join("stubs")
+        self.environment.dir().join("stubs")
     }
 }
