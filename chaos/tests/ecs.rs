@@ -7,6 +7,8 @@ use muster_chaos::cluster::{Cluster, Shape, example, muster};
 use muster_chaos::lab::{Lab, root};
 use muster_chaos::local;
 use muster_chaos::python::{Environment, done, ecs_clients};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -128,8 +130,11 @@ fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut answered: Vec<String> =
         lines.by_ref().take(BEFORE_THE_KILL).map_while(Result::ok).collect();
-    cluster.kill(&leader);
+    // Without a program in between: all calls together take a few seconds.
+    let pid = Pid::from_raw(cluster.pid(&leader).unwrap());
+    kill(pid, Signal::SIGKILL).unwrap();
     let busy = child.try_wait().unwrap().is_none();
+    cluster.reap(&leader);
     answered.extend(lines.map_while(Result::ok));
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -137,7 +142,7 @@ fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
     assert!(busy, "the SDK had ended before the leader was dead");
 
     let there = tasks(&cluster);
-    assert_eq!(answered.len(), RUNS, "one task for each call");
+    assert_eq!(answered.len(), RUNS, "one task for each call: {answered:?}");
     assert_eq!(there, answered.into_iter().collect(), "what was answered is what is there");
 }
 
