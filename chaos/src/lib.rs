@@ -8,6 +8,7 @@ pub mod campaign;
 pub mod cluster;
 pub mod image;
 pub mod lab;
+pub mod local;
 pub mod model;
 pub mod python;
 pub mod sim;

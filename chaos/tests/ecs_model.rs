@@ -8,12 +8,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
 use muster_chaos::lab::root;
-use muster_chaos::python::Python;
+use muster_chaos::python::{Environment, done};
 use muster_proto::json::{Described, Field, Message, Shape};
 use muster_proto::pb;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 /// Another version may have more operations: then the list grows once, with this line.
@@ -78,9 +79,9 @@ impl Model {
     fn get() -> &'static Self {
         static MODEL: OnceLock<Model> = OnceLock::new();
         MODEL.get_or_init(|| {
-            let python = Python::install(&["--no-deps", BOTOCORE]);
-            let text = python.run(&["-c", PRINT_THE_MODEL]);
-            Self { json: serde_json::from_slice(&text).unwrap() }
+            let python = Environment::with(&["--no-deps", BOTOCORE]).program("python");
+            let text = done(Command::new(python).args(["-c", PRINT_THE_MODEL]));
+            Self { json: serde_json::from_str(&text).unwrap() }
         })
     }
 

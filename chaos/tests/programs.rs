@@ -5,7 +5,7 @@
 
 use muster_chaos::cluster::{Cluster, example};
 use muster_chaos::lab::root;
-use muster_chaos::python::Python;
+use muster_chaos::python::{Environment, done};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -56,7 +56,7 @@ fn survives_a_leader_kill(cluster: &mut Cluster, prefix: &str, mut program: Comm
 #[test]
 fn programs_in_rust_and_python_outlive_their_leader() {
     let _alone = alone();
-    let python = python_with_stubs();
+    let python = Python::install();
     let mut cluster = Cluster::form(3, 0);
     cluster.register("web", json!({ "command": ["/bin/busybox", "sleep", "100000"] }));
     let (admin, managers) = (cluster.admin(), cluster.manager_addresses());
@@ -66,7 +66,7 @@ fn programs_in_rust_and_python_outlive_their_leader() {
     survives_a_leader_kill(&mut cluster, "rust", rust);
 
     let mut command = cluster.lab.hub_command(&python.interpreter().to_string_lossy());
-    command.arg(example_of_python("create_service.py")).env("PYTHONPATH", stubs(&python));
+    command.arg(example_of_python("create_service.py")).env("PYTHONPATH", python.stubs());
     command.arg("--identity").arg(&admin).args(["--managers", &managers]);
     command.args(["--task-definition", "web", "--prefix", "python"]);
     command.args(["--count", &SERVICES.to_string()]);
@@ -102,18 +102,27 @@ fn example_of_python(file: &str) -> PathBuf {
 }
 
 /// An interpreter with the packages of the example, and the stubs made for it.
-fn python_with_stubs() -> Python {
-    let text = |path: PathBuf| path.to_string_lossy().into_owned();
-    let python = Python::install(&["-r", &text(example_of_python("requirements.txt"))]);
-    let (api, out) = (text(root().join("proto/api")), text(stubs(&python)));
-    std::fs::create_dir(stubs(&python)).unwrap();
-    let mut words = vec!["-m", "grpc_tools.protoc", "-I", &api];
-    words.extend(["--python_out", &out, "--grpc_python_out", &out]);
-    words.extend(["ecs.proto", "options.proto"]);
-    python.run(&words);
-    python
+struct Python {
+    environment: Environment,
 }
 
-fn stubs(python: &Python) -> PathBuf {
-    python.dir().join("stubs")
+impl Python {
+    fn install() -> Self {
+        let environment = Environment::install(&example_of_python("requirements.txt"));
+        let python = Self { environment };
+        std::fs::create_dir(python.stubs()).unwrap();
+        let mut protoc = Command::new(python.interpreter());
+        protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(root().join("proto/api"));
+        protoc.arg("--python_out").arg(python.stubs()).arg("--grpc_python_out").arg(python.stubs());
+        done(protoc.args(["ecs.proto", "options.proto"]));
+        python
+    }
+
+    fn interpreter(&self) -> PathBuf {
+        self.environment.program("python")
+    }
+
+    fn stubs(&self) -> PathBuf {
+        self.environment.dir().join("stubs")
+    }
 }

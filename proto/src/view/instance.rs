@@ -4,9 +4,9 @@ use super::{int, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::convert::ZONE_ATTRIBUTE;
 use crate::pb;
+use muster_model::limits::DYNAMIC_PORTS;
 use muster_model::spec::{Protocol, Resources};
 use muster_model::{Instance, InstanceStatus, Phase, State};
-use std::collections::BTreeSet;
 
 pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
     let arns = Arns::of(state);
@@ -21,10 +21,14 @@ pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
     }
     let reserved = &row.spec.reserved_ports;
     let held = state.reserved(row.id).ports;
-    let taken =
-        |protocol: Protocol| held.keys().filter(move |key| key.1 == protocol).map(|key| key.0);
-    let tcp: BTreeSet<u16> = reserved.iter().copied().chain(taken(Protocol::Tcp)).collect();
-    let udp: BTreeSet<u16> = taken(Protocol::Udp).collect();
+    // As in ECS: not those that were chosen for a task, and what the machine keeps comes first.
+    let taken = |protocol: Protocol| {
+        let of = held.keys().filter(move |key| key.1 == protocol).map(|key| key.0);
+        of.filter(|port| !DYNAMIC_PORTS.contains(port))
+    };
+    let system: Vec<u16> = reserved.iter().copied().collect();
+    let tcp: Vec<u16> = system.iter().copied().chain(taken(Protocol::Tcp)).collect();
+    let udp: Vec<u16> = taken(Protocol::Udp).collect();
     pb::ContainerInstance {
         container_instance_arn: arns.instance(&cluster, row.id),
         ec2_instance_id: row.spec.hostname.clone(),
@@ -32,7 +36,7 @@ pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
         agent_connected: row.ready(),
         running_tasks_count: running,
         pending_tasks_count: pending,
-        registered_resources: resources(row.spec.total, reserved, &BTreeSet::new()),
+        registered_resources: resources(row.spec.total, &system, &[]),
         remaining_resources: resources(state.free(row), &tcp, &udp),
         attributes: attributes(row),
         version_info: Some(pb::VersionInfo {
@@ -57,18 +61,14 @@ fn status(status: InstanceStatus) -> &'static str {
 }
 
 /// ECS lists the ports that are taken, also under what remains.
-fn resources(
-    amount: Resources,
-    tcp: &BTreeSet<u16>,
-    udp: &BTreeSet<u16>,
-) -> Vec<pb::InstanceResource> {
+fn resources(amount: Resources, tcp: &[u16], udp: &[u16]) -> Vec<pb::InstanceResource> {
     let integer = |name: &str, value: u32| pb::InstanceResource {
         name: name.into(),
         r#type: "INTEGER".into(),
         integer_value: int(value),
         string_set_value: Vec::new(),
     };
-    let ports = |name: &str, ports: &BTreeSet<u16>| pb::InstanceResource {
+    let ports = |name: &str, ports: &[u16]| pb::InstanceResource {
         name: name.into(),
         r#type: "STRINGSET".into(),
         integer_value: 0,

@@ -120,6 +120,7 @@ fn show(
         updated_at: Some(timestamp(deployment.updated_at)),
         rollout_state: rollout.into(),
         rollout_state_reason: reason,
+        launch_type: "EC2".into(),
     }
 }
 

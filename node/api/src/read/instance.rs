@@ -54,6 +54,10 @@ pub fn list(
         "ACTIVE" => Some(InstanceStatus::Active),
         "DRAINING" => Some(InstanceStatus::Draining),
         "INACTIVE" => Some(InstanceStatus::Inactive),
+        // ECS's names for what takes no time here: no instance is ever found in it.
+        "REGISTERING" | "REGISTRATION_FAILED" | "DEREGISTERING" => {
+            return Ok(pb::ListContainerInstancesResponse::default());
+        }
         other => return Err(Error::invalid("status", other, "ACTIVE, DRAINING, INACTIVE")),
     };
     let kind = format!("instances {} {}", cluster.id, request.status);

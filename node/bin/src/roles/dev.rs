@@ -201,8 +201,11 @@ async fn pretend(
             eprintln!(
                 "\nA local ECS is up; its instances only pretend. In another terminal:\n  export \
                  AWS_ENDPOINT_URL_ECS=http://{} AWS_ACCESS_KEY_ID=test \
-                 AWS_SECRET_ACCESS_KEY=test AWS_REGION={}\n  aws ecs create-cluster\n",
-                ecs.listen, arguments.region
+                 AWS_SECRET_ACCESS_KEY=test\n  export AWS_REGION={region} \
+                 AWS_DEFAULT_REGION={region}    # boto3 reads the second\n  aws ecs \
+                 create-cluster\n",
+                ecs.listen,
+                region = arguments.region
             );
         }
         stop.cancelled().await;

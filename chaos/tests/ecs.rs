@@ -1,0 +1,159 @@
+//! Unmodified ECS clients drive a real cluster with real containers through the wire door: the
+//! `aws` command line, boto3 and Amazon's SDK for Rust, at the leader and at a follower.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
+use muster_chaos::cluster::{Cluster, Shape, example, muster};
+use muster_chaos::lab::{Lab, root};
+use muster_chaos::local;
+use muster_chaos::python::{Environment, done, ecs_clients};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Checks that `lab.py` has.
+const CHECKS: usize = 7;
+/// Tasks that the SDK asks for, and how many it has when the leader is killed.
+const RUNS: usize = 200;
+const BEFORE_THE_KILL: usize = 60;
+/// Port of the ECS wire protocol beside a manager's 7400.
+const PORT: u16 = 8400;
+/// The region of a cluster that `muster init` was not told one.
+const REGION: &str = "local";
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a tool signs with.
+struct Key {
+    id: String,
+    secret: String,
+}
+
+impl Key {
+    fn of(cluster: &Cluster, user: &str) -> Self {
+        let made = cluster.json(&["access-key", "create", "--user", user]);
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        Self { id: text("accessKeyId"), secret: text("secretAccessKey") }
+    }
+}
+
+/// A program in the lab's network, pointed at a manager as its owner would do it.
+fn tool(cluster: &Cluster, key: &Key, manager: &str, program: &Path) -> Command {
+    let mut command = cluster.lab.hub_command(&program.to_string_lossy());
+    let endpoint = format!("https://{}:{PORT}", cluster.lab.address(manager));
+    local::region(local::alone(&mut command), REGION);
+    command.env("AWS_ENDPOINT_URL_ECS", &endpoint).env("AWS_ENDPOINT_URL_STS", &endpoint);
+    command.env("AWS_CA_BUNDLE", cluster.admin().join("ca.pem"));
+    command.env("AWS_ACCESS_KEY_ID", &key.id).env("AWS_SECRET_ACCESS_KEY", &key.secret);
+    command
+}
+
+fn follower(cluster: &Cluster, leader: &str) -> String {
+    let mut all = (1..=cluster.managers).map(|number| format!("m{number}"));
+    all.find(|manager| manager != leader).unwrap()
+}
+
+/// What the README says to type at a cluster that has a definition of `web`.
+fn readme(cluster: &Cluster, clients: &Environment, manager: &str) {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let block = readme.split("Run at a real cluster by chaos/tests/ecs.rs. -->\n```sh\n").nth(1);
+    let script = block.unwrap().split("```").next().unwrap();
+    let script = script.replace("10.0.1.10", &cluster.lab.address(manager));
+    let script = script.replace("~/.muster", &cluster.admin().to_string_lossy());
+    let mut shell = cluster.lab.hub_command("bash");
+    shell.args(["-euc", &script]).env("MUSTER_MANAGERS", cluster.manager_addresses());
+    local::alone(shell.env("MUSTER_IDENTITY", cluster.admin()));
+    clients.enter(&mut shell, muster().parent());
+    let said = done(&mut shell);
+    assert!(said.contains("\"runningCount\": 2"), "{said}");
+    cluster.run(&["service", "delete", "web", "--force"]);
+}
+
+fn tutorial(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let script = root().join("chaos/tests/ecs/tutorial.sh");
+    let mut command = tool(cluster, key, manager, &script);
+    clients.enter(&mut command, None);
+    command.env("HOME", home.path()).env("IMAGE", cluster.registry.busybox());
+    done(&mut command);
+}
+
+fn suite(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
+    let mut command = tool(cluster, key, manager, &clients.program("python"));
+    command.arg(root().join("chaos/tests/ecs/lab.py")).arg(format!("at-{manager}"));
+    command.env("IMAGE", cluster.registry.busybox());
+    let viewer = Key::of(cluster, "eve");
+    command.env("VIEWER_KEY_ID", viewer.id).env("VIEWER_SECRET", viewer.secret);
+    command.env("MUSTER", muster()).env("MUSTER_MANAGERS", cluster.manager_addresses());
+    let said = done(command.env("MUSTER_IDENTITY", cluster.admin()));
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), CHECKS, "{said}");
+}
+
+#[test]
+fn aws_and_boto3_drive_real_containers_at_any_manager() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let cluster = Cluster::form(3, 2);
+    cluster.register("web", json!({ "command": ["/bin/busybox", "sleep", "100000"] }));
+    let key = Key::of(&cluster, "admin");
+    let out = cluster.dir.path().join("eve").to_string_lossy().into_owned();
+    cluster.run(&["user", "create", "eve", "--role", "read-only", "--out", &out]);
+    let leader = cluster.wait_leader();
+    let follower = follower(&cluster, &leader);
+    readme(&cluster, &clients, &follower);
+    tutorial(&cluster, &clients, &key, &follower);
+    suite(&cluster, &clients, &key, &leader);
+    suite(&cluster, &clients, &key, &follower);
+}
+
+#[test]
+fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
+    let _alone = alone();
+    let shape = Shape { managers: 3, simulated: 2, ..Shape::default() };
+    let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().unwrap();
+    let mut cluster = Cluster::form_on(Lab::new(), shape, dir);
+    cluster.register("once", json!({ "cpu": 2, "memory": 6 }));
+    let key = Key::of(&cluster, "admin");
+    let leader = cluster.wait_leader();
+    let mut sdk = tool(&cluster, &key, &follower(&cluster, &leader), &example("ecs_sdk"));
+    sdk.args(["once", &RUNS.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = sdk.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut answered: Vec<String> =
+        lines.by_ref().take(BEFORE_THE_KILL).map_while(Result::ok).collect();
+    // Without a program in between: all calls together take a few seconds.
+    let pid = Pid::from_raw(cluster.pid(&leader).unwrap());
+    kill(pid, Signal::SIGKILL).unwrap();
+    let busy = child.try_wait().unwrap().is_none();
+    cluster.reap(&leader);
+    answered.extend(lines.map_while(Result::ok));
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the SDK gave up: {said}");
+    assert!(busy, "the SDK had ended before the leader was dead");
+
+    let there = tasks(&cluster);
+    assert_eq!(answered.len(), RUNS, "one task for each call: {answered:?}");
+    assert_eq!(there, answered.into_iter().collect(), "what was answered is what is there");
+}
+
+/// ARNs of all tasks, of whatever status.
+fn tasks(cluster: &Cluster) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for status in ["RUNNING", "STOPPED"] {
+        let list = cluster.json(&["task", "list", "--status", status]);
+        let rows = list["tasks"].as_array().cloned().unwrap_or_default();
+        let arn = |row: &Value| row["taskArn"].as_str().unwrap().to_owned();
+        found.extend(rows.iter().map(arn));
+    }
+    found
+}

@@ -1,0 +1,180 @@
+"""Real containers on a cluster of machines, through the wire door of one manager.
+
+lab.py NAME: what it makes begins with NAME.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import boto3
+from common import SOON, client, every, refused, run
+
+NAME = sys.argv[1]
+ecs = client()
+FIELDS = {"cluster": "default"}
+
+
+def define(family, *command, **more):
+    container = {
+        "name": "main", "image": os.environ["IMAGE"], "cpu": 16, "memory": 16,
+        "command": ["/bin/busybox", *command], "stopTimeout": 2, **more,
+    }
+    words = {"family": f"{NAME}-{family}", "containerDefinitions": [container]}
+    return ecs.register_task_definition(**words)["taskDefinition"]["taskDefinitionArn"]
+
+
+def wait(name, **words):
+    ecs.get_waiter(name).wait(cluster="default", WaiterConfig=SOON, **words)
+
+
+def eventually(what, look):
+    """Looks until it is so; the service's own events say why not."""
+    deadline = time.monotonic() + 60
+    while not (seen := look()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+    return seen
+
+
+def homes_of(service):
+    arns = ecs.list_tasks(cluster="default", serviceName=service)["taskArns"]
+    rows = ecs.describe_tasks(cluster="default", tasks=arns)["tasks"] if arns else []
+    return [row["containerInstanceArn"] for row in rows if row["lastStatus"] == "RUNNING"]
+
+
+def a_task_runs_ends_and_leaves_its_output():
+    """register -> run-task -> waiters -> exit code and logs."""
+    definition = define("short", "sh", "-c", "echo to be read; sleep 3; exit 3")
+    answer = ecs.run_task(taskDefinition=definition, startedBy="lab", group="lab")
+    assert answer["failures"] == [], answer
+    arn = answer["tasks"][0]["taskArn"]
+    assert answer["tasks"][0]["lastStatus"] in ("PROVISIONING", "PENDING", "ACTIVATING", "RUNNING")
+    wait("tasks_stopped", tasks=[arn])
+    task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
+    assert (task["desiredStatus"], task["stopCode"]) == ("STOPPED", "EssentialContainerExited")
+    assert task["stoppedReason"] == "Essential container in task exited"
+    assert task["containers"][0]["exitCode"] == 3
+    order = ["createdAt", "startedAt", "stoppingAt", "stoppedAt"]
+    times = [task[each] for each in order]
+    assert times == sorted(times), dict(zip(order, times))
+    said = subprocess.check_output([os.environ["MUSTER"], "task", "logs", arn], text=True)
+    assert "to be read" in said, said
+
+
+def an_image_that_is_not_there_is_said_as_ecs_says_it():
+    """TaskFailedToStart, and the agent's name for what went wrong."""
+    definition = define("lost", "true", image=os.environ["IMAGE"].rsplit(":", 1)[0] + ":none")
+    arn = ecs.run_task(taskDefinition=definition)["tasks"][0]["taskArn"]
+    wait("tasks_stopped", tasks=[arn])
+    task = ecs.describe_tasks(tasks=[arn])["tasks"][0]
+    assert task["stopCode"] == "TaskFailedToStart", task
+    said = task["stoppedReason"] + task["containers"][0].get("reason", "")
+    assert "CannotPullImageManifestError" in said, said
+
+
+def a_service_is_rolled_out_and_back():
+    """create -> stable -> update -> rollback by revision -> delete."""
+    one, two = define("web", "sleep", "1000"), define("web", "sleep", "2000")
+    name = f"{NAME}-web"
+    ecs.create_service(serviceName=name, taskDefinition=one, desiredCount=2)
+    for definition in (one, two, one):
+        ecs.update_service(service=name, taskDefinition=definition)
+        wait("services_stable", services=[name])
+        row = ecs.describe_services(services=[name])["services"][0]
+        assert row["taskDefinition"] == definition
+        assert [each["taskDefinition"] for each in row["deployments"]] == [definition]
+        arns = ecs.list_tasks(serviceName=name)["taskArns"]
+        running = ecs.describe_tasks(tasks=arns)["tasks"]
+        assert {task["taskDefinitionArn"] for task in running} == {definition}
+    said = [each["message"] for each in row["events"]]
+    assert any("has started 2 tasks" in each for each in said), said
+    assert any("has stopped" in each for each in said), said
+    ecs.delete_service(service=name, force=True)
+    wait("services_inactive", services=[name])
+    assert ecs.describe_services(services=[name])["services"][0]["status"] == "INACTIVE"
+
+
+def a_drained_instance_gives_its_service_away():
+    """DRAINING moves the tasks of a service, and ACTIVE takes new ones."""
+    definition, name = define("drain", "sleep", "1000"), f"{NAME}-drain"
+    ecs.create_service(serviceName=name, taskDefinition=definition, desiredCount=2)
+    wait("services_stable", services=[name])
+    homes = every(ecs, "list_container_instances", "containerInstanceArns")
+    assert len(homes) == 2 and set(homes_of(name)) == set(homes), "spread over both"
+    change = lambda status: ecs.update_container_instances_state(
+        containerInstances=[homes[0]], status=status
+    )["containerInstances"][0]["status"]
+    assert change("DRAINING") == "DRAINING"
+    eventually("the tasks moved", lambda: homes_of(name) == [homes[1], homes[1]])
+    assert change("ACTIVE") == "ACTIVE"
+    ecs.delete_service(service=name, force=True)
+    wait("services_inactive", services=[name])
+
+
+def tags_travel_and_lists_have_pages():
+    """What is tagged is shown; every page is bounded."""
+    tags = [{"key": "team", "value": NAME}]
+    made = ecs.create_cluster(clusterName=f"{NAME}-empty", tags=tags)["cluster"]
+    assert ecs.list_tags_for_resource(resourceArn=made["clusterArn"])["tags"] == tags
+    ecs.untag_resource(resourceArn=made["clusterArn"], tagKeys=["team"])
+    assert ecs.list_tags_for_resource(resourceArn=made["clusterArn"])["tags"] == []
+    for _ in range(12):
+        define("many", "true")
+    pages = {"PageSize": 5}
+    words = {"familyPrefix": f"{NAME}-many", "PaginationConfig": pages}
+    assert len(every(ecs, "list_task_definitions", "taskDefinitionArns", **words)) == 12
+    assert ecs.delete_cluster(cluster=f"{NAME}-empty")["cluster"]["status"] == "INACTIVE"
+
+
+def who_signs_is_who_may():
+    """A viewer reads and changes nothing; wrong keys are told apart, in AWS's words."""
+    as_if = lambda key, secret: boto3.client(
+        "ecs", aws_access_key_id=key, aws_secret_access_key=secret
+    )
+    eve = as_if(os.environ["VIEWER_KEY_ID"], os.environ["VIEWER_SECRET"])
+    assert eve.list_clusters()["clusterArns"]
+    assert refused(eve.create_cluster, clusterName="eves")[0] == "AccessDeniedException"
+    wrong = as_if(os.environ["VIEWER_KEY_ID"], "not the secret")
+    assert refused(wrong.list_clusters)[0] == "InvalidSignatureException"
+    nobody = as_if("AKIAIOSFODNN7EXAMPLE", "made up")
+    assert refused(nobody.list_clusters) == (
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+    )
+    me = boto3.client("sts").get_caller_identity()
+    assert me["Arn"].endswith("user/admin") and len(me["Account"]) == 12, me
+    elsewhere = boto3.client("ecs", region_name="eu-west-3")
+    assert refused(elsewhere.list_clusters)[0] == "InvalidSignatureException"
+
+
+def refusals_are_ecs_own():
+    """The classes that a machine's cluster gives."""
+    service, definition = f"{NAME}-idle", define("idle", "true")
+    ecs.create_service(serviceName=service, taskDefinition=definition, desiredCount=0)
+    for name, call, words in [
+        ("ClusterNotFoundException", ecs.list_tasks, {"cluster": "none"}),
+        ("ServiceNotFoundException", ecs.update_service, {"service": "none"}),
+        ("ClientException", ecs.describe_task_definition, {"taskDefinition": "none"}),
+        ("InvalidParameterException", ecs.describe_tasks, {"tasks": []}),
+        ("ClusterContainsServicesException", ecs.delete_cluster, FIELDS),
+        ("UnsupportedFeatureException", ecs.register_container_instance, FIELDS),
+    ]:
+        assert refused(call, **words)[0] == name, (name, words)
+    token = {"taskDefinition": define("token", "true"), "clientToken": f"{NAME}-once"}
+    first = ecs.run_task(**token)["tasks"][0]["taskArn"]
+    assert ecs.run_task(**token)["tasks"][0]["taskArn"] == first
+    assert refused(ecs.run_task, **token, count=2)[0] == "ConflictException"
+    ecs.delete_service(service=service)
+
+
+run(
+    a_task_runs_ends_and_leaves_its_output,
+    an_image_that_is_not_there_is_said_as_ecs_says_it,
+    a_service_is_rolled_out_and_back,
+    a_drained_instance_gives_its_service_away,
+    tags_travel_and_lists_have_pages,
+    who_signs_is_who_may,
+    refusals_are_ecs_own,
+)

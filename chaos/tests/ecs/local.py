@@ -1,0 +1,483 @@
+"""Test suites written for a mocked ECS, against a local ECS of simulated instances."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+from common import SOON, client, every, refused, run
+
+ecs = client()
+ACCOUNT = "arn:aws:ecs:eu-central-1:123456789012"
+DEFAULT_PORTS = {"22", "2375", "2376", "51678", "51679"}
+NOBODY = "0123456789abcdef0123456789abcdef"
+
+
+def reset():
+    url = os.environ["AWS_ENDPOINT_URL_ECS"] + "/_muster/reset"
+    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=30).read()
+
+
+def cluster(name="lab"):
+    reset()
+    return ecs.create_cluster(clusterName=name)["cluster"]
+
+
+def instance(name="lab", number=0, **more):
+    document = {
+        "instanceId": f"i-{number:017x}",
+        "instanceType": "t3.medium",
+        "imageId": "ami-0abc",
+        "availabilityZone": "eu-central-1" + "abc"[number % 3],
+        "region": "eu-central-1",
+    }
+    words = {"cluster": name, "instanceIdentityDocument": json.dumps(document), **more}
+    return ecs.register_container_instance(**words)["containerInstance"]
+
+
+def define(family="web", **more):
+    container = {"name": "main", "image": "busybox", "cpu": 8, "memory": 8, **more}
+    answer = ecs.register_task_definition(family=family, containerDefinitions=[container])
+    return answer["taskDefinition"]
+
+
+def resources(row, which):
+    by_name = {}
+    for value in row[which]:
+        number = value["type"] == "INTEGER"
+        text = value.get("stringSetValue", [])
+        by_name[value["name"]] = value["integerValue"] if number else text
+    return by_name
+
+
+def nothing_exists_until_it_is_made():
+    """No `default` cluster, no instance, no definition after a reset."""
+    reset()
+    missing = ("ClusterNotFoundException", "Cluster not found.")
+    assert ecs.list_clusters()["clusterArns"] == []
+    for call, words in [
+        (ecs.list_services, {}),
+        (ecs.list_tasks, {}),
+        (ecs.list_container_instances, {}),
+        (ecs.describe_services, {"services": ["a"]}),
+        (ecs.describe_tasks, {"tasks": [NOBODY]}),
+        (ecs.delete_cluster, {"cluster": "none"}),
+        (ecs.run_task, {"taskDefinition": "web"}),
+        (ecs.create_service, {"serviceName": "web", "taskDefinition": "web"}),
+        (ecs.register_container_instance, {}),
+    ]:
+        assert refused(call, **words) == missing, words
+    failures = ecs.describe_clusters()["failures"]
+    assert failures == [{"arn": f"{ACCOUNT}:cluster/default", "reason": "MISSING"}]
+    assert ecs.list_task_definitions()["taskDefinitionArns"] == []
+    assert ecs.create_cluster()["cluster"]["clusterName"] == "default"
+    assert ecs.list_services()["serviceArns"] == []
+
+
+def clusters_are_made_described_and_deleted():
+    """The fields of a cluster, twice the same name, and INACTIVE after deletion."""
+    made = cluster()
+    assert made["clusterArn"] == f"{ACCOUNT}:cluster/lab"
+    assert made["status"] == "ACTIVE"
+    for count in ("registeredContainerInstances", "runningTasks", "pendingTasks", "activeServices"):
+        assert made[count + "Count"] == 0, count
+    again = ecs.create_cluster(clusterName="lab")["cluster"]
+    assert again["clusterArn"] == made["clusterArn"]
+    assert ecs.list_clusters()["clusterArns"] == [made["clusterArn"]]
+    described = ecs.describe_clusters(clusters=["lab", made["clusterArn"], "none"])
+    assert [row["clusterName"] for row in described["clusters"]] == ["lab", "lab"]
+    assert described["failures"] == [{"arn": f"{ACCOUNT}:cluster/none", "reason": "MISSING"}]
+    assert ecs.delete_cluster(cluster="lab")["cluster"]["status"] == "INACTIVE"
+    assert ecs.list_clusters()["clusterArns"] == []
+
+
+def definitions_have_revisions_that_begin_again_after_a_reset():
+    """Revisions, families, INACTIVE ones, and the sentences of ECS."""
+    reset()
+    assert define()["taskDefinitionArn"] == f"{ACCOUNT}:task-definition/web:1"
+    second = define(environment=[{"name": "A", "value": "1"}])
+    assert second["revision"] == 2
+    main = second["containerDefinitions"][0]
+    assert (main["cpu"], main["memory"], main["essential"]) == (8, 8, True)
+    assert main["environment"] == [{"name": "A", "value": "1"}]
+    for always in ("portMappings", "mountPoints", "volumesFrom"):
+        assert main[always] == [], always
+    assert (second["status"], second["networkMode"], second["volumes"]) == ("ACTIVE", "bridge", [])
+    define("other")
+    arns = ecs.list_task_definitions()["taskDefinitionArns"]
+    assert [arn.rsplit("/")[-1] for arn in arns] == ["other:1", "web:1", "web:2"]
+    newest = ecs.list_task_definitions(familyPrefix="web", sort="DESC")["taskDefinitionArns"]
+    assert [arn.rsplit("/")[-1] for arn in newest] == ["web:2", "web:1"]
+    assert ecs.list_task_definition_families()["families"] == ["other", "web"]
+    gone = ecs.deregister_task_definition(taskDefinition="web:2")["taskDefinition"]
+    assert gone["status"] == "INACTIVE"
+    inactive = ecs.list_task_definitions(status="INACTIVE")["taskDefinitionArns"]
+    assert inactive == [f"{ACCOUNT}:task-definition/web:2"]
+    latest = ecs.describe_task_definition(taskDefinition="web")["taskDefinition"]
+    assert latest["revision"] == 1
+    by_arn = ecs.describe_task_definition(taskDefinition=latest["taskDefinitionArn"])
+    assert by_arn["taskDefinition"] == latest
+    unable = ("ClientException", "Unable to describe task definition.")
+    assert refused(ecs.describe_task_definition, taskDefinition="web:9") == unable
+    assert refused(ecs.describe_task_definition, taskDefinition="none") == unable
+    missing = refused(ecs.deregister_task_definition, taskDefinition="web")
+    assert missing[1] == "Revision is missing.", missing
+    bare = [{"name": "main", "image": "busybox"}]
+    memory = refused(ecs.register_task_definition, family="bare", containerDefinitions=bare)
+    assert memory == (
+        "ClientException",
+        "Invalid setting for container 'main'. At least one of 'memory' or 'memoryReservation' "
+        "must be specified.",
+    ), memory
+    reset()
+    assert define()["revision"] == 1, "revisions begin at 1 after a reset"
+
+
+def an_instance_is_active_and_connected_when_it_is_registered():
+    """An EC2 identity document becomes an instance with ECS's default resources."""
+    cluster()
+    row = instance()
+    assert (row["status"], row["agentConnected"]) == ("ACTIVE", True)
+    assert row["ec2InstanceId"] == f"i-{0:017x}"
+    assert row["containerInstanceArn"].startswith(f"{ACCOUNT}:container-instance/lab/")
+    for which in ("registeredResources", "remainingResources"):
+        found = resources(row, which)
+        assert (found["CPU"], found["MEMORY"]) == (4096, 7482), which
+        assert set(found["PORTS"]) == DEFAULT_PORTS, which
+    attributes = {each["name"]: each.get("value") for each in row["attributes"]}
+    assert attributes["ecs.instance-type"] == "t3.medium"
+    assert attributes["ecs.availability-zone"] == "eu-central-1a"
+    assert attributes["ecs.ami-id"] == "ami-0abc"
+    described = ecs.describe_container_instances(
+        cluster="lab", containerInstances=[row["containerInstanceArn"], NOBODY]
+    )
+    assert described["containerInstances"][0]["containerInstanceArn"] == row["containerInstanceArn"]
+    assert described["failures"][0]["reason"] == "MISSING"
+    other = instance(number=1, totalResources=[
+        {"name": "CPU", "type": "INTEGER", "integerValue": 2048},
+        {"name": "MEMORY", "type": "INTEGER", "integerValue": 2048},
+    ])
+    assert resources(other, "registeredResources")["CPU"] == 2048
+    assert len(every(ecs, "list_container_instances", "containerInstanceArns", cluster="lab")) == 2
+    counted = ecs.describe_clusters(clusters=["lab"])["clusters"][0]
+    assert counted["registeredContainerInstancesCount"] == 2
+
+
+def tasks_run_before_run_task_answers():
+    """RUNNING and STOPPED are there in the very answers; resources go and come back."""
+    cluster()
+    home = instance()["containerInstanceArn"]
+    define(cpu=512, memory=256, portMappings=[{"containerPort": 80, "hostPort": 8080}])
+    words = {"cluster": "lab", "taskDefinition": "web"}
+    answer = ecs.run_task(**words, startedBy="me", group="batch")
+    assert answer["failures"] == []
+    task = answer["tasks"][0]
+    assert (task["lastStatus"], task["desiredStatus"]) == ("RUNNING", "RUNNING")
+    assert task["taskArn"].startswith(f"{ACCOUNT}:task/lab/")
+    assert task["taskDefinitionArn"] == f"{ACCOUNT}:task-definition/web:1"
+    assert task["containerInstanceArn"] == home
+    assert (task["startedBy"], task["group"]) == ("me", "batch")
+    assert (task["cpu"], task["memory"]) == ("512", "256")
+    assert (task["launchType"], task["availabilityZone"]) == ("EC2", "eu-central-1a")
+    container = task["containers"][0]
+    assert (container["name"], container["lastStatus"]) == ("main", "RUNNING")
+    binding = container["networkBindings"][0]
+    assert (binding["containerPort"], binding["hostPort"]) == (80, 8080)
+    used = ecs.describe_container_instances(cluster="lab", containerInstances=[home])
+    left = resources(used["containerInstances"][0], "remainingResources")
+    assert (left["CPU"], left["MEMORY"]) == (4096 - 512, 7482 - 256)
+    assert set(left["PORTS"]) == DEFAULT_PORTS | {"8080"}
+    assert used["containerInstances"][0]["runningTasksCount"] == 1
+    taken = ecs.run_task(**words)
+    assert (taken["tasks"], taken["failures"][0]["reason"]) == ([], "RESOURCE:PORTS")
+
+    stopped = ecs.stop_task(cluster="lab", task=task["taskArn"], reason="enough")["task"]
+    assert (stopped["lastStatus"], stopped["desiredStatus"]) == ("STOPPED", "STOPPED")
+    assert (stopped["stopCode"], stopped["stoppedReason"]) == ("UserInitiated", "enough")
+    assert ecs.list_tasks(cluster="lab")["taskArns"] == []
+    assert ecs.list_tasks(cluster="lab", desiredStatus="STOPPED")["taskArns"]
+    free = ecs.describe_container_instances(cluster="lab", containerInstances=[home])
+    left = resources(free["containerInstances"][0], "remainingResources")
+    assert (left["CPU"], left["MEMORY"]) == (4096, 7482)
+    assert set(left["PORTS"]) == DEFAULT_PORTS
+
+
+def what_does_not_fit_is_a_failure():
+    """RunTask is not all or nothing."""
+    cluster()
+    instance()
+    define("big", cpu=1500, memory=100)
+    answer = ecs.run_task(cluster="lab", taskDefinition="big", count=3)
+    assert len(answer["tasks"]) == 2, answer
+    assert [row["reason"] for row in answer["failures"]] == ["RESOURCE:CPU"]
+    define("fat", memory=7400)
+    answer = ecs.run_task(cluster="lab", taskDefinition="fat")
+    assert [row["reason"] for row in answer["failures"]] == ["RESOURCE:MEMORY"]
+
+
+def lists_of_tasks_have_pages_and_filters():
+    """250 tasks: every one once, page after page, and by each filter."""
+    cluster()
+    homes = [instance(number=number)["containerInstanceArn"] for number in range(2)]
+    define()
+    define("other")
+    for number in range(25):
+        words = {"taskDefinition": "web" if number % 5 else "other", "startedBy": f"by-{number}"}
+        answer = ecs.run_task(cluster="lab", count=10, **words)
+        assert (len(answer["tasks"]), answer["failures"]) == (10, [])
+    for size in (100, 7):
+        pages = {"PageSize": size}
+        arns = every(ecs, "list_tasks", "taskArns", cluster="lab", PaginationConfig=pages)
+        assert len(arns) == 250, size
+    page = ecs.list_tasks(cluster="lab", maxResults=10)
+    assert len(page["taskArns"]) == 10 and page["nextToken"]
+    by = lambda **words: len(every(ecs, "list_tasks", "taskArns", cluster="lab", **words))
+    assert by(family="other") == 50
+    assert by(startedBy="by-7") == 10
+    assert by(launchType="EC2") == 250
+    assert sum(by(containerInstance=home) for home in homes) == 250
+    described = ecs.describe_tasks(cluster="lab", tasks=arns[:100])
+    assert [task["taskArn"] for task in described["tasks"]] == arns[:100], "in the order asked for"
+    name, _ = refused(ecs.describe_tasks, cluster="lab", tasks=arns[:101])
+    assert name == "InvalidParameterException"
+    assert ecs.describe_clusters(clusters=["lab"])["clusters"][0]["runningTasksCount"] == 250
+
+
+def a_token_makes_a_run_happen_once():
+    """The same token and words: the same tasks; other words: ConflictException."""
+    cluster()
+    instance()
+    define()
+    words = {"cluster": "lab", "taskDefinition": "web", "clientToken": "once"}
+    arns = lambda answer: [task["taskArn"] for task in answer["tasks"]]
+    first = arns(ecs.run_task(**words, count=2))
+    assert arns(ecs.run_task(**words, count=2)) == first
+    assert len(ecs.list_tasks(cluster="lab")["taskArns"]) == 2
+    try:
+        ecs.run_task(**words, count=3)
+        raise AssertionError("a token with other words was accepted")
+    except ecs.exceptions.ConflictException as conflict:
+        ids = {each.rsplit("/")[-1] for each in conflict.response["resourceIds"]}
+        assert ids == {arn.rsplit("/")[-1] for arn in first}
+
+
+def waiters_end():
+    """tasks_running, tasks_stopped, services_stable and services_inactive of boto3."""
+    cluster()
+    instance()
+    define()
+    wait = lambda name, **words: ecs.get_waiter(name).wait(
+        cluster="lab", WaiterConfig=SOON, **words
+    )
+    arn = ecs.run_task(cluster="lab", taskDefinition="web")["tasks"][0]["taskArn"]
+    wait("tasks_running", tasks=[arn])
+    ecs.stop_task(cluster="lab", task=arn)
+    wait("tasks_stopped", tasks=[arn])
+    ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=2)
+    wait("services_stable", services=["web"])
+    ecs.delete_service(cluster="lab", service="web", force=True)
+    wait("services_inactive", services=["web"])
+
+
+def services_scale_and_are_deleted():
+    """Counts, deployments, a scale up and down, the refusals, INACTIVE at the end."""
+    cluster()
+    instance()
+    define()
+    words = {"cluster": "lab", "serviceName": "web", "taskDefinition": "web"}
+    made = ecs.create_service(**words, desiredCount=2)["service"]
+    assert made["serviceArn"] == f"{ACCOUNT}:service/lab/web"
+    assert (made["status"], made["desiredCount"], made["runningCount"]) == ("ACTIVE", 2, 0)
+    assert (made["launchType"], made["schedulingStrategy"]) == ("EC2", "REPLICA")
+    for always in ("loadBalancers", "serviceRegistries", "events", "placementStrategy"):
+        assert made[always] == [], always
+    assert [each["status"] for each in made["deployments"]] == ["PRIMARY"]
+    stable = ecs.get_waiter("services_stable")
+    for count in (2, 5, 1):
+        ecs.update_service(cluster="lab", service="web", desiredCount=count)
+        stable.wait(cluster="lab", services=["web"], WaiterConfig=SOON)
+        row = ecs.describe_services(cluster="lab", services=[made["serviceArn"]])["services"][0]
+        assert (row["desiredCount"], row["runningCount"], row["pendingCount"]) == (count, count, 0)
+        tasks = ecs.list_tasks(cluster="lab", serviceName="web")["taskArns"]
+        assert len(tasks) == count
+    assert ecs.list_services(cluster="lab")["serviceArns"] == [made["serviceArn"]]
+    assert refused(ecs.create_service, **words, desiredCount=3) == (
+        "InvalidParameterException",
+        "Creation of service was not idempotent.",
+    )
+    assert refused(ecs.delete_service, cluster="lab", service="web") == (
+        "InvalidParameterException",
+        "The service cannot be stopped while it is scaled above 0.",
+    )
+    ecs.update_service(cluster="lab", service="web", desiredCount=0)
+    assert ecs.delete_service(cluster="lab", service="web")["service"]["status"] == "DRAINING"
+    ecs.get_waiter("services_inactive").wait(
+        cluster="lab", services=["web"], WaiterConfig=SOON
+    )
+    refusal = refused(ecs.update_service, cluster="lab", service="web", desiredCount=1)
+    assert refusal[0] in ("ServiceNotActiveException", "ServiceNotFoundException"), refusal
+    assert ecs.list_services(cluster="lab")["serviceArns"] == []
+
+
+def services_have_pages():
+    """25 services, ten at a time."""
+    cluster()
+    define()
+    for number in range(25):
+        ecs.create_service(
+            cluster="lab", serviceName=f"s{number:02}", taskDefinition="web", desiredCount=0
+        )
+    ten = {"PageSize": 10}
+    arns = every(ecs, "list_services", "serviceArns", cluster="lab", PaginationConfig=ten)
+    assert len(arns) == 25
+
+
+def tags_are_set_shown_and_removed():
+    """On clusters, services, tasks, instances and definitions, and in `include`."""
+    reset()
+    tags = [{"key": "team", "value": "blue"}]
+    made = ecs.create_cluster(clusterName="lab", tags=tags)["cluster"]
+    assert made["tags"] == tags
+    home = instance(tags=tags)["containerInstanceArn"]
+    container = {"name": "main", "image": "busybox", "memory": 8}
+    web = ecs.register_task_definition(family="web", containerDefinitions=[container], tags=tags)
+    assert web["tags"] == tags
+    words = {"cluster": "lab", "taskDefinition": "web", "tags": tags}
+    task = ecs.run_task(**words)["tasks"][0]["taskArn"]
+    service = ecs.create_service(**words, serviceName="web", desiredCount=0)["service"]
+    arns = [made["clusterArn"], home, task, service["serviceArn"]]
+    for arn in arns:
+        assert ecs.list_tags_for_resource(resourceArn=arn)["tags"] == tags, arn
+        ecs.tag_resource(resourceArn=arn, tags=[{"key": "stage", "value": "test"}])
+        both = ecs.list_tags_for_resource(resourceArn=arn)["tags"]
+        assert {each["key"]: each["value"] for each in both} == {"team": "blue", "stage": "test"}
+        ecs.untag_resource(resourceArn=arn, tagKeys=["team", "stage"])
+        assert ecs.list_tags_for_resource(resourceArn=arn)["tags"] == [], arn
+        ecs.tag_resource(resourceArn=arn, tags=tags)
+    of_definition = web["taskDefinition"]["taskDefinitionArn"]
+    assert ecs.list_tags_for_resource(resourceArn=of_definition)["tags"] == tags
+    shown = ecs.describe_tasks(cluster="lab", tasks=[task], include=["TAGS"])["tasks"][0]
+    assert shown["tags"] == tags
+    hidden = ecs.describe_tasks(cluster="lab", tasks=[task])["tasks"][0]
+    assert not hidden.get("tags")
+    shown = ecs.describe_task_definition(taskDefinition="web", include=["TAGS"])
+    assert shown["tags"] == tags
+    missing = service["serviceArn"].replace("/web", "/none")
+    assert refused(ecs.list_tags_for_resource, resourceArn=missing)[1] == "Service not found."
+
+
+def instances_are_drained_and_deregistered():
+    """DRAINING gets no new task and loses its service's; forced deregistration empties it."""
+    cluster()
+    homes = [instance(number=number)["containerInstanceArn"] for number in range(2)]
+    define()
+    ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=4)
+    stable = ecs.get_waiter("services_stable")
+    stable.wait(cluster="lab", services=["web"], WaiterConfig=SOON)
+    changed = ecs.update_container_instances_state(
+        cluster="lab", containerInstances=[homes[0], NOBODY], status="DRAINING"
+    )
+    assert [row["status"] for row in changed["containerInstances"]] == ["DRAINING"]
+    assert [row["reason"] for row in changed["failures"]] == ["MISSING"]
+    by_status = ecs.list_container_instances(cluster="lab", status="DRAINING")
+    assert by_status["containerInstanceArns"] == [homes[0]]
+    for _ in range(60):
+        stable.wait(cluster="lab", services=["web"], WaiterConfig=SOON)
+        left = ecs.list_tasks(cluster="lab", containerInstance=homes[0])["taskArns"]
+        if not left:
+            break
+    assert left == [], "a draining instance keeps tasks of a service"
+    ran = ecs.run_task(cluster="lab", taskDefinition="web", count=3)["tasks"]
+    assert {task["containerInstanceArn"] for task in ran} == {homes[1]}
+    words = {"cluster": "lab", "containerInstance": homes[1]}
+    assert refused(ecs.deregister_container_instance, **words) == (
+        "InvalidParameterException",
+        "Found running tasks on the instance.",
+    )
+    gone = ecs.deregister_container_instance(**words, force=True)["containerInstance"]
+    assert gone["status"] == "INACTIVE"
+    status = refused(
+        ecs.update_container_instances_state,
+        cluster="lab", containerInstances=[homes[0]], status="ASLEEP",
+    )
+    assert status[0] == "InvalidParameterException"
+
+
+def refusals_are_ecs_own():
+    """Each class of exception that can be met here, by boto3's own name for it."""
+    cluster()
+    define()
+    empty = refused(ecs.run_task, cluster="lab", taskDefinition="web")
+    assert empty == (
+        "InvalidParameterException",
+        "No Container Instances were found in your cluster.",
+    ), empty
+    instance()
+    for name, says, call, words in [
+        ("ClusterContainsContainerInstancesException",
+         "The Cluster cannot be deleted while Container Instances are active or draining.",
+         ecs.delete_cluster, {}),
+        ("InvalidParameterException", "Tasks cannot be empty.", ecs.describe_tasks, {"tasks": []}),
+        ("InvalidParameterException", "Services cannot be empty.",
+         ecs.describe_services, {"services": []}),
+        ("ClientException", "Container Instances cannot be empty.",
+         ecs.describe_container_instances, {"containerInstances": []}),
+        ("InvalidParameterException", "The referenced task was not found.",
+         ecs.stop_task, {"task": NOBODY}),
+        ("InvalidParameterException", "The referenced container instance was not found.",
+         ecs.deregister_container_instance, {"containerInstance": NOBODY}),
+        ("ServiceNotFoundException", "Service not found.", ecs.update_service, {"service": "a"}),
+        ("ServiceNotFoundException", "Service not found.", ecs.delete_service, {"service": "a"}),
+        ("ServiceNotFoundException", "Service not found.", ecs.list_tasks, {"serviceName": "a"}),
+        ("ClientException", "Unable to describe task definition.",
+         ecs.run_task, {"taskDefinition": "none"}),
+    ]:
+        assert refused(call, cluster="lab", **words) == (name, says), (name, words)
+    for call, words in [
+        (ecs.run_task, {"taskDefinition": "web", "count": 11}),
+        (ecs.create_service, {"serviceName": "no spaces", "taskDefinition": "web"}),
+        (ecs.list_tasks, {"nextToken": "made up"}),
+    ]:
+        assert refused(call, cluster="lab", **words)[0] == "InvalidParameterException", words
+    provider = {"autoScalingGroupArn": "arn:aws:autoscaling:::autoScalingGroup:a"}
+    name, says = refused(
+        ecs.create_capacity_provider, name="a", autoScalingGroupProvider=provider
+    )
+    assert (name, "CreateCapacityProvider" in says) == ("UnsupportedFeatureException", True), says
+    ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=0)
+    assert refused(ecs.delete_cluster, cluster="lab") == (
+        "ClusterContainsServicesException",
+        "The Cluster cannot be deleted while Services are active.",
+    )
+
+
+def only_a_post_empties_it():
+    """A browser that is pointed at the reset address changes nothing."""
+    cluster()
+    try:
+        urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL_ECS"] + "/_muster/reset", timeout=30)
+        raise AssertionError("a GET was answered")
+    except urllib.error.HTTPError as error:
+        assert error.code == 400, error
+    assert len(ecs.list_clusters()["clusterArns"]) == 1
+    reset()
+    assert ecs.list_clusters()["clusterArns"] == []
+
+
+run(
+    nothing_exists_until_it_is_made,
+    clusters_are_made_described_and_deleted,
+    definitions_have_revisions_that_begin_again_after_a_reset,
+    an_instance_is_active_and_connected_when_it_is_registered,
+    tasks_run_before_run_task_answers,
+    what_does_not_fit_is_a_failure,
+    lists_of_tasks_have_pages_and_filters,
+    a_token_makes_a_run_happen_once,
+    waiters_end,
+    services_scale_and_are_deleted,
+    services_have_pages,
+    tags_are_set_shown_and_removed,
+    instances_are_drained_and_deregistered,
+    refusals_are_ecs_own,
+    only_a_post_empties_it,
+)
