@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
-use muster_chaos::cluster::Cluster;
+use muster_chaos::cluster::{Cluster, Shape};
+use muster_chaos::lab::Lab;
 use muster_chaos::wait;
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +44,11 @@ fn a_service_survives_its_leader_and_its_workers() {
 
     let leader = cluster.wait_leader();
     cluster.kill(&leader);
-    cluster.run(&["cluster", "create", "after-the-kill"]);
+    cluster.run(&["service", "create", "next", "--task-definition", "web", "--desired-count", "6"]);
+    // Whoever runs something for the next leader has told it of everything else it runs.
+    let next = wait_running(&cluster, "next", 6);
+    let workers: std::collections::BTreeSet<_> = next.iter().map(|(host, _)| host).collect();
+    assert_eq!(workers, hosts, "the next leader has heard every worker: {next:?}");
     assert_eq!(cluster.running("web"), before, "every container kept its pid");
     cluster.start(&leader);
 
@@ -113,9 +118,10 @@ fn containers_outlive_their_agent_and_their_managers() {
     let before = wait_running(&cluster, "long", 2);
     let ran = cluster.json(&["task", "run", "short"]);
     let short = ran["tasks"][0]["taskArn"].as_str().unwrap().to_owned();
-    wait::until("the short task runs", SOON, || {
-        match &cluster.json(&["task", "describe", &short])["tasks"][0]["lastStatus"] {
-            status if status == "RUNNING" => Ok(()),
+    let pid = wait::until("the short task runs", SOON, || {
+        let task = &cluster.json(&["task", "describe", &short])["tasks"][0];
+        match &task["lastStatus"] {
+            status if status == "RUNNING" => Ok(task["containers"][0]["pid"].as_u64().unwrap()),
             status => Err(status.to_string()),
         }
     });
@@ -128,6 +134,10 @@ fn containers_outlive_their_agent_and_their_managers() {
         cluster.start(&format!("m{number}"));
     }
     cluster.wait_leader();
+    wait::until("the short task has ended", SOON, || {
+        let there = cluster.lab.try_done(&["run", "w1", "kill", "-0", &pid.to_string()]);
+        if there.status.success() { Err(format!("{pid} runs")) } else { Ok(()) }
+    });
     cluster.start("w1");
     cluster.wait_connected(1);
     assert_eq!(wait_running(&cluster, "long", 2), before, "the same containers as before");
@@ -139,12 +149,39 @@ fn containers_outlive_their_agent_and_their_managers() {
         }
     });
     assert_eq!(exit, Some(7), "it ended while its agent was away");
+    // Again, now that the agent has certainly told what it found.
+    assert_eq!(cluster.running("long"), before, "the same containers as before");
+}
+
+/// A log so short that a manager who begins anew cannot be told everything out of it.
+const LOG_MIB: u64 = 1;
+
+/// Writes more than these managers keep of their logs, and waits until what came first is gone.
+fn outgrow_the_log(cluster: &Cluster, managers: &[u32]) {
+    let big = "x".repeat(48 * 1024);
+    for number in 0..=LOG_MIB * 1024 / 48 {
+        let environment = json!([{ "name": "BIG", "value": big }]);
+        cluster.register(&format!("big-{number}"), json!({ "environment": environment }));
+    }
+    for number in managers {
+        let address = cluster.manager_address(*number);
+        wait::until("its log begins later", SOON, || {
+            let status = cluster.json(&["operator", "raft", "status", "--managers", &address]);
+            let covered = status["snapshotIndex"].as_u64().is_some_and(|index| index > 0);
+            match covered && status["logBytes"].as_u64().unwrap() < LOG_MIB << 20 {
+                true => Ok(()),
+                false => Err(status.to_string()),
+            }
+        });
+    }
 }
 
 #[test]
 fn a_wiped_manager_is_replaced_by_one_that_catches_up_from_a_snapshot() {
     let _alone = alone();
-    let mut cluster = Cluster::form(3, 0);
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape { managers: 3, log_mib: LOG_MIB, ..Shape::default() };
+    let mut cluster = Cluster::form_on(Lab::new(), shape, dir);
     cluster.run(&["cluster", "create", "kept"]);
     cluster.crash("m3");
     std::fs::remove_dir_all(cluster.path("m3")).unwrap();
@@ -152,6 +189,7 @@ fn a_wiped_manager_is_replaced_by_one_that_catches_up_from_a_snapshot() {
     let members = status["members"].as_array().unwrap();
     let lost = members.iter().find(|m| m["name"] == "m3").unwrap()["id"].to_string();
     cluster.run(&["operator", "raft", "remove", &lost]);
+    outgrow_the_log(&cluster, &[1, 2]);
     cluster.join_manager(3);
     cluster.wait_voters(3);
     let address = cluster.manager_address(3);

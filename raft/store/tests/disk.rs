@@ -216,6 +216,16 @@ impl Stall {
     }
 }
 
+/// Lets go whoever is stopped, also when the test fails: a manager whose writer hangs cannot be
+/// closed, and the test would never end.
+struct LetGo(Arc<Stall>);
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_disk_does_not_answer_hands_over() {
     let stall = Arc::new(Stall::default());
@@ -229,6 +239,8 @@ async fn a_leader_whose_disk_does_not_answer_hands_over() {
         });
     })
     .await;
+    // Dropped before the fleet.
+    let _let_go = LetGo(stall.clone());
     fleet.propose(1, 1).await.unwrap();
     let old = fleet.leader().await;
     let other = fleet.follower().await;
@@ -291,6 +303,7 @@ async fn a_follower_whose_disk_does_not_answer_still_confirms_the_leader() {
         });
     })
     .await;
+    let _let_go = LetGo(stall.clone());
     let last = fleet.propose(1, 1).await.unwrap().index;
     fleet.converge(last).await;
     let leader = fleet.leader().await;
