@@ -75,6 +75,8 @@ const TARGETS: &[Target] = &[
     here("join_token", "names", 256),
     here("resource_name", "names", 1100),
     here("small_text", "names", 256),
+    here("signed_request", "signature", 4096),
+    here("sts_form", "signature", 1024),
     here("certificate", "certificate", 4096),
     here("certificate_request", "certificate", 4096),
     here("pem", "certificate", 8192),

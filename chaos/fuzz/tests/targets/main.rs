@@ -11,6 +11,7 @@ mod image;
 mod layer;
 mod names;
 mod request;
+mod signature;
 mod world;
 
 /// The text that `input` is, or nothing: what is no UTF-8 never reaches these parsers.
