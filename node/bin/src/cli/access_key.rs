@@ -69,7 +69,8 @@ async fn create(context: &Context, user: String) -> Result<(), CliError> {
 
 async fn list(context: &Context, user: String) -> Result<(), CliError> {
     let request = pb::ListAccessKeysRequest { user, stale: context.stale };
-    let answer = context.operator(request, async |mut o, r| o.list_access_keys(r).await).await?;
+    let answer =
+        context.operator_read(request, async |mut o, r| o.list_access_keys(r).await).await?;
     match context.output {
         Format::Json => output::json(&json::to_value(&answer)),
         Format::Table => output::print(&output::table(

@@ -145,6 +145,16 @@ impl Context {
         self.patiently(self.client.call(request, self.deadline(), call)).await
     }
 
+    /// As `operator`, for reads: a manager that does not answer soon is not waited for alone.
+    pub async fn operator_read<Q: Clone, A>(
+        &self,
+        request: Q,
+        call: impl AsyncFn(OperatorClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, CliError> {
+        let call = async |channel, request| call(OperatorClient::new(channel), request).await;
+        self.patiently(self.client.call_repeatable(request, self.deadline(), call)).await
+    }
+
     /// Waits for an answer, and says so once it takes longer than a person expects.
     async fn patiently<A>(
         &self,
@@ -216,7 +226,7 @@ impl Context {
         ) -> Result<Response<Streaming<A>>, Status>,
     ) -> Result<Streaming<A>, CliError> {
         let status = self
-            .operator(pb::RaftStatusRequest {}, async |mut o, r| o.raft_status(r).await)
+            .operator_read(pb::RaftStatusRequest {}, async |mut o, r| o.raft_status(r).await)
             .await?;
         let address = match status.leader_address.is_empty() {
             true => self.managers.first().cloned().unwrap_or_default(),

@@ -46,8 +46,9 @@ impl Command {
         let Self::Raft { command } = self;
         match command {
             Raft::Status => {
-                let answer = context
-                    .operator(pb::RaftStatusRequest {}, async |mut o, r| o.raft_status(r).await);
+                let answer = context.operator_read(pb::RaftStatusRequest {}, async |mut o, r| {
+                    o.raft_status(r).await
+                });
                 status(context, &answer.await?)
             }
             Raft::Transfer { to } => {

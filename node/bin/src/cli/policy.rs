@@ -79,14 +79,15 @@ impl Command {
             }
             Self::List { user, role } => {
                 let request = pb::ListPoliciesRequest { user, role, stale: context.stale };
-                let answer =
-                    context.operator(request, async |mut o, r| o.list_policies(r).await).await?;
+                let answer = context
+                    .operator_read(request, async |mut o, r| o.list_policies(r).await)
+                    .await?;
                 list(context, &answer)
             }
             Self::Show { name, holder: Holder { user, role } } => {
                 let request = pb::GetPolicyRequest { name, user, role, stale: context.stale };
                 let answer =
-                    context.operator(request, async |mut o, r| o.get_policy(r).await).await?;
+                    context.operator_read(request, async |mut o, r| o.get_policy(r).await).await?;
                 let policy = answer.policy.unwrap_or_default();
                 match context.output {
                     Format::Json => output::json(&json::to_value(&policy)),

@@ -68,7 +68,7 @@ impl Command {
             Self::List => {
                 let request = pb::ListUsersRequest { stale: context.stale };
                 let answer =
-                    context.operator(request, async |mut o, r| o.list_users(r).await).await?;
+                    context.operator_read(request, async |mut o, r| o.list_users(r).await).await?;
                 match context.output {
                     Format::Json => output::json(&json::to_value(&answer)),
                     Format::Table => output::print(&output::table(
