@@ -210,6 +210,7 @@ fn commands_of_operations() -> Vec<Command> {
         Command::DeleteTaskDefinition { definition: DEFINITION },
         Command::ProtectTask { task: TASK, span: Some(Millis(7)) },
         Command::SetAccountSetting { key: setting(), value: Some("enabled".into()) },
+        Command::Reset,
         Command::Plan { epoch: Epoch(12), steps },
     ]
 }
