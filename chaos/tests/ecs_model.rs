@@ -79,8 +79,9 @@ impl Model {
     fn get() -> &'static Self {
         static MODEL: OnceLock<Model> = OnceLock::new();
         MODEL.get_or_init(|| {
-            let python = Environment::with(&["--no-deps", BOTOCORE]).program("python");
-            let text = done(Command::new(python).args(["-c", PRINT_THE_MODEL]));
+            let environment = Environment::with(&["--no-deps", BOTOCORE]);
+            let mut python = Command::new(environment.program("python"));
+            let text = done(python.args(["-c", PRINT_THE_MODEL]));
             Self { json: serde_json::from_str(&text).unwrap() }
         })
     }
