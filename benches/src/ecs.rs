@@ -190,11 +190,15 @@ where
 async fn beside_moto(dir: &std::path::Path) -> Outcome<()> {
     let moto = Moto::start(dir).await?;
     let nobody = Key { id: "x".into(), secret: "y".into(), region: "us-east-1".into() };
-    let mut wire = Wire::connect(moto.address, None, nobody).await?;
-    wire.call("CreateCluster", "{}".into()).await?;
+    // It closes a connection behind each answer.
+    let ask = async |operation| {
+        let mut wire = Wire::connect(moto.address, None, nobody.clone()).await?;
+        wire.call(operation, "{}".into()).await
+    };
+    ask("CreateCluster").await?;
     let before = cpu(moto.pid())?;
     for _ in 0..MOTO_CALLS {
-        wire.call("DescribeClusters", "{}".into()).await?;
+        ask("DescribeClusters").await?;
     }
     let each = micros(cpu(moto.pid())? - before) / MOTO_CALLS as f64;
     println!("  DescribeClusters, one:     moto_server {each:.0} ({:.0}/s/core)", 1e6 / each);

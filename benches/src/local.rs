@@ -127,9 +127,13 @@ impl Local {
         let config = self.home(index).join("manager.toml");
         let written = std::fs::read_to_string(&config)?;
         if !written.contains("metrics_listen") {
-            let more = format!("metrics_listen = \"{}\"\n", metrics_address(index));
-            let section = if written.contains("[telemetry]") { "" } else { "[telemetry]\n" };
-            std::fs::write(&config, format!("{written}{section}{more}"))?;
+            const SECTION: &str = "[telemetry]\n";
+            let more = format!("{SECTION}metrics_listen = \"{}\"\n", metrics_address(index));
+            let telling = match written.contains(SECTION) {
+                true => written.replacen(SECTION, &more, 1),
+                false => format!("{written}{more}"),
+            };
+            std::fs::write(&config, telling)?;
         }
         let log = std::fs::OpenOptions::new()
             .create(true)

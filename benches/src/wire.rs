@@ -78,6 +78,7 @@ impl Wire {
             .header("x-amz-target", format!("{TARGET}.{operation}"))
             .header("authorization", authorization)
             .body(Full::new(Bytes::from(body)))?;
+        self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
