@@ -57,7 +57,7 @@ impl Refusal {
     pub fn region(signed: &str, ours: &str) -> Self {
         Self::Invalid(format!(
             "Credential should be scoped to a valid region, not '{}'; this cluster is '{ours}': \
-             set AWS_REGION",
+             set AWS_REGION and AWS_DEFAULT_REGION",
             echo(signed)
         ))
     }

@@ -316,7 +316,8 @@ async fn aws_environment(
     let key = made.map_err(|status| from_status(&status))?.into_inner();
     let environment = format!(
         "export AWS_ENDPOINT_URL_ECS=http://{0} AWS_ENDPOINT_URL_STS=http://{0} \
-         AWS_REGION={region} AWS_ACCESS_KEY_ID={1} AWS_SECRET_ACCESS_KEY={2}\n",
+         AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID={1} \
+         AWS_SECRET_ACCESS_KEY={2}\n",
         ecs.listen, key.access_key_id, key.secret_access_key
     );
     files::replace(&path, environment.as_bytes(), files::SECRET)
