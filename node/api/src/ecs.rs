@@ -12,11 +12,10 @@ pub mod listener;
 mod operation;
 mod refusal;
 
-use crate::authz::allow;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::guard::{Admitted, Guard};
-use crate::limits::DEADLINE_DEFAULT;
+use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MARGIN};
 use crate::sts;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use hyper::body::Bytes;
@@ -136,7 +135,7 @@ impl Door {
         body: Bytes,
     ) -> Result<Vec<u8>, Refusal> {
         let Identified { caller, region } = who;
-        allow(operation.path, self.guard.rule(operation.path), &caller)?;
+        self.guard.allow(operation.path, &caller)?;
         let _place = self.guard.place(&caller).map_err(|_| Refusal::throttled())?;
         let span = self.guard.span(operation.path, &caller, headers);
         let deadline = Instant::now() + DEADLINE_DEFAULT;
@@ -144,7 +143,7 @@ impl Door {
         let trace = span.in_scope(|| self.dispatcher.current_trace());
         let call = Call::new(admitted, trace)?.in_region(region);
         let answering = operation.run(&self.dispatcher, &call, &body).instrument(span);
-        match tokio::time::timeout_at(deadline + crate::limits::DEADLINE_MARGIN, answering).await {
+        match tokio::time::timeout_at(deadline + DEADLINE_MARGIN, answering).await {
             Ok(answer) => answer,
             Err(_) => Err(Refusal::late(operation.name)),
         }

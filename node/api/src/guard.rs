@@ -64,9 +64,18 @@ impl Guard {
         Self { inner: Arc::new(Inner { rules, authn, calls: Mutex::default(), adopt_parent }) }
     }
 
-    /// What a path demands.
-    pub(crate) fn rule(&self, path: &str) -> Option<Rule> {
-        self.inner.rules.of(path)
+    /// Whether `caller` may go on to the handler of `path`, which may ask policies in turn. The
+    /// same for every front end.
+    pub(crate) fn allow(&self, path: &str, caller: &Caller) -> Result<(), Status> {
+        let rule = self.inner.rules.of(path);
+        let Err(refused) = authz::allow(path, rule, caller) else { return Ok(()) };
+        // A policy may allow what the role does not; with which request in hand, the handler asks
+        // it.
+        let asked = rule.is_some() && authz::by_policy(path);
+        match asked && self.inner.authn.has_policies(caller) {
+            true => Ok(()),
+            false => Err(refused),
+        }
     }
 
     /// Who calls; for front ends whose callers prove it otherwise than by a certificate.
@@ -81,14 +90,7 @@ impl Guard {
             (None | Some(Rule::Anyone), _) | (_, None) => Caller::Nobody,
             (Some(_), Some(peer)) => self.inner.authn.caller(peer).await?,
         };
-        if let Err(refused) = authz::allow(&head.path, rule, &caller) {
-            // A policy may allow what the role does not; with which request in hand, the handler
-            // asks it.
-            let asked = rule.is_some() && authz::by_policy(&head.path);
-            if !(asked && self.inner.authn.has_policies(&caller)) {
-                return Err(refused);
-            }
-        }
+        self.allow(&head.path, &caller)?;
         let place = self.place(&caller)?;
         let (deadline, parent) = (head.deadline, head.parent);
         Ok((Admitted { caller, peer: head.peer.clone(), deadline, parent }, place))

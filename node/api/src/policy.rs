@@ -44,12 +44,12 @@ impl Dispatcher {
             let action = format!("call {}: it is for users", R::ACTION);
             return Err(Error::Denied { principal, action });
         };
-        let ruling = self.policies.ruling(&self.replica.state(), name, *role, request);
+        let ruling = self.policies.ruling(&call.seeing(self.replica.state()), name, *role, request);
         match (ruling.answer, ruling.settled) {
             (Ok(()), true) => Ok(()),
             // What would allow it may have been put through another manager just now.
             (Err(_), _) | (Ok(()), false) => {
-                let state = self.replica.read(call.deadline).await?;
+                let state = call.seeing(self.replica.read(call.deadline).await?);
                 self.policies.ruling(&state, name, *role, request).answer
             }
         }

@@ -4,6 +4,7 @@
 //! Only `muster dev --simulate` has them. Here, and only here, answers wait until a task has got
 //! where its caller wants it: test suites written for a mocked ECS read it at once.
 
+use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::SIMULATED_WAIT;
 use muster_model::{Command, Entry, Error, InstanceId, InstanceSpec, Principal, State};
@@ -49,11 +50,16 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits, where instances are simulated and for a moment at most, until this manager's state is
-    /// as `there` wants it.
-    pub(crate) async fn simulated(&self, there: impl Fn(&State) -> bool) {
+    /// The state to answer from: `state`; where instances are simulated, the first that is as
+    /// `there` wants it, or the newest after a moment.
+    pub(crate) async fn simulated(
+        &self,
+        call: &Call,
+        state: Arc<State>,
+        there: impl Fn(&State) -> bool,
+    ) -> Arc<State> {
         if self.simulator.is_none() {
-            return;
+            return state;
         }
         let deadline = Instant::now() + SIMULATED_WAIT;
         let mut states = self.replica.watch();
@@ -61,5 +67,6 @@ impl Dispatcher {
         if tokio::time::timeout_at(deadline, reached).await.is_err() {
             tracing::warn!("a simulated task or instance did not get there in time");
         }
+        call.seeing(self.replica.state())
     }
 }

@@ -5,11 +5,13 @@ mod support;
 
 use muster_api::ecs::listener::{Transport, serve};
 use muster_api::ecs::{Door, Trust};
+use muster_model::UserRole;
+use muster_proto::pb;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use support::Bench;
+use support::{ADMIN, Bench, user};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -231,6 +233,69 @@ async fn where_requests_must_be_signed_none_else_is_answered() {
     let door = bench.api.ecs(Trust::Signed);
     let (status, answer) = send(&door, head("ListClusters"), "{}").await;
     assert_ne!(status, 200, "{answer}");
+}
+
+/// When the bench's clock starts, as AWS writes it.
+const STAMP: &str = "19700101T003320Z";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The head of a request over `body`, signed with this key for region `local` (AWS Signature
+/// Version 4).
+fn signed(operation: &str, body: &str, id: &str, secret: &str) -> http::request::Builder {
+    let mac = |key: &[u8], text: &str| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+        ring::hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
+    };
+    let sha256 =
+        |text: &str| hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
+    let names = "host;x-amz-date;x-amz-target";
+    let canonical = format!(
+        "POST\n/\n\nhost:m1\nx-amz-date:{STAMP}\nx-amz-target:{TARGET}{operation}\n\n{names}\n{}",
+        sha256(body)
+    );
+    let scope = "19700101/local/ecs/aws4_request";
+    let text = format!("AWS4-HMAC-SHA256\n{STAMP}\n{scope}\n{}", sha256(&canonical));
+    let parts = ["19700101", "local", "ecs", "aws4_request", text.as_str()];
+    let first = format!("AWS4{secret}").into_bytes();
+    let signature = hex(&parts.iter().fold(first, |key, part| mac(&key, part)));
+    head(operation).header("host", "m1").header("x-amz-date", STAMP).header(
+        "authorization",
+        format!(
+            "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
+        ),
+    )
+}
+
+#[tokio::test]
+async fn a_signed_request_may_what_its_users_policies_allow() {
+    let mut bench = Bench::with_authority().await;
+    bench.user("ann", UserRole::Restricted).await;
+    let mut operator = bench.operator(user(ADMIN)).await;
+    let request = pb::CreateAccessKeyRequest { user: "ann".into(), ..Default::default() };
+    let key = operator.create_access_key(request).await.unwrap().into_inner();
+    let door = bench.api.ecs(Trust::Signed);
+    let ask = |operation| signed(operation, "{}", &key.access_key_id, &key.secret_access_key);
+
+    let (exception, _) = refused(&door, ask("ListClusters"), "{}").await;
+    assert_eq!(exception, "AccessDeniedException");
+    let document = r#"{"Statement": {"Effect": "Allow", "Action": "ecs:List*", "Resource": "*"}}"#;
+    let put = pb::PutPolicyRequest {
+        name: "lists".into(),
+        user: "ann".into(),
+        document: document.into(),
+        ..Default::default()
+    };
+    operator.put_policy(put).await.unwrap();
+    let (status, answer) = send(&door, ask("ListClusters"), "{}").await;
+    assert_eq!(status, 200, "{answer}");
+    let (exception, message) = refused(&door, ask("DescribeClusters"), "{}").await;
+    assert_eq!(exception, "AccessDeniedException");
+    assert!(message.contains("ecs:DescribeClusters on resource"), "{message}");
+    let (exception, _) = refused(&door, ask("ListClusters"), r#"{"maxResults": 1}"#).await;
+    assert_eq!(exception, "InvalidSignatureException");
 }
 
 #[tokio::test]

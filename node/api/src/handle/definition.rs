@@ -90,7 +90,7 @@ impl Dispatcher {
                 Err(Error::InUse { kind: Kind::TaskDefinition, .. }) => STILL_ACTIVE,
                 Err(error) => return Err(error),
             };
-            let arn = definition_arn(&self.replica.state(), text);
+            let arn = definition_arn(&call.seeing(self.replica.state()), text);
             answer.failures.push(pb::Failure { arn, reason: reason.into(), detail: String::new() });
         }
         Ok(answer)

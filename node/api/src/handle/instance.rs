@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, Token, Written, unexpected};
 use crate::{read, resolve};
-use muster_model::{Command, Error, InstanceStatus, Kind, Response};
+use muster_model::{Command, Error, InstanceStatus, Kind, Response, State};
 use muster_proto::convert::instance::UPDATE_INSTANCES_MAX;
 use muster_proto::{arn, convert, pb, view};
 
@@ -86,7 +86,8 @@ impl Dispatcher {
             }
             again => resolve::instance(&state, &cluster, again)?.id,
         };
-        self.simulated(|state| state.instance(id).is_some_and(|row| row.ready())).await;
+        let there = |state: &State| state.instance(id).is_some_and(|row| row.ready());
+        self.simulated(call, state, there).await;
         if !tags.is_empty() {
             let set = |_: &mut Draft<'_>| {
                 let resource = muster_model::command::Resource::Instance(id);

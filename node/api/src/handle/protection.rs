@@ -45,7 +45,7 @@ impl Dispatcher {
                 Err(Error::NotActive { kind: Kind::Task, .. }) => read::protection::not_valid,
                 Err(error) => return Err(error),
             };
-            let state = self.replica.state();
+            let state = call.seeing(self.replica.state());
             let cluster = arn::cluster(&state, &request.cluster)?;
             answer.failures.push(failure(read::arn_or(&state, "task", cluster, text)));
         }

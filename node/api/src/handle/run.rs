@@ -46,8 +46,8 @@ impl Dispatcher {
             // It goes on without us.
             Ok(Err(_)) | Err(_) => BTreeMap::new(),
         };
-        self.simulated(|state| tasks.iter().all(|id| started(state, *id))).await;
-        let state = call.seeing(self.replica.state());
+        let there = |state: &State| tasks.iter().all(|id| started(state, *id));
+        let state = self.simulated(call, call.seeing(self.replica.state()), there).await;
         call.saw(&state, None);
         Ok(answer(&state, &tasks, unfit))
     }
@@ -125,7 +125,7 @@ impl Dispatcher {
 }
 
 /// RUNNING, or past it, or never going to be.
-fn started(state: &State, id: TaskId) -> bool {
+pub(super) fn started(state: &State, id: TaskId) -> bool {
     let there = |task: &Arc<Task>| task.last_status() >= Phase::Running || !task.wanted();
     state.task(id).is_none_or(there)
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing is chosen and nothing waits, so one entry of the log decides it all.
 
+use super::run::started;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, unexpected};
@@ -38,10 +39,12 @@ impl Dispatcher {
                 other => return Err(unexpected(&other)),
             },
             Err(Error::NotFound { kind: Kind::ContainerInstance, .. }) => {
-                (self.replica.state(), Vec::new(), Vec::new())
+                (call.seeing(self.replica.state()), Vec::new(), Vec::new())
             }
             Err(error) => return Err(error),
         };
+        let there = |state: &State| tasks.iter().all(|id| started(state, *id));
+        let state = self.simulated(call, state, there).await;
         let cluster = arn::cluster(&state, &request.cluster)?;
         let arns = Arns::of(&state);
         let refused =

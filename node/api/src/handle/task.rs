@@ -25,8 +25,7 @@ impl Dispatcher {
         let id = row.id;
         let stopped =
             |state: &State| state.task(id).is_none_or(|task| task.last_status() == Phase::Stopped);
-        self.simulated(stopped).await;
-        let now = call.seeing(self.replica.state());
+        let now = self.simulated(call, written.state.clone(), stopped).await;
         // Forgotten in between: as it was.
         let (state, row) = now.task(id).map_or((state, row), |row| (&now, row));
         Ok(pb::StopTaskResponse { task: Some(view::task(state, row)) })

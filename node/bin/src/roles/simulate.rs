@@ -84,10 +84,15 @@ impl Instances {
         let Principal::Instance(id) = identity.principal() else { return };
         let stop = self.stop.child_token();
         self.running().insert(id, stop.clone());
-        let clock = self.clock.clone();
+        let (clock, process, dir) =
+            (self.clock.clone(), self.stop.clone(), config.data_dir.clone());
         self.agents.spawn(async move {
             if let Err(error) = muster_agent::run(config, identity, clock, stop).await {
                 tracing::error!(instance = %id, %error, "simulated agent ended");
+            }
+            // With the process it only pauses.
+            if !process.is_cancelled() {
+                remove(&dir);
             }
         });
     }
