@@ -19,6 +19,7 @@ use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MARGIN};
 use crate::sts;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use hyper::body::Bytes;
+pub(crate) use identify::ANYONE;
 pub use identify::Trust;
 use identify::{Claim, Identified, Unidentified};
 use operation::Target;

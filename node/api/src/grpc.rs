@@ -97,78 +97,17 @@ macro_rules! rpcs {
 #[derive(Clone)]
 pub struct EcsService(pub Front);
 
-rpcs! {
-    impl pb::ecs_server::Ecs as EcsService, asking policies {
-        create_cluster: CreateClusterRequest -> CreateClusterResponse;
-        describe_clusters: DescribeClustersRequest -> DescribeClustersResponse;
-        list_clusters: ListClustersRequest -> ListClustersResponse;
-        delete_cluster: DeleteClusterRequest -> DeleteClusterResponse;
-
-        register_task_definition: RegisterTaskDefinitionRequest -> RegisterTaskDefinitionResponse;
-        describe_task_definition: DescribeTaskDefinitionRequest -> DescribeTaskDefinitionResponse;
-        list_task_definitions: ListTaskDefinitionsRequest -> ListTaskDefinitionsResponse;
-        list_task_definition_families:
-            ListTaskDefinitionFamiliesRequest -> ListTaskDefinitionFamiliesResponse;
-        deregister_task_definition:
-            DeregisterTaskDefinitionRequest -> DeregisterTaskDefinitionResponse;
-
-        create_service: CreateServiceRequest -> CreateServiceResponse;
-        update_service: UpdateServiceRequest -> UpdateServiceResponse;
-        delete_service: DeleteServiceRequest -> DeleteServiceResponse;
-        describe_services: DescribeServicesRequest -> DescribeServicesResponse;
-        list_services: ListServicesRequest -> ListServicesResponse;
-
-        run_task: RunTaskRequest -> RunTaskResponse;
-        stop_task: StopTaskRequest -> StopTaskResponse;
-        describe_tasks: DescribeTasksRequest -> DescribeTasksResponse;
-        list_tasks: ListTasksRequest -> ListTasksResponse;
-
-        describe_container_instances:
-            DescribeContainerInstancesRequest -> DescribeContainerInstancesResponse;
-        list_container_instances: ListContainerInstancesRequest -> ListContainerInstancesResponse;
-        update_container_instances_state:
-            UpdateContainerInstancesStateRequest -> UpdateContainerInstancesStateResponse;
-        register_container_instance:
-            RegisterContainerInstanceRequest -> RegisterContainerInstanceResponse;
-        deregister_container_instance:
-            DeregisterContainerInstanceRequest -> DeregisterContainerInstanceResponse;
-
-        tag_resource: TagResourceRequest -> TagResourceResponse;
-        untag_resource: UntagResourceRequest -> UntagResourceResponse;
-        list_tags_for_resource: ListTagsForResourceRequest -> ListTagsForResourceResponse;
-
-        start_task: StartTaskRequest -> StartTaskResponse;
-        put_attributes: PutAttributesRequest -> PutAttributesResponse;
-        delete_attributes: DeleteAttributesRequest -> DeleteAttributesResponse;
-        list_attributes: ListAttributesRequest -> ListAttributesResponse;
-        update_cluster: UpdateClusterRequest -> UpdateClusterResponse;
-        update_cluster_settings: UpdateClusterSettingsRequest -> UpdateClusterSettingsResponse;
-        put_cluster_capacity_providers:
-            PutClusterCapacityProvidersRequest -> PutClusterCapacityProvidersResponse;
-        delete_task_definitions: DeleteTaskDefinitionsRequest -> DeleteTaskDefinitionsResponse;
-        get_task_protection: GetTaskProtectionRequest -> GetTaskProtectionResponse;
-        update_task_protection: UpdateTaskProtectionRequest -> UpdateTaskProtectionResponse;
-        list_services_by_namespace:
-            ListServicesByNamespaceRequest -> ListServicesByNamespaceResponse;
-        list_service_deployments: ListServiceDeploymentsRequest -> ListServiceDeploymentsResponse;
-        describe_service_deployments:
-            DescribeServiceDeploymentsRequest -> DescribeServiceDeploymentsResponse;
-        describe_service_revisions:
-            DescribeServiceRevisionsRequest -> DescribeServiceRevisionsResponse;
-        put_account_setting: PutAccountSettingRequest -> PutAccountSettingResponse;
-        put_account_setting_default:
-            PutAccountSettingDefaultRequest -> PutAccountSettingDefaultResponse;
-        delete_account_setting: DeleteAccountSettingRequest -> DeleteAccountSettingResponse;
-        list_account_settings: ListAccountSettingsRequest -> ListAccountSettingsResponse;
-        discover_poll_endpoint: DiscoverPollEndpointRequest -> DiscoverPollEndpointResponse;
-        submit_task_state_change: SubmitTaskStateChangeRequest -> SubmitTaskStateChangeResponse;
-        submit_container_state_change:
-            SubmitContainerStateChangeRequest -> SubmitContainerStateChangeResponse;
-        submit_attachment_state_changes:
-            SubmitAttachmentStateChangesRequest -> SubmitAttachmentStateChangesResponse;
-        update_container_agent: UpdateContainerAgentRequest -> UpdateContainerAgentResponse;
-    }
+/// Every operation of ECS that has an rpc, as the `.proto` lists them.
+macro_rules! ecs {
+    ($($operation:ident $name:ident $request:ident $response:ident;)*) => {
+        rpcs! {
+            impl pb::ecs_server::Ecs as EcsService, asking policies {
+                $($name: $request -> $response;)*
+            }
+        }
+    };
 }
+muster_proto::ecs_operations!(ecs);
 
 #[derive(Clone)]
 pub struct OperatorService(pub Front);

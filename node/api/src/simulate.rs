@@ -6,6 +6,7 @@
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
+use crate::ecs::ANYONE;
 use crate::limits::SIMULATED_WAIT;
 use muster_model::{Command, Entry, Error, InstanceId, InstanceSpec, Principal, State};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Dispatcher {
         let entry = Entry {
             request: self.ids().request_at(self.time()),
             at: self.time(),
-            by: Principal::User("admin".into()),
+            by: Principal::User(ANYONE.into()),
             trace: None,
             command: Command::Reset,
         };

@@ -18,8 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 const TARGET: &str = "AmazonEC2ContainerServiceV20141113.";
 const KIND: &str = "application/x-amz-json-1.1";
-const SCOPE: &str = "AWS4-HMAC-SHA256 Credential=made-up/20261121/eu-west-3/ecs/aws4_request, \
-                     SignedHeaders=host;x-amz-date, Signature=00";
 
 /// A door that anybody may use.
 async fn open() -> (Bench, Arc<Door>) {
@@ -218,7 +216,7 @@ async fn unknown_members_are_ignored_and_missing_capabilities_named() {
 #[tokio::test]
 async fn arns_carry_the_region_that_the_request_names_and_are_found_by_it() {
     let (_bench, door) = open().await;
-    let there = |operation| head(operation).header("authorization", SCOPE);
+    let there = |operation| signed(operation, "", ("made-up", "eu-west-3"), "made-up");
     let (_, answer) = send(&door, there("CreateCluster"), r#"{"clusterName":"blue"}"#).await;
     let arn = answer["cluster"]["clusterArn"].as_str().unwrap().to_owned();
     assert!(arn.starts_with("arn:aws:ecs:eu-west-3:"), "{arn}");
@@ -242,9 +240,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The head of a request over `body`, signed with this key for region `local` (AWS Signature
-/// Version 4).
-fn signed(operation: &str, body: &str, id: &str, secret: &str) -> http::request::Builder {
+/// The head of a request over `body`, signed with this key for this region (AWS Signature Version
+/// 4).
+fn signed(
+    operation: &str,
+    body: &str,
+    (id, region): (&str, &str),
+    secret: &str,
+) -> http::request::Builder {
     let mac = |key: &[u8], text: &str| {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
         ring::hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
@@ -256,9 +259,9 @@ fn signed(operation: &str, body: &str, id: &str, secret: &str) -> http::request:
         "POST\n/\n\nhost:m1\nx-amz-date:{STAMP}\nx-amz-target:{TARGET}{operation}\n\n{names}\n{}",
         sha256(body)
     );
-    let scope = "19700101/local/ecs/aws4_request";
+    let scope = format!("19700101/{region}/ecs/aws4_request");
     let text = format!("AWS4-HMAC-SHA256\n{STAMP}\n{scope}\n{}", sha256(&canonical));
-    let parts = ["19700101", "local", "ecs", "aws4_request", text.as_str()];
+    let parts = ["19700101", region, "ecs", "aws4_request", text.as_str()];
     let first = format!("AWS4{secret}").into_bytes();
     let signature = hex(&parts.iter().fold(first, |key, part| mac(&key, part)));
     head(operation).header("host", "m1").header("x-amz-date", STAMP).header(
@@ -277,7 +280,8 @@ async fn a_signed_request_may_what_its_users_policies_allow() {
     let request = pb::CreateAccessKeyRequest { user: "ann".into(), ..Default::default() };
     let key = operator.create_access_key(request).await.unwrap().into_inner();
     let door = bench.api.ecs(Trust::Signed);
-    let ask = |operation| signed(operation, "{}", &key.access_key_id, &key.secret_access_key);
+    let ask =
+        |operation| signed(operation, "{}", (&key.access_key_id, "local"), &key.secret_access_key);
 
     let (exception, _) = refused(&door, ask("ListClusters"), "{}").await;
     assert_eq!(exception, "AccessDeniedException");
