@@ -16,8 +16,6 @@ pub mod policy;
 pub mod service;
 pub mod task;
 
-pub(crate) use placement::ZONE_ATTRIBUTE;
-
 use crate::{arn, pb};
 use muster_model::limits::{
     MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX,

@@ -8,19 +8,22 @@
 
 mod assign;
 mod balance;
+mod contest;
 mod draft;
 mod explain;
 mod filter;
+mod fleet;
 mod index;
 mod lease;
 mod lost;
 mod outbox;
+mod parking;
 mod place;
 mod reap;
 mod replicas;
 mod rollout;
 mod roster;
-mod score;
+mod tally;
 mod view;
 
 use crate::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
@@ -33,7 +36,7 @@ use muster_model::{
     Time, limits,
 };
 use outbox::Outbox;
-use place::Parking;
+use parking::Parking;
 use std::sync::Arc;
 use view::{Dirty, View, Wakes};
 

@@ -9,6 +9,7 @@ mod stage;
 
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
 use muster_control::leader::Leader;
+use muster_model::dispatch::Held;
 use muster_model::spec::{PortMapping, TaskDefinition};
 use muster_model::{
     Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, ServiceId,
@@ -230,7 +231,10 @@ impl Run {
                 let name = self.stage.instance_name(id);
                 self.stage.block(&[&format!("> gone {name}")]);
             } else if !self.stage.connected(id) {
-                self.stage.hello(id, Vec::new());
+                // An agent lists whatever it was told of and not yet told to forget.
+                let told = self.stage.told.get(&id).into_iter().flatten();
+                let held = told.map(|(task, _)| Held { task: *task, phase: Phase::Pending });
+                self.stage.hello(id, held.collect());
             } else {
                 self.stage.beat(id);
             }
@@ -407,6 +411,32 @@ fn check_told(stage: &Stage) {
         let told = stage.told.get(&row.id).cloned().unwrap_or_default();
         assert_eq!(told, wanted.get(&row.id).cloned().unwrap_or_default());
     }
+}
+
+/// A task ends in the very moment in which its agent's session does: it is told to forget it when
+/// it returns.
+#[test]
+fn a_task_that_ends_with_the_session_is_forgotten_in_the_next() {
+    let ops = [
+        Op::Service { definition: 0, desired: 1, min: 0, max: 0, distinct: false },
+        Op::Settle,
+        Op::Instance { zone: 0, cpu: 1, other: false },
+        Op::Roll { service: 0, definition: 0 },
+        Op::Wait(1),
+        Op::Settle,
+        Op::Down,
+        Op::Instance { zone: 0, cpu: 1, other: false },
+        Op::Silence(3),
+        Op::Up,
+        Op::Return(3),
+        Op::Settle,
+        Op::Up,
+    ];
+    let mut run = Run::new();
+    for op in &ops {
+        run.run(op);
+    }
+    run.settle();
 }
 
 proptest! {

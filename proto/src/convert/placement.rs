@@ -1,13 +1,18 @@
-//! Placement constraints and strategies, launch types: what is built, and by name what is not.
+//! Placement constraints and strategies, launch types: texts into values that cannot be wrong.
 
-use super::{At, at_most};
+use super::{At, at_most, number};
 use crate::pb;
 use muster_model::Error;
-use muster_model::limits::{PLACEMENT_CONSTRAINTS_MAX, PLACEMENT_STRATEGIES_MAX};
-use muster_model::spec::{Placement, PlacementConstraint, PlacementStrategy, SpreadField};
+use muster_model::limits::{
+    DESIRED_COUNT_MAX, PLACEMENT_CONSTRAINTS_MAX, PLACEMENT_STRATEGIES_MAX, TAG_KEY_CHARS_MAX,
+};
+use muster_model::placement::{
+    BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
+};
+use muster_model::query::Query;
 
-/// The attribute under which ECS knows an instance's zone.
-pub(crate) const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+/// Beyond ECS: weights as Nomad has them for affinities.
+const WEIGHT_MAX: i32 = 100;
 
 pub fn placement(
     constraints: &[pb::PlacementConstraint],
@@ -38,49 +43,96 @@ fn constraint(at: &At<'_>, wire: &pb::PlacementConstraint) -> Result<PlacementCo
         "distinctInstance" => {
             Err(at.field("expression").invalid(&wire.expression, "none with distinctInstance"))
         }
-        "memberOf" => Err(member_of(at)),
-        other => Err(at.field("type").invalid(other, "distinctInstance")),
+        "memberOf" => {
+            Ok(PlacementConstraint::MemberOf(query(&at.field("expression"), &wire.expression)?))
+        }
+        other => Err(at.field("type").invalid(other, "distinctInstance or memberOf")),
     }
 }
 
-/// A task definition takes only memberOf, as in ECS; the query language is not built yet.
+/// An expression of the cluster query language.
+pub fn query(at: &At<'_>, text: &str) -> Result<Query, Error> {
+    Query::parse(text).map_err(|why| at.invalid(text, format!("a query: {why}")))
+}
+
+/// A task definition takes only memberOf, as in ECS.
 pub fn of_definition(wire: &[pb::PlacementConstraint]) -> Result<Vec<PlacementConstraint>, Error> {
     let at = At::Field("placementConstraints");
-    match wire.first() {
-        None => Ok(Vec::new()),
-        Some(first) if first.r#type == "memberOf" => Err(member_of(&at.index(0))),
-        Some(first) => Err(at.index(0).field("type").invalid(
-            &first.r#type,
-            "none in a task definition; distinctInstance is a constraint of the service",
-        )),
-    }
-}
-
-fn member_of(at: &At<'_>) -> Error {
-    at.unsupported("memberOf", "use clusters to keep kinds of instances apart")
+    at_most(&at, wire.len(), PLACEMENT_CONSTRAINTS_MAX, "constraints")?;
+    let one = |(index, wire): (usize, &pb::PlacementConstraint)| {
+        if wire.r#type != "memberOf" {
+            return Err(at.index(index).field("type").invalid(
+                &wire.r#type,
+                "memberOf; distinctInstance is a constraint of the service or the run",
+            ));
+        }
+        constraint(&at.index(index), wire)
+    };
+    wire.iter().enumerate().map(one).collect()
 }
 
 fn strategy(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy, Error> {
-    let instead = || {
-        format!(
-            "use spread over attribute:{ZONE_ATTRIBUTE} or instanceId, or leave it out for both"
-        )
-    };
-    match (wire.r#type.as_str(), wire.field.as_str()) {
-        ("spread", "instanceId" | "host") => Ok(PlacementStrategy::Spread(SpreadField::InstanceId)),
-        ("spread", field) if field.strip_prefix("attribute:") == Some(ZONE_ATTRIBUTE) => {
-            Ok(PlacementStrategy::Spread(SpreadField::AvailabilityZone))
-        }
-        ("spread", field) if field.starts_with("attribute:") => {
-            Err(at.unsupported(&format!("spread over {field}"), instead()))
-        }
-        ("spread", field) => {
-            let allowed = format!("instanceId, host or attribute:{ZONE_ATTRIBUTE}");
-            Err(at.field("field").invalid(field, allowed))
-        }
-        ("binpack" | "random", _) => Err(at.unsupported(&wire.r#type, instead())),
-        (other, _) => Err(at.field("type").invalid(other, "spread")),
+    if wire.max_skew.is_some() && wire.r#type != "spread" {
+        return Err(at
+            .field("maxSkew")
+            .invalid(wire.max_skew.unwrap_or(0), "none but with spread"));
     }
+    let prefers = wire.r#type == "prefer";
+    if !prefers && (!wire.expression.is_empty() || wire.weight.is_some()) {
+        return Err(at.field("expression").invalid(&wire.expression, "none but with prefer"));
+    }
+    match wire.r#type.as_str() {
+        "spread" => spread(at, wire),
+        "binpack" => match wire.field.to_ascii_lowercase().as_str() {
+            "cpu" => Ok(PlacementStrategy::Binpack(BinpackField::Cpu)),
+            "memory" => Ok(PlacementStrategy::Binpack(BinpackField::Memory)),
+            _ => Err(at.field("field").invalid(&wire.field, "cpu or memory")),
+        },
+        "random" if wire.field.is_empty() => Ok(PlacementStrategy::Random),
+        "random" => Err(at.field("field").invalid(&wire.field, "none with random")),
+        "prefer" => prefer(at, wire),
+        other => Err(at.field("type").invalid(other, "spread, binpack, random or prefer")),
+    }
+}
+
+fn spread(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy, Error> {
+    let field = match wire.field.as_str() {
+        "instanceId" | "host" => SpreadField::InstanceId,
+        // ECS lets the prefix be left out for its own.
+        "instancetype" => SpreadField::Attribute("ecs.instance-type".into()),
+        field => match field.strip_prefix("attribute:").filter(|name| is_attribute(name)) {
+            Some(name) => SpreadField::Attribute(name.into()),
+            None => {
+                let allowed = "instanceId, host or attribute:NAME";
+                return Err(at.field("field").invalid(field, allowed));
+            }
+        },
+    };
+    let skew = at.field("maxSkew");
+    let max_skew = wire.max_skew.map(|most| number(&skew, most, 1..=DESIRED_COUNT_MAX));
+    if max_skew.is_some() && field == SpreadField::InstanceId {
+        return Err(skew.invalid(wire.max_skew.unwrap_or(0), "one of a spread over an attribute"));
+    }
+    Ok(PlacementStrategy::Spread { field, max_skew: max_skew.transpose()? })
+}
+
+fn is_attribute(name: &str) -> bool {
+    let charset = |b: u8| b.is_ascii_alphanumeric() || b"-_./\\".contains(&b);
+    (1..=TAG_KEY_CHARS_MAX).contains(&name.len()) && name.bytes().all(charset)
+}
+
+fn prefer(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy, Error> {
+    let field = at.field("expression");
+    let expression = query(&field, &wire.expression)?;
+    if !expression.is_attribute_only() {
+        return Err(field.invalid(&wire.expression, "a query about attributes only"));
+    }
+    let weight = wire.weight.unwrap_or(1);
+    if weight == 0 || weight.abs() > WEIGHT_MAX {
+        let allowed = format!("-{WEIGHT_MAX} to {WEIGHT_MAX}, not 0");
+        return Err(at.field("weight").invalid(weight, allowed));
+    }
+    Ok(PlacementStrategy::Prefer { expression, weight })
 }
 
 /// Only EC2, that is: on the cluster's own instances.

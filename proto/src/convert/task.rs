@@ -18,14 +18,14 @@ const STOPPED_BY_USER: &str = "Task stopped by user";
 /// Groups of this form belong to services.
 const SERVICE_GROUP: &str = "service:";
 
-/// RunTask: one new id per task. Placement of its own is not built.
+/// RunTask: one new id per task.
 pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Result<Command, Error> {
     placement::launch_type(&wire.launch_type)?;
     let count = match wire.count {
         0 => 1,
         count => number(&At::Field("count"), count, 1..=RUN_TASK_COUNT_MAX)?,
     };
-    no_placement(wire)?;
+    let placement = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
     let group = At::Field("group");
     text(&group, &wire.group, 0..=NAME_CHARS_MAX)?;
     if wire.group.starts_with(SERVICE_GROUP) {
@@ -40,6 +40,7 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
         None => Overrides::default(),
     };
     overrides.enable_execute_command = wire.enable_execute_command;
+    overrides.placement = placement;
     let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
     Ok(Command::RunTask(RunTask {
         cluster,
@@ -92,21 +93,6 @@ pub fn protect(
     let span = Millis::from_secs(u64::from(minutes) * 60);
     let task = arn::task(state, arn::cluster(state, &wire.cluster)?, task)?.id;
     Ok(Command::ProtectTask { task, span: wire.protection_enabled.then_some(span) })
-}
-
-fn no_placement(wire: &pb::RunTaskRequest) -> Result<(), Error> {
-    let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
-    let unsupported = |feature: &str| Error::Unsupported {
-        feature: format!("{feature} of RunTask"),
-        instead: "leave it out: tasks are spread over zones, then over instances".into(),
-    };
-    if !wanted.constraints.is_empty() {
-        return Err(unsupported("placementConstraints"));
-    }
-    if !wanted.strategies.is_empty() {
-        return Err(unsupported("placementStrategy"));
-    }
-    Ok(())
 }
 
 fn started_by(at: &At<'_>, wire: &str) -> Result<(), Error> {

@@ -3,9 +3,8 @@
 use super::timestamp;
 use crate::arn::Arns;
 use crate::pb;
-use muster_model::spec::{
-    ContainerDefinition, NetworkMode, PlacementConstraint, PortMapping, Protocol, Tags, Ulimit,
-};
+use muster_model::placement::PlacementConstraint;
+use muster_model::spec::{ContainerDefinition, NetworkMode, PortMapping, Protocol, Tags, Ulimit};
 use muster_model::{DefinitionRow, State};
 use std::collections::BTreeMap;
 
@@ -66,6 +65,9 @@ pub(super) fn constraints(rows: &[PlacementConstraint]) -> Vec<pb::PlacementCons
     let constraint = |row: &PlacementConstraint| match row {
         PlacementConstraint::DistinctInstance => {
             pb::PlacementConstraint { r#type: "distinctInstance".into(), expression: String::new() }
+        }
+        PlacementConstraint::MemberOf(query) => {
+            pb::PlacementConstraint { r#type: "memberOf".into(), expression: query.to_string() }
         }
     };
     rows.iter().map(constraint).collect()

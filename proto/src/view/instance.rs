@@ -2,8 +2,8 @@
 
 use super::{int, tags, timestamp};
 use crate::arn::{Arns, name_of};
-use crate::convert::ZONE_ATTRIBUTE;
 use crate::pb;
+use muster_model::instance::ZONE_ATTRIBUTE;
 use muster_model::limits::DYNAMIC_PORTS;
 use muster_model::spec::{Protocol, Resources};
 use muster_model::{Instance, InstanceStatus, Phase, State};

@@ -4,8 +4,8 @@ use super::definition::constraints;
 use super::{deployment, int, tags, timestamp};
 use crate::arn::{self, Arns, name_of};
 use crate::pb;
+use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
 use muster_model::service::{Deployment, RolloutState};
-use muster_model::spec::{PlacementStrategy, SpreadField};
 use muster_model::{DefinitionId, DeploymentId, Event, Phase, Service, ServiceStatus, State};
 use std::collections::BTreeMap;
 
@@ -133,12 +133,29 @@ pub(super) fn definition(state: &State, id: DefinitionId) -> String {
 }
 
 fn strategy(row: &PlacementStrategy) -> pb::PlacementStrategy {
-    let PlacementStrategy::Spread(field) = row;
-    let field = match field {
-        SpreadField::AvailabilityZone => "attribute:ecs.availability-zone",
-        SpreadField::InstanceId => "instanceId",
+    let of = |kind: &str, field: &str| pb::PlacementStrategy {
+        r#type: kind.into(),
+        field: field.into(),
+        ..pb::PlacementStrategy::default()
     };
-    pb::PlacementStrategy { r#type: "spread".into(), field: field.into() }
+    match row {
+        PlacementStrategy::Spread { field, max_skew } => {
+            let field = match field {
+                SpreadField::InstanceId => "instanceId".into(),
+                SpreadField::Attribute(name) => format!("attribute:{name}"),
+            };
+            let max_skew = max_skew.map(int);
+            pb::PlacementStrategy { max_skew, ..of("spread", &field) }
+        }
+        PlacementStrategy::Binpack(BinpackField::Cpu) => of("binpack", "cpu"),
+        PlacementStrategy::Binpack(BinpackField::Memory) => of("binpack", "memory"),
+        PlacementStrategy::Random => of("random", ""),
+        PlacementStrategy::Prefer { expression, weight } => pb::PlacementStrategy {
+            expression: expression.to_string(),
+            weight: Some(*weight),
+            ..of("prefer", "")
+        },
+    }
 }
 
 /// One event of a service; its id is the service's and its number in it.

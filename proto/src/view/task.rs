@@ -58,7 +58,7 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
             .waiting
             .as_deref()
             .filter(|_| row.instance.is_none() && row.wanted())
-            .map(|why| waiting(state, why))
+            .map(|why| waiting(state, row, why))
             .unwrap_or_default(),
         instance_name: instance.map(|i| i.spec.hostname.clone()).unwrap_or_default(),
         attachments: Vec::new(),

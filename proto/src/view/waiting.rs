@@ -3,18 +3,25 @@
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::task::{Blocker, Shortfall, Waiting};
-use muster_model::{InstanceId, State, Task};
+use muster_model::{InstanceId, Query, State, Task};
 
 /// ECS's text for a cluster without instances.
 const NO_INSTANCES: &str = "No Container Instances were found in your cluster.";
 
 /// One line: how many instances each filter removed, largest first, and the nearest miss.
-pub fn waiting(state: &State, why: &Waiting) -> String {
+pub fn waiting(state: &State, task: &Task, why: &Waiting) -> String {
     if why.instances == 0 {
         return NO_INSTANCES.into();
     }
-    let removed: Vec<String> =
-        why.removed.iter().map(|(blocker, count)| format!("{count} {}", lacks(*blocker))).collect();
+    let lacks = |(blocker, count): &(Blocker, u32)| match blocker {
+        Blocker::MemberOf(number) => {
+            let query = state.members_of(task).nth(usize::from(*number));
+            let query = query.map_or("of the task", Query::text);
+            format!("{count} outside memberOf \"{query}\"")
+        }
+        _ => format!("{count} {}", lacks(*blocker)),
+    };
+    let removed: Vec<String> = why.removed.iter().map(lacks).collect();
     let mut text = format!("no container instance fits ({} in the cluster)", why.instances);
     if !removed.is_empty() {
         text.push_str(&format!(": {}", removed.join(", ")));
@@ -32,7 +39,9 @@ fn lacks(blocker: Blocker) -> &'static str {
         Blocker::Cpu => "short of cpu",
         Blocker::Memory => "short of memory",
         Blocker::Ports => "with a wanted host port taken",
-        Blocker::Constraint => "ruled out by a placement constraint",
+        Blocker::Constraint => "with a task of the same group (distinctInstance)",
+        Blocker::MemberOf(_) => "outside memberOf",
+        Blocker::Skew => "where the spread would exceed its maxSkew",
     }
 }
 
@@ -59,7 +68,7 @@ pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
         (Some((_, Shortfall::Cpu { .. })), _) => "RESOURCE:CPU",
         (Some((_, Shortfall::MemoryMib { .. })), _) => "RESOURCE:MEMORY",
         (Some((_, Shortfall::Port { .. })), _) => "RESOURCE:PORTS",
-        (None, Some((blocker, _))) => code(*blocker),
+        (None, Some((blocker, _))) => blocker.code(),
         (None, None) => "RESOURCE",
     };
     let cluster = name_of(state, task.cluster);
@@ -67,21 +76,10 @@ pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
         Some((instance, _)) => Arns::of(state).instance(&cluster, instance),
         None => String::new(),
     };
-    Some(pb::Failure { arn, reason: reason.into(), detail: waiting(state, why) })
+    Some(pb::Failure { arn, reason: reason.into(), detail: waiting(state, task, why) })
 }
 
 /// StartTask's failure for an instance that took no task.
 pub fn refusal(arn: impl Into<String>, blocker: Blocker) -> pb::Failure {
-    pb::Failure { arn: arn.into(), reason: code(blocker).into(), detail: String::new() }
-}
-
-fn code(blocker: Blocker) -> &'static str {
-    match blocker {
-        Blocker::Inactive => "INACTIVE",
-        Blocker::Agent => "AGENT",
-        Blocker::Cpu => "RESOURCE:CPU",
-        Blocker::Memory => "RESOURCE:MEMORY",
-        Blocker::Ports => "RESOURCE:PORTS",
-        Blocker::Constraint => "ATTRIBUTE",
-    }
+    pb::Failure { arn: arn.into(), reason: blocker.code().into(), detail: String::new() }
 }

@@ -13,10 +13,11 @@ use crate::ids::{
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
+use crate::placement::Placement;
 use crate::policy::Holder;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
-use crate::spec::{Overrides, Placement, Tags, TaskDefinition};
+use crate::spec::{Overrides, Tags, TaskDefinition};
 use crate::stored::named;
 use crate::task::{Blocker, Observed, StopCode, Waiting};
 use crate::time::{Millis, Time};

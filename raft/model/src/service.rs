@@ -3,7 +3,8 @@
 
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::spec::{Placement, Tags};
+use crate::placement::Placement;
+use crate::spec::Tags;
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,9 +1,11 @@
-//! What users wrote: task definitions, placement and resources. Immutable once registered.
+//! What users wrote: task definitions, resources and what one run says beside them. Immutable once
+//! registered.
 //!
 //! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
 //! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
 
 use crate::limits;
+use crate::placement::{Placement, PlacementConstraint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -201,34 +203,6 @@ impl TaskDefinition {
     }
 }
 
-/// ECS `placementConstraints`. The query language of `memberOf` arrives with its own issue; until
-/// then such a constraint is refused at the edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PlacementConstraint {
-    DistinctInstance,
-}
-
-/// ECS `placementStrategy`: left to right, each breaking ties of the one before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PlacementStrategy {
-    /// Fewest tasks of the same owner per value of this field.
-    Spread(SpreadField),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SpreadField {
-    AvailabilityZone,
-    InstanceId,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Placement {
-    pub constraints: Vec<PlacementConstraint>,
-    /// Empty: zone, then instance, as ECS does by default.
-    pub strategies: Vec<PlacementStrategy>,
-}
-
 /// ECS `overrides.containerOverrides[]`; environment is merged by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -241,7 +215,7 @@ pub struct ContainerOverride {
     pub memory_reservation_mib: Option<u32>,
 }
 
-/// ECS `overrides` of one run.
+/// What one run says beside its definition: ECS's `overrides`, and where it may and should go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overrides {
@@ -251,12 +225,15 @@ pub struct Overrides {
     /// ECS `enableExecuteCommand` of the run: kept and shown; commands can be run in any task.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enable_execute_command: bool,
+    /// ECS `placementConstraints` and `placementStrategy` of RunTask.
+    #[serde(skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
 }
 
 impl Overrides {
     /// The definition as this run sees it; unknown container names were refused at the edge.
     pub fn applied_to(&self, definition: &Arc<TaskDefinition>) -> Arc<TaskDefinition> {
-        if *self == Overrides::default() {
+        if self.containers.is_empty() && self.cpu.is_none() && self.memory_mib.is_none() {
             return definition.clone();
         }
         let mut changed = TaskDefinition::clone(definition);

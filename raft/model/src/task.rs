@@ -141,8 +141,40 @@ pub enum Blocker {
     Cpu,
     Memory,
     Ports,
-    /// A placement constraint.
+    /// `distinctInstance`.
     Constraint,
+    /// The `memberOf` constraint of this number, from 0: those of the definition come first.
+    MemberOf(u8),
+    /// A spread's `maxSkew`.
+    Skew,
+}
+
+impl Blocker {
+    /// ECS's reason code (`failures[].reason`).
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Inactive => "INACTIVE",
+            Self::Agent => "AGENT",
+            Self::Cpu => "RESOURCE:CPU",
+            Self::Memory => "RESOURCE:MEMORY",
+            Self::Ports => "RESOURCE:PORTS",
+            Self::Constraint | Self::MemberOf(_) | Self::Skew => "ATTRIBUTE",
+        }
+    }
+
+    /// How far an instance came that was stopped here: filters are asked in this order.
+    pub fn depth(self) -> u16 {
+        match self {
+            Self::Inactive => 0,
+            Self::Agent => 1,
+            Self::Cpu => 2,
+            Self::Memory => 3,
+            Self::MemberOf(number) => 4 + u16::from(number),
+            Self::Ports => 300,
+            Self::Constraint => 301,
+            Self::Skew => 302,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,9 @@
 
 use super::draft::Draft;
 use muster_model::task::{Blocker, Waiting, reason};
-use muster_model::{DeploymentId, InstanceId, Service, ServiceId, Step, TaskId, Time, limits};
+use muster_model::{
+    DeploymentId, InstanceId, Service, ServiceId, State, Step, TaskId, Time, limits,
+};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -87,45 +89,59 @@ pub(super) fn unplaced(
     draft: &mut Draft,
     now: Time,
     service: ServiceId,
+    task: TaskId,
     closest: Option<(InstanceId, Blocker)>,
 ) {
     let Some((instance, blocker)) = closest.filter(|(_, b)| *b != Blocker::Inactive) else {
         let why = " Reason: No Container Instances were found in your cluster.";
         return once(draft, now, service, &format!("{UNPLACED}{why}"), why);
     };
-    let why = match blocker {
-        Blocker::Inactive | Blocker::Agent => " encountered error \"AGENT\".",
-        Blocker::Cpu => " has insufficient CPU units available.",
-        Blocker::Memory => " has insufficient memory available.",
-        Blocker::Ports => " is already using a port required by your task.",
-        Blocker::Constraint => " does not satisfy a placement constraint of your task.",
+    let why: String = match blocker {
+        Blocker::Inactive | Blocker::Agent => " encountered error \"AGENT\".".into(),
+        Blocker::Cpu => " has insufficient CPU units available.".into(),
+        Blocker::Memory => " has insufficient memory available.".into(),
+        Blocker::Ports => " is already using a port required by your task.".into(),
+        Blocker::Constraint => " runs a task of the same group (distinctInstance).".into(),
+        Blocker::MemberOf(number) => {
+            format!(" does not satisfy memberOf {}.", member(draft.state(), task, number))
+        }
+        Blocker::Skew => " is where one more task would exceed the maxSkew of your spread.".into(),
     };
+    let why: &str = &why;
     let text = format!("{UNPLACED} The closest matching (container-instance {instance}){why}");
     once(draft, now, service, &text, why);
 }
 
+/// The expression of a `memberOf` constraint of the task.
+fn member(state: &State, task: TaskId, number: u8) -> String {
+    let task = state.task(task);
+    let query = task.and_then(|task| state.members_of(task).nth(usize::from(number)));
+    query.map_or_else(|| "of your task".into(), |query| format!("\"{query}\""))
+}
+
 /// Why a task of RunTask was refused: ECS's `failures[].reason` first, then how many instances each
 /// reason removed.
-pub(super) fn refusal(waiting: &Waiting) -> Arc<str> {
-    let code = |blocker: Blocker| match blocker {
-        Blocker::Inactive => "INACTIVE",
-        Blocker::Agent => "AGENT",
-        Blocker::Cpu => "RESOURCE:CPU",
-        Blocker::Memory => "RESOURCE:MEMORY",
-        Blocker::Ports => "RESOURCE:PORTS",
-        Blocker::Constraint => "ATTRIBUTE",
-    };
+pub(super) fn refusal(state: &State, task: TaskId, waiting: &Waiting) -> Arc<str> {
     // The later the filter, the closer the instance was.
-    let Some(closest) = waiting.removed.iter().map(|(blocker, _)| *blocker).max() else {
+    let blockers = waiting.removed.iter().map(|(blocker, _)| *blocker);
+    let Some(closest) = blockers.max_by_key(|blocker| blocker.depth()) else {
         return Arc::from("No Container Instances were found in your cluster.");
+    };
+    let named = |blocker: Blocker| match blocker {
+        Blocker::MemberOf(number) => {
+            format!("{} memberOf {}", blocker.code(), member(state, task, number))
+        }
+        Blocker::Constraint => format!("{} distinctInstance", blocker.code()),
+        Blocker::Skew => format!("{} maxSkew", blocker.code()),
+        _ => blocker.code().to_owned(),
     };
     let counts: Vec<String> = waiting
         .removed
         .iter()
-        .map(|(blocker, count)| format!("{} {count}", code(*blocker)))
+        .map(|(blocker, count)| format!("{} {count}", named(*blocker)))
         .collect();
     let all = waiting.instances;
-    reason(&format!("{} (of {all} container instances: {})", code(closest), counts.join(", ")))
+    reason(&format!("{} (of {all} container instances: {})", closest.code(), counts.join(", ")))
 }
 
 /// Written unless the history has said the same since the service last got further. Texts with the

@@ -1,56 +1,83 @@
 //! Which instances a task can go to, and for each that it cannot: why.
 //!
-//! Filters in ECS's order: status, agent, cpu, memory, ports, constraints; an instance is counted
-//! under the first that removes it. Invariant: what passes here is what `apply` accepts.
+//! Filters in ECS's order: status, agent, cpu, memory, ports, then placement constraints; an
+//! instance is counted under the first that removes it. Invariant: what passes here is what
+//! `apply` accepts.
 
-use super::index::{At, Gate, Index, OwnerKey, Signature};
-use muster_model::spec::PlacementConstraint;
-use muster_model::task::{Blocker, Shortfall, Waiting};
-use muster_model::{InstanceId, Resources, State, Task, TaskDefinition};
+use super::fleet::{At, ClassId, Gate};
+use super::index::{Index, OwnerKey, Signature};
+use muster_model::placement::{Placement, PlacementConstraint};
+use muster_model::query::Query;
+use muster_model::state::Facing;
+use muster_model::task::Blocker;
+use muster_model::{InstanceId, Resources, State, TaskDefinition};
 use std::sync::Arc;
 
 /// What a signature asks of an instance, read once per batch.
 #[derive(Debug)]
 pub(super) struct Wish {
     pub size: Resources,
-    pub definition: Arc<TaskDefinition>,
+    definition: Arc<TaskDefinition>,
+    /// Of the service or the run: its strategies.
+    pub placement: Arc<Placement>,
     pub distinct: bool,
     has_ports: bool,
+    members: Vec<Member>,
+}
+
+/// A `memberOf` constraint, by its place among them: those of the definition come first.
+#[derive(Debug)]
+struct Member {
+    number: u8,
+    /// For each class whether it holds there; `None`: it asks for more than attributes.
+    classes: Option<Arc<Vec<bool>>>,
+    query: Query,
 }
 
 impl Wish {
     /// `None`: the definition is gone, nothing can be placed.
-    pub fn of(state: &State, signature: &Signature) -> Option<Self> {
+    pub fn of(state: &State, index: &mut Index, signature: &Signature) -> Option<Self> {
         let definition = state.definition(signature.definition)?.spec.clone();
-        let mut constraints = definition.placement_constraints.clone();
-        if let OwnerKey::Service(service) = &signature.owner {
-            let service = state.service(*service)?;
-            constraints.extend(service.spec.placement.constraints.iter().cloned());
+        let placement = match &signature.owner {
+            OwnerKey::Service(service) => Arc::new(state.service(*service)?.spec.placement.clone()),
+            OwnerKey::Group(..) => signature.placement.clone().unwrap_or_default(),
+        };
+        let mut wish = Self {
+            size: signature.size,
+            has_ports: definition.port_mappings().next().is_some(),
+            distinct: false,
+            members: Vec::new(),
+            placement: placement.clone(),
+            definition: definition.clone(),
+        };
+        let constraints = definition.placement_constraints.iter();
+        let constraints = constraints.chain(&placement.constraints);
+        for constraint in constraints {
+            match constraint {
+                PlacementConstraint::DistinctInstance => wish.distinct = true,
+                PlacementConstraint::MemberOf(query) => {
+                    let number = wish.members.len() as u8;
+                    let classes = query.is_attribute_only().then(|| index.fleet.judge(query));
+                    wish.members.push(Member { number, classes, query: query.clone() });
+                }
+            }
         }
-        let has_ports = definition.port_mappings().next().is_some();
-        let distinct = constraints.contains(&PlacementConstraint::DistinctInstance);
-        Some(Self { size: signature.size, definition, distinct, has_ports })
+        Some(wish)
     }
 
-    /// The filters that need no look at the instance's ports.
-    pub fn coarse(&self, index: &Index, at: At, own: u32) -> Option<Blocker> {
-        let slot = at as usize;
-        match index.gates[slot] {
-            Gate::Open => {}
-            Gate::Draining => return Some(Blocker::Inactive),
-            Gate::Agent => return Some(Blocker::Agent),
-        }
-        if self.size.cpu > index.free_cpu[slot] {
-            return Some(Blocker::Cpu);
-        }
-        if self.size.memory_mib > index.free_memory[slot] {
-            return Some(Blocker::Memory);
-        }
-        (self.distinct && own > 0).then_some(Blocker::Constraint)
+    /// Whether its constraints hold for the class, as far as they ask for attributes.
+    pub fn admits(&self, class: ClassId) -> bool {
+        let admits = |m: &Member| m.classes.as_ref().is_none_or(|holds| holds[class as usize]);
+        self.members.iter().all(admits)
     }
 
-    /// The filters that look at what is on the instance: the host ports a task would get there, or
-    /// what removes it, and the port if it is one.
+    /// Room, as the columns tell it.
+    pub fn fits(&self, index: &Index, at: At) -> bool {
+        self.size.fits_in(index.fleet.free[at as usize])
+    }
+
+    /// What needs a look at what is on the instance: the host ports a task would get there, or
+    /// what removes it, and the port if it is one. `start` differs from task to task.
     pub fn fine(
         &self,
         state: &State,
@@ -58,87 +85,51 @@ impl Wish {
         on: InstanceId,
         start: u128,
     ) -> Result<Vec<u16>, (Blocker, u16)> {
-        let ports = self.ports(state, on, start).map_err(|port| (Blocker::Ports, port))?;
+        let ports = match self.has_ports {
+            true => state.choose_ports(&self.definition, on, start),
+            false => Ok(Vec::new()),
+        };
+        let ports = ports.map_err(|port| (Blocker::Ports, port))?;
+        for member in self.members.iter().filter(|m| m.classes.is_none()) {
+            let row = state.instance(on).ok_or((Blocker::Inactive, 0))?;
+            if !member.query.matches(&Facing { state, instance: row }) {
+                return Err((Blocker::MemberOf(member.number), 0));
+            }
+        }
         // One that is still stopping counts as well: two would run beside each other.
-        let companion =
-            |task: &std::sync::Arc<Task>| task.reserves() && OwnerKey::of(task) == *owner;
+        let companion = |task: &Arc<_>| muster_model::Task::reserves(task) && owner.has(task);
         if self.distinct && state.tasks_on(on).any(companion) {
             return Err((Blocker::Constraint, 0));
         }
         Ok(ports)
     }
 
-    /// Host ports in the order of the mappings; the first that is not free otherwise.
-    fn ports(&self, state: &State, on: InstanceId, start: u128) -> Result<Vec<u16>, u16> {
-        if !self.has_ports {
-            return Ok(Vec::new());
-        }
-        state.choose_ports(&self.definition, on, start)
-    }
-
-    /// Whether something that an instance gained lets this signature in.
-    pub fn passes(&self, index: &Index, state: &State, owner: &OwnerKey, at: At) -> bool {
-        self.coarse(index, at, index.count(owner, at)).is_none()
-            && self.fine(state, owner, index.ids[at as usize], 0).is_ok()
-    }
-}
-
-/// Counts why instances were removed, and remembers the closest one.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    instances: u32,
-    removed: Vec<(Blocker, u32)>,
-    closest: Option<(Blocker, u64, InstanceId, Option<Shortfall>)>,
-}
-
-impl Tally {
-    pub fn seen(&mut self) {
-        self.instances += 1;
-    }
-
-    pub fn remove(&mut self, index: &Index, at: At, wish: &Wish, blocker: Blocker, port: u16) {
-        match self.removed.iter_mut().find(|(b, _)| *b == blocker) {
-            Some((_, count)) => *count += 1,
-            None => self.removed.push((blocker, 1)),
-        }
+    /// All filters, in order.
+    pub fn judge(
+        &self,
+        index: &Index,
+        state: &State,
+        owner: &OwnerKey,
+        at: At,
+    ) -> Result<(), (Blocker, u16)> {
         let slot = at as usize;
-        let (distance, shortfall) = match blocker {
-            Blocker::Cpu => cpu(wish.size.cpu, index.free_cpu[slot]),
-            Blocker::Memory => memory(wish.size.memory_mib, index.free_memory[slot]),
-            Blocker::Ports => (0, Some(Shortfall::Port { port })),
-            Blocker::Inactive | Blocker::Agent | Blocker::Constraint => (0, None),
-        };
-        let id = index.ids[slot];
-        // The later the filter, the closer; then the smaller shortfall, then the smaller id.
-        let closer = self.closest.as_ref().is_none_or(|(b, d, i, _)| {
-            (blocker, std::cmp::Reverse((distance, id))) > (*b, std::cmp::Reverse((*d, *i)))
-        });
-        if closer {
-            self.closest = Some((blocker, distance, id, shortfall));
+        match index.fleet.gates[slot] {
+            Gate::Open => {}
+            Gate::Draining => return Err((Blocker::Inactive, 0)),
+            Gate::Agent => return Err((Blocker::Agent, 0)),
         }
+        let free = index.fleet.free[slot];
+        if self.size.cpu > free.cpu {
+            return Err((Blocker::Cpu, 0));
+        }
+        if self.size.memory_mib > free.memory_mib {
+            return Err((Blocker::Memory, 0));
+        }
+        let class = index.fleet.class_of(at) as usize;
+        let fails = |m: &&Member| m.classes.as_ref().is_some_and(|holds| !holds[class]);
+        if let Some(member) = self.members.iter().find(fails) {
+            return Err((Blocker::MemberOf(member.number), 0));
+        }
+        self.fine(state, owner, index.fleet.ids[slot], 0).map(|_| ())
     }
-
-    pub fn closest(&self) -> Option<(InstanceId, Blocker)> {
-        self.closest.as_ref().map(|(blocker, _, id, _)| (*id, *blocker))
-    }
-
-    /// The counted reasons as they are stored.
-    pub fn waiting(mut self) -> Waiting {
-        self.removed.sort_by_key(|(blocker, count)| (std::cmp::Reverse(*count), *blocker));
-        let nearest = self.closest.and_then(|(_, _, id, shortfall)| Some((id, shortfall?)));
-        Waiting { instances: self.instances, removed: self.removed, nearest }
-    }
-}
-
-fn cpu(wanted: u32, free: u32) -> (u64, Option<Shortfall>) {
-    (share(wanted, free), Some(Shortfall::Cpu { wanted, free }))
-}
-
-fn memory(wanted: u32, free: u32) -> (u64, Option<Shortfall>) {
-    (share(wanted, free), Some(Shortfall::MemoryMib { wanted, free }))
-}
-
-/// What is missing, as a share of what is wanted, in 1/65,536.
-fn share(wanted: u32, free: u32) -> u64 {
-    (u64::from(wanted.saturating_sub(free)) << 16) / u64::from(wanted.max(1))
 }

@@ -8,33 +8,30 @@
 //! reasons for a moment, then it is stopped.
 //! Invariant: each placement is accepted by `apply` on the state it was made on.
 
+use super::contest::Contest;
 use super::draft::Draft;
 use super::explain;
-use super::filter::{Tally, Wish};
-use super::index::{At, Index, OwnerKey, Queue, Signature};
-use super::score::Ranking;
+use super::filter::Wish;
+use super::index::{Index, OwnerKey, Queue, Signature};
+use super::parking::Parking;
+use super::tally::Tally;
 use super::view::View;
-use muster_model::spec::Placement;
 use muster_model::task::{StopCode, Waiting};
-use muster_model::{InstanceId, Millis, ServiceId, State, Step, TaskId};
+use muster_model::{Millis, ServiceId, Step, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How long a refused task of RunTask shows its counted reasons before it is stopped: longer than
 /// its caller waits for them.
 const REFUSAL_SHOWN: Millis = Millis::from_secs(5);
 
-/// Signatures that nothing could take, until something is gained.
-#[derive(Debug, Default)]
-pub(super) struct Parking {
-    parked: BTreeSet<Signature>,
-}
-
 pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parking: &mut Parking) {
     index.sync(draft.state());
     dismiss_refused(draft, view, index);
+    index.sync(draft.state());
     parking.wake(draft.state(), index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
-    for signature in order(index, parking) {
+    for signature in parking.order(index) {
         if draft.full() {
             view.dirty.defer_waiting();
             break;
@@ -43,45 +40,11 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
         if let OwnerKey::Service(service) = signature.owner {
             started.entry(service).or_default().extend(placed);
         }
-        index.sync(draft.state());
     }
     for (service, tasks) in started {
         explain::started(draft, service, &tasks);
     }
-}
-
-/// Signatures to place, the one with the longest waiting task first.
-fn order(index: &Index, parking: &Parking) -> Vec<Signature> {
-    let awake = index.waiting().iter().filter(|(s, _)| !parking.parked.contains(s));
-    let mut order: Vec<_> =
-        awake.map(|(s, queue)| (queue.first().map(|(at, slot, _)| (*at, *slot)), s)).collect();
-    order.sort();
-    order.into_iter().map(|(_, signature)| signature.clone()).collect()
-}
-
-impl Parking {
-    fn wake(&mut self, state: &State, index: &mut Index, all: bool) {
-        let gains = index.take_gains();
-        let arrivals = index.take_arrivals();
-        if all {
-            self.parked.clear();
-        }
-        if self.parked.is_empty() {
-            return;
-        }
-        let index = &*index;
-        self.parked.retain(|signature| {
-            index.waiting().contains_key(signature)
-                && !arrivals.contains(signature)
-                && !helps(state, index, signature, &gains)
-        });
-    }
-}
-
-fn helps(state: &State, index: &Index, signature: &Signature, gains: &BTreeSet<At>) -> bool {
-    let Some(wish) = Wish::of(state, signature) else { return false };
-    let mut gains = gains.iter().filter(|at| index.is_member(signature.cluster, **at));
-    gains.any(|at| wish.passes(index, state, &signature.owner, *at))
+    index.noted(draft.state());
 }
 
 fn place_all(
@@ -89,95 +52,57 @@ fn place_all(
     view: &mut View,
     index: &mut Index,
     parking: &mut Parking,
-    signature: &Signature,
+    signature: &Arc<Signature>,
 ) -> Vec<TaskId> {
-    let queue: Queue = index.waiting().get(signature).cloned().unwrap_or_default();
-    let Some(wish) = Wish::of(draft.state(), signature) else { return Vec::new() };
-    let placement = placement(draft.state(), signature);
-    let mut ranking = Ranking::new(index, &signature.owner, &placement);
-    let mut tally = Tally::default();
-    let mut candidates = Vec::new();
-    for at in index.members(signature.cluster) {
-        tally.seen();
-        match wish.coarse(index, at, ranking.own(at)) {
-            None => candidates.push(at),
-            Some(blocker) => tally.remove(index, at, &wish, blocker, 0),
-        }
-    }
-    ranking.enter_all(index, candidates.into_iter());
-
+    let queue: Queue = index.waiting().get(&**signature).cloned().unwrap_or_default();
+    let Some(wish) = Wish::of(draft.state(), index, signature) else { return Vec::new() };
+    let mut contest = Contest::new(index, signature, &wish);
     let mut placed = Vec::new();
-    let mut left = queue.into_iter().map(|(_, _, task)| task).peekable();
-    while let Some(&task) = left.peek() {
+    let mut left = queue.into_iter().peekable();
+    let mut nowhere = false;
+    while let Some(&turn) = left.peek() {
         if draft.full() {
             view.dirty.defer_waiting();
-            return placed;
+            break;
         }
-        let found =
-            best(draft.state(), index, &signature.owner, &wish, &mut ranking, &mut tally, task);
-        let Some((at, ports)) = found else { break };
+        let task = turn.2;
+        let found = contest.best(draft.state(), index, &signature.owner, &wish, task);
+        let Some((at, ports)) = found else {
+            nowhere = true;
+            break;
+        };
         left.next();
-        let instance = index.ids[at as usize];
+        let instance = index.fleet.ids[at as usize];
         if !draft.push(Step::Place { task, instance, ports }) {
             // A misjudgement of ours, counted by the draft: leave the task to the next scan.
             continue;
         }
-        placed.push(task);
-        take_room(draft.state(), index, instance);
-        ranking.placed(index, at);
-        match wish.coarse(index, at, ranking.own(at)) {
-            None => ranking.enter(index, at),
-            Some(blocker) => tally.remove(index, at, &wish, blocker, 0),
+        placed.push((turn, at));
+        if let Some(row) = draft.state().instance(instance) {
+            index.fleet.set_free(at, draft.state().free(row));
         }
+        contest.placed(index, &wish, at);
     }
-    if left.peek().is_some() {
-        parking.parked.insert(signature.clone());
-        give_reasons(draft, view, signature, tally, left.collect());
+    index.settle(signature, &placed);
+    if nowhere {
+        parking.park(signature);
+        let tally = Tally::of(draft.state(), index, signature, &wish, &contest);
+        give_reasons(draft, view, index, signature, tally, left.map(|turn| turn.2).collect());
+    } else if left.peek().is_none() {
+        parking.done(signature);
     }
-    placed
-}
-
-/// The best instance that passes the fine filters too; the others are out for this batch.
-fn best(
-    state: &State,
-    index: &Index,
-    owner: &OwnerKey,
-    wish: &Wish,
-    ranking: &mut Ranking,
-    tally: &mut Tally,
-    task: TaskId,
-) -> Option<(At, Vec<u16>)> {
-    while let Some(at) = ranking.pop(index) {
-        match wish.fine(state, owner, index.ids[at as usize], task.bits()) {
-            Ok(ports) => return Some((at, ports)),
-            Err((blocker, port)) => tally.remove(index, at, wish, blocker, port),
-        }
-    }
-    None
-}
-
-fn take_room(state: &State, index: &mut Index, instance: InstanceId) {
-    if let Some(row) = state.instance(instance) {
-        index.set_free(instance, state.free(row));
-    }
-}
-
-fn placement(state: &State, signature: &Signature) -> Placement {
-    match &signature.owner {
-        OwnerKey::Service(service) => {
-            state.service(*service).map(|s| s.spec.placement.clone()).unwrap_or_default()
-        }
-        OwnerKey::Group(..) => Placement::default(),
-    }
+    placed.into_iter().map(|(turn, _)| turn.2).collect()
 }
 
 fn give_reasons(
     draft: &mut Draft,
     view: &mut View,
+    index: &mut Index,
     signature: &Signature,
     tally: Tally,
     tasks: Vec<TaskId>,
 ) {
+    let Some(&first) = tasks.first() else { return };
     let closest = tally.closest();
     let waiting = tally.waiting();
     if let OwnerKey::Group(..) = signature.owner {
@@ -188,18 +113,23 @@ fn give_reasons(
             view.dirty.defer_all();
             return;
         }
-        if is_news(draft.state(), task, &waiting, view.dirty.all) {
-            draft.push(Step::Explain { task, waiting: waiting.clone() });
+        let Some(before) = draft.state().task(task).cloned() else { continue };
+        let news = is_news(before.waiting.as_deref(), &waiting, view.dirty.all);
+        if news
+            && draft.push(Step::Explain { task, waiting: waiting.clone() })
+            && let Some(after) = draft.state().task(task)
+        {
+            index.explained(draft.state(), &before, after);
         }
     }
     if let OwnerKey::Service(service) = signature.owner {
-        explain::unplaced(draft, view.now, service, closest);
+        explain::unplaced(draft, view.now, service, first, closest);
     }
 }
 
 /// Other reasons, not merely other counts: those are refreshed by the full scan.
-fn is_news(state: &State, task: TaskId, waiting: &Waiting, exact: bool) -> bool {
-    let Some(old) = state.task(task).and_then(|t| t.waiting.as_deref()) else { return true };
+fn is_news(old: Option<&Waiting>, waiting: &Waiting, exact: bool) -> bool {
+    let Some(old) = old else { return true };
     let reasons = |w: &Waiting| w.removed.iter().map(|(b, _)| *b).collect::<BTreeSet<_>>();
     if exact { old != waiting } else { reasons(old) != reasons(waiting) }
 }
@@ -217,7 +147,7 @@ fn dismiss_refused(draft: &mut Draft, view: &mut View, index: &Index) {
             return;
         }
         let waiting = draft.state().task(*task).and_then(|row| row.waiting.clone());
-        let reason = explain::refusal(&waiting.unwrap_or_default());
+        let reason = explain::refusal(draft.state(), *task, &waiting.unwrap_or_default());
         draft.push(Step::Stop { task: *task, code: StopCode::TaskFailedToStart, reason });
     }
 }

@@ -1,8 +1,8 @@
 //! What a machine says of itself when it joins and whenever its agent connects.
 
-use crate::convert::placement::ZONE_ATTRIBUTE;
 use crate::convert::{At, amount, at_most, text};
 use crate::dispatch as wire;
+use muster_model::instance::ZONE_ATTRIBUTE;
 use muster_model::limits::{ATTRIBUTES_MAX, CPU_UNITS_MAX, MEMORY_MIB_MAX};
 use muster_model::{Error, InstanceSpec, Resources};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,12 +3,14 @@
 //! The scheduler chooses by its own index of the same facts; here is the last word. An instance
 //! is never given more than it has, nor a task of another cluster.
 
-use super::State;
+use super::{Facing, State};
 use crate::error::Error;
 use crate::ids::InstanceId;
 use crate::instance::{Instance, InstanceStatus};
 use crate::limits;
-use crate::spec::{PlacementConstraint, Protocol, TaskDefinition};
+use crate::placement::PlacementConstraint;
+use crate::query::Query;
+use crate::spec::{Protocol, TaskDefinition};
 use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
 
@@ -45,6 +47,12 @@ impl State {
                 instance.id, free.cpu, free.memory_mib, task.id, wanted.cpu, wanted.memory_mib
             )));
         }
+        if let Some((_, unmet)) = self.unmet(task, instance) {
+            return Err(Error::refused(format!(
+                "memberOf: {unmet} does not hold for container instance {}",
+                instance.id
+            )));
+        }
         self.check_ports(&spec, instance, ports)?;
         if self.wants_distinct(task)
             && let Some(other) = self.companion(task, instance)
@@ -73,6 +81,9 @@ impl State {
         }
         if wanted.memory_mib > free.memory_mib {
             return Err(Blocker::Memory);
+        }
+        if let Some((number, _)) = self.unmet(task, instance) {
+            return Err(Blocker::MemberOf(number));
         }
         let ports = self.choose_ports(&spec, instance.id, task.id.bits());
         let ports = ports.map_err(|_| Blocker::Ports)?;
@@ -159,16 +170,37 @@ impl State {
         Ok(())
     }
 
-    /// `distinctInstance`, from the definition or from the service.
+    /// All constraints of a task: its definition's, then its service's or its run's.
+    fn constraints_of<'a>(
+        &'a self,
+        task: &'a Task,
+    ) -> impl Iterator<Item = &'a PlacementConstraint> {
+        let definition = self.definitions.get(&task.definition);
+        let service = task.service().and_then(|id| self.services.get(&id));
+        let definition = definition.into_iter().flat_map(|row| &row.spec.placement_constraints);
+        let service = service.into_iter().flat_map(|row| &row.spec.placement.constraints);
+        let run = task.overrides.iter().flat_map(|run| &run.placement.constraints);
+        definition.chain(service).chain(run)
+    }
+
+    /// `distinctInstance`, from wherever it comes.
     pub fn wants_distinct(&self, task: &Task) -> bool {
-        let distinct = |constraints: &[PlacementConstraint]| {
-            constraints.contains(&PlacementConstraint::DistinctInstance)
-        };
-        let service = task.service().and_then(|id| self.service(id));
-        service.is_some_and(|row| distinct(&row.spec.placement.constraints))
-            || self
-                .definition(task.definition)
-                .is_some_and(|row| distinct(&row.spec.placement_constraints))
+        let distinct = |c: &PlacementConstraint| *c == PlacementConstraint::DistinctInstance;
+        self.constraints_of(task).any(distinct)
+    }
+
+    /// The `memberOf` constraints of a task, in the order in which `Blocker::MemberOf` counts them.
+    pub fn members_of<'a>(&'a self, task: &'a Task) -> impl Iterator<Item = &'a Query> {
+        self.constraints_of(task).filter_map(|c| match c {
+            PlacementConstraint::MemberOf(query) => Some(query),
+            PlacementConstraint::DistinctInstance => None,
+        })
+    }
+
+    /// The first `memberOf` constraint that does not hold for the instance.
+    fn unmet<'a>(&'a self, task: &'a Task, instance: &Instance) -> Option<(u8, &'a Query)> {
+        let facing = Facing { state: self, instance };
+        (0..).zip(self.members_of(task)).find(|(_, query)| !query.matches(&facing))
     }
 
     /// A task of the same group that holds room on this instance.

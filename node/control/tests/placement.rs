@@ -1,0 +1,196 @@
+//! Placement against the naive scheduler: over random clusters and random wishes, every decision
+//! of every plan is the one that a look at every instance gives.
+//!
+//! `PROPTEST_CASES=5000` runs more clusters.
+
+// A test may panic, and its knobs come from the environment.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod reference;
+mod stage;
+
+use muster_model::{Command, Placement};
+use proptest::prelude::*;
+use stage::Stage;
+use std::fmt::Write;
+
+#[derive(Clone, Debug)]
+struct Machine {
+    zone: u8,
+    rack: u8,
+    ssd: bool,
+    cpu: u32,
+    mem: u32,
+    ready: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Wish {
+    definition: u8,
+    count: u8,
+    place: Vec<u8>,
+    member: u8,
+    distinct: bool,
+    run: bool,
+}
+
+const PLACES: [&str; 11] = [
+    "spread:zone",
+    "spread:instance",
+    "spread:rack",
+    "spread:zone<=1",
+    "spread:rack<=2",
+    "binpack:cpu",
+    "binpack:mem",
+    "random",
+    "prefer:disk=ssd*5",
+    "prefer:rack=r1*3",
+    "spread:nothing",
+];
+
+const MEMBERS: [&str; 7] = [
+    "",
+    "attribute:disk == ssd",
+    "attribute:rack in [r0, r1] or attribute:ecs.availability-zone == az-c",
+    "not(task:group == service:s0)",
+    "runningTasksCount < 2",
+    "attribute:disk !exists and attribute:rack exists",
+    "attribute:rack == nowhere",
+];
+
+fn machine() -> impl Strategy<Value = Machine> {
+    (0u8..3, 0u8..4, any::<bool>(), 1u32..6, 1u32..6, 0u8..10).prop_map(
+        |(zone, rack, ssd, cpu, mem, ready)| Machine {
+            zone,
+            rack,
+            ssd,
+            cpu: cpu * 512,
+            mem: mem * 512,
+            ready: ready > 0,
+        },
+    )
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let places = proptest::collection::vec(0u8..PLACES.len() as u8, 0..4);
+    (0u8..4, 1u8..12, places, 0u8..14, 0u8..5, 0u8..3).prop_map(
+        |(definition, count, place, member, distinct, run)| Wish {
+            definition,
+            count,
+            place,
+            member,
+            distinct: distinct == 0,
+            run: run == 0,
+        },
+    )
+}
+
+impl Wish {
+    fn line(&self, number: usize) -> String {
+        let definition = ["small", "large", "port", "picky"][usize::from(self.definition)];
+        let mut line = match self.run {
+            true => {
+                let tasks = self.count.min(10);
+                let names: Vec<_> = (0..tasks).map(|n| format!("r{number}-{n}")).collect();
+                format!("run {} definition={definition} group=g{}", names.join(" "), number % 2)
+            }
+            false => format!("service s{number} definition={definition} desired={}", self.count),
+        };
+        if !self.place.is_empty() {
+            let words: Vec<_> = self.place.iter().map(|p| PLACES[usize::from(*p)]).collect();
+            let _ = write!(line, " place={}", words.join(","));
+        }
+        if let Some(member) = MEMBERS.get(usize::from(self.member)).filter(|m| !m.is_empty()) {
+            let _ = write!(line, " member=\"{member}\"");
+        }
+        if self.distinct {
+            line.push_str(" distinct");
+        }
+        line
+    }
+}
+
+fn world(machines: &[Machine]) -> Stage {
+    let mut text = String::from(
+        "definition small cpu=256 mem=128
+         definition large cpu=1024 mem=1024
+         definition port cpu=128 mem=64 port=80:80 port=90
+         definition picky cpu=64 mem=64 member=\"attribute:rack != r3\"\n",
+    );
+    for (n, m) in machines.iter().enumerate() {
+        let zone = ["az-a", "az-b", "az-c"][usize::from(m.zone)];
+        let _ = write!(text, "instance i{n} az={zone} cpu={} mem={}", m.cpu, m.mem);
+        if m.rack < 3 {
+            let _ = write!(text, " attr=rack=r{}", m.rack);
+        }
+        if m.ssd {
+            text.push_str(" attr=disk=ssd");
+        }
+        text.push_str(if m.ready { " ready\n" } else { "\n" });
+    }
+    let mut stage = Stage::new();
+    stage.quiet = true;
+    stage.world.extend(&text);
+    stage
+}
+
+/// Commits what is proposed until nothing more comes, checking each plan.
+fn settle(stage: &mut Stage) {
+    loop {
+        let Some((_, command, base)) = stage.pending.front().cloned() else { break };
+        if let Command::Plan { steps, .. } = &command {
+            reference::check(&base, stage.world.at, steps);
+        }
+        stage.commit();
+    }
+    reference::check_rest(&stage.world.state);
+    let leader = stage.leader.as_ref().expect("no leader");
+    assert_eq!(leader.counters().misjudged, 0, "a stage misjudged its state");
+    leader.audit().expect("the index differs from a rebuild");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(160),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_decision_is_the_one_of_a_full_scan(
+        machines in proptest::collection::vec(machine(), 1..24),
+        wishes in proptest::collection::vec(wish(), 1..7),
+        late in proptest::collection::vec(machine(), 0..3),
+        scaled in 0u8..15,
+    ) {
+        let mut stage = world(&machines);
+        stage.lead();
+        settle(&mut stage);
+        for (number, wish) in wishes.iter().enumerate() {
+            stage.world.run(&wish.line(number));
+            stage.show_state();
+            settle(&mut stage);
+        }
+        // What waits gets its chance with new instances, in whatever order.
+        for (n, m) in late.iter().enumerate() {
+            let zone = ["az-a", "az-b", "az-c"][usize::from(m.zone)];
+            let line = format!("instance late{n} az={zone} cpu={} mem={} ready", m.cpu, m.mem);
+            stage.world.run(&line);
+            stage.show_state();
+            settle(&mut stage);
+        }
+        for number in 0..wishes.len() {
+            stage.world.run(&format!("update-service s{number} desired={scaled}"));
+            stage.show_state();
+            settle(&mut stage);
+            // What was told to stop has stopped: its room can help.
+            stage.block(&["> down"]);
+            settle(&mut stage);
+        }
+    }
+}
+
+#[test]
+fn a_placement_without_strategies_is_spread_over_zones_then_instances() {
+    assert_eq!(Placement::default().effective().len(), 2);
+}
