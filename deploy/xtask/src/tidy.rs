@@ -13,7 +13,8 @@ const COLUMNS_MAX: usize = 100;
 /// What each crate may name in its manifest besides its dev-dependencies: docs/ARCHITECTURE.md.
 /// `*` = any crate that is not ours.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("raft/model", &["serde", "thiserror", "imbl", "ciborium"]),
+    // regex-lite: docs/decisions/0011.
+    ("raft/model", &["serde", "thiserror", "imbl", "ciborium", "regex-lite"]),
     ("node/control", &["muster-model"]),
     ("node/shim", &["nix", "rustix", "libc"]),
     ("proto", &["muster-model", "*"]),

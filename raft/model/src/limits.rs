@@ -36,6 +36,16 @@ pub const PLACEMENT_CONSTRAINTS_MAX: usize = 10;
 pub const PLACEMENT_STRATEGIES_MAX: usize = 5;
 /// ECS: custom attributes per container instance.
 pub const ATTRIBUTES_MAX: usize = 50;
+/// ECS: an attribute's name.
+pub const ATTRIBUTE_NAME_CHARS_MAX: usize = 128;
+/// ECS: the expression of a `memberOf`.
+pub const QUERY_CHARS_MAX: usize = 2000;
+/// `not` and parentheses inside each other: nobody reads more, and a stack must hold them.
+pub const QUERY_DEPTH_MAX: usize = 64;
+/// What the patterns of one query take in memory, compiled: `\w{255}` takes some 20 KiB.
+pub const QUERY_PATTERN_BYTES_MAX: usize = 128 * 1024;
+/// The least that a pattern counts for; about what `t2.*` takes.
+pub const QUERY_PATTERN_BYTES_MIN: usize = 512;
 /// ECS: attributes that users put on one container instance.
 pub const CUSTOM_ATTRIBUTES_MAX: usize = 10;
 /// ECS: attributes in one PutAttributes or DeleteAttributes call.

@@ -23,10 +23,12 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+mod facing;
 mod fit;
 mod index;
 mod marks;
 
+pub use facing::Facing;
 pub use index::HostPort;
 
 /// A registered task definition.
