@@ -13,6 +13,9 @@ pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
 /// Attribute of an instance that only pretends to run containers.
 pub const SIMULATED_ATTRIBUTE: &str = "muster.simulated";
 
+/// ECS's name for the zone, where it is asked for as an attribute.
+pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+
 /// What an operator wants of it (ECS `status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum InstanceStatus {
@@ -72,6 +75,16 @@ impl InstanceSpec {
     pub fn all_attributes(&self) -> BTreeMap<&str, Option<&str>> {
         let both = self.attributes.iter().chain(&self.custom);
         both.map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    }
+
+    /// One attribute, the zone included. `None`: there is none of this name; `Some(None)`: it has
+    /// no value.
+    pub fn attribute(&self, name: &str) -> Option<Option<&str>> {
+        if name == ZONE_ATTRIBUTE {
+            return Some(Some(&self.zone));
+        }
+        let value = self.custom.get(name).or_else(|| self.attributes.get(name));
+        value.map(Option::as_deref)
     }
 }
 

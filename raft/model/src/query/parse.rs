@@ -119,24 +119,32 @@ impl<'a> Parser<'a> {
 
     fn unary(&mut self) -> Result<Expr, QueryError> {
         self.space();
-        if self.depth > limits::QUERY_DEPTH_MAX {
-            let most = format!("at most {} levels of not and (", limits::QUERY_DEPTH_MAX);
-            return Err(self.expected(most));
+        let start = self.at;
+        if self.takes("not") || self.takes("!") {
+            self.deeper(start)?;
+            let inner = self.unary()?;
+            self.depth -= 1;
+            return Ok(Expr::Not(Box::new(inner)));
         }
-        self.depth += 1;
-        let expr = if self.takes("not") || self.takes("!") {
-            Expr::Not(Box::new(self.unary()?))
-        } else if self.takes("(") {
+        if self.takes("(") {
+            self.deeper(start)?;
             let inner = self.any()?;
             if !self.takes(")") {
                 return Err(self.expected("and, or or )"));
             }
-            inner
-        } else {
-            self.comparison()?
-        };
-        self.depth -= 1;
-        Ok(expr)
+            self.depth -= 1;
+            return Ok(inner);
+        }
+        self.comparison()
+    }
+
+    fn deeper(&mut self, start: usize) -> Result<(), QueryError> {
+        self.depth += 1;
+        if self.depth <= limits::QUERY_DEPTH_MAX {
+            return Ok(());
+        }
+        self.at = start;
+        Err(self.expected(format!("at most {} levels of not and (", limits::QUERY_DEPTH_MAX)))
     }
 
     fn comparison(&mut self) -> Result<Expr, QueryError> {
