@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The attribute under which ECS knows an instance's zone.
-pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
-
 /// Attribute of an instance that only pretends to run containers.
 pub const SIMULATED_ATTRIBUTE: &str = "muster.simulated";
 
@@ -62,15 +59,6 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// What is put on it or said by it under this name; `Some(None)`: it has no value.
-    pub fn attribute(&self, name: &str) -> Option<Option<&str>> {
-        if name == ZONE_ATTRIBUTE {
-            return Some(Some(&self.zone));
-        }
-        let value = self.custom.get(name).or_else(|| self.attributes.get(name))?;
-        Some(value.as_deref())
-    }
-
     /// All attributes by name, without the zone; what a user put hides what the agent says.
     pub fn all_attributes(&self) -> BTreeMap<&str, Option<&str>> {
         let both = self.attributes.iter().chain(&self.custom);

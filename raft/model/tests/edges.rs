@@ -103,7 +103,7 @@ fn overrides_of_a_run_count_in_its_size() {
 fn an_update_changes_the_placement_of_a_service() {
     let mut world = World::from_text("definition web\nservice web\nupdate-service web distinct");
     let row = world.state.service(world.service("web")).unwrap();
-    assert_eq!(row.spec.placement.constraints, [spec::PlacementConstraint::DistinctInstance]);
+    assert_eq!(row.spec.placement.constraints, [PlacementConstraint::DistinctInstance]);
     world.extend("update-service web desired=2");
     let row = world.state.service(world.service("web")).unwrap();
     assert_eq!(row.spec.placement.constraints.len(), 1, "what is not named stays");

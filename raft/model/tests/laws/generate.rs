@@ -122,11 +122,7 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
         1 => Just(NetworkMode::Host),
         1 => Just(NetworkMode::None)
     ];
-    let distinct = prop_oneof![
-        3 => Just(vec![]),
-        1 => Just(vec![PlacementConstraint::DistinctInstance])
-    ];
-    ("[wv]", 0u32..600, 0u32..600, ports, mode, distinct).prop_map(
+    ("[wv]", 0u32..600, 0u32..600, ports, mode, constraints()).prop_map(
         |(family, cpu, memory, port_mappings, network_mode, placement_constraints)| {
             Arc::new(TaskDefinition {
                 family,
@@ -145,13 +141,26 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
     )
 }
 
+fn constraints() -> impl Strategy<Value = Vec<PlacementConstraint>> {
+    let member = |text: &str| {
+        Just(vec![PlacementConstraint::MemberOf(Query::parse(text).expect("a query"))])
+    };
+    prop_oneof![
+        4 => Just(vec![]),
+        1 => Just(vec![PlacementConstraint::DistinctInstance]),
+        1 => member("attribute:ecs.availability-zone == a or runningTasksCount < 1"),
+        1 => member("not(task:group == service:w) and agentConnected == true"),
+    ]
+}
+
 fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
-    (name(), 0u32..5, any::<bool>()).prop_map(|(name, desired_count, propagate)| {
+    let parts = (name(), 0u32..5, any::<bool>(), constraints());
+    parts.prop_map(|(name, desired_count, propagate, constraints)| {
         Arc::new(ServiceSpec {
             name: name.to_string(),
             desired_count,
             deployment: DeploymentConfiguration::default(),
-            placement: Placement::default(),
+            placement: Placement { constraints, ..Placement::default() },
             propagate_service_tags: propagate,
             ..ServiceSpec::default()
         })
