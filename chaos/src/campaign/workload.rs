@@ -179,6 +179,7 @@ pub async fn create(door: &Door, name: &str, desired: i32) -> Result<(), Error> 
         placement_strategy: vec![pb::PlacementStrategy {
             r#type: "spread".into(),
             field: "instanceId".into(),
+            ..Default::default()
         }],
         ..Default::default()
     };

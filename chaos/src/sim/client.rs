@@ -10,8 +10,11 @@ use super::setting::FAMILIES;
 use super::world::{Event, World};
 use crate::sim::Wish;
 use muster_model::command::{CreateService, RunTask, ServiceChange, UpdateService};
+use muster_model::placement::{
+    BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
+};
+use muster_model::query::Query;
 use muster_model::service::DeploymentConfiguration;
-use muster_model::spec::{Placement, PlacementConstraint};
 use muster_model::{
     ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus, Millis, Principal,
     RequestId, Response, ServiceId, ServiceSpec, ServiceStatus, State, Time,
@@ -235,14 +238,12 @@ impl World {
             (0, 100),
             (100, 150),
         ])?;
-        let distinct = self.dice.percent(20);
-        let constraints =
-            if distinct { vec![PlacementConstraint::DistinctInstance] } else { vec![] };
+        let placement = self.placement();
         let spec = ServiceSpec {
             name: format!("s{}", self.clients.next_name),
             desired_count: self.dice.between(0, 5) as u32,
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
-            placement: Placement { constraints, strategies: Vec::new() },
+            placement,
             propagate_service_tags: false,
             ..ServiceSpec::default()
         };
@@ -254,6 +255,31 @@ impl World {
             spec: Arc::new(spec),
             tags: Default::default(),
         }))
+    }
+
+    fn placement(&mut self) -> Placement {
+        let mut placement = Placement::default();
+        if self.dice.percent(20) {
+            placement.constraints.push(PlacementConstraint::DistinctInstance);
+        }
+        let queries = ["attribute:ecs.availability-zone != az-c", "runningTasksCount < 6"];
+        if let Some(query) = self.dice.pick(&queries).filter(|_| self.dice.percent(15)) {
+            placement.constraints.extend(Query::parse(query).map(PlacementConstraint::MemberOf));
+        }
+        if self.dice.percent(50) {
+            let zone = SpreadField::zone();
+            let strategies = [
+                PlacementStrategy::spread(SpreadField::InstanceId),
+                PlacementStrategy::Spread { field: zone.clone(), max_skew: Some(1) },
+                PlacementStrategy::spread(zone),
+                PlacementStrategy::Binpack(BinpackField::Cpu),
+                PlacementStrategy::Binpack(BinpackField::Memory),
+                PlacementStrategy::Random,
+            ];
+            let number = self.dice.between(1, 2);
+            placement.strategies.extend((0..number).filter_map(|_| self.dice.pick(&strategies)));
+        }
+        placement
     }
 
     fn update_service(&mut self, state: &State) -> Option<Command> {

@@ -3,6 +3,7 @@
 use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
+use super::placement::Placement;
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 use std::time::{Duration, Instant};
@@ -46,12 +47,8 @@ pub struct Create {
     desired_count: i32,
     #[command(flatten)]
     rollout: Rollout,
-    /// distinctInstance: at most one of its tasks per instance.
-    #[arg(long = "constraint")]
-    constraints: Vec<String>,
-    /// spread:attribute:ecs.availability-zone or spread:instanceId; left to right.
-    #[arg(long = "strategy")]
-    strategies: Vec<String>,
+    #[command(flatten)]
+    placement: Placement,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +60,8 @@ pub struct Update {
     desired_count: Option<i32>,
     #[command(flatten)]
     rollout: Rollout,
+    #[command(flatten)]
+    placement: Placement,
     /// Replace every task, also with an unchanged definition.
     #[arg(long)]
     force_new_deployment: bool,
@@ -134,8 +133,8 @@ impl Create {
             task_definition: self.task_definition,
             desired_count: self.desired_count,
             deployment_configuration: self.rollout.configuration(),
-            placement_constraints: super::placement::constraints(&self.constraints),
-            placement_strategy: super::placement::strategies(&self.strategies),
+            placement_constraints: self.placement.constraints(),
+            placement_strategy: self.placement.strategies()?,
             client_token: context.token(),
             ..Default::default()
         };
@@ -152,6 +151,9 @@ impl Update {
             desired_count: self.desired_count,
             task_definition: self.task_definition.unwrap_or_default(),
             deployment_configuration: self.rollout.configuration(),
+            placement_constraints: self.placement.constraints(),
+            placement_strategy: self.placement.strategies()?,
+            set_placement: !self.placement.is_empty(),
             force_new_deployment: self.force_new_deployment,
             expected_version: self.expected_version,
             client_token: context.token(),

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{self, Format};
+use super::placement::Placement;
 use super::{CliError, live};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
@@ -45,6 +46,8 @@ pub struct Run {
     group: String,
     #[arg(long, default_value = "")]
     started_by: String,
+    #[command(flatten)]
+    placement: Placement,
     /// NAME=value for the first container; may be repeated.
     #[arg(long = "env", value_parser = pair)]
     environment: Vec<(String, String)>,
@@ -133,6 +136,8 @@ impl Run {
             count: self.count,
             group: self.group,
             started_by: self.started_by,
+            placement_constraints: self.placement.constraints(),
+            placement_strategy: self.placement.strategies()?,
             overrides: (!over.name.is_empty()).then(|| pb::TaskOverride {
                 container_overrides: vec![over],
                 ..Default::default()
