@@ -163,7 +163,7 @@ impl World {
 
     /// Ids that a manager mints for each call it is asked.
     fn minted(&mut self, command: Command) -> Command {
-        let ids = &mut self.dice.ids;
+        let (ids, now) = (&mut self.dice.ids, self.now);
         match command {
             Command::CreateService(mut c) => {
                 c.id = ids.service();
@@ -176,7 +176,7 @@ impl World {
             }
             Command::RunTask(mut c) => {
                 for task in &mut c.tasks {
-                    *task = ids.task();
+                    *task = ids.task(now);
                 }
                 Command::RunTask(c)
             }

@@ -45,7 +45,7 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     Ok(Command::RunTask(RunTask {
         cluster,
         definition: row.id,
-        tasks: (0..count).map(|_| ids.task()).collect(),
+        tasks: (0..count).map(|_| ids.task(state.now())).collect(),
         group: Arc::from(group),
         started_by: given(&wire.started_by).map(Arc::from),
         overrides: Arc::new(overrides),

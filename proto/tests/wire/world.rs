@@ -87,7 +87,7 @@ impl World {
     fn tasks(&mut self) {
         let service = self.state.services().next().unwrap().clone();
         let deployment = service.primary().unwrap().id;
-        let (one, two) = (self.ids.task(), self.ids.task());
+        let (one, two) = (self.ids.task(Time(0)), self.ids.task(Time(0)));
         let instance = InstanceId::from_bits(0x11);
         let tasks = vec![(muster_model::Slot(0), one), (muster_model::Slot(1), two)];
         self.plan(vec![

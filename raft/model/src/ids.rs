@@ -141,8 +141,15 @@ impl IdSource {
         u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
     }
 
-    pub fn task(&mut self) -> TaskId {
-        TaskId(self.next_u128())
+    /// The time in milliseconds before 80 random bits (as in RFC 9562, version 7): what is made in
+    /// one moment stands together in every table, which shares its pages between versions.
+    fn ordered(&mut self, now: Time) -> u128 {
+        u128::from(now.0) << 80 | self.next_u128() & (u128::MAX >> 48)
+    }
+
+    /// Ordered by time, so that the tasks of one plan are neighbours in every table.
+    pub fn task(&mut self, now: Time) -> TaskId {
+        TaskId(self.ordered(now))
     }
     pub fn service(&mut self) -> ServiceId {
         ServiceId(self.next_u128())
@@ -159,12 +166,9 @@ impl IdSource {
     pub fn request(&mut self) -> RequestId {
         RequestId(self.next_u128())
     }
-    /// For a request whose caller gave no client token: the time in milliseconds before 80 random
-    /// bits (as in RFC 9562, version 7), so that requests of one moment are neighbours in every
-    /// table, which shares its pages between versions.
+    /// For a request whose caller gave no client token; ordered by time.
     pub fn request_at(&mut self, now: Time) -> RequestId {
-        let random = self.next_u128() & (u128::MAX >> 48);
-        RequestId(u128::from(now.0) << 80 | random)
+        RequestId(self.ordered(now))
     }
     pub fn session(&mut self) -> SessionId {
         SessionId(self.next_u128())

@@ -14,8 +14,8 @@ pub const SERVICES_PER_CLUSTER_MAX: usize = 50_000;
 pub const DESIRED_COUNT_MAX: u32 = 10_000;
 /// ECS: clusters per account.
 pub const CLUSTERS_MAX: usize = 10_000;
-/// Twice ECS's quota of container instances, over all clusters.
-pub const INSTANCES_MAX: usize = 10_000;
+/// Four times ECS's quota of container instances, over all clusters.
+pub const INSTANCES_MAX: usize = 20_000;
 /// The size at which state still fits a 4 GiB manager.
 pub const TASKS_MAX: usize = 1_000_000;
 /// ECS: tasks per RunTask call.

@@ -84,7 +84,7 @@ fn a_definition_was_deregistered_when_it_first_was() {
 #[test]
 fn overrides_of_a_run_count_in_its_size() {
     let mut world = World::from_text("definition web cpu=256 mem=128");
-    let id = world.ids.task();
+    let id = world.ids.task(Time(0));
     let command = RunTask {
         cluster: world.cluster("default"),
         definition: DefinitionId(1),

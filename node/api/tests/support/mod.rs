@@ -354,7 +354,7 @@ impl Bench {
         let state = self.replica.state();
         let row = state.service_named(default_cluster(), service).unwrap();
         let (service, deployment) = (row.id, row.primary().unwrap().id);
-        let task = self.ids.task();
+        let task = self.ids.task(muster_model::Time(0));
         let tasks = vec![(muster_model::Slot(0), task)];
         let step = Step::CreateTasks { service, deployment, tasks };
         self.commit(Command::Plan { epoch: self.epoch(), steps: vec![step] }).await;

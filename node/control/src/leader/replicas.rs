@@ -46,7 +46,8 @@ fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster
     if number == 0 {
         return;
     }
-    let tasks = free_slots(roster).take(number).map(|slot| (slot, view.ids.task())).collect();
+    let slots = free_slots(roster).take(number);
+    let tasks = slots.map(|slot| (slot, view.ids.task(view.now))).collect();
     let (service, deployment) = (service.id, deployment.id);
     draft.push(Step::CreateTasks { service, deployment, tasks });
     view.dirty.waiting = true;

@@ -291,7 +291,7 @@ impl Cluster {
 
     /// One task of its own.
     pub async fn run(&self, definition: DefinitionId) -> TaskId {
-        let task = self.ids.lock().unwrap().task();
+        let task = self.ids.lock().unwrap().task(Time(0));
         self.propose(Command::RunTask(RunTask {
             cluster: self.default_cluster(),
             definition,
