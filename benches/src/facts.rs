@@ -51,6 +51,17 @@ fn fdatasync(dir: &Path) -> Outcome<Fdatasync> {
     Ok(Fdatasync { p50_ms: quantile_ms(&latencies, 0.5), p99_ms: quantile_ms(&latencies, 0.99) })
 }
 
+/// From here on this process runs on the first core alone.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pin_to_one_core() -> Outcome<()> {
+    let mut cores = nix::sched::CpuSet::new();
+    cores.set(0)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores)?;
+    Ok(())
+}
+
 pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,14 @@
 //! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
 //!
-//! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs`. Each
+//! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs |
+//! decide`. Each
 //! prints the machine's facts first and ends with one line per target:
 //! `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
 mod agent;
 mod certificates;
 mod commit;
+mod decide;
 mod ecs;
 mod etcd;
 mod facts;
@@ -47,6 +49,8 @@ enum Bench {
     Footprint,
     /// CPU per call of the ECS wire protocol, over gRPC and beside moto_server.
     Ecs(ecs::Ecs),
+    /// Placement decisions per second on one core, and how good they are.
+    Decide(decide::Decide),
 }
 
 /// Everything that can go wrong while measuring, as text: a bench is read by people.
@@ -60,6 +64,7 @@ async fn main() -> ExitCode {
         Bench::Start(start) => start.run().await,
         Bench::Footprint => footprint::run().await,
         Bench::Ecs(ecs) => ecs.run().await,
+        Bench::Decide(decide) => decide.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

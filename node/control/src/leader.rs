@@ -9,6 +9,7 @@
 mod assign;
 mod balance;
 mod contest;
+mod decider;
 mod draft;
 mod explain;
 mod filter;
@@ -28,6 +29,7 @@ mod view;
 
 use crate::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use assign::Sessions;
+pub use decider::Decider;
 use draft::Draft;
 use index::Index;
 use lease::Leases;
