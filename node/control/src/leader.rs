@@ -15,6 +15,7 @@ mod explain;
 mod filter;
 mod fleet;
 mod index;
+mod keys;
 mod lease;
 mod lost;
 mod outbox;

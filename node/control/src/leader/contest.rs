@@ -11,8 +11,10 @@
 use super::filter::Wish;
 use super::fleet::{At, ClassId, Entry, Fleet, Order};
 use super::index::{Index, OwnerKey, Signature};
+use super::keys::{Key, Keys, draw};
 use muster_model::limits::PLACEMENT_STRATEGIES_MAX;
-use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
+use muster_model::placement::BinpackField;
+use muster_model::query::Query;
 use muster_model::{InstanceId, State, TaskId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -25,19 +27,6 @@ const KEYS: usize = PLACEMENT_STRATEGIES_MAX + 1;
 type Rank = [u64; KEYS];
 /// Makes a sum of weights a key of which the smaller is the better.
 const WEIGHTLESS: i64 = 1 << 32;
-
-/// What one strategy compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    /// Tasks of the owner at the lane's value of this spread.
-    Value(usize),
-    /// Tasks of the owner on the instance.
-    Own,
-    Left(BinpackField),
-    /// What the lane is preferred by.
-    Points(usize),
-    Draw,
-}
 
 /// A spread over an attribute.
 #[derive(Debug)]
@@ -64,7 +53,7 @@ struct Lane {
 
 #[derive(Debug)]
 pub(super) struct Contest {
-    keys: Vec<Key>,
+    keys: Keys,
     order: Order,
     /// Tasks of the owner per instance.
     own: BTreeMap<At, u32>,
@@ -77,10 +66,10 @@ pub(super) struct Contest {
 
 impl Contest {
     pub fn new(index: &mut Index, signature: &Signature, wish: &Wish) -> Self {
-        let strategies = wish.placement.effective();
+        let keys = Keys::of(&wish.placement);
         let mut contest = Self {
-            keys: Vec::new(),
-            order: Order::default(),
+            order: Order { packs: keys.packs() },
+            keys,
             own: index.counts(&signature.owner).collect(),
             touched: BTreeSet::new(),
             out: BTreeSet::new(),
@@ -91,45 +80,21 @@ impl Contest {
         for class in all.iter().copied().filter(|class| wish.admits(*class)) {
             contest.lanes.push(Lane::new(class, index.fleet.class_at(class).zone().clone()));
         }
-        contest.read(&mut index.fleet, &all, &strategies);
+        contest.know_lanes(&mut index.fleet, &all);
         contest.open(index, wish);
         contest
     }
 
-    /// The strategies as keys, and what they need to know of each lane.
-    fn read(&mut self, fleet: &mut Fleet, all: &[ClassId], strategies: &[PlacementStrategy]) {
-        let mut packs = Vec::new();
-        let mut prefers = false;
-        for strategy in strategies {
-            let was_prefer = std::mem::replace(&mut prefers, false);
-            match strategy {
-                PlacementStrategy::Spread { field: SpreadField::InstanceId, .. } => {
-                    self.add(Key::Own);
-                }
-                PlacementStrategy::Spread { field: SpreadField::Attribute(name), max_skew } => {
-                    self.add(Key::Value(self.spreads.len()));
-                    self.spread(fleet, all, name, *max_skew);
-                }
-                PlacementStrategy::Binpack(field) => {
-                    self.add(Key::Left(*field));
-                    if !packs.contains(field) {
-                        packs.push(*field);
-                    }
-                }
-                PlacementStrategy::Random => self.add(Key::Draw),
-                PlacementStrategy::Prefer { expression, weight } => {
-                    prefers = true;
-                    let holds = fleet.judge(expression);
-                    self.prefer(&holds, *weight, was_prefer);
-                }
-            }
+    /// What the keys ask of the lanes.
+    fn know_lanes(&mut self, fleet: &mut Fleet, all: &[ClassId]) {
+        let keys = std::mem::take(&mut self.keys);
+        for over in &keys.spreads {
+            self.spread(fleet, all, &over.name, over.max_skew);
         }
-        let mut packs = packs.into_iter();
-        self.order = Order { packs: [packs.next(), packs.next()] };
-    }
-
-    fn add(&mut self, key: Key) {
-        self.keys.push(key);
+        for group in &keys.prefers {
+            self.prefer(fleet, group);
+        }
+        self.keys = keys;
     }
 
     fn spread(&mut self, fleet: &Fleet, all: &[ClassId], name: &str, max_skew: Option<u32>) {
@@ -161,19 +126,13 @@ impl Contest {
         self.spreads.push(Spread { max_skew, counts, live });
     }
 
-    fn prefer(&mut self, holds: &[bool], weight: i32, goes_on: bool) {
-        if !goes_on {
-            let number = self.lanes.first().map_or(0, |lane| lane.points.len());
-            self.add(Key::Points(number));
-        }
+    fn prefer(&mut self, fleet: &mut Fleet, group: &[(Query, i32)]) {
+        let holds: Vec<_> = group.iter().map(|(query, _)| fleet.judge(query)).collect();
         for lane in &mut self.lanes {
-            if !goes_on {
-                lane.points.push(WEIGHTLESS as u64);
-            }
-            let earned = if holds[lane.class as usize] { i64::from(weight) } else { 0 };
-            if let Some(points) = lane.points.last_mut() {
-                *points = (*points as i64 - earned) as u64;
-            }
+            let holds = holds.iter().map(|holds| holds[lane.class as usize]);
+            let weights = group.iter().map(|(_, weight)| i64::from(*weight));
+            let earned: i64 = holds.zip(weights).filter(|(holds, _)| *holds).map(|(_, w)| w).sum();
+            lane.points.push((WEIGHTLESS - earned) as u64);
         }
     }
 
@@ -196,7 +155,7 @@ impl Contest {
             let may = index.fleet.may_have(class, wish.size);
             self.lanes[number].from = may.then_some(start);
         }
-        if self.keys.contains(&Key::Own) {
+        if self.keys.has(Key::Own) {
             let holders: Vec<At> = self.own.keys().copied().collect();
             for at in holders {
                 self.touched.insert(at);
@@ -237,7 +196,7 @@ impl Contest {
     /// What ranks an instance within its lane: the keys that lanes are ranked by are left out.
     fn within(&self, fleet: &Fleet, at: At) -> Rank {
         let mut rank = [0; KEYS];
-        for (place, key) in self.keys.iter().enumerate() {
+        for (place, key) in self.keys.order.iter().enumerate() {
             rank[place] = match key {
                 Key::Own => u64::from(self.own.get(&at).copied().unwrap_or(0)),
                 Key::Left(field) => fleet.left(*field, at),
@@ -250,7 +209,7 @@ impl Contest {
 
     /// The same with the lane's keys filled in.
     fn across(&self, lane: &Lane, mut rank: Rank) -> Rank {
-        for (place, key) in self.keys.iter().enumerate() {
+        for (place, key) in self.keys.order.iter().enumerate() {
             match key {
                 Key::Value(spread) => {
                     rank[place] = u64::from(self.spreads[*spread].counts[lane.values[*spread]]);
@@ -272,7 +231,7 @@ impl Contest {
         wish: &Wish,
         task: TaskId,
     ) -> Option<(At, Vec<u16>)> {
-        let draws = self.keys.contains(&Key::Draw);
+        let draws = self.keys.has(Key::Draw);
         loop {
             let at = match draws {
                 true => self.drawn(index, wish, task)?,
@@ -309,7 +268,7 @@ impl Contest {
                     continue;
                 }
                 let mut rank = self.across(lane, self.within(&index.fleet, *at));
-                for (place, key) in self.keys.iter().enumerate() {
+                for (place, key) in self.keys.order.iter().enumerate() {
                     if *key == Key::Draw {
                         rank[place] = draw(task, *id);
                     }
@@ -390,14 +349,4 @@ impl Lane {
         let used = self.used.peek().map(|Reverse(head)| *head);
         self.fresh.into_iter().chain(used).min()
     }
-}
-
-/// A number that depends on both ids and on nothing else (the finaliser of SplitMix64).
-fn draw(task: TaskId, instance: InstanceId) -> u64 {
-    let fold = |bits: u128| bits as u64 ^ (bits >> 64) as u64;
-    let mut mixed = fold(task.bits()).wrapping_add(fold(instance.bits()).rotate_left(32));
-    for factor in [0xbf58_476d_1ce4_e5b9_u64, 0x94d0_49bb_1331_11eb] {
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(factor);
-    }
-    mixed ^ (mixed >> 31)
 }

@@ -80,7 +80,7 @@ fn stop_chosen(
         present.iter().filter(|m| m.standing >= Standing::Young).map(|m| m.task.id).collect();
     let mut stopped = Vec::new();
     for (members, number, reason) in groups {
-        let chosen = choose(draft.state(), members, &present, number);
+        let chosen = choose(draft.state(), &service.spec.placement, members, &present, number);
         // What is about to be reported as ended needs no order, and to `apply` it still serves.
         let ends = |id: &&TaskId| view.arriving.get(id).is_some_and(|p| *p > Phase::Running);
         let orders: Vec<TaskId> = chosen.iter().filter(|id| !ends(id)).copied().collect();
