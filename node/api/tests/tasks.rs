@@ -3,6 +3,8 @@
 
 mod support;
 
+use muster_model::Command;
+use muster_model::command::InstanceAttribute;
 use muster_proto::pb;
 use std::collections::BTreeSet;
 use support::{Bench, definition};
@@ -138,6 +140,45 @@ async fn a_token_of_one_list_is_no_token_of_another() {
         pb::ListContainerInstancesRequest { next_token: token, status, ..Default::default() };
     let refused = ecs.list_container_instances(other).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn pages_of_a_filter_are_the_instances_it_means() {
+    let mut bench = Bench::start().await;
+    let mut wanted = Vec::new();
+    for number in 0..7 {
+        let id = bench.instance(4096, 4096).await;
+        if number % 2 == 0 {
+            wanted.push(id);
+        }
+    }
+    let set = wanted.iter().map(|id| {
+        let (name, value) = ("even".to_owned(), None);
+        InstanceAttribute { instance: *id, name, value }
+    });
+    bench.commit(Command::ChangeAttributes { set: set.collect(), remove: Vec::new() }).await;
+    let mut ecs = bench.admin().await;
+    let page = |filter: &str, next_token: String| pb::ListContainerInstancesRequest {
+        filter: filter.into(),
+        next_token,
+        max_results: 1,
+        ..Default::default()
+    };
+    let (mut seen, mut token) = (BTreeSet::new(), String::new());
+    for number in 1..=wanted.len() {
+        let request = page("attribute:even exists", token);
+        let answer = ecs.list_container_instances(request).await.unwrap().into_inner();
+        assert_eq!(answer.container_instance_arns.len(), 1);
+        seen.extend(answer.container_instance_arns);
+        token = answer.next_token;
+        assert_eq!(token.is_empty(), number == wanted.len());
+        // Another filter is another list.
+        let other = ecs.list_container_instances(page("attribute:odd exists", token.clone())).await;
+        assert_eq!(other.is_err(), number < wanted.len());
+    }
+    let ids = |arn: &String| arn.rsplit('/').next().unwrap_or_default().to_owned();
+    let seen: BTreeSet<String> = seen.iter().map(ids).collect();
+    assert_eq!(seen, wanted.iter().map(ToString::to_string).collect());
 }
 
 /// A bench on whose only instance one task of the family `web` is placed.

@@ -156,6 +156,10 @@ fn an_error_names_field_and_column_of_a_request() {
     let said = "filter, column 13: \"=\" is not allowed; allowed: one of ==, !=, >, >=, <, <=, \
         in, !in, =~, !~, exists, !exists";
     assert_eq!(error.to_string(), said);
+    let error = refused("not").in_field("placementConstraints[0].expression");
+    let said =
+        "placementConstraints[0].expression, column 4: \"the end\" is not allowed; allowed: ";
+    assert!(error.to_string().starts_with(said), "{error}");
 }
 
 proptest! {

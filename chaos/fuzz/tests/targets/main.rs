@@ -10,6 +10,7 @@ mod dispatch;
 mod image;
 mod layer;
 mod names;
+mod query;
 mod request;
 mod signature;
 mod world;

@@ -5,11 +5,15 @@ use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use crate::resolve;
 use crate::show;
-use muster_model::{Error, InstanceStatus, State};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use muster_model::state::Facing;
+use muster_model::{ClusterId, Error, InstanceStatus, Query, State};
 use muster_proto::arn::{self, Arns};
 use muster_proto::convert::some_names;
 use muster_proto::pb;
 use muster_proto::view::missing;
+use sha2::{Digest, Sha256};
 
 /// # Errors
 /// `NotFound` for the cluster, `Invalid` for no or too many names or an ambiguous prefix.
@@ -37,18 +41,17 @@ pub fn describe(
 /// By id. Without a status: ACTIVE and DRAINING ones.
 ///
 /// # Errors
-/// `NotFound` for the cluster, `Invalid` for a bad status or page, `Unsupported` for a filter.
+/// `NotFound` for the cluster, `Invalid` for a bad status or page, and for a filter that is no
+/// query: with the column.
 pub fn list(
     state: &State,
     request: &pb::ListContainerInstancesRequest,
 ) -> Result<pb::ListContainerInstancesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
-    if !request.filter.is_empty() {
-        return Err(Error::Unsupported {
-            feature: "filter (the cluster query language)".into(),
-            instead: "list by status and describe".into(),
-        });
-    }
+    let query = match request.filter.as_str() {
+        "" => None,
+        text => Some(Query::parse(text).map_err(|error| error.in_field("filter"))?),
+    };
     let wanted = match request.status.as_str() {
         "" => None,
         "ACTIVE" => Some(InstanceStatus::Active),
@@ -60,18 +63,34 @@ pub fn list(
         }
         other => return Err(Error::invalid("status", other, "ACTIVE, DRAINING, INACTIVE")),
     };
-    let kind = format!("instances {} {}", cluster.id, request.status);
+    let kind = kind(cluster.id, request);
     let page = Page::new(kind, &request.next_token, request.max_results)?;
     let shown = |status| match wanted {
         Some(wanted) => status == wanted,
         None => status != InstanceStatus::Inactive,
     };
+    let meant = |instance| {
+        let facing = Facing { state, instance };
+        query.as_ref().is_none_or(|query| query.matches(&facing))
+    };
     let arns = Arns::of(state);
     let items = state
         .instances()
         .filter(|row| row.cluster == cluster.id && shown(row.status))
-        .map(|row| (row.id.to_string(), arns.instance(&cluster.name, row.id)))
-        .filter(|(id, _)| page.after().is_none_or(|last| id.as_str() > last));
+        .map(|row| (row.id.to_string(), row))
+        .filter(|(id, _)| page.after().is_none_or(|last| id.as_str() > last))
+        // Last, since it may look at every task there: what earlier pages held is not asked again.
+        .filter(|(_, row)| meant(row))
+        .map(|(id, row)| (id, arns.instance(&cluster.name, row.id)));
     let (container_instance_arns, next_token) = page.take(items);
     Ok(pb::ListContainerInstancesResponse { container_instance_arns, next_token })
+}
+
+/// A filter may be longer than a token, and holds what separates its parts: its digest stands in.
+fn kind(cluster: ClusterId, request: &pb::ListContainerInstancesRequest) -> String {
+    let list = format!("instances {cluster} {}", request.status);
+    match request.filter.as_str() {
+        "" => list,
+        filter => format!("{list} {}", URL_SAFE_NO_PAD.encode(Sha256::digest(filter))),
+    }
 }

@@ -4,13 +4,18 @@ use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
 use clap::Subcommand;
+use muster_model::Query;
 use muster_proto::pb;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Container instances of the cluster.
-    #[command(after_help = "Example:\n  muster instance list")]
+    #[command(after_help = "Examples:\n  muster instance list\n  muster instance list --filter \
+            'attribute:ecs.availability-zone == az-a and runningTasksCount < 10'")]
     List {
+        /// Only those that this expression of ECS's cluster query language means.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        filter: String,
         /// ACTIVE, DRAINING or INACTIVE; empty: all but INACTIVE.
         #[arg(long, default_value = "")]
         status: String,
@@ -40,8 +45,9 @@ pub enum Command {
 impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
-            Self::List { status, quiet } => {
-                let instances = describe(context, list(context, status).await?).await?;
+            Self::List { filter, status, quiet } => {
+                readable(&filter)?;
+                let instances = describe(context, list(context, filter, status).await?).await?;
                 if quiet {
                     let ids = instances.iter().map(|i| output::short(&i.container_instance_arn));
                     return output::print(&ids.fold(String::new(), |all, id| all + id + "\n"));
@@ -72,12 +78,23 @@ impl Command {
     }
 }
 
-async fn list(context: &Context, status: String) -> Result<Vec<String>, CliError> {
+/// Here as well as there: only here can the column be pointed at.
+fn readable(filter: &str) -> Result<(), CliError> {
+    match Query::parse(filter) {
+        Err(error) if !filter.is_empty() => {
+            Err(CliError::Usage(format!("--filter, {error}\n{}", error.caret(filter))))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn list(context: &Context, filter: String, status: String) -> Result<Vec<String>, CliError> {
     let mut arns = Vec::new();
     let mut next_token = String::new();
     loop {
         let request = pb::ListContainerInstancesRequest {
             cluster: context.cluster.clone(),
+            filter: filter.clone(),
             status: status.clone(),
             next_token,
             stale: context.stale,

@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use std::fmt;
+use std::ops::Range;
 
 /// Characters of what was found that are repeated.
 const FOUND_CHARS_MAX: usize = 40;
@@ -21,21 +22,30 @@ pub struct QueryError {
 impl QueryError {
     /// At a byte of the text that begins a character, or at its end.
     pub(super) fn at(text: &str, at: usize, expected: impl Into<String>) -> Self {
-        let (before, rest) = text.split_at(at);
+        let rest = &text[at..];
         let stop = |c: char| c.is_whitespace() || "()[],".contains(c);
-        let word = rest.find(stop).unwrap_or(rest.len());
         // What stops a word is shown by itself.
-        let shown = if word == 0 { 1 } else { rest[..word].chars().count() };
+        let length = match rest.find(stop).unwrap_or(rest.len()) {
+            0 => rest.chars().next().map_or(0, char::len_utf8),
+            word => word,
+        };
+        Self::of(text, at..at + length, expected)
+    }
+
+    /// A part of the text, from a character to a character.
+    pub(super) fn of(text: &str, part: Range<usize>, expected: impl Into<String>) -> Self {
         Self {
-            column: before.chars().count() + 1,
+            column: text[..part.start].chars().count() + 1,
             expected: expected.into(),
-            found: rest.chars().take(shown.min(FOUND_CHARS_MAX)).collect(),
+            found: text[part].chars().take(FOUND_CHARS_MAX).collect(),
         }
     }
 
     /// As the error of a request whose `field` held the text.
     pub fn in_field(self, field: &str) -> Error {
-        Error::invalid(format!("{field}, column {}", self.column), self.found, self.expected)
+        // An empty value would read as if the field were missing.
+        let found = if self.found.is_empty() { "the end".into() } else { self.found };
+        Error::invalid(format!("{field}, column {}", self.column), found, self.expected)
     }
 
     /// The text on one line, and below it a mark at the column.

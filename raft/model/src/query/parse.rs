@@ -265,10 +265,7 @@ impl<'a> Parser<'a> {
                 word
             }
         };
-        (kind.read)(text).ok_or_else(|| {
-            self.at = start;
-            self.expected(kind.what)
-        })
+        (kind.read)(text).ok_or_else(|| self.wrong(start, kind.what))
     }
 
     fn pattern(&mut self) -> Result<Pattern, QueryError> {
@@ -291,10 +288,7 @@ impl<'a> Parser<'a> {
                 self.spent += cost;
                 Ok(pattern)
             }
-            Err(error) => {
-                self.at = start;
-                Err(self.expected(format!("a regular expression ({error})")))
-            }
+            Err(error) => Err(self.wrong(start, format!("a regular expression ({error})"))),
         }
     }
 
@@ -333,6 +327,11 @@ impl<'a> Parser<'a> {
         let here = self.stands(spelling);
         self.at += if here { spelling.len() } else { 0 };
         here
+    }
+
+    /// What was read from `start` on is not what it should be.
+    fn wrong(&self, start: usize, what: impl Into<String>) -> QueryError {
+        QueryError::of(self.text, start..self.at, what)
     }
 
     fn expected(&mut self, what: impl Into<String>) -> QueryError {
