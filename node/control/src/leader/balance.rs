@@ -1,9 +1,9 @@
 //! Which tasks to give up: the mirror image of placing them.
 //!
-//! Protected tasks never go. Of the others, what serves least goes first; among equals the service's
-//! strategies decide, each the other way round: from the value of a spread with the most tasks,
-//! from the instance that binpack would leave the most on, from the one preferred least; and what
-//! they leave tied from the last zone and instance, the youngest task.
+//! Protected tasks never go. Of the others, what serves least goes first; among equals the
+//! service's strategies decide, each the other way round: from the value of a spread with the most
+//! tasks, from the instance that binpack would leave the most on, from the one preferred least;
+//! and what they leave tied from the last zone and instance, the youngest task.
 //! Invariant: the same members give the same choice, in the same order.
 
 use super::keys::{Key, Keys, draw};
