@@ -6,7 +6,7 @@ use crate::page::Page;
 use crate::show;
 use muster_model::{Error, ServiceStatus, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::some_names;
+use muster_proto::convert::{PageSizes, some_names};
 use muster_proto::pb;
 use muster_proto::view::missing;
 
@@ -47,7 +47,8 @@ pub fn list(
         & of_scheduling(&request.scheduling_strategy)?
         & of_manager(&request.resource_management_type)?;
     let kind = format!("services {}", cluster.id);
-    let page = Page::new(kind, &request.next_token, request.max_results)?;
+    let sizes = PageSizes::SERVICES;
+    let page = Page::sized(kind, &request.next_token, request.max_results, sizes)?;
     let arns = Arns::of(state);
     let items = state
         .services_in(cluster.id)

@@ -77,7 +77,7 @@ impl Filter {
         let started_by = |wanted: &String| match &task.owner {
             Owner::Run { started_by, .. } => started_by.as_deref() == Some(wanted),
             // A deployment's id is the `startedBy` of its tasks.
-            Owner::Service { deployment, .. } => arn::deployment(*deployment) == *wanted,
+            Owner::Service { deployment, .. } => deployment.shown() == *wanted,
         };
         task.cluster == self.cluster
             && task.wanted() != self.stopped
