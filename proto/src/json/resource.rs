@@ -1,5 +1,5 @@
-//! An instance's resource as ECS writes it: a set of ports is there though it is empty, and a number
-//! has none beside it.
+//! An instance's resource as ECS writes it: a set of ports is there though it is empty, and a
+//! number has none beside it.
 
 use crate::pb::InstanceResource;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
