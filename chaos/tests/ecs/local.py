@@ -257,7 +257,7 @@ def lists_of_tasks_have_pages_and_filters():
     by = lambda **words: len(every(ecs, "list_tasks", "taskArns", cluster="lab", **words))
     assert by(family="other") == 50
     assert by(startedBy="by-7") == 10
-    assert by(launchType="EC2") == 250
+    assert (by(launchType="EC2"), by(launchType="FARGATE")) == (250, 0)
     assert sum(by(containerInstance=home) for home in homes) == 250
     described = ecs.describe_tasks(cluster="lab", tasks=arns[:100])
     assert [task["taskArn"] for task in described["tasks"]] == arns[:100], "in the order asked for"

@@ -252,6 +252,11 @@ async fn launch_types_are_told_apart_in_ecs_words() {
     let (exception, message) = refused(&door, head("CreateService"), &body("FARGATE")).await;
     assert_eq!(exception, "UnsupportedFeatureException");
     assert!(message.contains("(Fargate) is not built"), "{message}");
+    let list = |kind: &str| json!({ "launchType": kind });
+    let told = refused(&door, head("ListTasks"), &list("SOMETHING").to_string()).await;
+    assert_eq!(told.1, unknown);
+    let none = ask(&door, "ListTasks", list("FARGATE")).await;
+    assert_eq!(none["taskArns"], json!([]));
 }
 
 #[tokio::test]
@@ -295,11 +300,6 @@ async fn capacity_providers_and_task_sets_are_looked_for_in_vain() {
     let (_bench, door) = open().await;
     let none = ask(&door, "DescribeCapacityProviders", json!({})).await;
     assert_eq!(none, json!({ "capacityProviders": [], "failures": [] }));
-    let body = json!({ "capacityProviders": ["FARGATE"] });
-    let none = ask(&door, "DescribeCapacityProviders", body).await;
-    let failure = json!({ "arn": "arn:aws:ecs:local:000000000000:capacity-provider/FARGATE", "reason": "MISSING" });
-    assert_eq!(none["failures"], json!([failure]));
-
     let body = json!({ "cluster": "default", "service": "web", "taskSets": ["ecs-svc/1"] });
     let told = refused(&door, head("DescribeTaskSets"), &body.to_string()).await;
     assert_eq!(told.0, "ServiceNotFoundException");

@@ -95,13 +95,24 @@ pub fn launch_type(text: &str) -> Result<(), Error> {
         "FARGATE" => "capacity without instances (Fargate) is not built",
         "EXTERNAL" => "ECS Anywhere is AWS's; every machine that joins is a container instance",
         "MANAGED_INSTANCES" => "instances that are started on demand are not built",
-        // ECS's sentence.
-        other => {
-            let allowed = "launch type should be one of [EC2,FARGATE,EXTERNAL,MANAGED_INSTANCES] \
-                           (Leave it out, or write EC2.)";
-            return Err(at.invalid(other, allowed));
-        }
+        other => return Err(unknown(&at, other)),
     };
     let instead = format!("{instead}; leave it out or use EC2: the cluster's container instances");
     Err(at.unsupported(text, instead))
+}
+
+/// A list's filter: whether it lets through what runs here, which is all EC2.
+pub fn has_launch_type(text: &str) -> Result<bool, Error> {
+    match text {
+        "" | EC2 => Ok(true),
+        known if LAUNCH_TYPES.contains(&known) => Ok(false),
+        other => Err(unknown(&At::Field("launchType"), other)),
+    }
+}
+
+/// ECS's sentence.
+fn unknown(at: &At<'_>, text: &str) -> Error {
+    let allowed = "launch type should be one of [EC2,FARGATE,EXTERNAL,MANAGED_INSTANCES] (Leave \
+                   it out, or write EC2.)";
+    at.invalid(text, allowed)
 }
