@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Checks that `lab.py` has.
-const CHECKS: usize = 7;
+const CHECKS: usize = 8;
 /// Tasks that the SDK asks for, and how many it has when the leader is killed.
 const RUNS: usize = 200;
 const BEFORE_THE_KILL: usize = 60;

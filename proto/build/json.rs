@@ -51,6 +51,9 @@ const ALWAYS: [(&str, &[&str]); 12] = [
     ("ContainerInstance", &["registeredResources", "remainingResources", "attributes", "tags"]),
 ];
 
+/// Messages that `src/json` writes by hand: what is left out depends on more than one field.
+const BY_HAND: [&str; 1] = ["InstanceResource"];
+
 /// Gives each field its JSON name, leaves out what is absent, and writes times as epoch seconds.
 pub fn names(
     mut builder: Builder,
@@ -60,10 +63,11 @@ pub fn names(
         let path = format!(".{}", message.full_name());
         // Attributes of a message reach the messages nested in it.
         if message.parent_message().is_none() {
-            builder = builder.message_attribute(
-                &path,
-                "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]",
-            );
+            let derived = match BY_HAND.contains(&message.name()) {
+                true => "#[derive(serde::Deserialize)] #[serde(default)]",
+                false => "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]",
+            };
+            builder = builder.message_attribute(&path, derived);
         }
         for oneof in message.oneofs().filter(|o| !o.is_synthetic()) {
             let path = format!("{path}.{}", oneof.name());

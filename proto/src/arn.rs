@@ -5,7 +5,8 @@
 
 use muster_model::{
     Cluster, ClusterId, DefinitionRow, DeploymentId, Error, Instance, InstanceId, InstanceStatus,
-    Kind, Revision, Service, State, Task, TaskId, cluster::DEFAULT_CLUSTER, command::Resource,
+    Kind, Response, Revision, Service, State, Task, TaskId, cluster::DEFAULT_CLUSTER,
+    command::Resource,
 };
 use std::sync::Arc;
 
@@ -53,13 +54,17 @@ impl<'a> Arns<'a> {
 
     /// A deployment of a service as an object of its own.
     pub fn service_deployment(&self, cluster: &str, service: &str, id: DeploymentId) -> String {
-        self.arn(format_args!("service-deployment/{cluster}/{service}/{id}"))
+        self.arn(format_args!("service-deployment/{cluster}/{service}/{}", id.number()))
     }
-    /// What a deployment brings out: each deployment of ours has its own revision. ECS numbers
-    /// them with up to 19 digits; ours follow from the deployment.
+    /// What a deployment brings out: each deployment of ours has its own revision, of its number.
     pub fn service_revision(&self, cluster: &str, service: &str, id: DeploymentId) -> String {
-        let number = id.bits() % 10_u128.pow(19);
-        self.arn(format_args!("service-revision/{cluster}/{service}/{number:019}"))
+        self.arn(format_args!("service-revision/{cluster}/{service}/{}", id.number()))
+    }
+    pub fn capacity_provider(&self, name: &str) -> String {
+        self.arn(format_args!("capacity-provider/{name}"))
+    }
+    pub fn task_set(&self, cluster: &str, service: &str, id: &str) -> String {
+        self.arn(format_args!("task-set/{cluster}/{service}/{id}"))
     }
 
     /// The part behind `arn:aws:ecs:<region>:<account>:`, or the text itself if it is no ARN.
@@ -83,9 +88,34 @@ impl<'a> Arns<'a> {
     }
 }
 
-/// ECS's id of a deployment, which is also `startedBy` of its tasks and stands in events.
-pub fn deployment(id: DeploymentId) -> String {
-    format!("ecs-svc/{id}")
+/// The ARNs of what a request was answered with, as far as it is still there.
+pub fn of_response(state: &State, response: &Response) -> Vec<String> {
+    let arns = Arns::of(state);
+    let one = |arn: Option<String>| arn.into_iter().collect();
+    match response {
+        Response::Cluster(id) => one(state.cluster(*id).map(|row| arns.cluster(&row.name))),
+        Response::Definition(id) => {
+            one(state.definition(*id).map(|row| arns.definition(&row.family, row.revision)))
+        }
+        Response::Service(id) => one(state.service(*id).map(|row| {
+            let cluster = name_of(state, row.cluster);
+            arns.service(&cluster, &row.spec.name)
+        })),
+        Response::Instance(id) => one(state.instance(*id).map(|row| {
+            let cluster = name_of(state, row.cluster);
+            arns.instance(&cluster, row.id)
+        })),
+        Response::Tasks(ids) | Response::Started { tasks: ids, .. } => {
+            let rows = ids.iter().filter_map(|id| state.task(*id));
+            rows.map(|row| arns.task(&name_of(state, row.cluster), row.id)).collect()
+        }
+        // What has no ARN.
+        Response::Done
+        | Response::Plan { .. }
+        | Response::Reports { .. }
+        | Response::Manager(_)
+        | Response::AccessKey(_) => Vec::new(),
+    }
 }
 
 /// 128-bit FNV-1a: names and tokens to ids, the same on every manager and in every version.

@@ -16,6 +16,9 @@ pub mod policy;
 pub mod service;
 pub mod task;
 
+pub use placement::has_launch_type;
+pub(crate) use placement::{EC2, LAUNCH_TYPES};
+
 use crate::{arn, pb};
 use muster_model::limits::{
     MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX,
@@ -28,8 +31,24 @@ use std::ops::RangeInclusive;
 
 /// ECS: characters of a client token, with room for two UUIDs.
 pub const CLIENT_TOKEN_CHARS_MAX: usize = 64;
-/// ECS: entries of one page, and of a describe call.
-pub const PAGE_MAX: u32 = 100;
+
+/// How many entries a page has whose caller names no number, and the most that it may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSizes {
+    pub default: u32,
+    pub max: u32,
+}
+
+impl PageSizes {
+    /// ECS: most lists.
+    pub const MOST: Self = Self { default: 100, max: 100 };
+    /// ECS: ListServices and ListServicesByNamespace.
+    pub const SERVICES: Self = Self { default: 10, max: 100 };
+    /// ECS: ListServiceDeployments.
+    pub const DEPLOYMENTS: Self = Self { default: 20, max: 100 };
+    /// ECS: ListAccountSettings and DescribeCapacityProviders.
+    pub const SHORT: Self = Self { default: 10, max: 10 };
+}
 
 /// Where a value stands in a request, written as in ECS: `containerDefinitions[0].cpu`.
 #[derive(Clone, Copy)]
@@ -83,12 +102,16 @@ pub fn request_id(client_token: &str) -> Result<Option<RequestId>, Error> {
     Ok(Some(RequestId::from_bits(bits)))
 }
 
-/// The size of a page: ECS's default of `default` for 0 or absent, else 1 to 100.
-pub fn page_size(max_results: i32, default: u32) -> Result<usize, Error> {
+/// The size of a page; 0 is what absent is in proto3.
+pub fn page_size(max_results: i32, sizes: PageSizes) -> Result<usize, Error> {
+    let PageSizes { default, max } = sizes;
     match u32::try_from(max_results) {
         Ok(0) => Ok(default as usize),
-        Ok(n) if n <= PAGE_MAX => Ok(n as usize),
-        _ => Err(Error::invalid("maxResults", max_results.to_string(), format!("1 to {PAGE_MAX}"))),
+        Ok(n) if n <= max => Ok(n as usize),
+        _ => {
+            let allowed = format!("1 to {max}, or none for {default}");
+            Err(Error::invalid("maxResults", max_results.to_string(), allowed))
+        }
     }
 }
 

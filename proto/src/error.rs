@@ -38,108 +38,69 @@ pub struct Face {
 
 /// The table.
 pub fn face(error: &Error) -> Face {
-    let (code, exception, http) = class(error);
-    Face { code, exception, http, message: message(error) }
+    let (exception, _) = ecs::words(error);
+    Face { code: code(error), exception, http: http(error), message: message(error) }
 }
 
-fn class(error: &Error) -> (Code, &'static str, u16) {
+fn code(error: &Error) -> Code {
     match error {
-        Error::Invalid { field, allowed, .. } if of_definition(field) || of_revision(allowed) => {
-            (Code::InvalidArgument, "ClientException", 400)
+        Error::Invalid { .. } => Code::InvalidArgument,
+        Error::NotFound { .. } => Code::NotFound,
+        Error::Exists { .. } | Error::TokenReused { .. } => Code::AlreadyExists,
+        Error::NotActive { .. }
+        | Error::InUse { .. }
+        | Error::Refused { .. }
+        | Error::UpgradeRequired { .. } => Code::FailedPrecondition,
+        Error::LimitExceeded { .. } => Code::ResourceExhausted,
+        Error::VersionMismatch { .. } | Error::StaleEpoch { .. } => Code::Aborted,
+        Error::Denied { .. } => Code::PermissionDenied,
+        Error::Unsupported { .. } => Code::Unimplemented,
+        Error::Unavailable { .. } => Code::Unavailable,
+        Error::UnknownOutcome { .. } => Code::Unknown,
+        Error::Compacted { .. } => Code::OutOfRange,
+    }
+}
+
+fn http(error: &Error) -> u16 {
+    match error {
+        Error::Unavailable { .. } => 503,
+        Error::StaleEpoch { .. } | Error::UnknownOutcome { .. } | Error::UpgradeRequired { .. } => {
+            500
         }
-        Error::Invalid { .. } => (Code::InvalidArgument, "InvalidParameterException", 400),
-        Error::NotFound { kind, .. } => (Code::NotFound, not_found(*kind), 400),
-        Error::Exists { .. } => (Code::AlreadyExists, "InvalidParameterException", 400),
-        Error::NotActive { kind, .. } => (Code::FailedPrecondition, not_active(*kind), 400),
-        Error::InUse { kind, what, .. } => (Code::FailedPrecondition, in_use(*kind, what), 400),
-        Error::LimitExceeded { what, .. } if what == "attributes" => {
-            (Code::ResourceExhausted, "AttributeLimitExceededException", 400)
-        }
-        Error::LimitExceeded { .. } => (Code::ResourceExhausted, "LimitExceededException", 400),
-        Error::TokenReused { .. } => (Code::AlreadyExists, "ConflictException", 400),
-        Error::VersionMismatch { .. } => (Code::Aborted, "ConflictException", 400),
-        Error::StaleEpoch { .. } => (Code::Aborted, "ServerException", 500),
-        Error::Refused { .. } => (Code::FailedPrecondition, "ClientException", 400),
-        Error::Denied { .. } => (Code::PermissionDenied, "AccessDeniedException", 400),
-        Error::Unsupported { .. } => (Code::Unimplemented, "UnsupportedFeatureException", 400),
-        Error::Unavailable { .. } => (Code::Unavailable, "ServerException", 503),
-        Error::UnknownOutcome { .. } => (Code::Unknown, "ServerException", 500),
-        Error::Compacted { .. } => (Code::OutOfRange, "InvalidParameterException", 400),
-        Error::UpgradeRequired { .. } => (Code::FailedPrecondition, "ServerException", 500),
-    }
-}
-
-/// ECS answers ClientException to what is wrong inside a task definition.
-fn of_definition(field: &str) -> bool {
-    field.starts_with("containerDefinitions") || field.starts_with("volumes")
-}
-
-/// Nor does it name the field of a revision that is none.
-fn of_revision(allowed: &str) -> bool {
-    allowed.starts_with("Revision is missing.") || allowed.starts_with("Invalid revision number.")
-}
-
-fn not_found(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Cluster => "ClusterNotFoundException",
-        Kind::TaskDefinition => "ClientException",
-        Kind::Service => "ServiceNotFoundException",
-        Kind::Task | Kind::ContainerInstance => "InvalidParameterException",
-        Kind::Deployment => "ServiceDeploymentNotFoundException",
-        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy => "ResourceNotFoundException",
-        Kind::Target => "TargetNotFoundException",
-        Kind::AgentUpdate => "NoUpdateAvailableException",
-        Kind::AccountSetting => "InvalidParameterException",
-    }
-}
-
-fn not_active(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Cluster => "ClusterNotFoundException",
-        Kind::TaskDefinition => "ClientException",
-        Kind::Service => "ServiceNotActiveException",
-        Kind::Task | Kind::ContainerInstance | Kind::Deployment => "InvalidParameterException",
-        Kind::Manager
-        | Kind::User
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => "ResourceNotFoundException",
-    }
-}
-
-fn in_use(kind: Kind, what: &str) -> &'static str {
-    match kind {
-        Kind::Cluster if what.contains("service") => "ClusterContainsServicesException",
-        Kind::Cluster if what.contains("instance") => "ClusterContainsContainerInstancesException",
-        Kind::Cluster => "ClusterContainsTasksException",
-        Kind::ContainerInstance | Kind::Service | Kind::Task => "InvalidParameterException",
-        Kind::TaskDefinition => "ClientException",
-        Kind::Manager
-        | Kind::User
-        | Kind::Deployment
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => "ResourceInUseException",
+        _ => 400,
     }
 }
 
 /// What the caller reads: what is wrong, in ECS's words where it has some, and what to try next.
 /// It is also the message of the status of a failed call.
 pub fn message(error: &Error) -> String {
+    let (_, sentence) = ecs::words(error);
     match error {
+        // The sentence stands behind its field.
         Error::Invalid { field, value, allowed } => invalid(field, value, allowed),
+        error if sentence.is_empty() => hint(error),
+        error => format!("{}. {}", sentence.trim_end_matches('.'), hint(error)),
+    }
+}
+
+/// What people need to know beside ECS's sentence, or in its place where it has none.
+fn hint(error: &Error) -> String {
+    match error {
         Error::NotFound { kind, name } => missing(*kind, name),
         Error::Exists { kind: Kind::Service, name } => format!(
-            "Creation of service was not idempotent. A service named {name:?} exists already; \
-             change it with `muster service update {name}`."
+            "A service named {name:?} exists already; change it with `muster service update {name}`."
         ),
-        Error::NotActive { kind, name } => inactive(*kind, name),
-        Error::InUse { kind, name, what } => used(*kind, name, what),
-        Error::TokenReused { .. } => format!("{error}; take a fresh token for another request"),
+        Error::NotActive { kind, name } => match kind {
+            Kind::Cluster => format!("{name:?} was deleted."),
+            Kind::TaskDefinition => format!("{name:?}: register a new revision."),
+            Kind::Service => format!("{name:?} is being or has been deleted."),
+            other => format!("The {other} {name:?} is not active."),
+        },
+        Error::InUse { kind, name, what } => match ecs::words(error) {
+            (_, "") => format!("{kind} {name:?} is in use: {what}"),
+            _ => format!("{name:?}: {what}"),
+        },
+        Error::TokenReused { .. } => "Take a fresh token for another request.".into(),
         Error::VersionMismatch { .. } => format!("{error}; read it again and repeat the change"),
         // IAM's sentence, which people know and search for.
         Error::Denied { principal, action } if action.starts_with(PERFORM) => {
@@ -152,7 +113,8 @@ pub fn message(error: &Error) -> String {
         Error::Compacted { .. } => format!("{error}; begin anew without a resume token"),
         // Users have steps of no plan.
         Error::Refused { why } => why.clone(),
-        Error::Exists { .. }
+        Error::Invalid { .. }
+        | Error::Exists { .. }
         | Error::LimitExceeded { .. }
         | Error::StaleEpoch { .. }
         | Error::Unsupported { .. }
@@ -181,85 +143,24 @@ fn invalid(field: &str, value: &str, allowed: &str) -> String {
 
 fn missing(kind: Kind, name: &str) -> String {
     match kind {
-        Kind::Cluster => format!("Cluster not found. {name:?}: see `muster cluster list`."),
-        Kind::TaskDefinition => format!(
-            "Unable to describe task definition. {name:?} was not found: see `muster taskdef list`."
-        ),
-        Kind::Service => format!("Service not found. {name:?}: see `muster service list`."),
-        Kind::Task => {
-            format!("The referenced task was not found. {name:?}: see `muster task list`.")
+        Kind::Cluster => format!("{name:?}: see `muster cluster list`."),
+        Kind::TaskDefinition => format!("{name:?} was not found: see `muster taskdef list`."),
+        Kind::Service => format!("{name:?}: see `muster service list`."),
+        Kind::Task => format!("{name:?}: see `muster task list`."),
+        Kind::ContainerInstance | Kind::Target => {
+            format!("{name:?}: see `muster instance list`.")
         }
-        Kind::ContainerInstance => format!(
-            "The referenced container instance was not found. {name:?}: see `muster instance list`."
-        ),
+        Kind::Deployment => format!("{name:?}"),
+        Kind::AgentUpdate => {
+            format!("{name:?} runs Muster's own, which is updated with the machine's packages.")
+        }
         Kind::Manager => format!("Manager {name:?} not found: see `muster operator raft status`."),
         Kind::User => format!("User {name:?} not found: see `muster user list`."),
-        Kind::Deployment => format!("Deployment {name:?} not found."),
-        Kind::Target => {
-            format!("The specified target wasn't found. {name:?}: see `muster instance list`.")
-        }
-        Kind::AgentUpdate => format!(
-            "There's no update available for this Amazon ECS container agent. {name:?} runs \
-             Muster's own, which is updated with the machine's packages."
-        ),
         Kind::AccountSetting => format!("The setting {name:?} is not set for this principal."),
         Kind::AccessKey => {
             format!("Access key {name:?} not found: see `muster access-key list`.")
         }
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
-    }
-}
-
-fn inactive(kind: Kind, name: &str) -> String {
-    match kind {
-        Kind::Cluster => format!("The referenced cluster was inactive. {name:?}"),
-        Kind::TaskDefinition => {
-            format!("TaskDefinition is inactive. {name:?}: register a new revision.")
-        }
-        Kind::Service => format!("Service was not ACTIVE. {name:?} is being or has been deleted."),
-        Kind::Task
-        | Kind::ContainerInstance
-        | Kind::Manager
-        | Kind::User
-        | Kind::Deployment
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => {
-            format!("The {kind} {name:?} is not active.")
-        }
-    }
-}
-
-fn used(kind: Kind, name: &str, what: &str) -> String {
-    match kind {
-        Kind::Cluster if what.contains("service") => {
-            format!("The Cluster cannot be deleted while Services are active. {name:?}: {what}")
-        }
-        Kind::Cluster if what.contains("instance") => format!(
-            "The Cluster cannot be deleted while Container Instances are active or draining. \
-             {name:?}: {what}"
-        ),
-        Kind::Cluster => {
-            format!("The Cluster cannot be deleted while Tasks are active. {name:?}: {what}")
-        }
-        Kind::Service => {
-            format!("The service cannot be stopped while it is scaled above 0. {name:?}: {what}")
-        }
-        Kind::ContainerInstance => format!("Found running tasks on the instance. {name:?}: {what}"),
-        Kind::TaskDefinition
-        | Kind::Task
-        | Kind::Manager
-        | Kind::User
-        | Kind::Deployment
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => {
-            format!("{kind} {name:?} is in use: {what}")
-        }
     }
 }
 

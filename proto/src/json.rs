@@ -6,6 +6,7 @@
 
 mod check;
 mod ecs;
+mod resource;
 mod text;
 
 use muster_model::Error;

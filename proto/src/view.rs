@@ -22,7 +22,7 @@ pub use task::{protection, task};
 pub use waiting::{placement_failure, refusal, waiting};
 
 use crate::pb;
-use muster_model::Time;
+use muster_model::{Phase, Time};
 use prost_types::Timestamp;
 
 /// ECS's reason for a name that nothing has.
@@ -37,6 +37,12 @@ pub(crate) fn timestamp(time: Time) -> Timestamp {
     let millis = time.0.min(i64::MAX as u64) as i64;
     // At most 999,999,999: it fits.
     Timestamp { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 }
+}
+
+/// ECS's pending: on an instance, and its containers do not run yet. What waits for a place is
+/// PROVISIONING, and in no count.
+pub(crate) fn pending(phase: Phase) -> bool {
+    matches!(phase, Phase::Pending | Phase::Activating)
 }
 
 /// Counts and sizes on the wire are i32, in the domain u32 or usize.

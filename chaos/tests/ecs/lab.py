@@ -128,6 +128,18 @@ def tags_travel_and_lists_have_pages():
     assert ecs.delete_cluster(cluster=f"{NAME}-empty")["cluster"]["status"] == "INACTIVE"
 
 
+def what_a_definition_requires_every_instance_has():
+    """requiresAttributes and the attributes that agents register, as placement tools compare them."""
+    arn = define("logs", "true", logConfiguration={"logDriver": "json-file"})
+    definition = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]
+    required = {each["name"] for each in definition["requiresAttributes"]}
+    assert required == {"com.amazonaws.ecs.capability.logging-driver.json-file"}, required
+    homes = every(ecs, "list_container_instances", "containerInstanceArns")
+    rows = ecs.describe_container_instances(containerInstances=homes)["containerInstances"]
+    for row in rows:
+        assert required <= {each["name"] for each in row["attributes"]}, row["attributes"]
+
+
 def who_signs_is_who_may():
     """A viewer reads and changes nothing; wrong keys are told apart, in AWS's words."""
     as_if = lambda key, secret: boto3.client(
@@ -175,6 +187,7 @@ run(
     a_service_is_rolled_out_and_back,
     a_drained_instance_gives_its_service_away,
     tags_travel_and_lists_have_pages,
+    what_a_definition_requires_every_instance_has,
     who_signs_is_who_may,
     refusals_are_ecs_own,
 )

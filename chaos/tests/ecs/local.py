@@ -45,8 +45,8 @@ def resources(row, which):
     by_name = {}
     for value in row[which]:
         number = value["type"] == "INTEGER"
-        text = value.get("stringSetValue", [])
-        by_name[value["name"]] = value["integerValue"] if number else text
+        assert number == ("stringSetValue" not in value), value
+        by_name[value["name"]] = value["integerValue" if number else "stringSetValue"]
     return by_name
 
 
@@ -144,7 +144,9 @@ def an_instance_is_active_and_connected_when_it_is_registered():
         found = resources(row, which)
         assert (found["CPU"], found["MEMORY"]) == (4096, 7482), which
         assert set(found["PORTS"]) == DEFAULT_PORTS, which
+        assert found["PORTS_UDP"] == [], which
     attributes = {each["name"]: each.get("value") for each in row["attributes"]}
+    assert len(attributes) == 4, attributes
     assert attributes["ecs.instance-type"] == "t3.medium"
     assert attributes["ecs.availability-zone"] == "eu-central-1a"
     assert attributes["ecs.ami-id"] == "ami-0abc"
@@ -202,6 +204,27 @@ def tasks_run_before_run_task_answers():
     assert set(left["PORTS"]) == DEFAULT_PORTS
 
 
+def tasks_run_before_start_task_answers():
+    """One on each instance that is named, RUNNING in the very answer; the others are failures."""
+    cluster()
+    homes = [instance(number=number)["containerInstanceArn"] for number in range(2)]
+    define(portMappings=[{"containerPort": 80, "hostPort": 8080}])
+    words = {"cluster": "lab", "taskDefinition": "web", "startedBy": "me"}
+    answer = ecs.start_task(**words, containerInstances=[*homes, NOBODY])
+    assert [task["containerInstanceArn"] for task in answer["tasks"]] == homes
+    for task in answer["tasks"]:
+        assert (task["lastStatus"], task["desiredStatus"]) == ("RUNNING", "RUNNING")
+        assert (task["startedBy"], task["group"]) == ("me", "family:web")
+        binding = task["containers"][0]["networkBindings"][0]
+        assert (binding["containerPort"], binding["hostPort"]) == (80, 8080)
+    assert [row["reason"] for row in answer["failures"]] == ["MISSING"]
+    taken = ecs.start_task(**words, containerInstances=homes[:1])
+    assert (taken["tasks"], taken["failures"][0]["reason"]) == ([], "RESOURCE:PORTS")
+    assert taken["failures"][0]["arn"] == homes[0]
+    none = refused(ecs.start_task, **words, containerInstances=[])
+    assert none == ("ClientException", "Container Instances cannot be empty."), none
+
+
 def what_does_not_fit_is_a_failure():
     """RunTask is not all or nothing."""
     cluster()
@@ -234,7 +257,7 @@ def lists_of_tasks_have_pages_and_filters():
     by = lambda **words: len(every(ecs, "list_tasks", "taskArns", cluster="lab", **words))
     assert by(family="other") == 50
     assert by(startedBy="by-7") == 10
-    assert by(launchType="EC2") == 250
+    assert (by(launchType="EC2"), by(launchType="FARGATE")) == (250, 0)
     assert sum(by(containerInstance=home) for home in homes) == 250
     described = ecs.describe_tasks(cluster="lab", tasks=arns[:100])
     assert [task["taskArn"] for task in described["tasks"]] == arns[:100], "in the order asked for"
@@ -257,8 +280,7 @@ def a_token_makes_a_run_happen_once():
         ecs.run_task(**words, count=3)
         raise AssertionError("a token with other words was accepted")
     except ecs.exceptions.ConflictException as conflict:
-        ids = {each.rsplit("/")[-1] for each in conflict.response["resourceIds"]}
-        assert ids == {arn.rsplit("/")[-1] for arn in first}
+        assert set(conflict.response["resourceIds"]) == set(first)
 
 
 def waiters_end():
@@ -444,7 +466,12 @@ def refusals_are_ecs_own():
         ecs.create_capacity_provider, name="a", autoScalingGroupProvider=provider
     )
     assert (name, "CreateCapacityProvider" in says) == ("UnsupportedFeatureException", True), says
+    none = ecs.describe_capacity_providers(capacityProviders=["a"])
+    assert none["capacityProviders"] == [], none
+    assert [row["reason"] for row in none["failures"]] == ["MISSING"]
     ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=0)
+    none = ecs.describe_task_sets(cluster="lab", service="web", taskSets=["ecs-svc/1"])
+    assert (none["taskSets"], none["failures"][0]["reason"]) == ([], "MISSING")
     assert refused(ecs.delete_cluster, cluster="lab") == (
         "ClusterContainsServicesException",
         "The Cluster cannot be deleted while Services are active.",
@@ -470,6 +497,7 @@ run(
     definitions_have_revisions_that_begin_again_after_a_reset,
     an_instance_is_active_and_connected_when_it_is_registered,
     tasks_run_before_run_task_answers,
+    tasks_run_before_start_task_answers,
     what_does_not_fit_is_a_failure,
     lists_of_tasks_have_pages_and_filters,
     a_token_makes_a_run_happen_once,

@@ -14,7 +14,7 @@ mod refusal;
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
-use crate::guard::{Admitted, Guard};
+use crate::guard::{Admitted, Guard, count};
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MARGIN};
 use crate::sts;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
@@ -26,6 +26,7 @@ use operation::Target;
 use refusal::Refusal;
 use std::sync::Arc;
 use tokio::time::Instant;
+use tonic::Code;
 use tracing::Instrument;
 
 /// The service's signing name.
@@ -34,6 +35,8 @@ const SERVICE: &str = "ecs";
 const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
 /// Empties a local ECS, between two tests; nobody signs it, and a cluster of machines refuses it.
 const RESET_PATH: &str = "/_muster/reset";
+/// As what a request is counted that names no operation of ECS.
+const UNKNOWN: &str = "unknown";
 const JSON: &str = "application/x-amz-json-1.1";
 
 /// An answer, before it is HTTP.
@@ -69,19 +72,32 @@ impl Door {
         }
     }
 
+    /// Refuses what never became a request: its body did not come, or was too long.
+    fn refuse(refusal: Refusal, started: Instant) -> Reply {
+        count(UNKNOWN, refusal.code(), started);
+        refusal.reply()
+    }
+
     /// STS's one call, which tools make before they use ECS.
     async fn who_am_i(&self, head: &Parts, body: &[u8]) -> Reply {
-        let request_id = self.request_id();
-        let answer = match self.identify(head, body, sts::SERVICE).await {
+        let (request_id, started) = (self.request_id(), Instant::now());
+        let (answer, code) = match self.identify(head, body, sts::SERVICE).await {
             Ok(who) => {
                 let state = self.dispatcher.replica.state();
-                sts::answer(body, who.caller.name(), &state.meta().account, &request_id)
+                let user = who.caller.name();
+                let answer = sts::answer(body, user, &state.meta().account, &request_id);
+                let code = if answer.http_status == 200 { Code::Ok } else { Code::InvalidArgument };
+                (answer, code)
             }
-            Err(Unidentified::Refused(refusal)) => sts::refused(&refusal, &request_id),
+            Err(Unidentified::Refused(refusal)) => {
+                (sts::refused(&refusal, &request_id), Code::Unauthenticated)
+            }
             Err(Unidentified::Unavailable(error)) => {
-                sts::fault(503, "ServiceUnavailable", &error.to_string(), &request_id)
+                let text = error.to_string();
+                (sts::fault(503, "ServiceUnavailable", &text, &request_id), Code::Unavailable)
             }
         };
+        count(sts::ACTION, code, started);
         let status = StatusCode::from_u16(answer.http_status);
         Reply {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -115,17 +131,31 @@ impl Door {
             self.dispatcher.reset().await?;
             return Ok(b"{}".to_vec());
         }
-        let target = target(head)?;
-        let who = self.identify(head, &body, SERVICE).await?;
-        let operation = match target {
-            Target::Built(operation) => operation,
-            Target::NotBuilt { name, why } => return Err(Refusal::not_built(name, why)),
-        };
         let started = Instant::now();
-        let answered = self.run(operation, who, &head.headers, body).await;
-        let code = answered.as_ref().map_or_else(|refusal| refusal.code(), |_| tonic::Code::Ok);
-        self.guard.count(operation.path, code, started);
+        let target = target(head);
+        let name = target.as_ref().map_or(UNKNOWN, Target::name);
+        let answered = match target {
+            Ok(target) => self.identified(&target, head, body).await,
+            Err(refusal) => Err(refusal),
+        };
+        // Whoever is refused is counted too, whatever for: that is how an attack, or a tool with a
+        // wrong key, is seen.
+        let code = answered.as_ref().map_or_else(|refusal| refusal.code(), |_| Code::Ok);
+        count(name, code, started);
         answered
+    }
+
+    async fn identified(
+        &self,
+        target: &Target,
+        head: &Parts,
+        body: Bytes,
+    ) -> Result<Vec<u8>, Refusal> {
+        let who = self.identify(head, &body, SERVICE).await?;
+        match target {
+            Target::Built(operation) => self.run(operation, who, &head.headers, body).await,
+            Target::NotBuilt { name, why } => Err(Refusal::not_built(name, why)),
+        }
     }
 
     async fn run(

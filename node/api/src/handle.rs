@@ -3,6 +3,7 @@
 //! A write is: make the command (checked by `muster-proto`), commit it, show the row as it is then.
 //! A read is: choose a state, call the pure function of `read`.
 
+mod absent;
 mod access_key;
 mod account;
 mod agent;

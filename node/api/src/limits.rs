@@ -84,10 +84,6 @@ pub const POLICY_HOLDERS_PARSED_MAX: usize = 1024;
 /// milliseconds; a leader change in between takes half a second.
 pub const PLACEMENT_WAIT: Duration = Duration::from_secs(2);
 
-/// ECS: items of one page when the caller names no number, and the most it may name.
-pub const PAGE_DEFAULT: usize = 100;
-pub const PAGE_MAX: usize = 100;
-
 /// Longest page token we read; ours are far shorter.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 

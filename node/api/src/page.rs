@@ -4,10 +4,11 @@
 //! nor hide others. Each page is one snapshot; the pages together need not be.
 //! A token is no secret and grants nothing: what it names is looked up as the caller.
 
-use crate::limits::{PAGE_DEFAULT, PAGE_MAX, TOKEN_BYTES_MAX};
+use crate::limits::TOKEN_BYTES_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use muster_model::Error;
+use muster_proto::convert::{PageSizes, page_size};
 
 /// What a caller asked of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +20,24 @@ pub struct Page {
 }
 
 impl Page {
+    /// A page of a list that has ECS's usual sizes.
+    ///
+    /// # Errors
+    /// As `sized`.
+    pub fn new(kind: impl Into<String>, token: &str, max_results: i32) -> Result<Self, Error> {
+        Self::sized(kind, token, max_results, PageSizes::MOST)
+    }
+
     /// # Errors
     /// `Invalid` for a token of another list, one we did not make, and a size beyond the bounds.
-    pub fn new(kind: impl Into<String>, token: &str, max_results: i32) -> Result<Self, Error> {
+    pub fn sized(
+        kind: impl Into<String>,
+        token: &str,
+        max_results: i32,
+        sizes: PageSizes,
+    ) -> Result<Self, Error> {
         let kind = kind.into();
-        let size = match max_results {
-            0 => PAGE_DEFAULT,
-            asked => match usize::try_from(asked) {
-                Ok(asked) if asked <= PAGE_MAX => asked,
-                _ => {
-                    let allowed = format!("1 to {PAGE_MAX}, or none for {PAGE_DEFAULT}");
-                    return Err(Error::invalid("maxResults", asked.to_string(), allowed));
-                }
-            },
-        };
+        let size = page_size(max_results, sizes)?;
         let after = match token {
             "" => None,
             token => Some(read(&kind, token).ok_or_else(|| {
@@ -131,5 +136,11 @@ mod tests {
         for bad in [-1, 101, i32::MAX, i32::MIN] {
             assert!(Page::new("numbers", "", bad).is_err(), "{bad}");
         }
+        let size = |asked, sizes| Page::sized("numbers", "", asked, sizes).map(|page| page.size);
+        assert_eq!(size(0, PageSizes::SERVICES), Ok(10));
+        assert_eq!(size(100, PageSizes::SERVICES), Ok(100));
+        assert_eq!(size(0, PageSizes::DEPLOYMENTS), Ok(20));
+        assert_eq!(size(0, PageSizes::SHORT), Ok(10));
+        assert!(size(11, PageSizes::SHORT).is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! They do not know how fresh the state is, nor who asks. A name that is not there is a failure
 //! beside the others' rows (`MISSING`), never an error, as in ECS; a missing cluster is an error.
 
+pub mod absent;
 pub mod account;
 pub mod attribute;
 pub mod cluster;

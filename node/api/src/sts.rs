@@ -13,7 +13,7 @@ pub const SERVICE: &str = "sts";
 pub const CONTENT_TYPE: &str = "text/xml";
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
-const ACTION: &str = "GetCallerIdentity";
+pub const ACTION: &str = "GetCallerIdentity";
 const VERSION: &str = "2011-06-15";
 /// Characters of a user id behind `AIDA`.
 const USER_ID_DIGITS: usize = 17;

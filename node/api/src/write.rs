@@ -10,7 +10,7 @@ use crate::dispatcher::Dispatcher;
 use crate::limits::{RETRY_FIRST, RETRY_MAX};
 use muster_model::state::RequestRow;
 use muster_model::{Command, Entry, Error, IdSource, Principal, RequestId, Response, State};
-use muster_proto::convert;
+use muster_proto::{arn, convert};
 use muster_replica::Applied;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -93,7 +93,10 @@ impl Dispatcher {
             trace: call.trace,
             command,
         };
-        let applied = self.commit(entry, call.deadline).await?;
+        let applied = match self.commit(entry, call.deadline).await {
+            Err(Error::TokenReused { .. }) => return Err(self.reused(call, request).await),
+            other => other?,
+        };
         let state = self.replica.applied(applied.index, call.deadline).await.map_err(|error| {
             Error::UnknownOutcome {
                 why: format!(
@@ -104,6 +107,16 @@ impl Dispatcher {
         })?;
         call.saw(&state, None);
         Ok(Written { state: call.seeing(state), response: applied.response })
+    }
+
+    /// The conflict, with the ARNs of what the token was used for, as its caller writes them.
+    async fn reused(&self, call: &Call, request: RequestId) -> Error {
+        // This manager may be behind the one that refused; one that cannot ask says what it knows.
+        let read = self.replica.read(call.deadline).await;
+        let state = call.seeing(read.unwrap_or_else(|_| self.replica.state()));
+        let first = state.request(request).and_then(|row| row.answer.as_ref().ok());
+        let resources = first.map(|answer| arn::of_response(&state, answer)).unwrap_or_default();
+        Error::TokenReused { resources }
     }
 
     /// Proposes until there is an answer or no time left. A definite refusal ends it at once.

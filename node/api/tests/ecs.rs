@@ -213,6 +213,105 @@ async fn unknown_members_are_ignored_and_missing_capabilities_named() {
     assert!(!message.contains("--lenient"), "{message}");
 }
 
+/// One definition of the smallest container, with more beside it.
+fn smallest(container: Value) -> Value {
+    let mut whole = json!({ "name": "main", "image": "busybox", "memory": 8 });
+    whole.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    json!({ "family": "web", "containerDefinitions": [whole] })
+}
+
+#[tokio::test]
+async fn a_definition_shows_what_it_requires_and_what_it_was_registered_for() {
+    let (_bench, door) = open().await;
+    let plain = ask(&door, "RegisterTaskDefinition", smallest(json!({}))).await;
+    assert_eq!(plain["taskDefinition"]["requiresAttributes"], json!([]));
+    assert_eq!(plain["taskDefinition"]["compatibilities"], json!(["EC2"]));
+    let mut body = smallest(json!({ "logConfiguration": { "logDriver": "json-file" } }));
+    body["requiresCompatibilities"] = json!(["FARGATE", "EXTERNAL"]);
+    let made = ask(&door, "RegisterTaskDefinition", body.clone()).await;
+    let shown = &made["taskDefinition"];
+    assert_eq!(shown["requiresCompatibilities"], json!(["FARGATE", "EXTERNAL"]));
+    assert_eq!(shown["compatibilities"], json!(["EC2", "EXTERNAL", "FARGATE"]));
+    let driver = "com.amazonaws.ecs.capability.logging-driver.json-file";
+    assert_eq!(shown["requiresAttributes"], json!([{ "name": driver }]));
+    body["requiresCompatibilities"] = json!(["LAMBDA"]);
+    let told = refused(&door, head("RegisterTaskDefinition"), &body.to_string()).await;
+    assert_eq!(told.0, "InvalidParameterException", "{}", told.1);
+}
+
+#[tokio::test]
+async fn launch_types_are_told_apart_in_ecs_words() {
+    let (_bench, door) = open().await;
+    ask(&door, "RegisterTaskDefinition", smallest(json!({}))).await;
+    let body = |kind: &str| {
+        json!({ "serviceName": "web", "taskDefinition": "web", "launchType": kind }).to_string()
+    };
+    let unknown = "launch type should be one of [EC2,FARGATE,EXTERNAL,MANAGED_INSTANCES]";
+    let told = refused(&door, head("CreateService"), &body("SOMETHING")).await;
+    assert_eq!(told, ("InvalidParameterException".to_owned(), unknown.to_owned()));
+    let (exception, message) = refused(&door, head("CreateService"), &body("FARGATE")).await;
+    assert_eq!(exception, "UnsupportedFeatureException");
+    assert!(message.contains("(Fargate) is not built"), "{message}");
+    let list = |kind: &str| json!({ "launchType": kind });
+    let told = refused(&door, head("ListTasks"), &list("SOMETHING").to_string()).await;
+    assert_eq!(told.1, unknown);
+    let none = ask(&door, "ListTasks", list("FARGATE")).await;
+    assert_eq!(none["taskArns"], json!([]));
+}
+
+#[tokio::test]
+async fn services_have_short_pages_and_deployments_ids_of_nineteen_digits() {
+    let (_bench, door) = open().await;
+    ask(&door, "RegisterTaskDefinition", smallest(json!({}))).await;
+    for number in 0..11 {
+        let name = format!("s{number:02}");
+        let body = json!({ "serviceName": name, "taskDefinition": "web", "desiredCount": 0 });
+        ask(&door, "CreateService", body).await;
+    }
+    let page = ask(&door, "ListServices", json!({})).await;
+    assert_eq!(page["serviceArns"].as_array().unwrap().len(), 10);
+    let rest = ask(&door, "ListServices", json!({ "nextToken": page["nextToken"] })).await;
+    assert_eq!(rest["serviceArns"].as_array().unwrap().len(), 1);
+
+    let shown = ask(&door, "DescribeServices", json!({ "services": ["s00"] })).await;
+    let row = &shown["services"][0];
+    let number = row["deployments"][0]["id"].as_str().unwrap().strip_prefix("ecs-svc/").unwrap();
+    assert!(number.len() == 19 && number.bytes().all(|b| b.is_ascii_digit()), "{number}");
+    let arn = row["currentServiceDeployment"].as_str().unwrap();
+    assert!(arn.ends_with(&format!(":service-deployment/default/s00/{number}")), "{arn}");
+    let body = json!({ "serviceDeploymentArns": [arn] });
+    let found = ask(&door, "DescribeServiceDeployments", body).await;
+    assert_eq!(found["serviceDeployments"][0]["serviceDeploymentArn"], arn);
+}
+
+#[tokio::test]
+async fn a_conflict_names_what_its_token_made_by_arn() {
+    let (_bench, door) = open().await;
+    let body = |name: &str| json!({ "clusterName": name, "clientToken": "once" });
+    let made = ask(&door, "CreateCluster", body("blue")).await;
+    let (_, told) = send(&door, head("CreateCluster"), &body("red").to_string()).await;
+    assert_eq!(told["__type"], "ConflictException");
+    assert_eq!(told["resourceIds"], json!([made["cluster"]["clusterArn"]]));
+}
+
+/// What tools look for before they do without.
+#[tokio::test]
+async fn capacity_providers_and_task_sets_are_looked_for_in_vain() {
+    let (_bench, door) = open().await;
+    let none = ask(&door, "DescribeCapacityProviders", json!({})).await;
+    assert_eq!(none, json!({ "capacityProviders": [], "failures": [] }));
+    let body = json!({ "cluster": "default", "service": "web", "taskSets": ["ecs-svc/1"] });
+    let told = refused(&door, head("DescribeTaskSets"), &body.to_string()).await;
+    assert_eq!(told.0, "ServiceNotFoundException");
+    ask(&door, "RegisterTaskDefinition", smallest(json!({}))).await;
+    let service = json!({ "serviceName": "web", "taskDefinition": "web" });
+    ask(&door, "CreateService", service).await;
+    let none = ask(&door, "DescribeTaskSets", body).await;
+    assert_eq!(none["taskSets"], json!([]));
+    let arn = none["failures"][0]["arn"].as_str().unwrap();
+    assert!(arn.ends_with(":task-set/default/web/ecs-svc/1"), "{arn}");
+}
+
 #[tokio::test]
 async fn arns_carry_the_region_that_the_request_names_and_are_found_by_it() {
     let (_bench, door) = open().await;

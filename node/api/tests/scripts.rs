@@ -96,6 +96,10 @@ async fn operation(
         "SubmitAttachmentStateChanges" => {
             one!(SubmitAttachmentStateChangesRequest, submit_attachment_state_changes)
         }
+        "DescribeCapacityProviders" => {
+            one!(DescribeCapacityProvidersRequest, describe_capacity_providers)
+        }
+        "DescribeTaskSets" => one!(DescribeTaskSetsRequest, describe_task_sets),
         "UpdateContainerAgent" => one!(UpdateContainerAgentRequest, update_container_agent),
         other => panic!("unknown rpc {other}"),
     }

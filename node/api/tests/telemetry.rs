@@ -3,6 +3,7 @@
 
 mod support;
 
+use muster_api::ecs::Trust;
 use muster_model::{Entry, Error, TraceId};
 use muster_proto::pb;
 use muster_replica::memory::Memory;
@@ -62,6 +63,24 @@ async fn an_entry_belongs_to_the_trace_of_its_call() {
     assert_eq!(traces, [Some(id.parse().unwrap()), None]);
 }
 
+/// At the wire door: one that nobody signed, one for what ECS has not, one for what is not built,
+/// and one to STS.
+async fn wire_requests(bench: &Bench) {
+    let (json, form) = ("application/x-amz-json-1.1", "application/x-www-form-urlencoded");
+    for (trust, kind, operation) in [
+        (Trust::Signed, json, "ListTasks"),
+        (Trust::Signed, json, "MakeCoffee"),
+        (Trust::Anyone, json, "CreateTaskSet"),
+        (Trust::Signed, form, ""),
+    ] {
+        let target = format!("AmazonEC2ContainerServiceV20141113.{operation}");
+        let head = http::Request::post("/").header("content-type", kind);
+        let (head, ()) = head.header("x-amz-target", target).body(()).unwrap().into_parts();
+        let reply = bench.api.ecs(trust).answer(&head, "{}".into()).await;
+        assert_ne!(reply.status.as_u16(), 200, "{operation}");
+    }
+}
+
 #[tokio::test]
 async fn calls_are_counted_by_method_and_code() {
     let recorder =
@@ -79,8 +98,13 @@ async fn calls_are_counted_by_method_and_code() {
         tonic_prost::ProstCodec::<pb::ListClustersRequest, pb::ListClustersResponse>::default();
     let invented = Request::new(pb::ListClustersRequest::default());
     raw.unary(invented, path, codec).await.unwrap_err();
+    wire_requests(&bench).await;
     let told = recorder.render();
     for line in [
+        r#"muster_api_calls_total{method="ListTasks",code="Unauthenticated"} 1"#,
+        r#"muster_api_calls_total{method="unknown",code="InvalidArgument"} 1"#,
+        r#"muster_api_calls_total{method="CreateTaskSet",code="Unimplemented"} 1"#,
+        r#"muster_api_calls_total{method="GetCallerIdentity",code="Unauthenticated"} 1"#,
         r#"muster_api_calls_total{method="ListClusters",code="Ok"} 1"#,
         r#"muster_api_calls_total{method="DeleteCluster",code="NotFound"} 1"#,
         r#"muster_api_calls_total{method="ListClusters",code="Unauthenticated"} 1"#,

@@ -74,8 +74,8 @@ fn no_providers(
         None => Ok(()),
         Some(name) => Err(At::Field("capacityProviders").unsupported(
             name,
-            "leave the lists empty: tasks run on the cluster's container instances, which join \
-             with `muster join`",
+            "capacity providers are not built; leave the lists empty: tasks run on the cluster's \
+             container instances, which join with `muster join`",
         )),
     }
 }
@@ -93,7 +93,7 @@ fn nothing_else(
     match connect.map(|given| given.namespace.as_str()) {
         None | Some("") => Ok(()),
         Some(name) => Err(At::Field("serviceConnectDefaults.namespace")
-            .unsupported(name, "leave it out: there is no service connect")),
+            .unsupported(name, "service connect is not built; leave it out")),
     }
 }
 

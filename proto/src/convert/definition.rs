@@ -8,7 +8,7 @@ mod size;
 pub(crate) use container::{environment, words};
 pub(crate) use size::{cpu, memory};
 
-use super::{At, at_most, given, name, placement, tags};
+use super::{At, LAUNCH_TYPES, at_most, given, name, placement, tags};
 use crate::{arn, pb};
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
 use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
@@ -137,24 +137,28 @@ fn network_mode(text: &str) -> Result<NetworkMode, Error> {
         "" | "bridge" => Ok(NetworkMode::Bridge),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
-        "awsvpc" => Err(at.unsupported(text, "use bridge, host or none")),
+        "awsvpc" => {
+            let instead = "a network interface per task is not built; use bridge, host or none";
+            Err(at.unsupported(text, instead))
+        }
         other => Err(at.invalid(other, "bridge, host or none")),
     }
 }
 
+/// Kept and shown: a definition that was written for Fargate runs on instances as well, here as in
+/// ECS. What it may be launched as, RunTask and CreateService decide.
 fn compatibilities(wire: &[String]) -> Result<(), Error> {
     let list = At::Field("requiresCompatibilities");
     for (index, text) in wire.iter().enumerate() {
         let at = list.index(index);
-        match text.as_str() {
-            "EC2" => {}
-            "FARGATE" | "EXTERNAL" | "MANAGED_INSTANCES" => {
-                return Err(at.unsupported(text, "use EC2: the cluster's container instances"));
-            }
-            other => return Err(at.invalid(other, "EC2")),
+        if !LAUNCH_TYPES.contains(&text.as_str()) {
+            return Err(at.invalid(text, LAUNCH_TYPES.join(", ")));
+        }
+        if wire.iter().take(index).any(|before| before == text) {
+            return Err(at.invalid(text, "each of them once"));
         }
     }
-    at_most(&list, wire.len(), 1, "entries")
+    Ok(())
 }
 
 /// Roles are kept and shown; nothing is granted by them yet.

@@ -135,14 +135,36 @@ fn prefer(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy
     Ok(PlacementStrategy::Prefer { expression, weight })
 }
 
-/// Only EC2, that is: on the cluster's own instances.
+/// ECS's launch types, which are also what a task definition may be compatible with.
+pub(crate) const LAUNCH_TYPES: [&str; 4] = [EC2, "EXTERNAL", "FARGATE", "MANAGED_INSTANCES"];
+/// The one that there is: on the cluster's own instances.
+pub(crate) const EC2: &str = "EC2";
+
 pub fn launch_type(text: &str) -> Result<(), Error> {
     let at = At::Field("launchType");
+    let instead = match text {
+        "" | EC2 => return Ok(()),
+        "FARGATE" => "capacity without instances (Fargate) is not built",
+        "EXTERNAL" => "ECS Anywhere is AWS's; every machine that joins is a container instance",
+        "MANAGED_INSTANCES" => "instances that are started on demand are not built",
+        other => return Err(unknown(&at, other)),
+    };
+    let instead = format!("{instead}; leave it out or use EC2: the cluster's container instances");
+    Err(at.unsupported(text, instead))
+}
+
+/// A list's filter: whether it lets through what runs here, which is all EC2.
+pub fn has_launch_type(text: &str) -> Result<bool, Error> {
     match text {
-        "" | "EC2" => Ok(()),
-        "FARGATE" | "EXTERNAL" | "MANAGED_INSTANCES" => {
-            Err(at.unsupported(text, "use EC2: tasks run on the cluster's container instances"))
-        }
-        other => Err(at.invalid(other, "EC2")),
+        "" | EC2 => Ok(true),
+        known if LAUNCH_TYPES.contains(&known) => Ok(false),
+        other => Err(unknown(&At::Field("launchType"), other)),
     }
+}
+
+/// ECS's sentence.
+fn unknown(at: &At<'_>, text: &str) -> Error {
+    let allowed = "launch type should be one of [EC2,FARGATE,EXTERNAL,MANAGED_INSTANCES] (Leave \
+                   it out, or write EC2.)";
+    at.invalid(text, allowed)
 }

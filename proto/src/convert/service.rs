@@ -163,7 +163,7 @@ fn controller(wire: Option<&pb::DeploymentController>) -> Result<(), Error> {
     match wire.map(|wire| wire.r#type.as_str()) {
         None | Some("" | "ECS") => Ok(()),
         Some(other @ ("CODE_DEPLOY" | "EXTERNAL")) => {
-            Err(at.unsupported(other, "use ECS: rolling deployments"))
+            Err(at.unsupported(other, "task sets are not built; use ECS: rolling deployments"))
         }
         Some(other) => Err(at.invalid(other, "ECS")),
     }
@@ -173,7 +173,11 @@ fn managed_tags(wanted: bool) -> Result<(), Error> {
     let at = At::Field("enableECSManagedTags");
     match wanted {
         false => Ok(()),
-        true => Err(at.unsupported("true", "use tags on the service with propagateTags SERVICE")),
+        true => {
+            let instead = "tags that ECS sets by itself are not built; use tags on the service \
+                           with propagateTags SERVICE";
+            Err(at.unsupported("true", instead))
+        }
     }
 }
 
@@ -196,7 +200,11 @@ fn propagate(text: &str) -> Result<bool, Error> {
     match text {
         "" | "NONE" => Ok(false),
         "SERVICE" => Ok(true),
-        "TASK_DEFINITION" => Err(at.unsupported(text, "use SERVICE with tags on the service")),
+        "TASK_DEFINITION" => {
+            let instead = "tags from task definitions are not built; use SERVICE with tags on the \
+                           service";
+            Err(at.unsupported(text, instead))
+        }
         other => Err(at.invalid(other, "NONE or SERVICE")),
     }
 }

@@ -113,7 +113,7 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
     }
     if let Some(first) = wire.inference_accelerator_overrides.first() {
         let at = at.field("inferenceAcceleratorOverrides");
-        return Err(at.unsupported(&first.device_name, "leave it out"));
+        return Err(at.unsupported(&first.device_name, "accelerators are not built; leave it out"));
     }
     let list = at.field("containerOverrides");
     at_most(&list, wire.container_overrides.len(), spec.containers.len(), "overrides")?;

@@ -1,68 +1,116 @@
-//! The sentences that ECS's clients know: tools compare them, and people search for them.
+//! What ECS calls an error and how it words it: tools compare both, and people search for them.
 //!
-//! Only where ECS has one of its own; for the rest the table's message stands.
+//! Each of ECS's sentences stands here and nowhere else; what people need beside it, which thing is
+//! meant and what to try next, the parent adds.
 
 use muster_model::{Error, Kind};
 
-/// What a client of the ECS wire protocol reads.
-pub fn message(error: &Error) -> String {
-    let known = match error {
-        Error::Invalid { allowed, .. } => super::sentence(allowed).unwrap_or_default(),
-        Error::NotFound { kind, .. } => missing(*kind),
-        Error::Exists { kind: Kind::Service, .. } => "Creation of service was not idempotent.",
-        Error::NotActive { kind: Kind::Cluster, .. } => "Cluster not found.",
-        Error::NotActive { kind: Kind::Service, .. } => "Service was not ACTIVE.",
-        Error::NotActive { kind: Kind::TaskDefinition, .. } => "TaskDefinition is inactive",
-        Error::InUse { kind, what, .. } => used(*kind, what),
-        Error::TokenReused { .. } => {
-            "The client token was used for a request with other parameters."
-        }
-        Error::Unsupported { feature, instead } => {
-            return format!("{feature} is not supported by this release of Muster: {instead}.");
-        }
-        _ => "",
-    };
-    if known.is_empty() { super::message(error) } else { known.to_owned() }
-}
+const INVALID: &str = "InvalidParameterException";
+const CLIENT: &str = "ClientException";
+const SERVER: &str = "ServerException";
 
-fn missing(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Cluster => "Cluster not found.",
-        Kind::TaskDefinition => "Unable to describe task definition.",
-        Kind::Service => "Service not found.",
-        Kind::Task => "The referenced task was not found.",
-        Kind::ContainerInstance => "The referenced container instance was not found.",
-        Kind::Deployment => "Service deployment not found.",
-        Kind::Manager
-        | Kind::User
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => "",
+/// What a client of the ECS wire protocol reads: ECS's sentence alone, where it has one.
+pub fn message(error: &Error) -> String {
+    match (error, words(error).1) {
+        (Error::Unsupported { feature, instead }, _) => {
+            format!("{feature} is not supported by this release of Muster: {instead}.")
+        }
+        (_, "") => super::message(error),
+        (_, sentence) => sentence.to_owned(),
     }
 }
 
-fn used(kind: Kind, what: &str) -> &'static str {
+/// ECS's exception, the `__type` of its JSON, and its sentence; empty where it has none of its own.
+pub(super) fn words(error: &Error) -> (&'static str, &str) {
+    match error {
+        Error::Invalid { field, allowed, .. } => {
+            (invalid(field, allowed), super::sentence(allowed).unwrap_or_default())
+        }
+        Error::NotFound { kind, .. } => missing(*kind),
+        Error::Exists { kind: Kind::Service, .. } => {
+            (INVALID, "Creation of service was not idempotent.")
+        }
+        Error::Exists { .. } | Error::Compacted { .. } => (INVALID, ""),
+        Error::NotActive { kind, .. } => inactive(*kind),
+        Error::InUse { kind, what, .. } => used(*kind, what),
+        Error::LimitExceeded { what, .. } if what == "attributes" => {
+            ("AttributeLimitExceededException", "")
+        }
+        Error::LimitExceeded { .. } => ("LimitExceededException", ""),
+        Error::TokenReused { .. } => {
+            let sentence = "The client token was used for a request with other parameters.";
+            ("ConflictException", sentence)
+        }
+        Error::VersionMismatch { .. } => ("ConflictException", ""),
+        Error::Refused { .. } => (CLIENT, ""),
+        Error::Denied { .. } => ("AccessDeniedException", ""),
+        Error::Unsupported { .. } => ("UnsupportedFeatureException", ""),
+        Error::StaleEpoch { .. }
+        | Error::Unavailable { .. }
+        | Error::UnknownOutcome { .. }
+        | Error::UpgradeRequired { .. } => (SERVER, ""),
+    }
+}
+
+/// ECS answers ClientException to what is wrong inside a task definition, and to a revision that is
+/// none.
+fn invalid(field: &str, allowed: &str) -> &'static str {
+    let of_definition = ["containerDefinitions", "volumes"].iter().any(|it| field.starts_with(it));
+    let of_revision = ["Revision is missing.", "Invalid revision number."];
+    match of_definition || of_revision.iter().any(|it| allowed.starts_with(it)) {
+        true => CLIENT,
+        false => INVALID,
+    }
+}
+
+fn missing(kind: Kind) -> (&'static str, &'static str) {
     match kind {
-        Kind::Cluster if what.contains("service") => {
-            "The Cluster cannot be deleted while Services are active."
+        Kind::Cluster => ("ClusterNotFoundException", "Cluster not found."),
+        Kind::TaskDefinition => (CLIENT, "Unable to describe task definition."),
+        Kind::Service => ("ServiceNotFoundException", "Service not found."),
+        Kind::Task => (INVALID, "The referenced task was not found."),
+        Kind::ContainerInstance => (INVALID, "The referenced container instance was not found."),
+        Kind::Deployment => ("ServiceDeploymentNotFoundException", "Service deployment not found."),
+        Kind::Target => ("TargetNotFoundException", "The specified target wasn't found."),
+        Kind::AgentUpdate => (
+            "NoUpdateAvailableException",
+            "There's no update available for this Amazon ECS container agent.",
+        ),
+        Kind::AccountSetting => (INVALID, ""),
+        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy => {
+            ("ResourceNotFoundException", "")
         }
-        Kind::Cluster if what.contains("instance") => {
-            "The Cluster cannot be deleted while Container Instances are active or draining."
-        }
-        Kind::Cluster => "The Cluster cannot be deleted while Tasks are active.",
-        Kind::Service => "The service cannot be stopped while it is scaled above 0.",
-        Kind::ContainerInstance => "Found running tasks on the instance.",
-        Kind::TaskDefinition
-        | Kind::Task
-        | Kind::Manager
-        | Kind::User
-        | Kind::Deployment
-        | Kind::Target
-        | Kind::AgentUpdate
-        | Kind::AccountSetting
-        | Kind::AccessKey
-        | Kind::Policy => "",
+    }
+}
+
+fn inactive(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Cluster => missing(Kind::Cluster),
+        Kind::TaskDefinition => (CLIENT, "TaskDefinition is inactive"),
+        Kind::Service => ("ServiceNotActiveException", "Service was not ACTIVE."),
+        Kind::Task | Kind::ContainerInstance | Kind::Deployment => (INVALID, ""),
+        _ => ("ResourceNotFoundException", ""),
+    }
+}
+
+fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Cluster if what.contains("service") => (
+            "ClusterContainsServicesException",
+            "The Cluster cannot be deleted while Services are active.",
+        ),
+        Kind::Cluster if what.contains("instance") => (
+            "ClusterContainsContainerInstancesException",
+            "The Cluster cannot be deleted while Container Instances are active or draining.",
+        ),
+        Kind::Cluster => (
+            "ClusterContainsTasksException",
+            "The Cluster cannot be deleted while Tasks are active.",
+        ),
+        Kind::Service => (INVALID, "The service cannot be stopped while it is scaled above 0."),
+        Kind::ContainerInstance => (INVALID, "Found running tasks on the instance."),
+        Kind::Task => (INVALID, ""),
+        Kind::TaskDefinition => (CLIENT, ""),
+        _ => ("ResourceInUseException", ""),
     }
 }

@@ -1,6 +1,6 @@
 //! Clusters with their counts.
 
-use super::{int, tags};
+use super::{int, pending, tags};
 use crate::arn::Arns;
 use crate::pb;
 use muster_model::{
@@ -48,10 +48,8 @@ fn count(state: &State) -> BTreeMap<ClusterId, Counts> {
     }
     for task in state.tasks() {
         match task.last_status() {
-            Phase::Provisioning | Phase::Pending | Phase::Activating => {
-                counts.entry(task.cluster).or_default().pending += 1;
-            }
             Phase::Running => counts.entry(task.cluster).or_default().running += 1,
+            phase if pending(phase) => counts.entry(task.cluster).or_default().pending += 1,
             _ => {}
         }
     }

@@ -2,11 +2,13 @@
 
 use super::timestamp;
 use crate::arn::Arns;
+use crate::convert::{EC2, LAUNCH_TYPES};
 use crate::pb;
+use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{ContainerDefinition, NetworkMode, PortMapping, Protocol, Tags, Ulimit};
-use muster_model::{DefinitionRow, State};
-use std::collections::BTreeMap;
+use muster_model::{DefinitionRow, State, TaskDefinition};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
     let spec = &row.spec;
@@ -35,15 +37,37 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
         volumes: spec.volumes.iter().map(volume).collect(),
         placement_constraints: constraints(&spec.placement_constraints),
         requires_compatibilities: spec.requires_compatibilities.clone(),
-        compatibilities: vec!["EC2".into()],
+        compatibilities: compatibilities(spec),
         task_role_arn: spec.task_role_arn.clone().unwrap_or_default(),
         execution_role_arn: spec.execution_role_arn.clone().unwrap_or_default(),
         registered_at: Some(timestamp(row.registered_at)),
         deregistered_at: row.deregistered_at.map(timestamp),
         registered_by: row.registered_by.to_string(),
         delete_requested_at: deleted.map(timestamp),
-        requires_attributes: Vec::new(),
+        requires_attributes: requires(spec),
     }
+}
+
+/// ECS: it was checked for what it requires, and everything runs on container instances.
+fn compatibilities(spec: &TaskDefinition) -> Vec<String> {
+    let all = LAUNCH_TYPES.iter().map(|name| (*name).to_owned());
+    all.filter(|name| name == EC2 || spec.requires_compatibilities.contains(name)).collect()
+}
+
+/// What an instance's agent must say of itself, and every one of ours does, so that who compares
+/// the two finds no gap. ECS asks for more: for what its agent took years to learn, and for roles,
+/// which grant nothing here.
+fn requires(spec: &TaskDefinition) -> Vec<pb::Attribute> {
+    let drivers: BTreeSet<&str> = spec
+        .containers
+        .iter()
+        .filter_map(|c| Some(&*c.log_configuration.as_ref()?.driver))
+        .collect();
+    let attribute = |driver| pb::Attribute {
+        name: format!("{LOG_DRIVER_ATTRIBUTE}{driver}"),
+        ..pb::Attribute::default()
+    };
+    drivers.into_iter().map(attribute).collect()
 }
 
 fn network_mode(mode: NetworkMode) -> &'static str {

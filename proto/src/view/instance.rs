@@ -1,6 +1,6 @@
 //! Container instances with what they have and what is left of it.
 
-use super::{int, tags, timestamp};
+use super::{int, pending, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::instance::ZONE_ATTRIBUTE;
@@ -11,11 +11,11 @@ use muster_model::{Instance, InstanceStatus, Phase, State};
 pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
     let arns = Arns::of(state);
     let cluster = name_of(state, row.cluster);
-    let (mut running, mut pending) = (0_i32, 0_i32);
+    let (mut running, mut waiting) = (0_i32, 0_i32);
     for task in state.tasks_on(row.id) {
         match task.last_status() {
             Phase::Running => running += 1,
-            phase if phase < Phase::Running => pending += 1,
+            phase if pending(phase) => waiting += 1,
             _ => {}
         }
     }
@@ -35,7 +35,7 @@ pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
         status: status(row.status).into(),
         agent_connected: row.ready(),
         running_tasks_count: running,
-        pending_tasks_count: pending,
+        pending_tasks_count: waiting,
         registered_resources: resources(row.spec.total, &system, &[]),
         remaining_resources: resources(state.free(row), &tcp, &udp),
         attributes: attributes(row),

@@ -1,8 +1,8 @@
 //! Services with their deployments, counts and events.
 
 use super::definition::constraints;
-use super::{deployment, int, tags, timestamp};
-use crate::arn::{self, Arns, name_of};
+use super::{deployment, int, pending, tags, timestamp};
+use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
 use muster_model::service::{Deployment, RolloutState};
@@ -87,7 +87,7 @@ pub(super) fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Coun
         let counts = counts.entry(deployment).or_default();
         match task.last_status() {
             Phase::Running => counts.running += 1,
-            phase if phase < Phase::Running => counts.pending += 1,
+            phase if pending(phase) => counts.pending += 1,
             _ => {}
         }
     }
@@ -101,7 +101,7 @@ fn show(
     primary: bool,
     counts: Counts,
 ) -> pb::Deployment {
-    let id = arn::deployment(deployment.id);
+    let id = deployment.id.shown();
     let (rollout, reason) = match deployment.rollout {
         RolloutState::InProgress => ("IN_PROGRESS", format!("ECS deployment {id} in progress.")),
         RolloutState::Completed => ("COMPLETED", format!("ECS deployment {id} completed.")),

@@ -2,7 +2,7 @@
 
 use super::definition::{environment, protocol};
 use super::{int, tags, timestamp, waiting};
-use crate::arn::{self, Arns, name_of};
+use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::spec::{ContainerDefinition, ContainerOverride, Overrides};
 use muster_model::task::{ContainerStatus, NetworkBinding};
@@ -123,7 +123,7 @@ fn stopped(row: &Task) -> (Option<StopCode>, String) {
 
 fn started_by(row: &Task) -> String {
     match &row.owner {
-        Owner::Service { deployment, .. } => arn::deployment(*deployment),
+        Owner::Service { deployment, .. } => deployment.shown(),
         Owner::Run { started_by, .. } => started_by.as_deref().unwrap_or_default().to_owned(),
     }
 }

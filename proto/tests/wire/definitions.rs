@@ -29,6 +29,7 @@ fn what_was_registered_is_shown_and_registers_again() {
             "revision",
             "status",
             "compatibilities",
+            "requiresAttributes",
             "registeredAt",
             "registeredBy",
         ] {

@@ -1,10 +1,10 @@
 //! The error table: every error survives the wire, and says what it should.
 
 use muster_model::{Epoch, Error, Kind};
-use muster_proto::error::{detail, face, from_status, to_status};
+use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 13] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -15,6 +15,9 @@ const KINDS: [Kind; 10] = [
     Kind::Deployment,
     Kind::AccessKey,
     Kind::Policy,
+    Kind::Target,
+    Kind::AgentUpdate,
+    Kind::AccountSetting,
 ];
 
 fn every() -> Vec<Error> {
@@ -120,4 +123,20 @@ fn a_request_that_is_too_large_is_told_by_its_size_and_the_limit() {
     assert_eq!(error, Error::LimitExceeded { what, value: 5_000_000, limit: 4_194_304 });
     let other = from_status(&Status::out_of_range("grpc-timeout: bad"));
     assert_eq!(muster_proto::error::message(&other), "request: grpc-timeout: bad.");
+}
+
+/// Programs compare ECS's sentence, people read what stands behind it.
+#[test]
+fn what_people_read_begins_with_what_programs_compare() {
+    for error in every() {
+        let (sentence, message) = (ecs::message(&error), face(&error).message);
+        let apart = matches!(error, Error::Invalid { .. } | Error::Unsupported { .. });
+        let begins = message.starts_with(sentence.trim_end_matches('.'));
+        assert!(apart || begins, "{message:?} does not begin {sentence:?}");
+    }
+    let missing = Error::NotFound { kind: Kind::Service, name: "web".into() };
+    assert_eq!(ecs::message(&missing), "Service not found.");
+    assert_eq!(face(&missing).message, "Service not found. \"web\": see `muster service list`.");
+    let target = Error::NotFound { kind: Kind::Target, name: "i".into() };
+    assert_eq!(ecs::message(&target), "The specified target wasn't found.");
 }

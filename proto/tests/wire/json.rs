@@ -301,3 +301,20 @@ proptest! {
         }
     }
 }
+
+/// ECS's clients index the ports; a number has no ports beside it.
+#[test]
+fn a_set_of_ports_is_written_though_it_is_empty() {
+    let row = |name: &str, kind: &str| pb::InstanceResource {
+        name: name.into(),
+        r#type: kind.into(),
+        ..pb::InstanceResource::default()
+    };
+    let written = |name, kind| to_value(&row(name, kind));
+    let ports = serde_json::json!({
+        "name": "PORTS_UDP", "type": "STRINGSET", "integerValue": 0, "stringSetValue": []
+    });
+    assert_eq!(written("PORTS_UDP", "STRINGSET"), ports);
+    let cpu = serde_json::json!({ "name": "CPU", "type": "INTEGER", "integerValue": 0 });
+    assert_eq!(written("CPU", "INTEGER"), cpu);
+}

@@ -160,7 +160,7 @@ fn commands(world: &mut World, operation: &str, json: &str) -> Result<Vec<Comman
         }
         "list" => {
             let request: pb::ListTasksRequest = of(json)?;
-            convert::page_size(request.max_results, 100)?;
+            convert::page_size(request.max_results, convert::PageSizes::MOST)?;
             Ok(Vec::new())
         }
         "describe-services" => {

@@ -67,6 +67,20 @@ ids! {
     TraceId, "traceId";
 }
 
+impl DeploymentId {
+    /// Its number: 19 decimal digits, as many as ECS's have, and as many as fit into 64 bits. Two
+    /// deployments of one service have the same one once in 10^19 times.
+    pub fn number(self) -> String {
+        format!("{:019}", self.0 % 10_u128.pow(19))
+    }
+
+    /// What users know it by, as in ECS: its id in a service, `startedBy` of its tasks, in reasons
+    /// and events.
+    pub fn shown(self) -> String {
+        format!("ecs-svc/{}", self.number())
+    }
+}
+
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
         $(#[$doc])*
@@ -196,5 +210,19 @@ impl fmt::Display for Principal {
             Self::Instance(id) => write!(f, "instance/{id}"),
             Self::User(name) => write!(f, "user/{name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_is_shown_by_nineteen_digits() {
+        let shown = |bits| DeploymentId::from_bits(bits).shown();
+        assert_eq!(shown(7), "ecs-svc/0000000000000000007");
+        assert_eq!(shown(10_u128.pow(19) + 7), "ecs-svc/0000000000000000007");
+        // Also as large as ids get: 2^128 - 1 is 340282366920938463463374607431768211455.
+        assert_eq!(shown(u128::MAX), "ecs-svc/3374607431768211455");
     }
 }

@@ -12,6 +12,10 @@ pub const SIMULATED_ATTRIBUTE: &str = "muster.simulated";
 
 /// ECS's name for the zone, where it is asked for as an attribute.
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+/// Begins the attribute by which an agent says that it takes a log driver; ECS's name for it.
+pub const LOG_DRIVER_ATTRIBUTE: &str = "com.amazonaws.ecs.capability.logging-driver.";
+/// Log drivers that agents take: output goes to files on the instance, with rotation.
+pub const LOG_DRIVERS: [&str; 1] = ["json-file"];
 
 /// What an operator wants of it (ECS `status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,10 +63,11 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// All attributes by name, without the zone; what a user put hides what the agent says.
+    /// All attributes by name, without the zone; what a user put hides what the agent says. That
+    /// it only pretends is between us and the agent.
     pub fn all_attributes(&self) -> BTreeMap<&str, Option<&str>> {
-        let both = self.attributes.iter().chain(&self.custom);
-        both.map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+        let said = self.attributes.iter().filter(|(name, _)| *name != SIMULATED_ATTRIBUTE);
+        said.chain(&self.custom).map(|(name, value)| (name.as_str(), value.as_deref())).collect()
     }
 
     /// One attribute, the zone included. `None`: there is none of this name; `Some(None)`: it has
@@ -71,8 +76,8 @@ impl InstanceSpec {
         if name == ZONE_ATTRIBUTE {
             return Some(Some(&self.zone));
         }
-        let value = self.custom.get(name).or_else(|| self.attributes.get(name));
-        value.map(Option::as_deref)
+        let said = || self.attributes.get(name).filter(|_| name != SIMULATED_ATTRIBUTE);
+        self.custom.get(name).or_else(said).map(Option::as_deref)
     }
 }
 
@@ -99,5 +104,21 @@ impl Instance {
     /// New tasks may be placed on it.
     pub fn accepts_tasks(&self) -> bool {
         self.ready() && self.status == InstanceStatus::Active
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_it_pretends_is_no_attribute_that_anyone_sees() {
+        let spec = InstanceSpec {
+            attributes: [SIMULATED_ATTRIBUTE, "ecs.os-type"].map(|name| (name.into(), None)).into(),
+            custom: [("disk".into(), Some("ssd".into()))].into(),
+            ..InstanceSpec::default()
+        };
+        let seen: Vec<_> = spec.all_attributes().into_iter().collect();
+        assert_eq!(seen, [("disk", Some("ssd")), ("ecs.os-type", None)]);
     }
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -110,7 +111,7 @@ async fn answer(
     door: Arc<Door>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (started, (head, body)) = (Instant::now(), request.into_parts());
     let body = tokio::time::timeout(BODY_READ_MAX, Limited::new(body, MESSAGE_BYTES_MAX).collect());
     let refusal = match body.await {
         Ok(Ok(body)) => {
@@ -122,7 +123,7 @@ async fn answer(
         Err(_) => Refusal::serialization("the body did not arrive in time"),
     };
     // What is left of the body is not read: the connection cannot be used again.
-    let mut response = response(refusal.reply(), door.request_id());
+    let mut response = response(Door::refuse(refusal, started), door.request_id());
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
 }

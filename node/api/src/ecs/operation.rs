@@ -44,6 +44,15 @@ pub enum Target {
     },
 }
 
+impl Target {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Built(operation) => operation.name,
+            Self::NotBuilt { name, .. } => name,
+        }
+    }
+}
+
 /// `None` for a name that ECS does not have either.
 pub fn find(name: &str) -> Option<Target> {
     let built = OPERATIONS.iter().find(|operation| operation.name == name).map(Target::Built);

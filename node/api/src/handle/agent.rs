@@ -1,5 +1,6 @@
 //! What ECS's own agent calls. Agents of Muster join and keep a session instead, so nothing that is
-//! said here changes a row, and nothing is acknowledged that was not taken down.
+//! said here changes a row, and nothing is acknowledged that was not taken down
+//! (docs/decisions/0014).
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -10,10 +11,12 @@ use muster_proto::{arn, pb};
 /// What an agent is told that reports through the API.
 fn joins(what: &str) -> Error {
     Error::Unsupported {
-        feature: format!("{what} through the API"),
-        instead: "the agent of a container instance that joined with `muster join` reports what \
-                  happens there; use that one"
-            .into(),
+        feature: format!("reporting {what} through the API"),
+        instead:
+            "agents that speak ECS's own protocol are not served, and tasks have one reporter, \
+                  the agent of their container instance, on its own session; join the machine \
+                  with `muster join --role worker`"
+                .into(),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
+use crate::page::Page;
 use crate::write::{Draft, Fresh, Written, fresh_for, unexpected};
 use crate::{make, read};
 use muster_model::{Error, Kind, Response};
+use muster_proto::convert::PageSizes;
 use muster_proto::{pb, view};
 
 impl Dispatcher {
@@ -67,6 +69,8 @@ impl Dispatcher {
         if request.namespace.is_empty() {
             return Err(Error::invalid("namespace", "", "the name or ARN of a namespace"));
         }
+        let kind = format!("namespace {}", request.namespace);
+        Page::sized(kind, &request.next_token, request.max_results, PageSizes::SERVICES)?;
         Ok(pb::ListServicesByNamespaceResponse::default())
     }
 }

@@ -3,6 +3,7 @@
 use crate::page::Page;
 use muster_model::mark::SettingKey;
 use muster_model::{Error, Principal, State};
+use muster_proto::convert::PageSizes;
 use muster_proto::convert::account::{KNOWN, Known, named, principal};
 use muster_proto::pb;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub fn list(
     let of = principal(state, by, &request.principal_arn)?;
     let (name, value, all) = (&request.name, &request.value, request.effective_settings);
     let kind = format!("settings {of} {name} {value} {all}");
-    let page = Page::new(kind, &request.next_token, request.max_results)?;
+    let sizes = PageSizes::SHORT;
+    let page = Page::sized(kind, &request.next_token, request.max_results, sizes)?;
     let key =
         |known: &Known| SettingKey { principal: Some(of.clone()), name: Arc::from(known.name) };
     let items = KNOWN

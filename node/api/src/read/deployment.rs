@@ -4,7 +4,7 @@ use crate::limits::DESCRIBE_DEPLOYMENTS_MAX;
 use crate::page::Page;
 use muster_model::{Error, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::some_names;
+use muster_proto::convert::{PageSizes, some_names};
 use muster_proto::view::missing;
 use muster_proto::{pb, view};
 
@@ -37,7 +37,8 @@ pub fn list(
         }
     }
     let kind = format!("deployments {} {:?} {:?}", row.id, request.status, request.created_at);
-    let page = Page::new(kind, &request.next_token, request.max_results)?;
+    let sizes = PageSizes::DEPLOYMENTS;
+    let page = Page::sized(kind, &request.next_token, request.max_results, sizes)?;
     let created = request.created_at.unwrap_or_default();
     let seconds = |time: prost_types::Timestamp| (time.seconds, time.nanos);
     let wanted = |brief: &pb::ServiceDeploymentBrief| {

@@ -6,7 +6,7 @@ use crate::page::Page;
 use crate::show;
 use muster_model::{Error, ServiceStatus, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::some_names;
+use muster_proto::convert::{PageSizes, has_launch_type, some_names};
 use muster_proto::pb;
 use muster_proto::view::missing;
 
@@ -43,11 +43,12 @@ pub fn list(
     request: &pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
-    let shown = of_launch_type(&request.launch_type)?
+    let shown = has_launch_type(&request.launch_type)?
         & of_scheduling(&request.scheduling_strategy)?
         & of_manager(&request.resource_management_type)?;
     let kind = format!("services {}", cluster.id);
-    let page = Page::new(kind, &request.next_token, request.max_results)?;
+    let sizes = PageSizes::SERVICES;
+    let page = Page::sized(kind, &request.next_token, request.max_results, sizes)?;
     let arns = Arns::of(state);
     let items = state
         .services_in(cluster.id)
@@ -58,12 +59,7 @@ pub fn list(
     Ok(pb::ListServicesResponse { service_arns, next_token })
 }
 
-/// Whether a filter lets our services through: all run on EC2 ...
-fn of_launch_type(text: &str) -> Result<bool, Error> {
-    filter("launchType", text, &["EC2"], &["FARGATE", "EXTERNAL", "MANAGED_INSTANCES"])
-}
-
-/// ... with replicas ...
+/// Whether a filter lets our services through: all run on EC2, with replicas ...
 fn of_scheduling(text: &str) -> Result<bool, Error> {
     filter("schedulingStrategy", text, &["REPLICA"], &["DAEMON"])
 }

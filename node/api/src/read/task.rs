@@ -7,7 +7,7 @@ use crate::resolve;
 use crate::show;
 use muster_model::{ClusterId, Error, InstanceId, Owner, ServiceId, State, Task, TaskId};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::some_names;
+use muster_proto::convert::{has_launch_type, some_names};
 use muster_proto::pb;
 use muster_proto::view::missing;
 use std::ops::Bound;
@@ -43,6 +43,8 @@ struct Filter {
     family: Option<String>,
     started_by: Option<String>,
     stopped: bool,
+    /// False where only another launch type than ours is asked for.
+    ours: bool,
 }
 
 impl Filter {
@@ -69,6 +71,7 @@ impl Filter {
             family: given(&request.family),
             started_by: given(&request.started_by),
             stopped,
+            ours: has_launch_type(&request.launch_type)?,
         })
     }
 
@@ -77,9 +80,10 @@ impl Filter {
         let started_by = |wanted: &String| match &task.owner {
             Owner::Run { started_by, .. } => started_by.as_deref() == Some(wanted),
             // A deployment's id is the `startedBy` of its tasks.
-            Owner::Service { deployment, .. } => arn::deployment(*deployment) == *wanted,
+            Owner::Service { deployment, .. } => deployment.shown() == *wanted,
         };
-        task.cluster == self.cluster
+        self.ours
+            && task.cluster == self.cluster
             && task.wanted() != self.stopped
             && self.instance.is_none_or(|wanted| task.instance == Some(wanted))
             && self.service.is_none_or(|wanted| task.service() == Some(wanted))
@@ -89,8 +93,10 @@ impl Filter {
 
     /// Tells the tokens of different lists apart.
     fn kind(&self) -> String {
-        let Self { cluster, instance, service, family, started_by, stopped } = self;
-        format!("tasks {cluster} {instance:?} {service:?} {family:?} {started_by:?} {stopped}")
+        let Self { cluster, instance, service, family, started_by, stopped, ours } = self;
+        format!(
+            "tasks {cluster} {instance:?} {service:?} {family:?} {started_by:?} {stopped} {ours}"
+        )
     }
 }
 

@@ -32,7 +32,7 @@ const STUCK: &str = "was unable to stop or start tasks during a deployment becau
 /// ECS's reason for tasks that scaling or a deployment gives up.
 pub(super) fn scaling(deployment: Option<DeploymentId>) -> Arc<str> {
     match deployment {
-        Some(id) => Arc::from(format!("Scaling activity initiated by (deployment ecs-svc/{id})")),
+        Some(id) => Arc::from(format!("Scaling activity initiated by (deployment {})", id.shown())),
         None => Arc::from("Scaling activity initiated by the service scheduler"),
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn stopped(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
 }
 
 pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: DeploymentId) {
-    push(draft, service, &format!("(deployment ecs-svc/{deployment}) deployment completed."));
+    push(draft, service, &format!("(deployment {}) deployment completed.", deployment.shown()));
 }
 
 pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {

@@ -420,7 +420,7 @@ impl Stage {
         let mut text = self.world.named(text);
         for deployment in self.world.state.services().flat_map(|s| s.deployments.clone()) {
             let name = self.name(Noun::Deployment, deployment.id.bits());
-            text = text.replace(&format!("ecs-svc/{}", deployment.id), &format!("ecs-svc/{name}"));
+            text = text.replace(&deployment.id.shown(), &format!("ecs-svc/{name}"));
         }
         for instance in self.world.state.instances() {
             let id = format!("container-instance {}", instance.id);

@@ -4,6 +4,7 @@ use super::linux::{capability_names, tmpfs, ulimits};
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
+use muster_model::instance::LOG_DRIVERS;
 use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
 use muster_model::spec::{
     ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
@@ -289,13 +290,13 @@ fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<Strin
 fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration, Error> {
     let driver = at.field("logDriver");
     match wire.log_driver.as_str() {
-        "json-file" => {}
+        known if LOG_DRIVERS.contains(&known) => {}
         "awsfirelens" | "awslogs" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog" => {
-            let instead =
-                "use json-file or leave logConfiguration out; `muster task logs` reads it";
+            let instead = "other log drivers are not built; use json-file or leave logConfiguration \
+                           out: `muster task logs` reads it";
             return Err(driver.unsupported(&wire.log_driver, instead));
         }
-        other => return Err(driver.invalid(other, "json-file")),
+        other => return Err(driver.invalid(other, LOG_DRIVERS.join(", "))),
     }
     for (option, value) in &wire.options {
         let at = at.field("options");

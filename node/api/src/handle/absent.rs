@@ -1,0 +1,25 @@
+//! What tools look for and this release has none of: capacity providers and task sets.
+
+use crate::call::Call;
+use crate::dispatcher::Dispatcher;
+use crate::read;
+use muster_model::Error;
+use muster_proto::pb;
+
+impl Dispatcher {
+    pub async fn describe_capacity_providers(
+        &self,
+        call: &Call,
+        request: pb::DescribeCapacityProvidersRequest,
+    ) -> Result<pb::DescribeCapacityProvidersResponse, Error> {
+        read::absent::capacity_providers(&*self.view(call, request.stale).await?, &request)
+    }
+
+    pub async fn describe_task_sets(
+        &self,
+        call: &Call,
+        request: pb::DescribeTaskSetsRequest,
+    ) -> Result<pb::DescribeTaskSetsResponse, Error> {
+        read::absent::task_sets(&*self.view(call, request.stale).await?, &request)
+    }
+}
