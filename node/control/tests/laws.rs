@@ -11,8 +11,8 @@ use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
 use muster_control::leader::Leader;
 use muster_model::spec::{PortMapping, TaskDefinition};
 use muster_model::{
-    Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, ServiceId,
-    ServiceStatus, State, Step, TaskId, Time, limits,
+    Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, Service,
+    ServiceStatus, State, Step, Task, TaskId, Time, limits,
 };
 use proptest::prelude::*;
 use stage::Stage;
@@ -27,6 +27,7 @@ enum Op {
     Deregister(u8),
     Reregister { which: u8, cpu: u8 },
     Service { definition: u8, desired: u8, min: u8, max: u8, distinct: bool },
+    Daemon { definition: u8, min: u8 },
     Desired { service: u8, desired: u8 },
     Roll { service: u8, definition: u8 },
     Delete(u8),
@@ -57,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
                 definition, desired, min, max, distinct
             }
         ),
+        1 => (0u8..4, 0u8..2).prop_map(|(definition, min)| Op::Daemon { definition, min }),
         2 => (small.clone(), 0u8..6)
             .prop_map(|(service, desired)| Op::Desired { service, desired }),
         2 => (small.clone(), 0u8..4)
@@ -134,6 +136,12 @@ impl Run {
         self.line(&format!("instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"));
     }
 
+    fn add_service(&mut self, rest: &str) {
+        let name = format!("s{}", self.services);
+        self.services += 1;
+        self.line(&format!("service {name} {rest}"));
+    }
+
     fn run(&mut self, op: &Op) {
         let definitions = ["a", "b", "c", "d"];
         match op {
@@ -143,16 +151,17 @@ impl Run {
             Op::Deregister(which) => self.on_instance("deregister", *which, " force"),
             Op::Reregister { which, cpu } => self.reregister(*which, u32::from(*cpu) * 512),
             Op::Service { definition, desired, min, max, distinct } => {
-                let name = format!("s{}", self.services);
-                self.services += 1;
                 let definition = definitions[usize::from(*definition)];
                 let min = [0, 50, 100][usize::from(*min)];
                 let max = [100, 150, 200][usize::from(*max)];
                 let distinct = if *distinct { " distinct" } else { "" };
                 let limits = format!("min={min} max={max}{distinct}");
-                self.line(&format!(
-                    "service {name} definition={definition} desired={desired} {limits}"
-                ));
+                self.add_service(&format!("definition={definition} desired={desired} {limits}"));
+            }
+            Op::Daemon { definition, min } => {
+                let definition = definitions[usize::from(*definition)];
+                let min = [0, 50][usize::from(*min)];
+                self.add_service(&format!("definition={definition} daemon min={min}"));
             }
             Op::Desired { service, desired } => {
                 self.on_service("update-service", *service, &format!("desired={desired}"));
@@ -336,12 +345,12 @@ fn unchanged(base: &State, now: &State) -> bool {
 fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
         let percents = service.spec.deployment;
-        let desired = service.spec.desired_count;
+        let desired = after.desired_count(service);
         let creates = steps
             .iter()
             .any(|step| matches!(step, Step::CreateTasks { service: s, .. } if *s == service.id));
         let ceiling = percents.ceiling(desired) as usize;
-        let all = existing(after, service.id);
+        let all = existing(after, service);
         assert!(!creates || all <= ceiling, "{all} tasks, at most {ceiling}");
 
         let stopped: BTreeSet<TaskId> = steps
@@ -351,7 +360,7 @@ fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
                 _ => None,
             })
             .collect();
-        let healthy = |state: &State| healthy(state, service.id, now);
+        let healthy = |state: &State| healthy(state, service, now);
         let (was, is) = (healthy(before), healthy(after));
         let lost = was.difference(&is).filter(|task| stopped.contains(task)).count();
         let floor = percents.floor(desired).min(desired) as usize;
@@ -364,17 +373,18 @@ fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
     }
 }
 
-fn existing(state: &State, service: ServiceId) -> usize {
+fn existing(state: &State, service: &Service) -> usize {
     state
-        .tasks_of(service)
+        .tasks_of(service.id)
+        .filter(|t| state.in_place(service, t))
         .filter(|t| !t.finished() && !matches!(t.desired, Desired::Abandoned { .. }))
         .count()
 }
 
-fn healthy(state: &State, service: ServiceId, now: Time) -> BTreeSet<TaskId> {
+fn healthy(state: &State, service: &Service, now: Time) -> BTreeSet<TaskId> {
     let old = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
-    let healthy = state.tasks_of(service).filter(|t| t.running() && old(t.observed.started_at));
-    healthy.map(|t| t.id).collect()
+    let running = state.tasks_of(service.id).filter(|t| t.running() && old(t.observed.started_at));
+    running.filter(|t| state.in_place(service, t)).map(|t| t.id).collect()
 }
 
 fn check_place(state: &State, task: TaskId, instance: InstanceId) {
@@ -388,6 +398,16 @@ fn check_place(state: &State, task: TaskId, instance: InstanceId) {
     for ((_, mapping), port) in spec.port_mappings().zip(&task.ports) {
         assert!(!dynamic(mapping) || limits::DYNAMIC_PORTS.contains(port));
     }
+}
+
+/// A DAEMON service runs on each instance that should have it, or truly cannot.
+fn is_everywhere(state: &State, service: &Service) -> bool {
+    let ours = |t: &Task| t.service() == Some(service.id) && t.wanted();
+    let waiting = state.waiting().find(|task| ours(task));
+    state.active_instances(service.cluster).all(|instance| {
+        let runs = state.tasks_on(instance.id).any(|t| ours(t) && t.running());
+        runs || waiting.is_some_and(|task| state.fit(task, instance).is_err())
+    })
 }
 
 /// Every connected agent has been told exactly what the state wants of it.
@@ -449,7 +469,11 @@ proptest! {
         let state = &run.stage.world.state;
         for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
             let percents = service.spec.deployment;
-            let desired = service.spec.desired_count;
+            let desired = state.desired_count(service);
+            if service.spec.is_daemon() {
+                prop_assert!(is_everywhere(state, service), "{:?} of {desired}", service);
+                continue;
+            }
             // Percentages that allow no move may leave a service where it is.
             let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
             let running = state.tasks_of(service.id).filter(|t| t.running()).count();

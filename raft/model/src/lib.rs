@@ -35,7 +35,9 @@ pub use error::{Error, Kind};
 pub use ids::*;
 pub use instance::{Health, Instance, InstanceSpec, InstanceStatus};
 pub use policy::{Holder, Policy};
-pub use service::{Deployment, Event, RolloutState, Service, ServiceSpec, ServiceStatus};
+pub use service::{
+    Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
+};
 pub use spec::{Resources, TaskDefinition};
 pub use state::{DefinitionRow, State};
 pub use stored::{Row, Table};

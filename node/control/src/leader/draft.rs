@@ -17,6 +17,8 @@ pub(super) struct Targets {
     pub old: usize,
     /// Tasks on draining instances that are to go now.
     pub draining: usize,
+    /// Tasks of a DAEMON service on instances that are to have none.
+    pub away: usize,
 }
 
 pub(super) struct Draft {

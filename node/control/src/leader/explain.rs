@@ -11,6 +11,11 @@ use std::sync::Arc;
 
 /// Why a task on a draining instance is stopped.
 pub(super) const DRAINING: &str = "Task was replaced because its container instance is draining";
+/// Why a DAEMON service's task there is, last of all.
+pub(super) const DRAINED: &str = "Task was stopped because its container instance is draining";
+/// Why a DAEMON service's task is stopped on an instance that changed.
+pub(super) const MISPLACED: &str =
+    "Task was stopped because its container instance no longer satisfies a placement constraint";
 /// Tasks named in one event; ECS starts services in steps of about this many.
 const TASKS_NAMED_MAX: usize = 10;
 /// Failed starts in a row from which a service counts as unable to start.

@@ -23,12 +23,14 @@ impl Wish {
     pub fn of(state: &State, signature: &Signature) -> Option<Self> {
         let definition = state.definition(signature.definition)?.spec.clone();
         let mut constraints = definition.placement_constraints.clone();
+        let mut daemon = false;
         if let OwnerKey::Service(service) = &signature.owner {
             let service = state.service(*service)?;
             constraints.extend(service.spec.placement.constraints.iter().cloned());
+            daemon = service.spec.is_daemon();
         }
         let has_ports = definition.port_mappings().next().is_some();
-        let distinct = constraints.contains(&PlacementConstraint::DistinctInstance);
+        let distinct = daemon || constraints.contains(&PlacementConstraint::DistinctInstance);
         Some(Self { size: signature.size, definition, distinct, has_ports })
     }
 

@@ -34,7 +34,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     dismiss_refused(draft, view, index);
     parking.wake(draft.state(), index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
-    for signature in order(index, parking) {
+    for signature in order(draft.state(), index, parking) {
         if draft.full() {
             view.dirty.defer_waiting();
             break;
@@ -50,13 +50,18 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     }
 }
 
-/// Signatures to place, the one with the longest waiting task first.
-fn order(index: &Index, parking: &Parking) -> Vec<Signature> {
+/// Signatures to place, the one with the longest waiting task first; those of DAEMON services
+/// before all others, so that what every instance needs finds room there.
+fn order(state: &State, index: &Index, parking: &Parking) -> Vec<Signature> {
+    let follows = |signature: &Signature| match &signature.owner {
+        OwnerKey::Service(id) => !state.service(*id).is_some_and(|row| row.spec.is_daemon()),
+        OwnerKey::Group(..) => true,
+    };
     let awake = index.waiting().iter().filter(|(s, _)| !parking.parked.contains(s));
-    let mut order: Vec<_> =
-        awake.map(|(s, queue)| (queue.first().map(|(at, slot, _)| (*at, *slot)), s)).collect();
+    let first = |queue: &Queue| queue.first().map(|(at, slot, _)| (*at, *slot));
+    let mut order: Vec<_> = awake.map(|(s, queue)| (follows(s), first(queue), s)).collect();
     order.sort();
-    order.into_iter().map(|(_, signature)| signature.clone()).collect()
+    order.into_iter().map(|(_, _, signature)| signature.clone()).collect()
 }
 
 impl Parking {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::ids::InstanceId;
 use crate::instance::{Instance, InstanceStatus};
 use crate::limits;
+use crate::service::Service;
 use crate::spec::{PlacementConstraint, Protocol, TaskDefinition};
 use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
@@ -159,13 +160,24 @@ impl State {
         Ok(())
     }
 
-    /// `distinctInstance`, from the definition or from the service.
+    /// Whether the constraints of a service and of its newest definition let its tasks run on an
+    /// instance, by what the instance is: the tasks there are judged when one is placed.
+    pub fn admits(&self, service: &Service, instance: &Instance) -> bool {
+        let newest = service.primary().and_then(|newest| self.definition(newest.definition));
+        let Some(definition) = newest else { return false };
+        let ours = service.spec.placement.constraints.iter();
+        ours.chain(&definition.spec.placement_constraints).all(|constraint| match constraint {
+            PlacementConstraint::DistinctInstance => instance.cluster == service.cluster,
+        })
+    }
+
+    /// `distinctInstance`, from the definition or from the service; DAEMON by its nature.
     pub fn wants_distinct(&self, task: &Task) -> bool {
         let distinct = |constraints: &[PlacementConstraint]| {
             constraints.contains(&PlacementConstraint::DistinctInstance)
         };
         let service = task.service().and_then(|id| self.service(id));
-        service.is_some_and(|row| distinct(&row.spec.placement.constraints))
+        service.is_some_and(|row| row.spec.is_daemon() || distinct(&row.spec.placement.constraints))
             || self
                 .definition(task.definition)
                 .is_some_and(|row| distinct(&row.spec.placement_constraints))

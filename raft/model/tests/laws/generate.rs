@@ -146,16 +146,27 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
 }
 
 fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
-    (name(), 0u32..5, any::<bool>()).prop_map(|(name, desired_count, propagate)| {
-        Arc::new(ServiceSpec {
-            name: name.to_string(),
-            desired_count,
-            deployment: DeploymentConfiguration::default(),
-            placement: Placement::default(),
-            propagate_service_tags: propagate,
-            ..ServiceSpec::default()
-        })
-    })
+    let replicas = (0u32..5)
+        .prop_map(|count| (SchedulingStrategy::Replica, count, DeploymentConfiguration::default()));
+    let daemon = (prop_oneof![Just(0u32), Just(50)], prop_oneof![9 => Just(0u32), 1 => Just(1)])
+        .prop_map(|(minimum_healthy_percent, count)| {
+            let percents = DeploymentConfiguration::DAEMON;
+            let percents = DeploymentConfiguration { minimum_healthy_percent, ..percents };
+            (SchedulingStrategy::Daemon, count, percents)
+        });
+    (name(), prop_oneof![2 => replicas, 1 => daemon], any::<bool>()).prop_map(
+        |(name, (scheduling, desired_count, deployment), propagate)| {
+            Arc::new(ServiceSpec {
+                name: name.to_string(),
+                desired_count,
+                scheduling,
+                deployment,
+                placement: Placement::default(),
+                propagate_service_tags: propagate,
+                ..ServiceSpec::default()
+            })
+        },
+    )
 }
 
 fn observed() -> impl Strategy<Value = Observed> {
