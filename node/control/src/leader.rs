@@ -17,6 +17,7 @@ mod lost;
 mod outbox;
 mod place;
 mod reap;
+mod rebalance;
 mod replicas;
 mod rollout;
 mod roster;
@@ -34,6 +35,7 @@ use muster_model::{
 };
 use outbox::Outbox;
 use place::Parking;
+use rebalance::Rebalancing;
 use std::sync::Arc;
 use view::{Dirty, View, Wakes};
 
@@ -79,6 +81,7 @@ pub struct Leader {
     outbox: Outbox,
     index: Index,
     parking: Parking,
+    rebalancing: Rebalancing,
     dirty: Dirty,
     wakes: Wakes,
     plan: Option<InFlight>,
@@ -104,6 +107,7 @@ impl Leader {
             outbox: Outbox::default(),
             index: Index::default(),
             parking: Parking::default(),
+            rebalancing: Rebalancing::default(),
             dirty: Dirty::default(),
             wakes: Wakes::default(),
             plan: None,
@@ -351,9 +355,11 @@ impl Leader {
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);
+        rebalance::wake(&draft, &mut view, &mut self.rebalancing);
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
+        rebalance::stage(&mut draft, &mut view, &mut self.rebalancing);
         reap::stage(&mut draft, &mut view, &mut self.index);
 
         self.dirty = view.dirty.left_over();

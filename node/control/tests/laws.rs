@@ -5,6 +5,8 @@
 // A test may panic, and its knobs come from the environment.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
 
+#[path = "laws/ops.rs"]
+mod ops;
 mod stage;
 
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
@@ -14,69 +16,11 @@ use muster_model::{
     Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, Service,
     ServiceStatus, State, Step, Task, TaskId, Time, limits,
 };
+use ops::{Op, op};
 use proptest::prelude::*;
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-#[derive(Clone, Debug)]
-enum Op {
-    Instance { zone: u8, cpu: u8, other: bool },
-    Drain(u8),
-    Activate(u8),
-    Deregister(u8),
-    Reregister { which: u8, cpu: u8 },
-    Service { definition: u8, desired: u8, min: u8, max: u8, distinct: bool },
-    Daemon { definition: u8, min: u8 },
-    Desired { service: u8, desired: u8 },
-    Roll { service: u8, definition: u8 },
-    Delete(u8),
-    Run { definition: u8, count: u8 },
-    Stop(u8),
-    Up,
-    Down,
-    Crash(u8),
-    Silence(u8),
-    Return(u8),
-    Wait(u8),
-    Fail(u8),
-    Failover,
-    Settle,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let small = 0u8..6;
-    prop_oneof![
-        3 => (0u8..3, 1u8..5, any::<bool>())
-            .prop_map(|(zone, cpu, other)| Op::Instance { zone, cpu, other }),
-        1 => small.clone().prop_map(Op::Drain),
-        1 => small.clone().prop_map(Op::Activate),
-        1 => small.clone().prop_map(Op::Deregister),
-        1 => (small.clone(), 1u8..5).prop_map(|(which, cpu)| Op::Reregister { which, cpu }),
-        3 => (0u8..4, 0u8..5, 0u8..3, 0u8..3, any::<bool>()).prop_map(
-            |(definition, desired, min, max, distinct)| Op::Service {
-                definition, desired, min, max, distinct
-            }
-        ),
-        1 => (0u8..4, 0u8..2).prop_map(|(definition, min)| Op::Daemon { definition, min }),
-        2 => (small.clone(), 0u8..6)
-            .prop_map(|(service, desired)| Op::Desired { service, desired }),
-        2 => (small.clone(), 0u8..4)
-            .prop_map(|(service, definition)| Op::Roll { service, definition }),
-        1 => small.clone().prop_map(Op::Delete),
-        2 => (0u8..4, 1u8..4).prop_map(|(definition, count)| Op::Run { definition, count }),
-        2 => small.clone().prop_map(Op::Stop),
-        6 => Just(Op::Up),
-        5 => Just(Op::Down),
-        2 => small.clone().prop_map(Op::Crash),
-        1 => small.clone().prop_map(Op::Silence),
-        1 => small.prop_map(Op::Return),
-        6 => (0u8..30).prop_map(Op::Wait),
-        1 => (0u8..2).prop_map(Op::Fail),
-        1 => Just(Op::Failover),
-        4 => Just(Op::Settle),
-    ]
-}
 
 struct Run {
     stage: Stage,
@@ -150,12 +94,13 @@ impl Run {
             Op::Activate(which) => self.on_instance("activate", *which, ""),
             Op::Deregister(which) => self.on_instance("deregister", *which, " force"),
             Op::Reregister { which, cpu } => self.reregister(*which, u32::from(*cpu) * 512),
-            Op::Service { definition, desired, min, max, distinct } => {
+            Op::Service { definition, desired, min, max, distinct, even } => {
                 let definition = definitions[usize::from(*definition)];
                 let min = [0, 50, 100][usize::from(*min)];
                 let max = [100, 150, 200][usize::from(*max)];
                 let distinct = if *distinct { " distinct" } else { "" };
-                let limits = format!("min={min} max={max}{distinct}");
+                let even = if *even { " rebalance" } else { "" };
+                let limits = format!("min={min} max={max}{distinct}{even}");
                 self.add_service(&format!("definition={definition} desired={desired} {limits}"));
             }
             Op::Daemon { definition, min } => {
@@ -298,6 +243,22 @@ impl Run {
         panic!("the leader never comes to rest");
     }
 
+    /// Rounds of everybody doing what they are told, long enough to count as healthy.
+    fn calm_down(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.wait(12);
+            self.settle();
+            self.agents("up");
+            self.settle();
+            self.agents("down");
+            self.settle();
+        }
+    }
+
+    fn wanted(&self) -> Vec<TaskId> {
+        self.stage.world.state.tasks().filter(|t| t.wanted()).map(|t| t.id).collect()
+    }
+
     fn check(&mut self) {
         let leader = self.stage.leader.as_ref().expect("no leader");
         assert_eq!(leader.counters().misjudged, self.misjudged, "a stage misjudged its state");
@@ -400,6 +361,19 @@ fn check_place(state: &State, task: TaskId, instance: InstanceId) {
     }
 }
 
+/// Zones that accept tasks differ by one task at most.
+fn is_even(state: &State, service: &Service) -> bool {
+    let accepting = state.active_instances(service.cluster).filter(|row| row.accepts_tasks());
+    let mut zones: BTreeMap<&str, usize> =
+        accepting.map(|row| (row.spec.zone.as_str(), 0)).collect();
+    for task in state.tasks_of(service.id).filter(|task| task.wanted()) {
+        let row = task.instance.and_then(|id| state.instance(id)).expect("not placed");
+        *zones.entry(row.spec.zone.as_str()).or_default() += 1;
+    }
+    let (least, most) = (zones.values().min(), zones.values().max());
+    least.zip(most).is_none_or(|(least, most)| most - least <= 1)
+}
+
 /// A DAEMON service runs on each instance that should have it, or truly cannot.
 fn is_everywhere(state: &State, service: &Service) -> bool {
     let ours = |t: &Task| t.service() == Some(service.id) && t.wanted();
@@ -458,14 +432,10 @@ proptest! {
                 run.run(&Op::Instance { zone, cpu: 40, other: false });
             }
         }
-        for _ in 0..30 {
-            run.wait(12);
-            run.settle();
-            run.agents("up");
-            run.settle();
-            run.agents("down");
-            run.settle();
-        }
+        run.calm_down(30);
+        let wanted = run.wanted();
+        run.calm_down(3);
+        prop_assert_eq!(wanted, run.wanted(), "at rest, and tasks come and go");
         let state = &run.stage.world.state;
         for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
             let percents = service.spec.deployment;
@@ -478,6 +448,8 @@ proptest! {
             let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
             let running = state.tasks_of(service.id).filter(|t| t.running()).count();
             prop_assert!(!movable || running == desired as usize, "{:?} runs {running}", service);
+            let moves = service.spec.rebalances_zones() && percents.ceiling(desired) > desired;
+            prop_assert!(!moves || is_even(state, service), "{:?} is uneven", service);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::spec::{Placement, Tags};
+use crate::spec::{Placement, PlacementStrategy, SpreadField, Tags};
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -98,6 +98,21 @@ pub struct ServiceSpec {
 impl ServiceSpec {
     pub fn is_daemon(&self) -> bool {
         self.scheduling == SchedulingStrategy::Daemon
+    }
+
+    /// ECS: a REPLICA service that spreads over zones before all else, and may have a task more
+    /// than it should while one moves.
+    pub fn can_rebalance(&self) -> bool {
+        let first = self.placement.strategies.first();
+        let zones = PlacementStrategy::Spread(SpreadField::AvailabilityZone);
+        self.scheduling == SchedulingStrategy::Replica
+            && self.deployment.maximum_percent > 100
+            && first.is_none_or(|first| *first == zones)
+    }
+
+    /// Its tasks move when zones have unequally many of them.
+    pub fn rebalances_zones(&self) -> bool {
+        self.az_rebalancing && self.can_rebalance()
     }
 }
 

@@ -4,7 +4,7 @@
 //! Invariant: `state` is the base with exactly `steps` applied.
 
 use muster_model::{Scratch, ServiceId, State, Step, Time, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What `rollout` allows a service in this round; `replicas` chooses slots and tasks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(super) struct Draft {
     steps: Vec<Step>,
     bytes: usize,
     pub targets: BTreeMap<ServiceId, Targets>,
+    /// Services at rest among those that were looked at.
+    pub settled: BTreeSet<ServiceId>,
     /// Steps refused: nothing but a mistake of a stage can do that on an unchanged state.
     pub misjudged: u64,
 }
@@ -37,6 +39,7 @@ impl Draft {
             steps: Vec::new(),
             bytes: 0,
             targets: BTreeMap::new(),
+            settled: BTreeSet::new(),
             misjudged: 0,
         }
     }

@@ -53,7 +53,7 @@ fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster
     view.dirty.waiting = true;
 }
 
-fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
+pub(super) fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
     let taken: BTreeSet<Slot> = roster.members().filter_map(|m| m.task.slot()).collect();
     (0..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
 }

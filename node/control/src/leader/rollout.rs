@@ -10,6 +10,7 @@
 
 use super::draft::{Draft, Targets};
 use super::explain;
+use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::view::View;
 use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Step, Task};
@@ -30,6 +31,9 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
     let roster = Roster::of(draft.state(), service, view);
     let desired = draft.state().desired_count(service);
     let mut targets = targets(service, desired, &roster);
+    if rebalance::is_moving(draft.state(), service, &roster, targets.excess) {
+        targets.excess = 0;
+    }
     if service.backoff.until > view.now && targets.start > 0 {
         targets.start = 0;
         view.wakes.service_at(service.backoff.until, service.id);
@@ -48,6 +52,7 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
         draft.targets.insert(service.id, targets);
     } else if is_settled(desired, &roster) {
         settle(draft, view, service);
+        draft.settled.insert(service.id);
     }
 }
 

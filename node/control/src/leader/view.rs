@@ -23,6 +23,8 @@ pub(super) struct View<'a> {
 pub(super) struct Dirty {
     pub services: BTreeSet<ServiceId>,
     pub instances: BTreeSet<InstanceId>,
+    /// Instances that a task ended on.
+    pub relieved: BTreeSet<InstanceId>,
     /// Tasks wait, or something that could help them happened.
     pub waiting: bool,
     pub history: bool,
@@ -74,6 +76,7 @@ impl Dirty {
         self.waiting = true;
         if task.ended_at().is_some() {
             self.history = true;
+            self.relieved.extend(task.instance);
             // On a draining instance DAEMON services' tasks stop after all others.
             if draining(state, task).is_some() {
                 self.services.extend(state.daemons(task.cluster));
