@@ -58,6 +58,11 @@ impl Run {
             let steps = vec![Step::SetHealth { instance: id, health }];
             run.ask(Command::Plan { epoch, steps });
         }
+        // Two tasks of the DAEMON service wait, as its two instances could have them.
+        let (service, deployment) = (ServiceId::from_bits(1), DeploymentId::from_bits(0));
+        let tasks = [0, 1].map(|n| (Slot(n), TaskId::from_bits(n.into()))).to_vec();
+        let steps = vec![Step::CreateTasks { service, deployment, tasks }];
+        run.ask(Command::Plan { epoch: run.state.meta().epoch, steps });
         run
     }
 

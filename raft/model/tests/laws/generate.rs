@@ -40,7 +40,19 @@ pub fn aimed(state: &State, mut command: Command) -> Command {
     command
 }
 
+/// Where another task of the same service is: some services have at most one on an instance.
+fn aim_beside(state: &State, task: TaskId, instance: &mut InstanceId) {
+    let service = state.task(task).and_then(|task| task.service());
+    let mut others = service.into_iter().flat_map(|id| state.tasks_of(id));
+    *instance = others.find_map(|t| t.instance).unwrap_or(InstanceId::from_bits(0));
+}
+
 fn aim(state: &State, step: &mut Step) {
+    if let Step::Place { task, instance, .. } = step
+        && *instance == ITS_OWN
+    {
+        aim_beside(state, *task, instance);
+    }
     match step {
         Step::CreateTasks { service, deployment, .. }
         | Step::Advance { service, deployment, .. }
@@ -233,7 +245,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
-        8 => (task(), instance(), ports)
+        8 => (task(), prop_oneof![3 => instance(), 1 => Just(ITS_OWN)], ports)
             .prop_map(|(task, instance, ports)| Step::Place { task, instance, ports }),
         2 => (task(), stop_code(), text())
             .prop_map(|(task, code, reason)| Step::Stop { task, code, reason }),
