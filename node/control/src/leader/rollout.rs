@@ -5,8 +5,8 @@
 //! U = floor(d * maximumPercent / 100), as in ECS. It does not know slots, or which task is chosen.
 //! Invariants: what it allows never takes the healthy tasks below L, nor all tasks (those still
 //! stopping included) above U. A DAEMON service's d follows its instances (`State::desired_count`);
-//! its tasks elsewhere are in neither number. There is no circuit breaker in this release, so a deployment never
-//! fails: it goes on at the pace of the restart back-off, as ECS does without one.
+//! its tasks elsewhere are in neither number. There is no circuit breaker in this release, so a
+//! deployment never fails: it goes on at the pace of the restart back-off, as ECS does without one.
 
 use super::draft::{Draft, Targets};
 use super::explain;
