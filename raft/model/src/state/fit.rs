@@ -166,9 +166,12 @@ impl State {
         let newest = service.primary().and_then(|newest| self.definition(newest.definition));
         let Some(definition) = newest else { return false };
         let ours = service.spec.placement.constraints.iter();
-        ours.chain(&definition.spec.placement_constraints).all(|constraint| match constraint {
-            PlacementConstraint::DistinctInstance => instance.cluster == service.cluster,
-        })
+        let mut all = ours.chain(&definition.spec.placement_constraints);
+        instance.cluster == service.cluster
+            && all.all(|constraint| match constraint {
+                // Of the tasks there, not of the instance.
+                PlacementConstraint::DistinctInstance => true,
+            })
     }
 
     /// `distinctInstance`, from the definition or from the service; DAEMON by its nature.
