@@ -22,6 +22,7 @@ mod outbox;
 mod parking;
 mod place;
 mod reap;
+mod rebalance;
 mod replicas;
 mod rollout;
 mod roster;
@@ -40,6 +41,7 @@ use muster_model::{
 };
 use outbox::Outbox;
 use parking::Parking;
+use rebalance::Rebalancing;
 use std::sync::Arc;
 use view::{Dirty, View, Wakes};
 
@@ -85,6 +87,7 @@ pub struct Leader {
     outbox: Outbox,
     index: Index,
     parking: Parking,
+    rebalancing: Rebalancing,
     dirty: Dirty,
     wakes: Wakes,
     plan: Option<InFlight>,
@@ -110,6 +113,7 @@ impl Leader {
             outbox: Outbox::default(),
             index: Index::default(),
             parking: Parking::default(),
+            rebalancing: Rebalancing::default(),
             dirty: Dirty::default(),
             wakes: Wakes::default(),
             plan: None,
@@ -357,9 +361,11 @@ impl Leader {
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);
+        rebalance::wake(&draft, &mut view, &mut self.rebalancing);
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
+        rebalance::stage(&mut draft, &mut view, &mut self.rebalancing);
         reap::stage(&mut draft, &mut view, &mut self.index);
 
         self.dirty = view.dirty.left_over();

@@ -5,6 +5,8 @@
 // A test may panic, and its knobs come from the environment.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
 
+#[path = "laws/ops.rs"]
+mod ops;
 mod stage;
 
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate};
@@ -12,70 +14,14 @@ use muster_control::leader::Leader;
 use muster_model::dispatch::Held;
 use muster_model::spec::{PortMapping, TaskDefinition};
 use muster_model::{
-    Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, ServiceId,
-    ServiceStatus, State, Step, TaskId, Time, limits,
+    Command, Desired, Health, InstanceId, InstanceStatus, Millis, Phase, RaftId, Service,
+    ServiceStatus, State, Step, Task, TaskId, Time, limits,
 };
+use ops::{Op, op};
 use proptest::prelude::*;
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-#[derive(Clone, Debug)]
-enum Op {
-    Instance { zone: u8, cpu: u8, other: bool },
-    Drain(u8),
-    Activate(u8),
-    Deregister(u8),
-    Reregister { which: u8, cpu: u8 },
-    Service { definition: u8, desired: u8, min: u8, max: u8, distinct: bool },
-    Desired { service: u8, desired: u8 },
-    Roll { service: u8, definition: u8 },
-    Delete(u8),
-    Run { definition: u8, count: u8 },
-    Stop(u8),
-    Up,
-    Down,
-    Crash(u8),
-    Silence(u8),
-    Return(u8),
-    Wait(u8),
-    Fail(u8),
-    Failover,
-    Settle,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let small = 0u8..6;
-    prop_oneof![
-        3 => (0u8..3, 1u8..5, any::<bool>())
-            .prop_map(|(zone, cpu, other)| Op::Instance { zone, cpu, other }),
-        1 => small.clone().prop_map(Op::Drain),
-        1 => small.clone().prop_map(Op::Activate),
-        1 => small.clone().prop_map(Op::Deregister),
-        1 => (small.clone(), 1u8..5).prop_map(|(which, cpu)| Op::Reregister { which, cpu }),
-        3 => (0u8..4, 0u8..5, 0u8..3, 0u8..3, any::<bool>()).prop_map(
-            |(definition, desired, min, max, distinct)| Op::Service {
-                definition, desired, min, max, distinct
-            }
-        ),
-        2 => (small.clone(), 0u8..6)
-            .prop_map(|(service, desired)| Op::Desired { service, desired }),
-        2 => (small.clone(), 0u8..4)
-            .prop_map(|(service, definition)| Op::Roll { service, definition }),
-        1 => small.clone().prop_map(Op::Delete),
-        2 => (0u8..4, 1u8..4).prop_map(|(definition, count)| Op::Run { definition, count }),
-        2 => small.clone().prop_map(Op::Stop),
-        6 => Just(Op::Up),
-        5 => Just(Op::Down),
-        2 => small.clone().prop_map(Op::Crash),
-        1 => small.clone().prop_map(Op::Silence),
-        1 => small.prop_map(Op::Return),
-        6 => (0u8..30).prop_map(Op::Wait),
-        1 => (0u8..2).prop_map(Op::Fail),
-        1 => Just(Op::Failover),
-        4 => Just(Op::Settle),
-    ]
-}
 
 struct Run {
     stage: Stage,
@@ -135,6 +81,12 @@ impl Run {
         self.line(&format!("instance {name} cluster={cluster} az={zone} cpu={cpu} mem=4096"));
     }
 
+    fn add_service(&mut self, rest: &str) {
+        let name = format!("s{}", self.services);
+        self.services += 1;
+        self.line(&format!("service {name} {rest}"));
+    }
+
     fn run(&mut self, op: &Op) {
         let definitions = ["a", "b", "c", "d"];
         match op {
@@ -143,17 +95,19 @@ impl Run {
             Op::Activate(which) => self.on_instance("activate", *which, ""),
             Op::Deregister(which) => self.on_instance("deregister", *which, " force"),
             Op::Reregister { which, cpu } => self.reregister(*which, u32::from(*cpu) * 512),
-            Op::Service { definition, desired, min, max, distinct } => {
-                let name = format!("s{}", self.services);
-                self.services += 1;
+            Op::Service { definition, desired, min, max, distinct, even } => {
                 let definition = definitions[usize::from(*definition)];
                 let min = [0, 50, 100][usize::from(*min)];
                 let max = [100, 150, 200][usize::from(*max)];
                 let distinct = if *distinct { " distinct" } else { "" };
-                let limits = format!("min={min} max={max}{distinct}");
-                self.line(&format!(
-                    "service {name} definition={definition} desired={desired} {limits}"
-                ));
+                let even = if *even { " rebalance" } else { "" };
+                let limits = format!("min={min} max={max}{distinct}{even}");
+                self.add_service(&format!("definition={definition} desired={desired} {limits}"));
+            }
+            Op::Daemon { definition, min } => {
+                let definition = definitions[usize::from(*definition)];
+                let min = [0, 50][usize::from(*min)];
+                self.add_service(&format!("definition={definition} daemon min={min}"));
             }
             Op::Desired { service, desired } => {
                 self.on_service("update-service", *service, &format!("desired={desired}"));
@@ -293,6 +247,22 @@ impl Run {
         panic!("the leader never comes to rest");
     }
 
+    /// Rounds of everybody doing what they are told, long enough to count as healthy.
+    fn calm_down(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.wait(12);
+            self.settle();
+            self.agents("up");
+            self.settle();
+            self.agents("down");
+            self.settle();
+        }
+    }
+
+    fn tasks(&self) -> BTreeSet<TaskId> {
+        self.stage.world.state.tasks().map(|t| t.id).collect()
+    }
+
     fn check(&mut self) {
         let leader = self.stage.leader.as_ref().expect("no leader");
         assert_eq!(leader.counters().misjudged, self.misjudged, "a stage misjudged its state");
@@ -340,12 +310,12 @@ fn unchanged(base: &State, now: &State) -> bool {
 fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
         let percents = service.spec.deployment;
-        let desired = service.spec.desired_count;
+        let desired = after.desired_count(service);
         let creates = steps
             .iter()
             .any(|step| matches!(step, Step::CreateTasks { service: s, .. } if *s == service.id));
         let ceiling = percents.ceiling(desired) as usize;
-        let all = existing(after, service.id);
+        let all = existing(after, service);
         assert!(!creates || all <= ceiling, "{all} tasks, at most {ceiling}");
 
         let stopped: BTreeSet<TaskId> = steps
@@ -355,7 +325,7 @@ fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
                 _ => None,
             })
             .collect();
-        let healthy = |state: &State| healthy(state, service.id, now);
+        let healthy = |state: &State| healthy(state, service, now);
         let (was, is) = (healthy(before), healthy(after));
         let lost = was.difference(&is).filter(|task| stopped.contains(task)).count();
         let floor = percents.floor(desired).min(desired) as usize;
@@ -368,17 +338,18 @@ fn check_plan(before: &State, after: &State, steps: &[Step], now: Time) {
     }
 }
 
-fn existing(state: &State, service: ServiceId) -> usize {
+fn existing(state: &State, service: &Service) -> usize {
     state
-        .tasks_of(service)
+        .tasks_of(service.id)
+        .filter(|t| state.in_place(service, t))
         .filter(|t| !t.finished() && !matches!(t.desired, Desired::Abandoned { .. }))
         .count()
 }
 
-fn healthy(state: &State, service: ServiceId, now: Time) -> BTreeSet<TaskId> {
+fn healthy(state: &State, service: &Service, now: Time) -> BTreeSet<TaskId> {
     let old = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
-    let healthy = state.tasks_of(service).filter(|t| t.running() && old(t.observed.started_at));
-    healthy.map(|t| t.id).collect()
+    let running = state.tasks_of(service.id).filter(|t| t.running() && old(t.observed.started_at));
+    running.filter(|t| state.in_place(service, t)).map(|t| t.id).collect()
 }
 
 fn check_place(state: &State, task: TaskId, instance: InstanceId) {
@@ -392,6 +363,29 @@ fn check_place(state: &State, task: TaskId, instance: InstanceId) {
     for ((_, mapping), port) in spec.port_mappings().zip(&task.ports) {
         assert!(!dynamic(mapping) || limits::DYNAMIC_PORTS.contains(port));
     }
+}
+
+/// Zones that accept tasks differ by one task at most.
+fn is_even(state: &State, service: &Service) -> bool {
+    let accepting = state.active_instances(service.cluster).filter(|row| row.accepts_tasks());
+    let mut zones: BTreeMap<&str, usize> =
+        accepting.map(|row| (row.spec.zone.as_str(), 0)).collect();
+    for task in state.tasks_of(service.id).filter(|task| task.wanted()) {
+        let row = task.instance.and_then(|id| state.instance(id)).expect("not placed");
+        *zones.entry(row.spec.zone.as_str()).or_default() += 1;
+    }
+    let (least, most) = (zones.values().min(), zones.values().max());
+    least.zip(most).is_none_or(|(least, most)| most - least <= 1)
+}
+
+/// A DAEMON service runs on each instance that should have it, or truly cannot.
+fn is_everywhere(state: &State, service: &Service) -> bool {
+    let ours = |t: &Task| t.service() == Some(service.id) && t.wanted();
+    let waiting = state.waiting().find(|task| ours(task));
+    state.active_instances(service.cluster).all(|instance| {
+        let runs = state.tasks_on(instance.id).any(|t| ours(t) && t.running());
+        runs || waiting.is_some_and(|task| state.fit(task, instance).is_err())
+    })
 }
 
 /// Every connected agent has been told exactly what the state wants of it.
@@ -418,7 +412,7 @@ fn check_told(stage: &Stage) {
 #[test]
 fn a_task_that_ends_with_the_session_is_forgotten_in_the_next() {
     let ops = [
-        Op::Service { definition: 0, desired: 1, min: 0, max: 0, distinct: false },
+        Op::Service { definition: 0, desired: 1, min: 0, max: 0, distinct: false, even: false },
         Op::Settle,
         Op::Instance { zone: 0, cpu: 1, other: false },
         Op::Roll { service: 0, definition: 0 },
@@ -468,22 +462,24 @@ proptest! {
                 run.run(&Op::Instance { zone, cpu: 40, other: false });
             }
         }
-        for _ in 0..30 {
-            run.wait(12);
-            run.settle();
-            run.agents("up");
-            run.settle();
-            run.agents("down");
-            run.settle();
-        }
+        run.calm_down(30);
+        let before = run.tasks();
+        run.calm_down(3);
+        prop_assert!(run.tasks().is_subset(&before), "at rest, and tasks come and go");
         let state = &run.stage.world.state;
         for service in state.services().filter(|s| s.status == ServiceStatus::Active) {
             let percents = service.spec.deployment;
-            let desired = service.spec.desired_count;
+            let desired = state.desired_count(service);
+            if service.spec.is_daemon() {
+                prop_assert!(is_everywhere(state, service), "{:?} of {desired}", service);
+                continue;
+            }
             // Percentages that allow no move may leave a service where it is.
             let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
             let running = state.tasks_of(service.id).filter(|t| t.running()).count();
             prop_assert!(!movable || running == desired as usize, "{:?} runs {running}", service);
+            let moves = service.spec.rebalances_zones() && percents.ceiling(desired) > desired;
+            prop_assert!(!moves || is_even(state, service), "{:?} is uneven", service);
         }
     }
 }

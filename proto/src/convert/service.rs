@@ -5,7 +5,7 @@ use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
 use muster_model::service::DeploymentConfiguration;
-use muster_model::{Command, Error, IdSource, ServiceSpec, State};
+use muster_model::{Command, Error, IdSource, SchedulingStrategy, ServiceSpec, State};
 use std::sync::Arc;
 
 /// ECS lets no more than all tasks stay, and ours at most ten times as many exist.
@@ -22,26 +22,33 @@ pub fn create(
 ) -> Result<Command, Error> {
     name(&At::Field("serviceName"), &wire.service_name)?;
     placement::launch_type(&wire.launch_type)?;
-    scheduling(&wire.scheduling_strategy)?;
     controller(wire.deployment_controller.as_ref())?;
     managed_tags(wire.enable_ecs_managed_tags)?;
-    rebalancing(&wire.availability_zone_rebalancing)?;
     if wire.task_definition.is_empty() {
         let allowed = "family, family:revision or an ARN";
         return Err(Error::invalid("taskDefinition", "", allowed));
     }
     let wanted = wire.deployment_configuration.unwrap_or_default();
     let (minimum, maximum) = percents(&wanted)?;
-    let deployment = whole(DeploymentConfiguration::default(), minimum, maximum)?;
-    let spec = ServiceSpec {
+    let scheduling = scheduling(&wire.scheduling_strategy)?;
+    let usual = match scheduling {
+        SchedulingStrategy::Replica => DeploymentConfiguration::default(),
+        SchedulingStrategy::Daemon => DeploymentConfiguration::DAEMON,
+    };
+    let mut spec = ServiceSpec {
         name: wire.service_name.clone(),
         desired_count: desired_count(wire.desired_count)?,
-        deployment,
+        scheduling,
+        deployment: whole(usual, minimum, maximum)?,
         placement: placement::placement(&wire.placement_constraints, &wire.placement_strategy)?,
         propagate_service_tags: propagate(&wire.propagate_tags)?,
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
+        az_rebalancing: false,
     };
+    // As in ECS, it is on unless it was said or cannot be.
+    let asked = rebalancing(&wire.availability_zone_rebalancing, &spec)?;
+    spec.az_rebalancing = asked.unwrap_or(spec.can_rebalance());
     let tags = tags(&At::Field("tags"), &wire.tags)?;
     let cluster = arn::cluster(state, &wire.cluster)?.id;
     Ok(Command::CreateService(CreateService {
@@ -62,18 +69,22 @@ pub fn update(
 ) -> Result<Command, Error> {
     controller(wire.deployment_controller.as_ref())?;
     managed_tags(wire.enable_ecs_managed_tags.unwrap_or_default())?;
-    rebalancing(&wire.availability_zone_rebalancing)?;
     let cluster = arn::cluster(state, &wire.cluster)?;
     let service = arn::service(state, cluster, &wire.service)?;
     let wanted = wire.deployment_configuration.unwrap_or_default();
     let (minimum, maximum) = percents(&wanted)?;
-    whole(service.spec.deployment, minimum, maximum)?;
+    let deployment = whole(service.spec.deployment, minimum, maximum)?;
     let listed = !wire.placement_constraints.is_empty() || !wire.placement_strategy.is_empty();
     let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
     if listed && !wire.set_placement {
         let allowed = "true with placementConstraints or placementStrategy";
         return Err(Error::invalid("setPlacement", "false", allowed));
     }
+    let spec = ServiceSpec {
+        deployment,
+        placement: if wire.set_placement { &wanted } else { &service.spec.placement }.clone(),
+        ..ServiceSpec::clone(&service.spec)
+    };
     let definition = match wire.task_definition.as_str() {
         "" => None,
         text => Some(arn::definition(state, text)?.id),
@@ -86,6 +97,7 @@ pub fn update(
         placement: wire.set_placement.then_some(wanted),
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
+        az_rebalancing: rebalancing(&wire.availability_zone_rebalancing, &spec)?,
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,
@@ -149,12 +161,12 @@ fn whole(
     Ok(new)
 }
 
-fn scheduling(text: &str) -> Result<(), Error> {
-    let at = At::Field("schedulingStrategy");
+/// What goes with DAEMON and what does not, `apply` says: it is the service's for good.
+fn scheduling(text: &str) -> Result<SchedulingStrategy, Error> {
     match text {
-        "" | "REPLICA" => Ok(()),
-        "DAEMON" => Err(at.unsupported(text, "use REPLICA with the constraint distinctInstance")),
-        other => Err(at.invalid(other, "REPLICA")),
+        "" | "REPLICA" => Ok(SchedulingStrategy::Replica),
+        "DAEMON" => Ok(SchedulingStrategy::Daemon),
+        other => Err(At::Field("schedulingStrategy").invalid(other, "REPLICA or DAEMON")),
     }
 }
 
@@ -181,12 +193,19 @@ fn managed_tags(wanted: bool) -> Result<(), Error> {
     }
 }
 
-fn rebalancing(text: &str) -> Result<(), Error> {
+/// `None`: nothing was said. `spec` is the service as it will be.
+fn rebalancing(text: &str, spec: &ServiceSpec) -> Result<Option<bool>, Error> {
     let at = At::Field("availabilityZoneRebalancing");
     match text {
-        "" | "DISABLED" => Ok(()),
-        "ENABLED" => Err(at.unsupported(text, "use DISABLED; new tasks are spread over zones")),
-        other => Err(at.invalid(other, "DISABLED")),
+        "" => Ok(None),
+        "DISABLED" => Ok(Some(false)),
+        "ENABLED" if spec.can_rebalance() => Ok(Some(true)),
+        "ENABLED" => Err(at.invalid(
+            text,
+            "DISABLED with DAEMON, with a maximumPercent of 100, and where the first placement \
+             strategy is not spread over attribute:ecs.availability-zone",
+        )),
+        other => Err(at.invalid(other, "ENABLED or DISABLED")),
     }
 }
 

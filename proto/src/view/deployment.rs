@@ -98,7 +98,7 @@ pub(super) fn summaries(state: &State, row: &Service) -> Vec<pb::ServiceRevision
     let (names, counts) = (Names::of(state, row), count(state, row));
     let summary = |(at, deployment): (usize, &Deployment)| {
         let Counts { pending, running } = counts.get(&deployment.id).copied().unwrap_or_default();
-        let requested = if at == 0 { row.spec.desired_count } else { 0 };
+        let requested = if at == 0 { state.desired_count(row) } else { 0 };
         pb::ServiceRevisionSummary {
             arn: names.revision(deployment),
             requested_task_count: int(requested),

@@ -28,6 +28,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         let counts = counts.get(&one.id).copied().unwrap_or_default();
         show(state, row, one, index == 0, counts)
     });
+    let rebalancing = if row.spec.az_rebalancing { "ENABLED" } else { "DISABLED" };
     // What holds tasks back matters only as long as it does.
     let throttled = row.backoff.until > state.meta().now;
     pb::Service {
@@ -35,12 +36,12 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         service_name: row.spec.name.clone(),
         cluster_arn: arns.cluster(&cluster),
         status: status(row.status).into(),
-        desired_count: int(row.spec.desired_count),
+        desired_count: int(state.desired_count(row)),
         running_count: int(all.running),
         pending_count: int(all.pending),
         task_definition: row.primary().map_or(String::new(), |d| definition(state, d.definition)),
         launch_type: "EC2".into(),
-        scheduling_strategy: "REPLICA".into(),
+        scheduling_strategy: if row.spec.is_daemon() { "DAEMON" } else { "REPLICA" }.into(),
         deployment_configuration: Some(configuration(row)),
         deployments: deployments.collect(),
         events: state.events(row.id).rev().map(|(n, e)| event(row, n, e)).collect(),
@@ -60,7 +61,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         health_check_grace_period_seconds: int(row.spec.health_check_grace_secs.unwrap_or(0)),
         enable_ecs_managed_tags: false,
         enable_execute_command: row.spec.enable_execute_command,
-        availability_zone_rebalancing: "DISABLED".into(),
+        availability_zone_rebalancing: rebalancing.into(),
     }
 }
 
@@ -107,7 +108,7 @@ fn show(
         RolloutState::Completed => ("COMPLETED", format!("ECS deployment {id} completed.")),
         RolloutState::Failed => ("FAILED", format!("ECS deployment {id} failed.")),
     };
-    let desired = if primary { row.spec.desired_count } else { 0 };
+    let desired = if primary { state.desired_count(row) } else { 0 };
     pb::Deployment {
         id,
         status: if primary { "PRIMARY" } else { "ACTIVE" }.into(),

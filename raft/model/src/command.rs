@@ -255,6 +255,8 @@ pub struct ServiceChange {
     pub health_check_grace_secs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub az_rebalancing: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,7 +39,9 @@ pub use instance::{Health, Instance, InstanceSpec, InstanceStatus};
 pub use placement::{Placement, PlacementConstraint, PlacementStrategy};
 pub use policy::{Holder, Policy};
 pub use query::{Query, QueryError};
-pub use service::{Deployment, Event, RolloutState, Service, ServiceSpec, ServiceStatus};
+pub use service::{
+    Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
+};
 pub use spec::{Resources, TaskDefinition};
 pub use state::{DefinitionRow, State};
 pub use stored::{Row, Table};

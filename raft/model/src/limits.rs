@@ -150,6 +150,11 @@ pub const BACKOFF_FORGET: Millis = Millis::from_secs(900);
 pub const QUICK_EXIT: Millis = Millis::from_secs(10);
 /// ECS waits 40 s after RUNNING before a task without any check counts as healthy.
 pub const HEALTHY_AFTER: Millis = Millis::from_secs(10);
+/// Zone rebalancing: a tenth of a service moves at once, but never more tasks than this.
+pub const REBALANCE_TASKS_MAX: usize = 100;
+/// No task moves this soon after one of the service ended by itself: where it could not run it is
+/// started once a minute, not all the time.
+pub const REBALANCE_PAUSE: Millis = Millis::from_secs(60);
 /// Same text about the same service is suppressed for this long (ECS: 6 hours).
 pub const EVENT_REPEAT: Millis = Millis::from_secs(6 * 3600);
 /// Instances that a deregistered or lost row is kept for, so that its certificate stays refused.

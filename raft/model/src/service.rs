@@ -3,7 +3,7 @@
 
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::placement::Placement;
+use crate::placement::{Placement, PlacementStrategy, SpreadField};
 use crate::spec::Tags;
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ pub struct DeploymentConfiguration {
     pub minimum_healthy_percent: u32,
     /// Percent of the desired count, rounded down, that may exist during a deployment.
     pub maximum_percent: u32,
+}
+
+impl DeploymentConfiguration {
+    /// ECS's defaults for DAEMON services; their maximum is never anything else.
+    pub const DAEMON: Self = Self { minimum_healthy_percent: 0, maximum_percent: 100 };
 }
 
 impl Default for DeploymentConfiguration {
@@ -51,12 +56,31 @@ fn percent(desired: u32, percent: u32) -> u64 {
     u64::from(desired) * u64::from(percent)
 }
 
+/// ECS `schedulingStrategy`: what decides how many tasks a service should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SchedulingStrategy {
+    /// As many as its user says.
+    #[default]
+    Replica,
+    /// One on each ACTIVE instance that satisfies its constraints (`State::desired_count`).
+    Daemon,
+}
+
+impl SchedulingStrategy {
+    fn is_replica(&self) -> bool {
+        *self == Self::Replica
+    }
+}
+
 /// What users write; stored by name because it keeps gaining fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceSpec {
     pub name: String,
+    /// What the user said; 0 for DAEMON. What counts is `State::desired_count`.
     pub desired_count: u32,
+    #[serde(skip_serializing_if = "SchedulingStrategy::is_replica")]
+    pub scheduling: SchedulingStrategy,
     pub deployment: DeploymentConfiguration,
     pub placement: Placement,
     /// Copied to each task.
@@ -67,6 +91,32 @@ pub struct ServiceSpec {
     /// ECS `enableExecuteCommand`: kept and shown; commands can be run in any task.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enable_execute_command: bool,
+    /// ECS `availabilityZoneRebalancing`; services from before it are DISABLED, as in ECS.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub az_rebalancing: bool,
+}
+
+impl ServiceSpec {
+    pub fn is_daemon(&self) -> bool {
+        self.scheduling == SchedulingStrategy::Daemon
+    }
+
+    /// ECS: a REPLICA service that spreads over zones before all else, and may have a task more
+    /// than it should while one moves.
+    pub fn can_rebalance(&self) -> bool {
+        let over_zones = |first: &PlacementStrategy| match first {
+            PlacementStrategy::Spread { field, .. } => *field == SpreadField::zone(),
+            _ => false,
+        };
+        self.scheduling == SchedulingStrategy::Replica
+            && self.deployment.maximum_percent > 100
+            && self.placement.strategies.first().is_none_or(over_zones)
+    }
+
+    /// Its tasks move when zones have unequally many of them.
+    pub fn rebalances_zones(&self) -> bool {
+        self.az_rebalancing && self.can_rebalance()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

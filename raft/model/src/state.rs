@@ -23,6 +23,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+mod daemon;
 mod facing;
 mod fit;
 mod index;
@@ -124,6 +125,10 @@ pub(crate) struct Indexes {
     pub service_names: OrdMap<(ClusterId, Arc<str>), ServiceId>,
     /// How many of them per cluster; absent = none.
     pub services_per_cluster: OrdMap<ClusterId, usize>,
+    /// ACTIVE services that follow their cluster's instances.
+    pub daemons: OrdSet<(ClusterId, ServiceId)>,
+    /// Instances that are ACTIVE, whatever their agents do.
+    pub active_instances: OrdSet<(ClusterId, InstanceId)>,
     pub revisions: OrdMap<(Arc<str>, Revision), DefinitionId>,
     pub tasks_of_service: OrdSet<(ServiceId, TaskId)>,
     /// The one task per slot that should run.

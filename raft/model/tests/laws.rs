@@ -8,6 +8,7 @@ mod generate;
 
 use generate::{aimed, asked, instance_spec, task_definition};
 use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
+use muster_model::service::DeploymentConfiguration;
 use muster_model::spec::Protocol;
 use muster_model::*;
 use proptest::collection::vec;
@@ -47,7 +48,7 @@ impl Run {
                 deployment: DeploymentId::from_bits(0),
                 cluster,
                 definition: DefinitionId(1 + bits as u64),
-                spec: Arc::new(ServiceSpec { name: bits.to_string(), ..ServiceSpec::default() }),
+                spec: Arc::new(spec(bits)),
                 tags: BTreeMap::new(),
             }));
             let id = InstanceId::from_bits(bits);
@@ -57,6 +58,11 @@ impl Run {
             let steps = vec![Step::SetHealth { instance: id, health }];
             run.ask(Command::Plan { epoch, steps });
         }
+        // Two tasks of the DAEMON service wait, as its two instances could have them.
+        let (service, deployment) = (ServiceId::from_bits(1), DeploymentId::from_bits(0));
+        let tasks = [0, 1].map(|n| (Slot(n), TaskId::from_bits(n.into()))).to_vec();
+        let steps = vec![Step::CreateTasks { service, deployment, tasks }];
+        run.ask(Command::Plan { epoch: run.state.meta().epoch, steps });
         run
     }
 
@@ -88,6 +94,20 @@ impl Run {
         // Now and then the proposer's clock stands behind.
         let at = Time(self.state.now().0.saturating_add(wait).saturating_sub(1000));
         self.apply(Entry { request, at, by, trace: None, command })
+    }
+}
+
+/// The second is a DAEMON service.
+fn spec(bits: u128) -> ServiceSpec {
+    let name = bits.to_string();
+    match bits {
+        1 => ServiceSpec {
+            name,
+            scheduling: SchedulingStrategy::Daemon,
+            deployment: DeploymentConfiguration::DAEMON,
+            ..ServiceSpec::default()
+        },
+        _ => ServiceSpec { name, ..ServiceSpec::default() },
     }
 }
 
@@ -202,6 +222,30 @@ fn capacity_holds(state: &State) {
     assert!(held.is_empty(), "room is held on unknown instances: {held:?}");
 }
 
+/// A DAEMON service has one task on an instance, and no more than instances that should have one.
+fn daemons_are_alone(before: &State, state: &State) {
+    let all = |state: &State, row: &Service| {
+        let tasks = state.tasks_of(row.id).filter(|task| state.in_place(row, task));
+        tasks.filter(|task| task.ended_at().is_none()).count()
+    };
+    for row in state.services().filter(|row| row.spec.is_daemon()) {
+        let mut on = BTreeSet::new();
+        for task in state.tasks_of(row.id).filter(|task| task.reserves()) {
+            assert!(on.insert(task.instance), "two tasks of daemon {} on one instance", row.id);
+        }
+        let instances = state.instances().filter(|instance| {
+            instance.cluster == row.cluster && instance.status == InstanceStatus::Active
+        });
+        let active = row.status == ServiceStatus::Active;
+        let wanted = if active { instances.count() } else { 0 };
+        assert_eq!(state.desired_count(row) as usize, wanted);
+        let grew = before.service(row.id).is_some_and(|old| {
+            all(before, old) < all(state, row) && before.instances().eq(state.instances())
+        });
+        assert!(!grew || all(state, row) <= wanted, "too many tasks of daemon {}", row.id);
+    }
+}
+
 fn slots_are_unique(state: &State) {
     let mut slots = BTreeSet::new();
     for task in state.tasks().filter(|task| task.wanted()) {
@@ -270,9 +314,11 @@ proptest! {
         let mut run = Run::started(start);
         let mut last = run.state.clone();
         for (number, ask) in asked.into_iter().enumerate() {
+            let before = run.state.clone();
             let _ = run.run(ask);
             capacity_holds(&run.state);
             slots_are_unique(&run.state);
+            daemons_are_alone(&before, &run.state);
             // Over several entries at once, as the store does it in a batch.
             if number % 3 == 0 {
                 indexes_are_a_rebuild(&run.state);

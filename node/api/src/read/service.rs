@@ -4,7 +4,7 @@ use super::{arn_or, wants_tags};
 use crate::limits::DESCRIBE_SERVICES_MAX;
 use crate::page::Page;
 use crate::show;
-use muster_model::{Error, ServiceStatus, State};
+use muster_model::{Error, SchedulingStrategy, ServiceStatus, State};
 use muster_proto::arn::{self, Arns};
 use muster_proto::convert::{PageSizes, has_launch_type, some_names};
 use muster_proto::pb;
@@ -43,9 +43,9 @@ pub fn list(
     request: &pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
-    let shown = has_launch_type(&request.launch_type)?
-        & of_scheduling(&request.scheduling_strategy)?
-        & of_manager(&request.resource_management_type)?;
+    let shown =
+        has_launch_type(&request.launch_type)? & of_manager(&request.resource_management_type)?;
+    let scheduling = of_scheduling(&request.scheduling_strategy)?;
     let kind = format!("services {}", cluster.id);
     let sizes = PageSizes::SERVICES;
     let page = Page::sized(kind, &request.next_token, request.max_results, sizes)?;
@@ -53,18 +53,24 @@ pub fn list(
     let items = state
         .services_in(cluster.id)
         .filter(|row| shown && row.status == ServiceStatus::Active)
+        .filter(|row| scheduling.is_none_or(|wanted| row.spec.scheduling == wanted))
         .filter(|row| page.after().is_none_or(|last| row.spec.name.as_str() > last))
         .map(|row| (row.spec.name.clone(), arns.service(&cluster.name, &row.spec.name)));
     let (service_arns, next_token) = page.take(items);
     Ok(pb::ListServicesResponse { service_arns, next_token })
 }
 
-/// Whether a filter lets our services through: all run on EC2, with replicas ...
-fn of_scheduling(text: &str) -> Result<bool, Error> {
-    filter("schedulingStrategy", text, &["REPLICA"], &["DAEMON"])
+/// The one strategy that is asked for.
+fn of_scheduling(text: &str) -> Result<Option<SchedulingStrategy>, Error> {
+    match text {
+        "" => Ok(None),
+        "REPLICA" => Ok(Some(SchedulingStrategy::Replica)),
+        "DAEMON" => Ok(Some(SchedulingStrategy::Daemon)),
+        other => Err(Error::invalid("schedulingStrategy", other, "REPLICA, DAEMON")),
+    }
 }
 
-/// ... and are their owner's own.
+/// Whether a filter lets our services through: they are their owner's own.
 fn of_manager(text: &str) -> Result<bool, Error> {
     filter("resourceManagementType", text, &["CUSTOMER"], &["ECS"])
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 pub enum Command {
     /// Make a service and start its tasks.
     #[command(after_help = "Example:\n  muster service create web --task-definition web \
-        --desired-count 6")]
+        --desired-count 6\n  muster service create logs --task-definition logs \
+        --scheduling-strategy DAEMON")]
     Create(Create),
     /// Change its count, its task definition, or both; a new definition rolls out.
     #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
@@ -43,12 +44,18 @@ pub struct Create {
     /// family or family:revision.
     #[arg(long)]
     task_definition: String,
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    desired_count: i32,
+    /// 1 if left out; not with DAEMON.
+    #[arg(long, allow_negative_numbers = true)]
+    desired_count: Option<i32>,
+    /// REPLICA, or DAEMON: one task on each instance that satisfies the constraints.
+    #[arg(long, default_value = "REPLICA")]
+    scheduling_strategy: String,
     #[command(flatten)]
     rollout: Rollout,
     #[command(flatten)]
     placement: Placement,
+    #[command(flatten)]
+    zones: Zones,
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +69,8 @@ pub struct Update {
     rollout: Rollout,
     #[command(flatten)]
     placement: Placement,
+    #[command(flatten)]
+    zones: Zones,
     /// Replace every task, also with an unchanged definition.
     #[arg(long)]
     force_new_deployment: bool,
@@ -78,6 +87,13 @@ struct Rollout {
     /// Percent of the desired count that may exist during a deployment.
     #[arg(long)]
     maximum_percent: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+struct Zones {
+    /// ENABLED: tasks move until the zones have equally many; DISABLED: they stay where they are.
+    #[arg(long)]
+    availability_zone_rebalancing: Option<String>,
 }
 
 impl Rollout {
@@ -127,12 +143,18 @@ impl Command {
 
 impl Create {
     async fn run(self, context: &Context) -> Result<(), CliError> {
+        let daemon = self.scheduling_strategy == "DAEMON";
         let request = pb::CreateServiceRequest {
             cluster: context.cluster.clone(),
             service_name: self.name,
             task_definition: self.task_definition,
-            desired_count: self.desired_count,
+            desired_count: self.desired_count.unwrap_or(if daemon { 0 } else { 1 }),
+            scheduling_strategy: self.scheduling_strategy,
             deployment_configuration: self.rollout.configuration(),
+            availability_zone_rebalancing: self
+                .zones
+                .availability_zone_rebalancing
+                .unwrap_or_default(),
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             client_token: context.token(),
@@ -151,6 +173,10 @@ impl Update {
             desired_count: self.desired_count,
             task_definition: self.task_definition.unwrap_or_default(),
             deployment_configuration: self.rollout.configuration(),
+            availability_zone_rebalancing: self
+                .zones
+                .availability_zone_rebalancing
+                .unwrap_or_default(),
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             set_placement: !self.placement.is_empty(),

@@ -4,7 +4,7 @@
 //! Invariant: `state` is the base with exactly `steps` applied.
 
 use muster_model::{Scratch, ServiceId, State, Step, Time, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What `rollout` allows a service in this round; `replicas` chooses slots and tasks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) struct Targets {
     pub old: usize,
     /// Tasks on draining instances that are to go now.
     pub draining: usize,
+    /// Tasks of a DAEMON service on instances that are to have none.
+    pub away: usize,
 }
 
 pub(super) struct Draft {
@@ -24,6 +26,8 @@ pub(super) struct Draft {
     steps: Vec<Step>,
     bytes: usize,
     pub targets: BTreeMap<ServiceId, Targets>,
+    /// Services at rest among those that were looked at.
+    pub settled: BTreeSet<ServiceId>,
     /// Steps refused: nothing but a mistake of a stage can do that on an unchanged state.
     pub misjudged: u64,
 }
@@ -35,6 +39,7 @@ impl Draft {
             steps: Vec::new(),
             bytes: 0,
             targets: BTreeMap::new(),
+            settled: BTreeSet::new(),
             misjudged: 0,
         }
     }

@@ -4,6 +4,7 @@
 //! history says already is not written again before `limits::EVENT_REPEAT`.
 
 use super::draft::Draft;
+use super::rebalance::Crowds;
 use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
     DeploymentId, InstanceId, Service, ServiceId, State, Step, TaskId, Time, limits,
@@ -13,6 +14,11 @@ use std::sync::Arc;
 
 /// Why a task on a draining instance is stopped.
 pub(super) const DRAINING: &str = "Task was replaced because its container instance is draining";
+/// Why a DAEMON service's task there is, last of all.
+pub(super) const DRAINED: &str = "Task was stopped because its container instance is draining";
+/// Why a DAEMON service's task is stopped on an instance that changed.
+pub(super) const MISPLACED: &str =
+    "Task was stopped because its container instance no longer satisfies a placement constraint";
 /// Tasks named in one event; ECS starts services in steps of about this many.
 const TASKS_NAMED_MAX: usize = 10;
 /// Failed starts in a row from which a service counts as unable to start.
@@ -25,6 +31,8 @@ const UNPLACED: &str = "was unable to place a task because no container instance
 const THROTTLED: &str = "is unable to consistently start tasks successfully.";
 const HELD: &str = "of several zones that fell silent together; none is replaced before a second \
                     lease has passed.";
+const BALANCED: &str = " AZ balanced with ";
+const NO_ROOM: &str = "is unable to place a task in ";
 const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
                      deployment configuration. Update the minimumHealthyPercent or maximumPercent \
                      value and try again.";
@@ -55,16 +63,72 @@ pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: Deplo
 }
 
 pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {
-    // A loss that is held back changes nothing yet.
     let said = {
         let mut history = draft.state().events(service).rev();
-        let newest = history.find(|(_, event)| !event.text.ends_with(HELD));
+        let newest = history.find(|(_, event)| !is_aside(&event.text));
         newest.is_some_and(|(_, event)| {
             event.text.ends_with(STEADY) && now.since(event.at) < limits::EVENT_REPEAT
         })
     };
     if !said {
         push(draft, service, STEADY);
+    }
+}
+
+/// A loss that is held back changes nothing yet, nor does a word on how even the zones are.
+fn is_aside(text: &str) -> bool {
+    text.ends_with(HELD) || text.contains(BALANCED) || text.contains(NO_ROOM)
+}
+
+/// Tasks start to move to poorer zones. Said once until the zones are even.
+pub(super) fn unbalanced(draft: &mut Draft, service: ServiceId, crowds: &Crowds) {
+    if !is_unbalanced(draft, service) {
+        let zones = named_zones(crowds);
+        let text = format!("is not{BALANCED}{zones}. AZ Rebalancing in progress.");
+        push(draft, service, &text);
+    }
+}
+
+/// The zones are even: worth a word only if they were not.
+pub(super) fn balanced(draft: &mut Draft, service: ServiceId, crowds: &Crowds) {
+    if is_unbalanced(draft, service) {
+        push(draft, service, &format!("is{BALANCED}{}.", named_zones(crowds)));
+    }
+}
+
+fn is_unbalanced(draft: &Draft, service: ServiceId) -> bool {
+    let mut said = draft.state().events(service).rev().map(|(_, event)| &*event.text);
+    said.find(|text| text.contains(BALANCED)).is_some_and(|text| text.contains(" is not"))
+}
+
+pub(super) fn started_in(draft: &mut Draft, service: ServiceId, zone: &str, tasks: &[TaskId]) {
+    let (number, tasks) = (tasks.len(), named(tasks));
+    push(draft, service, &format!("{STARTED}{number} tasks in {zone} to AZ Rebalance: {tasks}."));
+}
+
+/// Tasks would move to a zone that has no room for them.
+pub(super) fn no_room(draft: &mut Draft, now: Time, service: ServiceId, zone: &str) {
+    let why = "because no container instance met all of its requirements.";
+    let text = format!("{NO_ROOM}{zone} {why}");
+    let said = {
+        let mut history = draft.state().events(service).rev();
+        let last = history.find(|(_, event)| event.text.contains(NO_ROOM));
+        last.is_some_and(|(_, event)| {
+            event.text.ends_with(&text) && now.since(event.at) < limits::EVENT_REPEAT
+        })
+    };
+    if !said {
+        push(draft, service, &text);
+    }
+}
+
+/// As ECS puts it: `6 tasks in az-a, 6 tasks in az-b, and 0 tasks in az-c`.
+fn named_zones(crowds: &Crowds) -> String {
+    let zones: Vec<String> =
+        crowds.iter().map(|(zone, tasks)| format!("{tasks} tasks in {zone}")).collect();
+    match zones.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{}, and {last}", others.join(", ")),
+        _ => zones.concat(),
     }
 }
 

@@ -42,10 +42,11 @@ impl Wish {
             OwnerKey::Service(service) => Arc::new(state.service(*service)?.spec.placement.clone()),
             OwnerKey::Group(..) => signature.placement.clone().unwrap_or_default(),
         };
+        let daemon = signature.owner.is_daemon(state);
         let mut wish = Self {
             size: signature.size,
             has_ports: definition.port_mappings().next().is_some(),
-            distinct: false,
+            distinct: daemon,
             members: Vec::new(),
             placement: placement.clone(),
             definition: definition.clone(),

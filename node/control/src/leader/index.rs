@@ -29,6 +29,14 @@ impl OwnerKey {
         }
     }
 
+    /// Whether it is a service that runs one task on each instance.
+    pub fn is_daemon(&self, state: &State) -> bool {
+        match self {
+            Self::Service(id) => state.service(*id).is_some_and(|row| row.spec.is_daemon()),
+            Self::Group(..) => false,
+        }
+    }
+
     /// Whether the task is one of its own.
     pub fn has(&self, task: &Task) -> bool {
         match (self, &task.owner) {

@@ -22,18 +22,21 @@ pub(super) struct Parking {
 }
 
 impl Parking {
-    /// Signatures to place, the one with the longest waiting task first.
-    pub fn order(&mut self, index: &Index) -> Vec<Arc<Signature>> {
+    /// Signatures to place, the one with the longest waiting task first; those of DAEMON services
+    /// before all others, so that what every instance needs finds room there.
+    pub fn order(&mut self, state: &State, index: &Index) -> Vec<Arc<Signature>> {
         let mut order = Vec::with_capacity(self.ready.len());
         self.ready.retain(|signature| match index.waiting().get(&**signature) {
             Some(queue) => {
-                order.push((queue.first().map(|(at, slot, _)| (*at, *slot)), signature.clone()));
+                let first = queue.first().map(|(at, slot, _)| (*at, *slot));
+                let follows = !signature.owner.is_daemon(state);
+                order.push((follows, first, signature.clone()));
                 true
             }
             None => false,
         });
         order.sort();
-        order.into_iter().map(|(_, signature)| signature).collect()
+        order.into_iter().map(|(.., signature)| signature).collect()
     }
 
     pub fn park(&mut self, signature: &Arc<Signature>) {

@@ -31,7 +31,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     index.sync(draft.state());
     parking.wake(draft.state(), index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
-    for signature in parking.order(index) {
+    for signature in parking.order(draft.state(), index) {
         if draft.full() {
             view.dirty.defer_waiting();
             break;

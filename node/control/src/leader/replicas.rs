@@ -9,7 +9,7 @@
 use super::balance::choose;
 use super::draft::{Draft, Targets};
 use super::explain;
-use super::roster::{Member, Roster, Standing};
+use super::roster::{Member, Roster, Standing, draining};
 use super::view::View;
 use muster_model::task::StopCode;
 use muster_model::{Phase, Service, ServiceId, ServiceStatus, Slot, Step, TaskId};
@@ -33,7 +33,8 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
     if targets.start > 0 {
         create(draft, view, service, &roster, targets.start);
     }
-    let stopped = stop_chosen(draft, view, service, &roster, targets);
+    let mut stopped = stop_away(draft, view, service, &roster);
+    stopped.extend(stop_chosen(draft, view, service, &roster, targets));
     explain::stopped(draft, service.id, &stopped);
 }
 
@@ -53,10 +54,30 @@ fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster
     view.dirty.waiting = true;
 }
 
-fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
-    let members = [&roster.good, &roster.old, &roster.draining].into_iter().flatten();
-    let taken: BTreeSet<Slot> = members.filter_map(|m| m.task.slot()).collect();
+pub(super) fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
+    let taken: BTreeSet<Slot> = roster.members().filter_map(|m| m.task.slot()).collect();
     (0..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
+}
+
+/// Tasks of a DAEMON service where none should be: all of them.
+fn stop_away(
+    draft: &mut Draft,
+    view: &mut View,
+    service: &Service,
+    roster: &Roster,
+) -> Vec<TaskId> {
+    let mut stopped = Vec::new();
+    for member in roster.away.iter().filter(|m| !m.spared) {
+        let reason = match draining(draft.state(), &member.task) {
+            Some(_) => explain::DRAINED,
+            None => explain::MISPLACED,
+        };
+        if !stop(draft, view, service.id, member.task.id, &Arc::from(reason)) {
+            break;
+        }
+        stopped.extend((member.standing >= Standing::Young).then_some(member.task.id));
+    }
+    stopped
 }
 
 fn stop_chosen(

@@ -4,14 +4,16 @@
 //! With desired count d: floor L = ceil(d * minimumHealthyPercent / 100), ceiling
 //! U = floor(d * maximumPercent / 100), as in ECS. It does not know slots, or which task is chosen.
 //! Invariants: what it allows never takes the healthy tasks below L, nor all tasks (those still
-//! stopping included) above U. There is no circuit breaker in this release, so a deployment never
-//! fails: it goes on at the pace of the restart back-off, as ECS does without one.
+//! stopping included) above U. A DAEMON service's d follows its instances (`State::desired_count`);
+//! its tasks elsewhere are in neither number. There is no circuit breaker in this release, so a
+//! deployment never fails: it goes on at the pace of the restart back-off, as ECS does without one.
 
 use super::draft::{Draft, Targets};
 use super::explain;
+use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::view::View;
-use muster_model::{Deployment, RolloutState, Service, ServiceId, ServiceStatus, Step, Task};
+use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Step, Task};
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     if view.dirty.all {
@@ -27,7 +29,11 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 
 fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
     let roster = Roster::of(draft.state(), service, view);
-    let mut targets = targets(service, &roster);
+    let desired = draft.state().desired_count(service);
+    let mut targets = targets(service, desired, &roster);
+    if rebalance::is_moving(draft.state(), service, &roster, targets.excess) {
+        targets.excess = 0;
+    }
     if service.backoff.until > view.now && targets.start > 0 {
         targets.start = 0;
         view.wakes.service_at(service.backoff.until, service.id);
@@ -39,19 +45,19 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
     if let Some(at) = roster.next_unspared {
         view.wakes.service_at(at, service.id);
     }
-    if is_stuck(service, &roster, targets) {
+    if is_stuck(desired, &roster, targets) {
         explain::stuck(draft, view.now, service);
     }
     if targets != Targets::default() {
         draft.targets.insert(service.id, targets);
-    } else if is_settled(service, &roster) {
+    } else if is_settled(desired, &roster) {
         settle(draft, view, service);
+        draft.settled.insert(service.id);
     }
 }
 
-fn targets(service: &Service, roster: &Roster) -> Targets {
+fn targets(service: &Service, desired: u32, roster: &Roster) -> Targets {
     let percents = service.spec.deployment;
-    let desired = service.spec.desired_count;
     let (d, floor) = (desired as usize, percents.floor(desired).min(desired) as usize);
     let ceiling = percents.ceiling(desired) as usize;
 
@@ -66,7 +72,8 @@ fn targets(service: &Service, roster: &Roster) -> Targets {
     // A drain replaces first where there is room to do so, whatever the floor would allow.
     let drain_floor = if ceiling > d { d } else { floor };
     let draining = may_go(&roster.draining, &mut healthy, drain_floor);
-    Targets { start, excess, old, draining }
+    let away = roster.away.iter().filter(|m| !m.spared).count();
+    Targets { start, excess, old, draining, away }
 }
 
 /// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at
@@ -83,8 +90,8 @@ fn may_go(members: &[Member], healthy: &mut usize, floor: usize) -> usize {
 }
 
 /// The percentages leave no move, and no task is on its way that would change that.
-fn is_stuck(service: &Service, roster: &Roster, targets: Targets) -> bool {
-    let missing = roster.good.len() < service.spec.desired_count as usize;
+fn is_stuck(desired: u32, roster: &Roster, targets: Targets) -> bool {
+    let missing = roster.good.len() < desired as usize;
     let waits = roster.ending > 0 || roster.next_healthy.is_some();
     missing
         && roster.outgoing() > 0
@@ -93,12 +100,14 @@ fn is_stuck(service: &Service, roster: &Roster, targets: Targets) -> bool {
         && roster.healthy() == roster.all()
 }
 
-fn is_settled(service: &Service, roster: &Roster) -> bool {
+/// What stays on a draining instance to the last does not keep a deployment from being done.
+fn is_settled(desired: u32, roster: &Roster) -> bool {
     let good_healthy = count(&roster.good, Standing::Healthy);
     roster.outgoing() == 0
+        && roster.away.is_empty()
         && roster.ending == 0
         && good_healthy == roster.good.len()
-        && good_healthy == service.spec.desired_count as usize
+        && good_healthy == desired as usize
 }
 
 /// Nothing is left to do for the service: its newest deployment is done. All its tasks have stayed
@@ -108,12 +117,12 @@ fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
     let done = newest.rollout == RolloutState::InProgress;
     let forgets = newest.rollout == RolloutState::Completed
         && (newest.failed_tasks > 0 || service.backoff.failures > 0);
-    if done || forgets {
+    if done || forgets || has_husks(draft, service) {
         if draft.full() {
             view.dirty.defer(service.id);
             return;
         }
-        if older_left(draft, service.id, newest) {
+        if older_left(draft, service, newest) {
             return;
         }
         let (service, deployment) = (service.id, newest.id);
@@ -126,7 +135,18 @@ fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
     explain::steady(draft, view.now, service.id);
 }
 
-fn older_left(draft: &Draft, service: ServiceId, newest: &Deployment) -> bool {
-    let of_older = |t: &&std::sync::Arc<Task>| t.deployment() != Some(newest.id);
-    draft.state().tasks_of(service).filter(of_older).any(|t| t.ended_at().is_none())
+fn older_left(draft: &Draft, service: &Service, newest: &Deployment) -> bool {
+    let state = draft.state();
+    let counts = |t: &Task| state.in_place(service, t) && t.ended_at().is_none();
+    state.tasks_of(service.id).any(|t| t.deployment() != Some(newest.id) && counts(t))
+}
+
+/// Older deployments whose last tasks, which stayed on a draining instance, have ended since the
+/// newest one was done.
+fn has_husks(draft: &Draft, service: &Service) -> bool {
+    let busy = |deployment: &Deployment| {
+        let mut tasks = draft.state().tasks_of(service.id);
+        tasks.any(|t| t.deployment() == Some(deployment.id) && t.ended_at().is_none())
+    };
+    service.deployments.iter().skip(1).any(|deployment| !busy(deployment))
 }

@@ -1,9 +1,12 @@
 //! A service's tasks as its reconciler sees them: what each still is good for.
 //!
-//! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`.
+//! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`,
+//! `away`, `staying`; the last two only of DAEMON services, in whose numbers they do not count.
 
 use super::view::View;
-use muster_model::{Desired, InstanceStatus, Phase, Service, State, Task, Time, limits};
+use muster_model::{
+    Desired, InstanceId, InstanceStatus, Phase, Service, State, Task, Time, limits,
+};
 use std::sync::Arc;
 
 /// How far a wanted task has come; what serves least is given up first.
@@ -33,6 +36,10 @@ pub(super) struct Roster {
     pub old: Vec<Member>,
     /// Of the newest deployment, on instances that are draining.
     pub draining: Vec<Member>,
+    /// Of a DAEMON service, on instances that are to have none (any more).
+    pub away: Vec<Member>,
+    /// Of a DAEMON service, on draining instances that other tasks have not left yet.
+    pub staying: Vec<Member>,
     /// Told to stop, not stopped yet: they still run beside the others.
     pub ending: usize,
     /// When the next Young one becomes Healthy.
@@ -46,17 +53,23 @@ impl Roster {
         let mut roster = Self::default();
         let newest = service.primary().map(|d| d.id);
         for task in state.tasks_of(service.id) {
+            let counts = state.in_place(service, task);
             if !task.wanted() {
-                roster.ending += usize::from(is_ending(task));
+                roster.ending += usize::from(counts && is_ending(task));
                 continue;
             }
             let standing = roster.standing(task, view, state.now());
             let until = state.spared_until(task);
             roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
             let member = Member { task: task.clone(), standing, spared: until.is_some() };
-            if task.deployment() != newest {
+            if !counts {
+                match draining(state, task).is_some_and(|on| !state.only_daemons_on(on)) {
+                    true => roster.staying.push(member),
+                    false => roster.away.push(member),
+                }
+            } else if task.deployment() != newest {
                 roster.old.push(member);
-            } else if on_draining(state, task) {
+            } else if draining(state, task).is_some() {
                 roster.draining.push(member);
             } else {
                 roster.good.push(member);
@@ -90,6 +103,12 @@ impl Roster {
         self.good.len() + self.old.len() + self.draining.len() + self.ending
     }
 
+    /// Every wanted task.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        let all = [&self.good, &self.old, &self.draining, &self.away, &self.staying];
+        all.into_iter().flatten()
+    }
+
     pub fn outgoing(&self) -> usize {
         self.old.len() + self.draining.len()
     }
@@ -112,7 +131,8 @@ fn is_ending(task: &Task) -> bool {
     !task.finished() && matches!(task.desired, Desired::Stopped { .. })
 }
 
-fn on_draining(state: &State, task: &Task) -> bool {
-    let instance = task.instance.and_then(|id| state.instance(id));
-    instance.is_some_and(|row| row.status == InstanceStatus::Draining)
+/// The draining instance that the task is on.
+pub(super) fn draining(state: &State, task: &Task) -> Option<InstanceId> {
+    let row = task.instance.and_then(|id| state.instance(id))?;
+    (row.status == InstanceStatus::Draining).then_some(row.id)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a key leaves the dirty set only when every stage that looks at it has done so.
 
+use super::roster::draining;
 use muster_model::{
     Changes, IdSource, InstanceId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
     limits,
@@ -22,6 +23,8 @@ pub(super) struct View<'a> {
 pub(super) struct Dirty {
     pub services: BTreeSet<ServiceId>,
     pub instances: BTreeSet<InstanceId>,
+    /// Instances that a task ended on.
+    pub relieved: BTreeSet<InstanceId>,
     /// Tasks wait, or something that could help them happened.
     pub waiting: bool,
     pub history: bool,
@@ -55,7 +58,7 @@ impl Dirty {
                         wakes.healthy_at(at + limits::HEALTHY_AFTER, service);
                     }
                 }
-                _ => self.mark_task(task),
+                _ => self.mark_task(task, state),
             }
         }
         let protected = changes.protections.iter().filter_map(|change| change.latest());
@@ -63,14 +66,22 @@ impl Dirty {
         self.services.extend(tasks.filter_map(|task| task.service()));
         for change in &changes.instances {
             let Some(row) = change.latest() else { continue };
+            self.services.extend(state.daemons(row.cluster));
             self.mark_instance(row.id, state);
         }
     }
 
-    fn mark_task(&mut self, task: &Task) {
+    fn mark_task(&mut self, task: &Task, state: &State) {
         self.services.extend(task.service());
         self.waiting = true;
-        self.history |= task.ended_at().is_some();
+        if task.ended_at().is_some() {
+            self.history = true;
+            self.relieved.extend(task.instance);
+            // On a draining instance DAEMON services' tasks stop after all others.
+            if draining(state, task).is_some() {
+                self.services.extend(state.daemons(task.cluster));
+            }
+        }
     }
 
     fn mark_instance(&mut self, id: InstanceId, state: &State) {
@@ -92,13 +103,13 @@ impl Dirty {
             Step::Place { task, instance, .. } => {
                 self.instances.insert(*instance);
                 if let Some(task) = state.task(*task) {
-                    self.mark_task(task);
+                    self.mark_task(task, state);
                 }
             }
             Step::Stop { task, .. } | Step::Abandon { task } | Step::Explain { task, .. } => {
                 if let Some(task) = state.task(*task) {
                     self.instances.extend(task.instance);
-                    self.mark_task(task);
+                    self.mark_task(task, state);
                 }
             }
             Step::SetHealth { instance, .. } => self.mark_instance(*instance, state),

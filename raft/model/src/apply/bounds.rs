@@ -23,17 +23,21 @@ pub(super) struct Bounds {
     tallies: BTreeMap<ServiceId, Tally>,
 }
 
+/// Of a DAEMON service only tasks where they should be (`State::in_place`): the others stand for
+/// instances that are no longer counted, so they keep none from starting and may always go.
 #[derive(Debug)]
 struct Tally {
     /// All that may run, also what is still stopping.
     existing: usize,
     healthy: usize,
+    /// Nothing that a plan can say changes it.
+    desired: u32,
 }
 
 impl Tally {
-    fn of(state: &State, service: ServiceId) -> Self {
-        let mut tally = Self { existing: 0, healthy: 0 };
-        for task in state.tasks_of(service) {
+    fn of(state: &State, row: &Service) -> Self {
+        let mut tally = Self { existing: 0, healthy: 0, desired: state.desired_count(row) };
+        for task in state.tasks_of(row.id).filter(|task| state.in_place(row, task)) {
             tally.existing += usize::from(task.ended_at().is_none());
             tally.healthy += usize::from(is_healthy(task, state.now()));
         }
@@ -48,14 +52,14 @@ fn is_healthy(task: &Task, now: Time) -> bool {
 }
 
 impl Bounds {
-    fn tally(&mut self, state: &State, service: ServiceId) -> &mut Tally {
-        self.tallies.entry(service).or_insert_with(|| Tally::of(state, service))
+    fn tally(&mut self, state: &State, row: &Service) -> &mut Tally {
+        self.tallies.entry(row.id).or_insert_with(|| Tally::of(state, row))
     }
 
     /// Counts `number` new tasks of the service, which the caller is about to make.
     pub fn start(&mut self, state: &State, row: &Service, number: usize) -> Result<(), Error> {
-        let most = row.spec.deployment.ceiling(row.spec.desired_count) as usize;
-        let tally = self.tally(state, row.id);
+        let tally = self.tally(state, row);
+        let most = row.spec.deployment.ceiling(tally.desired) as usize;
         let existing = tally.existing + number;
         if existing > most {
             let name = &row.spec.name;
@@ -73,9 +77,12 @@ impl Bounds {
         let Some(row) = service.filter(|row| row.status == ServiceStatus::Active) else {
             return Ok(());
         };
-        let tally = self.tally(state, row.id);
+        if !state.in_place(row, task) {
+            return Ok(());
+        }
+        let tally = self.tally(state, row);
         if is_healthy(task, state.now()) {
-            let desired = row.spec.desired_count;
+            let desired = tally.desired;
             let least = row.spec.deployment.floor(desired).min(desired) as usize;
             if tally.healthy <= least {
                 let (name, left) = (&row.spec.name, tally.healthy.saturating_sub(1));
@@ -93,9 +100,13 @@ impl Bounds {
     }
 
     /// Counts a task that is lost with its instance; nothing is left to refuse.
-    pub fn lose(&mut self, task: &Task, now: Time) {
-        let Some(tally) = task.service().and_then(|id| self.tallies.get_mut(&id)) else { return };
-        tally.existing = tally.existing.saturating_sub(1);
-        tally.healthy = tally.healthy.saturating_sub(usize::from(is_healthy(task, now)));
+    pub fn lose(&mut self, state: &State, task: &Task) {
+        let Some(row) = task.service().and_then(|id| state.service(id)) else { return };
+        let Some(tally) = self.tallies.get_mut(&row.id) else { return };
+        if state.in_place(row, task) {
+            tally.existing = tally.existing.saturating_sub(1);
+            let healthy = usize::from(is_healthy(task, state.now()));
+            tally.healthy = tally.healthy.saturating_sub(healthy);
+        }
     }
 }

@@ -150,7 +150,7 @@ fn abandon(state: &mut State, bounds: &mut Bounds, id: TaskId) -> Result<(), Err
         let why = format!("task {id} is not placed, has stopped or is abandoned already");
         return Err(Error::refused(why));
     }
-    bounds.lose(&task, state.now());
+    bounds.lose(state, &task);
     task::abandon(state, &task);
     Ok(())
 }

@@ -5,7 +5,9 @@ use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::service::{Backoff, Deployment, RolloutState, Service, ServiceSpec, ServiceStatus};
+use crate::service::{
+    Backoff, Deployment, DeploymentConfiguration, RolloutState, Service, ServiceSpec, ServiceStatus,
+};
 use crate::state::State;
 use crate::time::Time;
 use std::sync::Arc;
@@ -23,6 +25,36 @@ fn deployment(id: DeploymentId, definition: DefinitionId, now: Time) -> Deployme
 
 fn desired_in_range(count: u32) -> Result<(), Error> {
     find::at_most("desiredCount", count as usize, limits::DESIRED_COUNT_MAX as usize)
+}
+
+/// What a DAEMON service cannot have, in ECS's words.
+fn fits_daemon(spec: &ServiceSpec, asked: Option<u32>) -> Result<(), Error> {
+    if !spec.is_daemon() {
+        return Ok(());
+    }
+    let maximum = spec.deployment.maximum_percent;
+    let (field, value, why) = match asked {
+        Some(count) => (
+            "desiredCount",
+            count.to_string(),
+            "The daemon scheduling strategy does not support a desired count for services. Remove \
+             the desired count value and try again.",
+        ),
+        None if !spec.placement.strategies.is_empty() => (
+            "placementStrategy",
+            format!("{} of them", spec.placement.strategies.len()),
+            "The daemon scheduling strategy does not support placement strategies. Remove the \
+             placement strategy and try again.",
+        ),
+        None if maximum != DeploymentConfiguration::DAEMON.maximum_percent => (
+            "deploymentConfiguration.maximumPercent",
+            maximum.to_string(),
+            "The daemon scheduling strategy does not support values above 100 for maximumPercent \
+             on a deployment configuration. Change the maximumPercent value to 100, and try again.",
+        ),
+        None => return Ok(()),
+    };
+    Err(Error::invalid(field, value, why))
 }
 
 pub(super) fn create(
@@ -48,6 +80,7 @@ pub(super) fn create(
         return Err(Error::Exists { kind: Kind::Service, name: command.id.to_string() });
     }
     desired_in_range(spec.desired_count)?;
+    fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
     let services = state.service_count(command.cluster) + 1;
     find::at_most("services in the cluster", services, limits::SERVICES_PER_CLUSTER_MAX)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
@@ -94,6 +127,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     }
     let mut new = Service::clone(&old);
     let spec = changed(&old.spec, &command.change);
+    fits_daemon(&spec, command.change.desired_count)?;
     if spec != *old.spec {
         new.spec = Arc::new(spec);
     }
@@ -123,6 +157,7 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
     spec.health_check_grace_secs = change.health_check_grace_secs.or(spec.health_check_grace_secs);
     spec.enable_execute_command =
         change.enable_execute_command.unwrap_or(spec.enable_execute_command);
+    spec.az_rebalancing = change.az_rebalancing.unwrap_or(spec.az_rebalancing);
     spec
 }
 

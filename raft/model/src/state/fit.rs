@@ -10,6 +10,7 @@ use crate::instance::{Instance, InstanceStatus};
 use crate::limits;
 use crate::placement::PlacementConstraint;
 use crate::query::Query;
+use crate::service::Service;
 use crate::spec::{Protocol, TaskDefinition};
 use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
@@ -170,6 +171,24 @@ impl State {
         Ok(())
     }
 
+    /// Whether the constraints of a service and of its newest definition let its tasks run on an
+    /// instance, by what the instance is: what asks for the tasks there is judged when one is
+    /// placed.
+    pub fn admits(&self, service: &Service, instance: &Instance) -> bool {
+        let newest = service.primary().and_then(|newest| self.definition(newest.definition));
+        let Some(definition) = newest else { return false };
+        let ours = service.spec.placement.constraints.iter();
+        let mut all = ours.chain(&definition.spec.placement_constraints);
+        let facing = Facing { state: self, instance };
+        instance.cluster == service.cluster
+            && all.all(|constraint| match constraint {
+                PlacementConstraint::DistinctInstance => true,
+                PlacementConstraint::MemberOf(query) => {
+                    query.depends().tasks || query.matches(&facing)
+                }
+            })
+    }
+
     /// All constraints of a task: its definition's, then its service's or its run's.
     fn constraints_of<'a>(
         &'a self,
@@ -183,10 +202,11 @@ impl State {
         definition.chain(service).chain(run)
     }
 
-    /// `distinctInstance`, from wherever it comes.
+    /// `distinctInstance`, from wherever it comes; DAEMON by its nature.
     pub fn wants_distinct(&self, task: &Task) -> bool {
         let distinct = |c: &PlacementConstraint| *c == PlacementConstraint::DistinctInstance;
-        self.constraints_of(task).any(distinct)
+        let service = task.service().and_then(|id| self.service(id));
+        service.is_some_and(|row| row.spec.is_daemon()) || self.constraints_of(task).any(distinct)
     }
 
     /// The `memberOf` constraints of a task, in the order in which `Blocker::MemberOf` counts them.

@@ -7,7 +7,7 @@ use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
 use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
-use crate::instance::Instance;
+use crate::instance::{Instance, InstanceStatus};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service, ServiceStatus};
 use crate::spec::Protocol;
@@ -109,12 +109,18 @@ impl State {
         if was != is {
             self.index.rename_service(was, is.map(|key| (key, row.id)));
         }
+        // Neither its cluster nor its strategy ever changes.
+        match row.spec.is_daemon() && row.status == ServiceStatus::Active {
+            true => self.index.daemons.insert((row.cluster, row.id)),
+            false => self.index.daemons.remove(&(row.cluster, row.id)),
+        };
     }
 
     /// Forgets an INACTIVE service and its events.
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
         if let Some(old) = self.services.remove(&id) {
             self.index.rename_service(service_name(&old), None);
+            self.index.daemons.remove(&(old.cluster, id));
         }
         let numbers: Vec<u64> = self.events(id).map(|(number, _)| number).collect();
         for number in numbers {
@@ -131,11 +137,18 @@ impl State {
     }
 
     pub(crate) fn put_instance(&mut self, row: Arc<Instance>) {
+        let key = (row.cluster, row.id);
+        match row.status {
+            InstanceStatus::Active => self.index.active_instances.insert(key),
+            _ => self.index.active_instances.remove(&key),
+        };
         self.instances.insert(row.id, row);
     }
 
     pub(crate) fn remove_instance(&mut self, id: InstanceId) {
-        self.instances.remove(&id);
+        if let Some(old) = self.instances.remove(&id) {
+            self.index.active_instances.remove(&(old.cluster, id));
+        }
     }
 
     pub(crate) fn put_manager(&mut self, row: Arc<Manager>) {

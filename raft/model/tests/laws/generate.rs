@@ -40,7 +40,19 @@ pub fn aimed(state: &State, mut command: Command) -> Command {
     command
 }
 
+/// Where another task of the same service is: some services have at most one on an instance.
+fn aim_beside(state: &State, task: TaskId, instance: &mut InstanceId) {
+    let service = state.task(task).and_then(|task| task.service());
+    let mut others = service.into_iter().flat_map(|id| state.tasks_of(id));
+    *instance = others.find_map(|t| t.instance).unwrap_or(InstanceId::from_bits(0));
+}
+
 fn aim(state: &State, step: &mut Step) {
+    if let Step::Place { task, instance, .. } = step
+        && *instance == ITS_OWN
+    {
+        aim_beside(state, *task, instance);
+    }
     match step {
         Step::CreateTasks { service, deployment, .. }
         | Step::Advance { service, deployment, .. }
@@ -154,17 +166,27 @@ fn constraints() -> impl Strategy<Value = Vec<PlacementConstraint>> {
 }
 
 fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
-    let parts = (name(), 0u32..5, any::<bool>(), constraints());
-    parts.prop_map(|(name, desired_count, propagate, constraints)| {
-        Arc::new(ServiceSpec {
-            name: name.to_string(),
-            desired_count,
-            deployment: DeploymentConfiguration::default(),
-            placement: Placement { constraints, ..Placement::default() },
-            propagate_service_tags: propagate,
-            ..ServiceSpec::default()
-        })
-    })
+    let replicas = (0u32..5)
+        .prop_map(|count| (SchedulingStrategy::Replica, count, DeploymentConfiguration::default()));
+    let daemon = (prop_oneof![Just(0u32), Just(50)], prop_oneof![9 => Just(0u32), 1 => Just(1)])
+        .prop_map(|(minimum_healthy_percent, count)| {
+            let percents = DeploymentConfiguration::DAEMON;
+            let percents = DeploymentConfiguration { minimum_healthy_percent, ..percents };
+            (SchedulingStrategy::Daemon, count, percents)
+        });
+    (name(), prop_oneof![2 => replicas, 1 => daemon], any::<bool>(), constraints()).prop_map(
+        |(name, (scheduling, desired_count, deployment), propagate, constraints)| {
+            Arc::new(ServiceSpec {
+                name: name.to_string(),
+                desired_count,
+                scheduling,
+                deployment,
+                placement: Placement { constraints, ..Placement::default() },
+                propagate_service_tags: propagate,
+                ..ServiceSpec::default()
+            })
+        },
+    )
 }
 
 fn observed() -> impl Strategy<Value = Observed> {
@@ -231,7 +253,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
-        8 => (task(), instance(), ports)
+        8 => (task(), prop_oneof![3 => instance(), 1 => Just(ITS_OWN)], ports)
             .prop_map(|(task, instance, ports)| Step::Place { task, instance, ports }),
         2 => (task(), stop_code(), text())
             .prop_map(|(task, code, reason)| Step::Stop { task, code, reason }),
