@@ -117,6 +117,12 @@ async fn pages_over_250_tasks_show_each_once() {
         }
     }
     assert_eq!(pages, [100, 100, 50]);
+    for (launch_type, found) in [("EC2", 100), ("FARGATE", 0)] {
+        let launch_type = launch_type.to_owned();
+        let request = pb::ListTasksRequest { launch_type, ..Default::default() };
+        let page = ecs.list_tasks(request).await.unwrap().into_inner();
+        assert_eq!(page.task_arns.len(), found);
+    }
     assert_eq!(seen.len(), 250);
     let foreign = pb::ListTasksRequest { next_token: "Z2FyYmFnZQ".into(), ..Default::default() };
     let refused = ecs.list_tasks(foreign).await.unwrap_err();
