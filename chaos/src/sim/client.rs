@@ -17,7 +17,7 @@ use muster_model::query::Query;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
     ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus, Millis, Principal,
-    RequestId, Response, ServiceId, ServiceSpec, ServiceStatus, State, Time,
+    RequestId, Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, State, Time,
 };
 use std::sync::Arc;
 
@@ -230,18 +230,22 @@ impl World {
         }
         self.clients.next_name += 1;
         let cluster = self.dice.pick(&self.clients.clusters.clone())?;
-        let (minimum_healthy_percent, maximum_percent) = self.dice.pick(&[
-            (100, 200),
-            (100, 200),
-            (50, 100),
-            (50, 150),
-            (0, 100),
-            (100, 150),
-        ])?;
-        let placement = self.placement();
+        let daemon = self.dice.percent(20);
+        let percents: &[(u32, u32)] = match daemon {
+            true => &[(0, 100), (50, 100)],
+            false => &[(100, 200), (100, 200), (50, 100), (50, 150), (0, 100), (100, 150)],
+        };
+        let (minimum_healthy_percent, maximum_percent) = self.dice.pick(percents)?;
+        let strategies = [SchedulingStrategy::Replica, SchedulingStrategy::Daemon];
+        let mut placement = self.placement();
+        if daemon {
+            placement.strategies.clear();
+        }
         let spec = ServiceSpec {
             name: format!("s{}", self.clients.next_name),
-            desired_count: self.dice.between(0, 5) as u32,
+            desired_count: if daemon { 0 } else { self.dice.between(0, 5) as u32 },
+            scheduling: strategies[usize::from(daemon)],
+            az_rebalancing: self.dice.percent(50),
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,
             propagate_service_tags: false,

@@ -6,7 +6,7 @@
 
 use crate::sim::world::short;
 use muster_model::{
-    Command, Desired, Entry, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
+    Command, Desired, Entry, Service, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
 };
 use std::collections::BTreeSet;
 
@@ -37,19 +37,20 @@ pub(super) fn check(
 }
 
 fn ceiling(before: &State, after: &State, service: ServiceId) -> Result<(), String> {
-    let (was, is) = (existing(before, service), existing(after, service));
-    let spec = after.service(service).map(|row| row.spec.clone());
-    let most = spec.map_or(0, |spec| spec.deployment.ceiling(spec.desired_count) as usize);
+    let Some(row) = after.service(service) else { return Ok(()) };
+    let (was, is) = (existing(before, row), existing(after, row));
+    let most = row.spec.deployment.ceiling(after.desired_count(row)) as usize;
     if is > was && is > most {
         return Err(format!("{} has {is} tasks, at most {most}", short(service)));
     }
     Ok(())
 }
 
-/// All that may run: also what is still stopping.
-fn existing(state: &State, service: ServiceId) -> usize {
+/// All that may run where it should: also what is still stopping.
+fn existing(state: &State, service: &Service) -> usize {
     let counts = |t: &&std::sync::Arc<muster_model::Task>| {
-        t.service() == Some(service)
+        t.service() == Some(service.id)
+            && state.in_place(service, t)
             && !t.finished()
             && !matches!(t.desired, Desired::Abandoned { .. })
     };
@@ -62,9 +63,9 @@ fn floors(before: &State, after: &State, stopped: &BTreeSet<TaskId>) -> Result<(
     }
     let now = after.now();
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
-        let (was, is) = (healthy(before, service.id, now), healthy(after, service.id, now));
+        let (was, is) = (healthy(before, service, now), healthy(after, service, now));
         let lost = was.difference(&is).any(|task| stopped.contains(task));
-        let desired = service.spec.desired_count;
+        let desired = after.desired_count(service);
         let least = service.spec.deployment.floor(desired).min(desired) as usize;
         if lost && is.len() < least {
             let healthy = is.len();
@@ -75,8 +76,8 @@ fn floors(before: &State, after: &State, stopped: &BTreeSet<TaskId>) -> Result<(
     Ok(())
 }
 
-fn healthy(state: &State, service: ServiceId, now: Time) -> BTreeSet<TaskId> {
+fn healthy(state: &State, service: &Service, now: Time) -> BTreeSet<TaskId> {
     let long = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
-    let running = state.tasks_of(service).filter(|t| t.running() && long(t.observed.started_at));
-    running.map(|t| t.id).collect()
+    let running = state.tasks_of(service.id).filter(|t| t.running() && long(t.observed.started_at));
+    running.filter(|t| state.in_place(service, t)).map(|t| t.id).collect()
 }

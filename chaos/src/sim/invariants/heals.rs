@@ -89,8 +89,9 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     if service.status != ServiceStatus::Active {
         return None;
     }
-    let wanted = state.tasks_of(service.id).filter(|task| task.wanted()).count();
-    if wanted < service.spec.desired_count as usize
+    let desired = state.desired_count(service);
+    let tasks = || state.tasks_of(service.id).filter(|task| state.in_place(service, task));
+    if tasks().filter(|task| task.wanted()).count() < desired as usize
         && service.backoff.until + Millis::from_secs(1) > now
     {
         return Some(format!("{name} waits for its back-off"));
@@ -105,8 +106,7 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
             && row.is_some_and(|row| row.status == InstanceStatus::Active)
     };
     let percents = service.spec.deployment;
-    let desired = service.spec.desired_count;
-    let running = || state.tasks_of(service.id).filter(|task| task.running());
+    let running = || tasks().filter(|task| task.running());
     // Percentages that allow no move leave tasks where they are.
     let movable = percents.ceiling(desired) > desired || percents.floor(desired) < desired;
     if !movable && running().any(|task| !stays(task)) {
@@ -115,6 +115,8 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     if running().count() != desired as usize {
         return Some(format!("{name} runs {} of {desired}", running().count()));
     }
-    let done = newest.rollout == RolloutState::Completed && service.deployments.len() == 1;
+    // What stays on a draining instance to the last keeps its deployment's row.
+    let alone = service.deployments.len() == 1 || service.spec.is_daemon();
+    let done = newest.rollout == RolloutState::Completed && alone;
     (!done).then(|| format!("{name} has not completed its deployment"))
 }
