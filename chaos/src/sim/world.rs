@@ -369,7 +369,8 @@ impl World {
     }
 }
 
-/// The first digits of an id: enough to follow it through a trace.
+/// The last digits of an id: enough to follow it through a trace. The first ones are a time.
 pub(super) fn short(id: impl ToString) -> String {
-    id.to_string().chars().take(6).collect()
+    let id = id.to_string();
+    id.get(id.len().saturating_sub(6)..).unwrap_or_default().to_owned()
 }

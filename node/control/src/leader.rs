@@ -64,6 +64,8 @@ pub struct Counters {
     pub scan_found: u64,
     /// Times the governor held back a mass loss.
     pub governor_held: u64,
+    /// Signatures that waited and were tried again because an instance gained something.
+    pub woken: u64,
 }
 
 /// The plan that was proposed and not answered, or answered and not seen applied.
@@ -194,6 +196,7 @@ impl Leader {
         }
         let changes = State::diff(&self.state, &state);
         self.dirty.mark(&changes, &state, &mut self.wakes);
+        self.dirty.waiting |= self.parking.is_nosy() && !changes.tasks.is_empty();
         self.leases.learn(now, &changes);
         self.state = state;
         self.sessions.send(&self.state, &changes, out);
@@ -371,6 +374,7 @@ impl Leader {
         self.dirty = view.dirty.left_over();
         self.counters.misjudged += draft.misjudged;
         self.counters.governor_held = self.leases.held();
+        self.counters.woken = self.parking.woken();
         draft.into_steps()
     }
 

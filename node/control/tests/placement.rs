@@ -48,7 +48,7 @@ const PLACES: [&str; 11] = [
     "spread:nothing",
 ];
 
-const MEMBERS: [&str; 7] = [
+const MEMBERS: [&str; 9] = [
     "",
     "attribute:disk == ssd",
     "attribute:rack in [r0, r1] or attribute:ecs.availability-zone == az-c",
@@ -56,6 +56,8 @@ const MEMBERS: [&str; 7] = [
     "runningTasksCount < 2",
     "attribute:disk !exists and attribute:rack exists",
     "attribute:rack == nowhere",
+    "task:group == service:s0",
+    "runningTasksCount > 0",
 ];
 
 fn machine() -> impl Strategy<Value = Machine> {
@@ -165,10 +167,15 @@ proptest! {
     ) {
         let mut stage = world(&machines);
         stage.lead();
+        for (n, _) in machines.iter().enumerate().filter(|(_, machine)| machine.ready) {
+            stage.block(&[&format!("> hello i{n}")]);
+        }
         settle(&mut stage);
         for (number, wish) in wishes.iter().enumerate() {
             stage.world.run(&wish.line(number));
             stage.show_state();
+            settle(&mut stage);
+            stage.block(&["> up"]);
             settle(&mut stage);
         }
         // What waits gets its chance with new instances, in whatever order.

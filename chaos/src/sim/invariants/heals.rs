@@ -4,6 +4,7 @@
 
 use crate::sim::world::short;
 use muster_model::spec::NetworkMode;
+use muster_model::task::{Blocker, Waiting};
 use muster_model::{
     Desired, Health, Instance, InstanceId, InstanceStatus, Millis, RolloutState, Service,
     ServiceStatus, State, Task, Time, limits,
@@ -60,6 +61,11 @@ fn unexplained(state: &State, task: &Task) -> Option<String> {
     if waiting.is_none() && members().any(|i| i.status != InstanceStatus::Inactive) {
         return Some(format!("{id} waits and nobody says why"));
     }
+    // `apply` has no say in a hard skew: it is the scheduler's word.
+    let skewed = |waiting: &Waiting| waiting.removed.iter().any(|(b, _)| *b == Blocker::Skew);
+    if waiting.is_some_and(|waiting| skewed(waiting)) {
+        return None;
+    }
     let room = members().find(|instance| has_room(state, task, instance));
     room.map(|instance| format!("{id} waits although {} has room", short(instance.id)))
 }
@@ -81,6 +87,18 @@ fn has_room(state: &State, task: &Task, instance: &Instance) -> bool {
     state.check_place(task, instance, &ports).is_ok()
 }
 
+/// Zones are not evened out soon after a task ended by itself.
+fn hurt_lately(state: &State, service: &Service, now: Time) -> bool {
+    let hurt = |task: &Task| {
+        task.desired == Desired::Running
+            && task.finished()
+            && task
+                .ended_at()
+                .is_some_and(|at| at + limits::REBALANCE_PAUSE + Millis::from_secs(2) > now)
+    };
+    state.tasks_of(service.id).any(|task| hurt(task))
+}
+
 fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     let name = &service.spec.name;
     if service.status == ServiceStatus::Draining {
@@ -98,6 +116,9 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     }
     if state.waiting().any(|task| task.service() == Some(service.id)) {
         return None;
+    }
+    if service.spec.rebalances_zones() && hurt_lately(state, service, now) {
+        return Some(format!("{name} does not look at its zones yet"));
     }
     let newest = service.primary()?;
     let stays = |task: &Task| {

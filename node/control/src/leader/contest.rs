@@ -308,6 +308,11 @@ impl Contest {
         self.stay(index, wish, at);
     }
 
+    /// Whether a hard skew keeps tasks from any class now.
+    pub fn is_skewed(&self) -> bool {
+        self.lanes.iter().any(|lane| self.skewed(lane))
+    }
+
     /// Whether a hard skew keeps tasks from this class now.
     pub fn holds_back(&self, class: ClassId) -> bool {
         self.lane_of(class).is_some_and(|number| self.skewed(&self.lanes[number]))

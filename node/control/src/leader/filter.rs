@@ -10,7 +10,7 @@ use muster_model::placement::{Placement, PlacementConstraint};
 use muster_model::query::Query;
 use muster_model::state::Facing;
 use muster_model::task::Blocker;
-use muster_model::{InstanceId, Resources, State, TaskDefinition};
+use muster_model::{ClusterId, InstanceId, Resources, State, TaskDefinition};
 use std::sync::Arc;
 
 /// What a signature asks of an instance, read once per batch.
@@ -24,6 +24,9 @@ pub(super) struct Wish {
     has_ports: bool,
     members: Vec<Member>,
 }
+
+/// What decides which filter removes an instance, if only its columns and its class do.
+pub(super) type Shape = (ClusterId, Resources, Vec<Query>);
 
 /// A `memberOf` constraint, by its place among them: those of the definition come first.
 #[derive(Debug)]
@@ -64,6 +67,19 @@ impl Wish {
             }
         }
         Some(wish)
+    }
+
+    /// Whether a constraint asks for the tasks on an instance.
+    pub fn asks_for_tasks(&self) -> bool {
+        self.members.iter().any(|member| member.query.depends().tasks)
+    }
+
+    /// `None`: what is on the instances decides as well.
+    pub fn shape(&self, signature: &Signature) -> Option<Shape> {
+        let attributes = self.members.iter().all(|member| member.classes.is_some());
+        let plain = attributes && !self.has_ports && !self.distinct;
+        let queries = || self.members.iter().map(|member| member.query.clone()).collect();
+        plain.then(|| (signature.cluster, self.size, queries()))
     }
 
     /// Whether its constraints hold for the class, as far as they ask for attributes.

@@ -81,6 +81,13 @@ impl Signature {
 pub(super) type Queue = BTreeSet<Turn>;
 pub(super) type Turn = (Time, Slot, TaskId);
 
+/// What changed among tasks, for those who wait for more than room.
+#[derive(Debug, Default)]
+pub(super) struct Stir {
+    pub positions: BTreeSet<At>,
+    pub owners: BTreeSet<OwnerKey>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     base: State,
@@ -95,6 +102,9 @@ pub(super) struct Index {
     crowded: BTreeSet<OwnerKey>,
     /// Positions that gained something since the last `take_gains`: room, a port, an open gate.
     gained: BTreeSet<At>,
+    /// Positions where tasks came, went or got further, and owners whose tasks did, since the last
+    /// `take_stir`.
+    stir: Stir,
     /// Signatures that got a waiting task since the last `take_arrivals`.
     arrived: BTreeSet<Signature>,
 }
@@ -136,6 +146,7 @@ impl Index {
             }
         }
         for instance in touched {
+            self.stir.positions.extend(self.fleet.position(instance));
             self.refresh(instance);
         }
     }
@@ -168,6 +179,8 @@ impl Index {
             }
         }
         if !placed.is_empty() {
+            self.stir.owners.insert(signature.owner.clone());
+            self.stir.positions.extend(placed.iter().map(|(_, at)| *at));
             let counts = self.counts.entry(signature.owner.clone()).or_default();
             for (_, at) in placed {
                 *counts.entry(*at).or_default() += 1;
@@ -204,6 +217,7 @@ impl Index {
         let placed = task.instance.filter(|_| counted(task));
         if let Some(at) = placed.and_then(|id| self.fleet.position(id)) {
             *self.counts.entry(owner.clone()).or_default().entry(at).or_default() += 1;
+            self.stir.owners.insert(owner.clone());
         }
         if let Some(ended) = task.ended_at() {
             let finished = self.finished.entry(owner.clone()).or_default();
@@ -245,6 +259,7 @@ impl Index {
     fn uncount(&mut self, owner: &OwnerKey, instance: Option<InstanceId>) {
         let at = instance.and_then(|id| self.fleet.position(id));
         let Some((at, counts)) = at.zip(self.counts.get_mut(owner)) else { return };
+        self.stir.owners.insert(owner.clone());
         if let Some(count) = counts.get_mut(&at) {
             *count -= 1;
             if *count == 0 {
@@ -310,6 +325,10 @@ impl Index {
 
     pub fn take_gains(&mut self) -> BTreeSet<At> {
         std::mem::take(&mut self.gained)
+    }
+
+    pub fn take_stir(&mut self) -> Stir {
+        std::mem::take(&mut self.stir)
     }
 
     pub fn take_arrivals(&mut self) -> BTreeSet<Signature> {

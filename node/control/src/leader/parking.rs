@@ -1,85 +1,152 @@
 //! Signatures that nothing could take: each waits for an event that can help it, and for no other.
 //!
 //! What helps is an instance of its cluster that gained something (room, a port, an open gate,
-//! another class) and now has the room it asks for. The parked ones are sorted by the cpu they
-//! ask for, so that an event looks only at those that would fit, not at all of them.
+//! another class) and now takes it. One whose constraints ask for the tasks on an instance is
+//! helped by what they do as well, one that a hard skew holds back by its owner's tasks, or by
+//! instances that come and go, wherever they are. The parked ones stand by the size they ask for, and among
+//! equals by age. An event wakes the oldest ones that fit, as many as its room is for, and more of
+//! them only if those went elsewhere: ten thousand that wait for the same room are not all tried
+//! because one task ended.
 //! Invariant: a signature that waits is either ready or parked.
 
 use super::filter::Wish;
-use super::fleet::At;
-use super::index::{Index, Signature};
-use muster_model::{ClusterId, State};
+use super::fleet::{At, Gate};
+use super::index::{Index, Signature, Stir};
+use muster_model::{ClusterId, Slot, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What it is found by: its cluster and the cpu it asks for.
-type Need = (ClusterId, u32);
+/// What it is found by: its cluster, the cpu and the memory it asks for.
+type Need = (ClusterId, u32, u32);
+/// Of the task in it that waits longest.
+type Age = Option<(Time, Slot)>;
 
 #[derive(Debug, Default)]
 pub(super) struct Parking {
     ready: BTreeSet<Arc<Signature>>,
-    parked: BTreeMap<Need, BTreeSet<Arc<Signature>>>,
+    parked: BTreeMap<Need, BTreeSet<(Age, Arc<Signature>)>>,
+    ages: BTreeMap<Arc<Signature>, Age>,
+    /// Positions whose gain is not used up.
+    gains: BTreeSet<At>,
+    /// Of the parked: those whose constraints ask for the tasks on an instance ...
+    nosy: BTreeSet<Arc<Signature>>,
+    /// ... and those that a hard skew holds back.
+    skewed: BTreeSet<Arc<Signature>>,
+    /// Woken for one of these gains already.
+    tried: BTreeSet<Arc<Signature>>,
+    /// How many were woken by gains, ever.
+    woken: u64,
 }
 
 impl Parking {
+    /// What is new since the last time; `all`: everything is ready.
+    pub fn learn(&mut self, index: &mut Index, all: bool) {
+        let (gains, stir) = (index.take_gains(), index.take_stir());
+        self.unskew(index, &gains, &stir);
+        self.gains.extend(gains);
+        if !self.nosy.is_empty() {
+            self.gains.extend(stir.positions);
+        }
+        for signature in index.take_arrivals() {
+            self.ready(Arc::new(signature));
+        }
+        if all {
+            self.parked.clear();
+            self.ages.clear();
+            self.nosy.clear();
+            self.skewed.clear();
+            self.gains.clear();
+            self.ready = index.waiting().keys().cloned().map(Arc::new).collect();
+        }
+    }
+
     /// Signatures to place, the one with the longest waiting task first; those of DAEMON services
-    /// before all others, so that what every instance needs finds room there.
-    pub fn order(&mut self, state: &State, index: &Index) -> Vec<Arc<Signature>> {
-        let mut order = Vec::with_capacity(self.ready.len());
-        self.ready.retain(|signature| match index.waiting().get(&**signature) {
-            Some(queue) => {
-                let first = queue.first().map(|(at, slot, _)| (*at, *slot));
-                let follows = !signature.owner.is_daemon(state);
-                order.push((follows, first, signature.clone()));
-                true
-            }
-            None => false,
-        });
+    /// before all others, so that what every instance needs finds room there. If none is ready,
+    /// those that the gains are for.
+    pub fn order(&mut self, state: &State, index: &mut Index) -> Vec<Arc<Signature>> {
+        self.ready.retain(|signature| index.waiting().contains_key(&**signature));
+        if self.ready.is_empty() {
+            self.help(state, index);
+        }
+        let turn = |signature: &Arc<Signature>| {
+            (!signature.owner.is_daemon(state), age(index, signature), signature.clone())
+        };
+        let mut order: Vec<_> = self.ready.iter().map(turn).collect();
         order.sort();
         order.into_iter().map(|(.., signature)| signature).collect()
     }
 
-    pub fn park(&mut self, signature: &Arc<Signature>) {
+    /// A skew is measured anew when tasks of the owner came or went, or where they can go did.
+    fn unskew(&mut self, index: &Index, gains: &BTreeSet<At>, stir: &Stir) {
+        if self.skewed.is_empty() {
+            return;
+        }
+        let at = gains.iter().chain(&stir.positions);
+        let clusters: BTreeSet<ClusterId> = at.map(|at| index.fleet.cluster_of(*at)).collect();
+        let moved = |signature: &&Arc<Signature>| {
+            stir.owners.contains(&signature.owner) || clusters.contains(&signature.cluster)
+        };
+        let moved: Vec<_> = self.skewed.iter().filter(moved).cloned().collect();
+        for signature in moved {
+            self.ready(signature);
+        }
+    }
+
+    /// Whether what tasks do on an instance can help somebody.
+    pub fn is_nosy(&self) -> bool {
+        !self.nosy.is_empty()
+    }
+
+    pub fn park(&mut self, index: &Index, signature: &Arc<Signature>, wish: &Wish, skewed: bool) {
         self.ready.remove(signature);
-        self.parked.entry(need(signature)).or_default().insert(signature.clone());
+        if wish.asks_for_tasks() {
+            self.nosy.insert(signature.clone());
+        }
+        if skewed {
+            self.skewed.insert(signature.clone());
+        }
+        let age = age(index, signature);
+        self.ages.insert(signature.clone(), age);
+        self.parked.entry(need(signature)).or_default().insert((age, signature.clone()));
     }
 
     pub fn done(&mut self, signature: &Arc<Signature>) {
         self.ready.remove(signature);
     }
 
-    /// Readies what an event can have helped; `all`: everything.
-    pub fn wake(&mut self, state: &State, index: &mut Index, all: bool) {
-        let gains = index.take_gains();
-        for signature in index.take_arrivals() {
-            self.ready(Arc::new(signature));
-        }
-        if all {
-            for (_, parked) in std::mem::take(&mut self.parked) {
-                self.ready.extend(parked);
-            }
-            self.ready.extend(index.waiting().keys().cloned().map(Arc::new));
-        }
-        if self.parked.is_empty() {
-            return;
-        }
-        let mut helped = Vec::new();
-        for at in gains {
-            self.helped_by(state, index, at, &mut helped);
-        }
-        for signature in helped {
-            self.ready(signature);
-        }
+    pub fn woken(&self) -> u64 {
+        self.woken
     }
 
     fn ready(&mut self, signature: Arc<Signature>) {
-        if let Some(parked) = self.parked.get_mut(&need(&signature)) {
-            parked.remove(&signature);
-            if parked.is_empty() {
+        self.nosy.remove(&signature);
+        self.skewed.remove(&signature);
+        if let Some(age) = self.ages.remove(&signature)
+            && let Some(group) = self.parked.get_mut(&need(&signature))
+        {
+            group.remove(&(age, signature.clone()));
+            if group.is_empty() {
                 self.parked.remove(&need(&signature));
             }
         }
         self.ready.insert(signature);
+    }
+
+    /// Readies what the gains can help; once nothing more is, they are used up.
+    fn help(&mut self, state: &State, index: &mut Index) {
+        let mut helped = Vec::new();
+        for at in self.gains.iter().copied() {
+            self.helped_by(state, index, at, &mut helped);
+        }
+        if helped.is_empty() {
+            self.gains.clear();
+            self.tried.clear();
+        }
+        self.woken += helped.len() as u64;
+        for signature in helped {
+            self.tried.insert(signature.clone());
+            self.ready(signature);
+        }
     }
 
     fn helped_by(
@@ -89,20 +156,35 @@ impl Parking {
         at: At,
         helped: &mut Vec<Arc<Signature>>,
     ) {
-        let (cluster, free) = (index.fleet.cluster_of(at), index.fleet.free[at as usize]);
-        let fitting = self.parked.range((cluster, 0)..=(cluster, free.cpu));
-        for signature in fitting.flat_map(|(_, parked)| parked) {
-            if signature.size.memory_mib > free.memory_mib {
-                continue;
-            }
-            let Some(wish) = Wish::of(state, index, signature) else { continue };
-            if wish.judge(index, state, &signature.owner, at).is_ok() {
-                helped.push(signature.clone());
+        if index.fleet.gates[at as usize] != Gate::Open {
+            return;
+        }
+        let cluster = index.fleet.cluster_of(at);
+        let mut left = index.fleet.free[at as usize];
+        let groups = self.parked.range((cluster, 0, 0)..=(cluster, left.cpu, u32::MAX));
+        for (_, group) in groups {
+            for (_, signature) in group {
+                if !signature.size.fits_in(left) {
+                    break;
+                }
+                let tried = self.tried.contains(signature) || helped.contains(signature);
+                let Some(wish) = Wish::of(state, index, signature).filter(|_| !tried) else {
+                    continue;
+                };
+                if wish.judge(index, state, &signature.owner, at).is_ok() {
+                    left = left.minus(signature.size);
+                    helped.push(signature.clone());
+                }
             }
         }
     }
 }
 
+fn age(index: &Index, signature: &Signature) -> Age {
+    let queue = index.waiting().get(signature)?;
+    queue.first().map(|(at, slot, _)| (*at, *slot))
+}
+
 fn need(signature: &Signature) -> Need {
-    (signature.cluster, signature.size.cpu)
+    (signature.cluster, signature.size.cpu, signature.size.memory_mib)
 }

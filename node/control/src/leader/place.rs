@@ -11,7 +11,7 @@
 use super::contest::Contest;
 use super::draft::Draft;
 use super::explain;
-use super::filter::Wish;
+use super::filter::{Shape, Wish};
 use super::index::{Index, OwnerKey, Queue, Signature};
 use super::parking::Parking;
 use super::tally::Tally;
@@ -29,16 +29,26 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     index.sync(draft.state());
     dismiss_refused(draft, view, index);
     index.sync(draft.state());
-    parking.wake(draft.state(), index, view.dirty.all);
+    parking.learn(index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
-    for signature in parking.order(draft.state(), index) {
+    let mut told = Told::default();
+    loop {
+        let order = parking.order(draft.state(), index);
+        if order.is_empty() {
+            break;
+        }
+        for signature in order {
+            if draft.full() {
+                break;
+            }
+            let placed = place_all(draft, view, index, parking, &mut told, &signature);
+            if let OwnerKey::Service(service) = signature.owner {
+                started.entry(service).or_default().extend(placed);
+            }
+        }
         if draft.full() {
             view.dirty.defer_waiting();
             break;
-        }
-        let placed = place_all(draft, view, index, parking, &signature);
-        if let OwnerKey::Service(service) = signature.owner {
-            started.entry(service).or_default().extend(placed);
         }
     }
     for (service, tasks) in started {
@@ -47,15 +57,23 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     index.noted(draft.state());
 }
 
+/// Tallies of this round that hold for other signatures too: nothing was placed since.
+type Told = BTreeMap<Shape, Tally>;
+
 fn place_all(
     draft: &mut Draft,
     view: &mut View,
     index: &mut Index,
     parking: &mut Parking,
+    told: &mut Told,
     signature: &Arc<Signature>,
 ) -> Vec<TaskId> {
     let queue: Queue = index.waiting().get(&**signature).cloned().unwrap_or_default();
-    let Some(wish) = Wish::of(draft.state(), index, signature) else { return Vec::new() };
+    let Some(wish) = Wish::of(draft.state(), index, signature) else {
+        // Its definition is gone: nothing will help it.
+        parking.done(signature);
+        return Vec::new();
+    };
     let mut contest = Contest::new(index, signature, &wish);
     let mut placed = Vec::new();
     let mut left = queue.into_iter().peekable();
@@ -84,9 +102,16 @@ fn place_all(
         contest.placed(index, &wish, at);
     }
     index.settle(signature, &placed);
+    if !placed.is_empty() {
+        told.clear();
+    }
     if nowhere {
-        parking.park(signature);
-        let tally = Tally::of(draft.state(), index, signature, &wish, &contest);
+        parking.park(index, signature, &wish, contest.is_skewed());
+        let count = || Tally::of(draft.state(), index, signature, &wish, &contest);
+        let tally = match wish.shape(signature).filter(|_| !contest.is_skewed()) {
+            Some(shape) => told.entry(shape).or_insert_with(count).clone(),
+            None => count(),
+        };
         give_reasons(draft, view, index, signature, tally, left.map(|turn| turn.2).collect());
     } else if left.peek().is_none() {
         parking.done(signature);

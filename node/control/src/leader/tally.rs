@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 /// The closest instance: how far it came, then the smaller shortfall, then the smaller id.
 type Closeness = (u16, Reverse<u64>, Reverse<InstanceId>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     instances: u32,
     removed: Vec<(Blocker, u32)>,
