@@ -154,3 +154,8 @@ pub const HEALTHY_AFTER: Millis = Millis::from_secs(10);
 pub const EVENT_REPEAT: Millis = Millis::from_secs(6 * 3600);
 /// Instances that a deregistered or lost row is kept for, so that its certificate stays refused.
 pub const INACTIVE_INSTANCE_KEPT: Millis = Millis::from_secs(24 * 3600);
+
+/// Rounds that a foresight looks ahead: an update of ten thousand tasks in steps of a hundred.
+pub const FORESEE_ROUNDS_MAX: usize = 200;
+/// Placements of a foresight that come with reasons: each looks at every instance once more.
+pub const FORESEE_REASONS_MAX: usize = 100;
