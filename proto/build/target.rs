@@ -5,6 +5,7 @@
 //! is looked at once. Invariant: an rpc of `Live` that names no action fails the build.
 
 use prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor, Value};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -115,11 +116,22 @@ fn text_option(
     })
 }
 
-/// An `Acts` for each request, and the list of actions.
+/// An `Acts` for each request, and the list of actions; several rpcs may share a request.
 pub fn targets(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut code = String::new();
     let mut actions = String::from("const OURS: &[&str] = &[");
+    let mut known = BTreeMap::new();
     for rpc in declared(pool)? {
+        // To ask what a request would do is to be permitted the request.
+        let meant = (rpc.action.clone(), rpc.auth.clone());
+        match known.insert(rust_path(&rpc.request), meant.clone()) {
+            None => {}
+            Some(before) if before == meant => continue,
+            Some(_) => {
+                let why = "another rpc gives its request another action, or other callers";
+                return Err(format!("rpc {}: {why}", rpc.rpc).into());
+            }
+        }
         write!(actions, "{:?}, ", rpc.action)?;
         let (kind, names) = match &rpc.on {
             None => ("Everything", "Names::None".to_owned()),

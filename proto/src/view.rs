@@ -6,6 +6,7 @@
 mod cluster;
 mod definition;
 mod deployment;
+mod foresight;
 mod instance;
 mod operator;
 mod service;
@@ -15,6 +16,7 @@ mod waiting;
 pub use cluster::{cluster, clusters};
 pub use definition::{definition, tag_list as tags};
 pub use deployment::{service_brief, service_deployment, service_revision};
+pub use foresight::foresight;
 pub use instance::{attributes, instance};
 pub use operator::{access_key, policy, user};
 pub use service::{event, service};

@@ -8,7 +8,7 @@ use crate::live::LiveBackend;
 use crate::policy::Policies;
 use crate::simulate::Simulator;
 use crate::watch::history::History;
-use muster_model::{Error, IdSource, RaftId, State, Time, TraceId};
+use muster_model::{Entry, Error, Foresight, IdSource, RaftId, State, Time, TraceId};
 use muster_replica::Replica;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,9 @@ use tokio_util::task::TaskTracker;
 
 /// The process's clock.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// Says what an entry would lead to on a state; whoever knows how the scheduler decides.
+pub type Foresee = Arc<dyn Fn(&State, &Entry) -> Result<Foresight, Error> + Send + Sync>;
 
 /// Answers requests.
 pub struct Dispatcher {
@@ -35,6 +38,8 @@ pub struct Dispatcher {
     ids: Mutex<IdSource>,
     current_trace: Option<fn() -> Option<TraceId>>,
     pub(crate) simulator: Option<Arc<dyn Simulator>>,
+    pub(crate) foresee: Foresee,
+    pub(crate) foreseers: Arc<Semaphore>,
 }
 
 /// What a dispatcher is made of.
@@ -46,11 +51,12 @@ pub(crate) struct Parts {
     pub seed: u128,
     pub current_trace: Option<fn() -> Option<TraceId>>,
     pub simulator: Option<Arc<dyn Simulator>>,
+    pub foresee: Foresee,
 }
 
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { replica, live, history, now, seed, current_trace, simulator } = parts;
+        let Parts { replica, live, history, now, seed, current_trace, simulator, foresee } = parts;
         Self {
             replica,
             live,
@@ -64,6 +70,8 @@ impl Dispatcher {
             ids: Mutex::new(IdSource::new(seed)),
             current_trace,
             simulator,
+            foresee,
+            foreseers: Arc::new(Semaphore::new(crate::limits::FORESEERS_MAX)),
         }
     }
 

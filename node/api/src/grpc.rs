@@ -151,19 +151,50 @@ impl Front {
     }
 }
 
+impl LiveService {
+    async fn permitted<R: Acts + Sync>(&self, request: Request<R>) -> Result<(Call, R), Status> {
+        let (call, message) = self.0.open(request)?;
+        let permitted = self.0.policies(&call, &message).await;
+        permitted.map_err(|denied| self.0.status(&denied))?;
+        Ok((call, message))
+    }
+}
+
 #[tonic::async_trait]
 impl pb::live_server::Live for LiveService {
     type WatchStream = Statuses<Watching, pb::WatchResponse>;
     type LogsStream = Statuses<Answers<pb::LogsResponse>, pb::LogsResponse>;
     type ExecStream = Statuses<Answers<pb::ExecResponse>, pb::ExecResponse>;
 
+    async fn plan_task(
+        &self,
+        request: Request<pb::RunTaskRequest>,
+    ) -> Result<Response<pb::Foresight>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.plan_task(&call, message).await)
+    }
+
+    async fn plan_create_service(
+        &self,
+        request: Request<pb::CreateServiceRequest>,
+    ) -> Result<Response<pb::Foresight>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.plan_create_service(&call, message).await)
+    }
+
+    async fn plan_update_service(
+        &self,
+        request: Request<pb::UpdateServiceRequest>,
+    ) -> Result<Response<pb::Foresight>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.plan_update_service(&call, message).await)
+    }
+
     async fn watch(
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (call, message) = self.0.open(request)?;
-        let permitted = self.0.policies(&call, &message).await;
-        permitted.map_err(|denied| self.0.status(&denied))?;
+        let (call, message) = self.permitted(request).await?;
         let answer = self.0.dispatcher.watch(&call, message).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }
@@ -172,9 +203,7 @@ impl pb::live_server::Live for LiveService {
         &self,
         request: Request<pb::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        let (call, message) = self.0.open(request)?;
-        let permitted = self.0.policies(&call, &message).await;
-        permitted.map_err(|denied| self.0.status(&denied))?;
+        let (call, message) = self.permitted(request).await?;
         let answer = self.0.dispatcher.logs(&call, message).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }

@@ -14,6 +14,7 @@ mod deployment;
 mod instance;
 mod live;
 mod managers;
+mod plan;
 mod policies;
 mod protection;
 mod run;

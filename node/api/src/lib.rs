@@ -32,7 +32,7 @@ mod write;
 
 pub use authz::Caller;
 pub use call::Call;
-pub use dispatcher::{Clock, Dispatcher};
+pub use dispatcher::{Clock, Dispatcher, Foresee};
 pub use guard::{Admitted, Guard, Guarded};
 pub use live::LiveBackend;
 
@@ -65,6 +65,8 @@ pub struct ApiConfig {
     pub simulator: Option<Arc<dyn simulate::Simulator>>,
     /// Makes a span a child of what the request's headers name, where spans are exported.
     pub adopt_parent: Option<fn(&http::HeaderMap, &tracing::Span)>,
+    /// Who foresees what a request would do.
+    pub foresee: Foresee,
 }
 
 /// The front ends of one manager. Dropping it ends what it does in the background; calls in
@@ -88,7 +90,7 @@ impl Api {
         live: Arc<dyn LiveBackend>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let history = Arc::new(History::default());
-        let ApiConfig { now, seed, current_trace, simulator, adopt_parent } = config;
+        let ApiConfig { now, seed, current_trace, simulator, adopt_parent, foresee } = config;
         let dispatcher = Arc::new(Dispatcher::new(Parts {
             replica: replica.clone(),
             live,
@@ -97,6 +99,7 @@ impl Api {
             seed,
             current_trace,
             simulator,
+            foresee,
         }));
         let front = Front::new(dispatcher.clone());
         let policies = muster_proto::policy::POLICIES.iter().map(|p| (p.path, p.auth));

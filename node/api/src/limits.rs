@@ -32,6 +32,9 @@ pub const WATCHERS_MAX: usize = 20_000;
 /// Log and command streams on one manager; each is one more stream on an agent's connection.
 pub const LIVE_STREAMS_MAX: usize = 2_000;
 
+/// Foresights made at once: each takes a core for as long as a new leader takes to read the state.
+pub const FORESEERS_MAX: usize = 2;
+
 /// Messages a watch keeps ready for a reader that is behind; later changes are merged instead. One,
 /// because it is multiplied by [`WATCHERS_MAX`]: four of 512 KiB took 745 MiB with 300 watches that
 /// nobody read.

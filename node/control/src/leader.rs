@@ -14,6 +14,7 @@ mod draft;
 mod explain;
 mod filter;
 mod fleet;
+pub mod foresee;
 mod index;
 mod keys;
 mod lease;
@@ -28,6 +29,7 @@ mod rollout;
 mod roster;
 mod tally;
 mod view;
+mod witness;
 
 use crate::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use assign::Sessions;
@@ -360,7 +362,8 @@ impl Leader {
         let dirty = std::mem::take(&mut self.dirty);
         let mut draft = Draft::new(&self.state, now);
         let arriving = self.outbox.arriving();
-        let mut view = View { now, dirty, arriving, ids: &mut self.ids, wakes: &mut self.wakes };
+        let (ids, wakes) = (&mut self.ids, &mut self.wakes);
+        let mut view = View { now, dirty, arriving, ids, wakes, witness: None };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);

@@ -13,6 +13,15 @@ pub fn waiting(state: &State, task: &Task, why: &Waiting) -> String {
     if why.instances == 0 {
         return NO_INSTANCES.into();
     }
+    format!(
+        "no container instance fits ({} in the cluster){}",
+        why.instances,
+        removed(state, task, why)
+    )
+}
+
+/// `: 3 short of memory, 2 not connected; nearest: ...`; empty if nothing was removed.
+pub(super) fn removed(state: &State, task: &Task, why: &Waiting) -> String {
     let lacks = |(blocker, count): &(Blocker, u32)| match blocker {
         Blocker::MemberOf(number) => {
             let query = state.members_of(task).nth(usize::from(*number));
@@ -22,7 +31,7 @@ pub fn waiting(state: &State, task: &Task, why: &Waiting) -> String {
         _ => format!("{count} {}", lacks(*blocker)),
     };
     let removed: Vec<String> = why.removed.iter().map(lacks).collect();
-    let mut text = format!("no container instance fits ({} in the cluster)", why.instances);
+    let mut text = String::new();
     if !removed.is_empty() {
         text.push_str(&format!(": {}", removed.join(", ")));
     }

@@ -16,7 +16,7 @@ fn every_rpc_says_who_may_call_it_and_what_it_is() {
         assert_ne!(policy.auth, Auth::Unspecified, "{}", policy.path);
         assert_ne!(policy.kind, Kind::Unspecified, "{}", policy.path);
         assert_eq!(policy.path, format!("/{}/{}", policy.service, policy.method));
-        let reads = ["Describe", "Discover", "Get", "List"];
+        let reads = ["Describe", "Discover", "Get", "List", "Plan"];
         let reads = reads.iter().any(|verb| policy.method.starts_with(verb));
         assert_eq!(reads, policy.kind == Kind::Read, "{}", policy.path);
     }

@@ -131,6 +131,20 @@ impl World {
         self.line(line).unwrap_or_else(|why| panic!("fixture line: {line}\n  {why}"))
     }
 
+    /// The entry that a command's line stands for, made but not applied.
+    ///
+    /// # Panics
+    /// If the line is not understood.
+    pub fn entry(&mut self, text: &str) -> Entry {
+        let parsed = Line::parse(text).and_then(|mut line| {
+            let command = self.command(&mut line)?;
+            line.done().map(|()| command)
+        });
+        let command = parsed.unwrap_or_else(|why| panic!("fixture line: {text}\n  {why}"));
+        let (request, by) = (self.ids.request(), Principal::User("admin".into()));
+        Entry { request, at: self.at, by, trace: None, command }
+    }
+
     /// Applies a command as the admin, at the world's time, as a fresh request.
     pub fn apply(&mut self, command: Command) -> Result<Response, Error> {
         let request = self.ids.request();

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod error;
 #[cfg(feature = "fixture")]
 pub mod fixture;
+pub mod foresight;
 mod hash;
 pub mod ids;
 pub mod instance;
@@ -34,6 +35,7 @@ pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};
 pub use diff::Changes;
 pub use error::{Error, Kind};
+pub use foresight::Foresight;
 pub use ids::*;
 pub use instance::{Health, Instance, InstanceSpec, InstanceStatus};
 pub use placement::{Placement, PlacementConstraint, PlacementStrategy};

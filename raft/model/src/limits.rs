@@ -159,3 +159,8 @@ pub const REBALANCE_PAUSE: Millis = Millis::from_secs(60);
 pub const EVENT_REPEAT: Millis = Millis::from_secs(6 * 3600);
 /// Instances that a deregistered or lost row is kept for, so that its certificate stays refused.
 pub const INACTIVE_INSTANCE_KEPT: Millis = Millis::from_secs(24 * 3600);
+
+/// Rounds that a foresight looks ahead: an update of ten thousand tasks in steps of a hundred.
+pub const FORESEE_ROUNDS_MAX: usize = 200;
+/// Placements of a foresight that come with reasons: each looks at every instance once more.
+pub const FORESEE_REASONS_MAX: usize = 100;

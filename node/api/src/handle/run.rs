@@ -53,7 +53,7 @@ impl Dispatcher {
     }
 
     /// ECS: an error, not a failure.
-    async fn require_instances(&self, call: &Call, cluster: &str) -> Result<(), Error> {
+    pub(super) async fn require_instances(&self, call: &Call, cluster: &str) -> Result<(), Error> {
         if any_instance(&call.seeing(self.replica.state()), cluster) == Ok(true) {
             return Ok(());
         }

@@ -172,6 +172,7 @@ impl Bench {
             current_trace: None,
             simulator: None,
             adopt_parent: None,
+            foresee: Arc::new(muster_control::leader::foresee::foresee),
         };
         let api = Api::new(config, replica.clone(), live).await.unwrap();
         let (wires, incoming) = mpsc::unbounded_channel();

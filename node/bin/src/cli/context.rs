@@ -135,6 +135,19 @@ impl Context {
         self.patiently(self.client.call_repeatable(request, self.deadline(), call)).await
     }
 
+    /// What a request would do: a read, though it takes the request itself.
+    pub async fn foresee<Q: Clone, A>(
+        &self,
+        request: Q,
+        call: impl AsyncFn(LiveClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, CliError> {
+        let call = async |channel, request| {
+            let client = LiveClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            call(client, request).await
+        };
+        self.patiently(self.client.call_repeatable(request, self.deadline(), call)).await
+    }
+
     /// A call of the operators' API, retried until the deadline.
     pub async fn operator<Q: Clone, A>(
         &self,

@@ -8,6 +8,7 @@ mod cluster;
 mod context;
 mod error;
 mod events;
+mod foresight;
 mod init;
 mod instance;
 mod join;

@@ -1,12 +1,15 @@
 //! `muster service`: keep a number of tasks running.
 
-use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
+use super::{CliError, foresight};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
+use muster_proto::pb::live_client::LiveClient;
 use std::time::{Duration, Instant};
+
+type Live = LiveClient<tonic::transport::Channel>;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -19,6 +22,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
         muster service update web --task-definition web:4")]
     Update(Update),
+    /// What an update would stop, start and move, or a service that does not exist yet would start;
+    /// nothing is changed.
+    #[command(after_help = "Examples:\n  muster service plan web --task-definition web:4\n  \
+        muster service plan web --task-definition web --desired-count 6 && \\\n    \
+        muster service create web --task-definition web --desired-count 6")]
+    Plan(Update),
     /// Services of the cluster.
     #[command(after_help = "Example:\n  muster service list")]
     List,
@@ -112,6 +121,7 @@ impl Command {
         match self {
             Self::Create(create) => create.run(context).await,
             Self::Update(update) => update.run(context).await,
+            Self::Plan(update) => update.plan(context).await,
             Self::List => {
                 let services = match list(context).await? {
                     names if names.is_empty() => Vec::new(),
@@ -142,9 +152,9 @@ impl Command {
 }
 
 impl Create {
-    async fn run(self, context: &Context) -> Result<(), CliError> {
+    fn request(self, context: &Context) -> Result<pb::CreateServiceRequest, CliError> {
         let daemon = self.scheduling_strategy == "DAEMON";
-        let request = pb::CreateServiceRequest {
+        Ok(pb::CreateServiceRequest {
             cluster: context.cluster.clone(),
             service_name: self.name,
             task_definition: self.task_definition,
@@ -159,15 +169,19 @@ impl Create {
             placement_strategy: self.placement.strategies()?,
             client_token: context.token(),
             ..Default::default()
-        };
+        })
+    }
+
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = self.request(context)?;
         let answer = context.ecs(request, async |mut ecs, r| ecs.create_service(r).await).await?;
         show(context, &answer.service.into_iter().collect::<Vec<_>>())
     }
 }
 
 impl Update {
-    async fn run(self, context: &Context) -> Result<(), CliError> {
-        let request = pb::UpdateServiceRequest {
+    fn request(self, context: &Context) -> Result<pb::UpdateServiceRequest, CliError> {
+        Ok(pb::UpdateServiceRequest {
             cluster: context.cluster.clone(),
             service: self.name,
             desired_count: self.desired_count,
@@ -184,10 +198,62 @@ impl Update {
             expected_version: self.expected_version,
             client_token: context.token(),
             ..Default::default()
+        })
+    }
+
+    /// The service it would be if there is none of this name.
+    fn create(self) -> Result<Create, CliError> {
+        let Some(task_definition) = self.task_definition else {
+            return Err(CliError::Usage(format!(
+                "service {0} does not exist; plan a new one: muster service plan {0} \
+                 --task-definition FAMILY",
+                self.name
+            )));
         };
+        Ok(Create {
+            name: self.name,
+            task_definition,
+            desired_count: self.desired_count,
+            scheduling_strategy: String::new(),
+            rollout: self.rollout,
+            placement: self.placement,
+            zones: self.zones,
+        })
+    }
+
+    async fn plan(self, context: &Context) -> Result<(), CliError> {
+        let name = self.name.clone();
+        let told = match exists(context, &name).await? {
+            true => {
+                let request = self.request(context)?;
+                let call = async |mut live: Live, r| live.plan_update_service(r).await;
+                context.foresee(request, call).await?
+            }
+            false => {
+                let request = self.create()?.request(context)?;
+                let call = async |mut live: Live, r| live.plan_create_service(r).await;
+                context.foresee(request, call).await?
+            }
+        };
+        foresight::show_plan(context, &name, &told)
+    }
+
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = self.request(context)?;
         let answer = context.ecs(request, async |mut ecs, r| ecs.update_service(r).await).await?;
         show(context, &answer.service.into_iter().collect::<Vec<_>>())
     }
+}
+
+/// One that is being deleted counts as there: the answer says so.
+async fn exists(context: &Context, name: &str) -> Result<bool, CliError> {
+    let request = pb::DescribeServicesRequest {
+        cluster: context.cluster.clone(),
+        services: vec![name.to_owned()],
+        ..Default::default()
+    };
+    let answer = context.ecs(request, async |mut ecs, r| ecs.describe_services(r).await).await?;
+    Ok(answer.services.iter().any(|service| service.status != "INACTIVE"))
 }
 
 async fn list(context: &Context) -> Result<Vec<String>, CliError> {

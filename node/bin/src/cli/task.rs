@@ -3,14 +3,15 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::{CliError, live};
+use super::{CliError, foresight, live};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a task definition once, or count times.
-    #[command(after_help = "Example:\n  muster task run migrate --env STEP=2 --count 2")]
+    #[command(after_help = "Examples:\n  muster task run migrate --env STEP=2 --count 2\n  \
+        muster task run web --count 5 --strategy binpack:memory --dry-run")]
     Run(Run),
     /// Tasks of the cluster; stopped ones with --status STOPPED.
     #[command(after_help = "Example:\n  muster task list --service web")]
@@ -54,6 +55,9 @@ pub struct Run {
     /// Container that --env and the command are for [default: the only one].
     #[arg(long, default_value = "")]
     container: String,
+    /// Run nothing: say where each task would go and why, or why nowhere.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Command instead of the definition's, after --.
     #[arg(last = true)]
     command: Vec<String>,
@@ -145,6 +149,10 @@ impl Run {
             client_token: context.token(),
             ..Default::default()
         };
+        if self.dry_run {
+            let told = context.foresee(request, async |mut live, r| live.plan_task(r).await);
+            return foresight::show_run(context, &told.await?);
+        }
         let answer = context.ecs(request, async |mut ecs, r| ecs.run_task(r).await).await?;
         show(context, &answer.tasks)?;
         match answer.failures.as_slice() {

@@ -171,6 +171,7 @@ async fn front_ends(
         current_trace: Some(telemetry::current_trace),
         simulator,
         adopt_parent: Some(telemetry::adopt_parent),
+        foresee: Arc::new(muster_control::leader::foresee::foresee),
     };
     Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
         .await

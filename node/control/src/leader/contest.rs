@@ -12,6 +12,7 @@ use super::filter::Wish;
 use super::fleet::{At, ClassId, Entry, Fleet, Order};
 use super::index::{Index, OwnerKey, Signature};
 use super::keys::{Key, Keys, draw};
+use muster_model::foresight::PREFER_ZERO;
 use muster_model::limits::PLACEMENT_STRATEGIES_MAX;
 use muster_model::placement::BinpackField;
 use muster_model::query::Query;
@@ -26,7 +27,7 @@ const KEYS: usize = PLACEMENT_STRATEGIES_MAX + 1;
 /// A rank of candidates: the smaller, the better.
 type Rank = [u64; KEYS];
 /// Makes a sum of weights a key of which the smaller is the better.
-const WEIGHTLESS: i64 = 1 << 32;
+const WEIGHTLESS: i64 = PREFER_ZERO as i64;
 
 /// A spread over an attribute.
 #[derive(Debug)]
@@ -267,12 +268,7 @@ impl Contest {
                 if barred || self.out.contains(at) || !wish.fits(index, *at) {
                     continue;
                 }
-                let mut rank = self.across(lane, self.within(&index.fleet, *at));
-                for (place, key) in self.keys.order.iter().enumerate() {
-                    if *key == Key::Draw {
-                        rank[place] = draw(task, *id);
-                    }
-                }
+                let rank = self.ranked(&index.fleet, lane, *at, task);
                 let candidate = (rank, &*lane.zone, *id, *at);
                 if best.as_ref().is_none_or(|best| candidate < *best) {
                     best = Some(candidate);
@@ -280,6 +276,25 @@ impl Contest {
             }
         }
         best.map(|(.., at)| at)
+    }
+
+    /// The rank in full.
+    fn ranked(&self, fleet: &Fleet, lane: &Lane, at: At, task: TaskId) -> Rank {
+        let mut rank = self.across(lane, self.within(fleet, at));
+        for (place, key) in self.keys.order.iter().enumerate() {
+            if *key == Key::Draw {
+                rank[place] = draw(task, fleet.ids[at as usize]);
+            }
+        }
+        rank
+    }
+
+    /// What the instance is ranked by for this task: one number per strategy (neighbouring `prefer`
+    /// are one), then the load. `None`: it is not in the running.
+    pub fn numbers(&self, fleet: &Fleet, at: At, task: TaskId) -> Option<Vec<u64>> {
+        let lane = &self.lanes[self.lane_of(fleet.class_of(at))?];
+        let rank = self.ranked(fleet, lane, at, task);
+        Some(rank[..self.keys.order.len()].iter().chain(&rank[KEYS - 1..]).copied().collect())
     }
 
     /// Takes it from the head of its lane.

@@ -142,6 +142,12 @@ pub(super) fn stuck(draft: &mut Draft, now: Time, service: &Service) {
     once(draft, now, service.id, STUCK, "");
 }
 
+/// What the history says of a service that can get no further, if it is so.
+pub(super) fn stuck_as_said(state: &State, service: ServiceId) -> Option<Arc<str>> {
+    let said = state.events(service).rev().find(|(_, event)| event.text.ends_with(STUCK));
+    said.map(|(_, event)| event.text.clone())
+}
+
 /// A mass loss is not acted on yet.
 pub(super) fn held_back(draft: &mut Draft, service: ServiceId, silent: usize) {
     let text = format!("has tasks on {silent} container instances {HELD}");

@@ -86,6 +86,8 @@ pub(super) type Turn = (Time, Slot, TaskId);
 pub(super) struct Stir {
     pub positions: BTreeSet<At>,
     pub owners: BTreeSet<OwnerKey>,
+    /// Clusters that an instance left.
+    pub left: BTreeSet<ClusterId>,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +197,7 @@ impl Index {
 
     fn leave(&mut self, instance: InstanceId) {
         let Some(at) = self.fleet.leave(instance) else { return };
+        self.stir.left.insert(self.fleet.cluster_of(at));
         self.gained.remove(&at);
         // Its tasks are abandoned in a later round; until then they count nowhere.
         for counts in self.counts.values_mut() {
@@ -325,6 +328,11 @@ impl Index {
 
     pub fn take_gains(&mut self) -> BTreeSet<At> {
         std::mem::take(&mut self.gained)
+    }
+
+    /// What has stirred this owner's tasks so far is taken into account.
+    pub fn noticed(&mut self, owner: &OwnerKey) {
+        self.stir.owners.remove(owner);
     }
 
     pub fn take_stir(&mut self) -> Stir {

@@ -53,7 +53,7 @@ impl Keys {
                     Key::Points(group)
                 }
             };
-            if keys.order.last() != Some(&key) {
+            if !matches!(key, Key::Points(_)) || keys.order.last() != Some(&key) {
                 keys.order.push(key);
             }
         }

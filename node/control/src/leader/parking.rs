@@ -3,10 +3,10 @@
 //! What helps is an instance of its cluster that gained something (room, a port, an open gate,
 //! another class) and now takes it. One whose constraints ask for the tasks on an instance is
 //! helped by what they do as well, one that a hard skew holds back by its owner's tasks, or by
-//! instances that come and go, wherever they are. The parked ones stand by the size they ask for, and among
-//! equals by age. An event wakes the oldest ones that fit, as many as its room is for, and more of
-//! them only if those went elsewhere: ten thousand that wait for the same room are not all tried
-//! because one task ended.
+//! instances that come and go, wherever they are.
+//! The parked ones stand by the size they ask for, and among equals by age. An event wakes the
+//! oldest ones that fit, as many as its room is for, and more of them only if those went elsewhere:
+//! ten thousand that wait for the same room are not all tried because one task ended.
 //! Invariant: a signature that waits is either ready or parked.
 
 use super::filter::Wish;
@@ -81,8 +81,8 @@ impl Parking {
         if self.skewed.is_empty() {
             return;
         }
-        let at = gains.iter().chain(&stir.positions);
-        let clusters: BTreeSet<ClusterId> = at.map(|at| index.fleet.cluster_of(*at)).collect();
+        let gained = gains.iter().map(|at| index.fleet.cluster_of(*at));
+        let clusters: BTreeSet<ClusterId> = gained.chain(stir.left.iter().copied()).collect();
         let moved = |signature: &&Arc<Signature>| {
             stir.owners.contains(&signature.owner) || clusters.contains(&signature.cluster)
         };

@@ -16,6 +16,7 @@ use super::index::{Index, OwnerKey, Queue, Signature};
 use super::parking::Parking;
 use super::tally::Tally;
 use super::view::View;
+use super::witness::By;
 use muster_model::task::{StopCode, Waiting};
 use muster_model::{Millis, ServiceId, Step, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +91,10 @@ fn place_all(
             break;
         };
         left.next();
+        if let Some(witness) = view.witness.as_deref_mut() {
+            let by = By { signature, wish: &wish, contest: &contest };
+            witness.chose(draft.state(), index, by, task, at);
+        }
         let instance = index.fleet.ids[at as usize];
         if !draft.push(Step::Place { task, instance, ports }) {
             // A misjudgement of ours, counted by the draft: leave the task to the next scan.
@@ -106,6 +111,7 @@ fn place_all(
         told.clear();
     }
     if nowhere {
+        index.noticed(&signature.owner);
         parking.park(index, signature, &wish, contest.is_skewed());
         let count = || Tally::of(draft.state(), index, signature, &wish, &contest);
         let tally = match wish.shape(signature).filter(|_| !contest.is_skewed()) {

@@ -4,6 +4,7 @@
 
 use super::contest::Contest;
 use super::filter::Wish;
+use super::fleet::At;
 use super::index::{Index, Signature};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{InstanceId, State};
@@ -28,21 +29,36 @@ impl Tally {
         wish: &Wish,
         contest: &Contest,
     ) -> Self {
-        let mut tally = Self::default();
+        let (mut tally, candidates) = Self::parted(state, index, signature, wish, contest);
+        for at in candidates {
+            // Free for a task that asks for another port: this one counts as taken.
+            tally.remove(index, at, wish, Blocker::Ports, 0);
+        }
+        tally
+    }
+
+    /// The same for a task that has a place: what stands against the others, and the candidates.
+    pub fn parted(
+        state: &State,
+        index: &Index,
+        signature: &Signature,
+        wish: &Wish,
+        contest: &Contest,
+    ) -> (Self, Vec<At>) {
+        let (mut tally, mut candidates) = (Self::default(), Vec::new());
         for class in index.fleet.classes_in(signature.cluster) {
             for at in index.fleet.class_at(*class).members() {
                 tally.instances += 1;
-                let judged = wish.judge(index, state, &signature.owner, at);
-                let (blocker, port) = match judged {
-                    Err(why) => why,
-                    Ok(()) if contest.holds_back(*class) => (Blocker::Skew, 0),
-                    // Free for a task that asks for another port: this one counts as taken.
-                    Ok(()) => (Blocker::Ports, 0),
-                };
-                tally.remove(index, at, wish, blocker, port);
+                match wish.judge(index, state, &signature.owner, at) {
+                    Err((blocker, port)) => tally.remove(index, at, wish, blocker, port),
+                    Ok(()) if contest.holds_back(*class) => {
+                        tally.remove(index, at, wish, Blocker::Skew, 0);
+                    }
+                    Ok(()) => candidates.push(at),
+                }
             }
         }
-        tally
+        (tally, candidates)
     }
 
     fn remove(&mut self, index: &Index, at: u32, wish: &Wish, blocker: Blocker, port: u16) {

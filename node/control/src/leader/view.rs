@@ -3,6 +3,7 @@
 //! Invariant: a key leaves the dirty set only when every stage that looks at it has done so.
 
 use super::roster::draining;
+use super::witness::Witness;
 use muster_model::{
     Changes, IdSource, InstanceId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
     limits,
@@ -16,6 +17,8 @@ pub(super) struct View<'a> {
     pub arriving: BTreeMap<TaskId, Phase>,
     pub ids: &'a mut IdSource,
     pub wakes: &'a mut Wakes,
+    /// Who is told why each instance was chosen, if anyone asked.
+    pub witness: Option<&'a mut Witness>,
 }
 
 /// Keys whose rows, or whose neighbours, changed since a stage last looked.

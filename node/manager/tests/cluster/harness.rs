@@ -204,6 +204,7 @@ impl Cluster {
             current_trace: None,
             simulator: None,
             adopt_parent: None,
+            foresee: Arc::new(muster_control::leader::foresee::foresee),
         };
         let replica = Replica::new(seat.clone());
         let api = Api::new(config, replica, Arc::new(Sessions(live.clone()))).await.unwrap();
