@@ -4,7 +4,9 @@ use super::timestamp;
 use crate::arn::Arns;
 use crate::pb;
 use muster_model::placement::PlacementConstraint;
-use muster_model::spec::{ContainerDefinition, NetworkMode, PortMapping, Protocol, Tags, Ulimit};
+use muster_model::spec::{
+    ContainerDefinition, Named, NetworkMode, PortMapping, Protocol, Tags, Ulimit,
+};
 use muster_model::{DefinitionRow, State};
 use std::collections::BTreeMap;
 
@@ -122,7 +124,16 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
         pseudo_terminal: spec.pseudo_terminal,
         volumes_from: Vec::new(),
         system_controls: Vec::new(),
+        resource_requirements: requirements(&spec.resource_requirements),
     }
+}
+
+pub(super) fn requirements(named: &Named) -> Vec<pb::ResourceRequirement> {
+    let requirement = |(name, units): (&String, &u32)| pb::ResourceRequirement {
+        value: units.to_string(),
+        r#type: name.clone(),
+    };
+    named.iter().map(requirement).collect()
 }
 
 fn port_mapping(row: &PortMapping) -> pb::PortMapping {

@@ -88,7 +88,7 @@ impl Contest {
             lanes: Vec::new(),
         };
         let all = index.fleet.classes_in(signature.cluster).to_vec();
-        for class in all.iter().copied().filter(|class| wish.admits(*class)) {
+        for class in all.iter().copied().filter(|class| wish.admits(&index.fleet, *class)) {
             contest.lanes.push(Lane::new(class, index.fleet.class_at(class).zone().clone()));
         }
         contest.read(&mut index.fleet, &all, &strategies);
