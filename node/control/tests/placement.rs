@@ -191,7 +191,8 @@ proptest! {
         // What waits gets its chance with new instances, in whatever order.
         for (n, m) in late.iter().enumerate() {
             let zone = ["az-a", "az-b", "az-c"][usize::from(m.zone)];
-            let line = format!("instance late{n} az={zone} cpu={} mem={}{} ready", m.cpu, m.mem, m.has());
+            let size = format!("cpu={} mem={}{}", m.cpu, m.mem, m.has());
+            let line = format!("instance late{n} az={zone} {size} ready");
             stage.world.run(&line);
             stage.show_state();
             settle(&mut stage);

@@ -141,12 +141,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_registers_what_its_file_declares() {
-        let spec = instance_spec(&config(json!({
+        let config = config(json!({
             "capacity": { "cpu": 512, "memory_mib": 64 },
             "reserved": { "memory_mib": 32 },
             "resources": { "GPU": 2, "dongle": 1 },
-        })));
-        let spec = spec.await.unwrap();
+        }));
+        let spec = instance_spec(&config).await.unwrap();
         // A capacity that is said outright is already what tasks may use.
         assert_eq!(spec.total, Resources { cpu: 512, memory_mib: 64 });
         let declared = [("GPU".to_owned(), 2), ("dongle".to_owned(), 1)];

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 const TOTAL: Resources = Resources { cpu: 1024, memory_mib: 1024 };
-const GPUS: u32 = 2;
+const GPUS: u32 = 1;
 
 #[derive(Clone, Debug)]
 pub enum Op {

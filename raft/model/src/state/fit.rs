@@ -15,9 +15,9 @@ use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
 
 impl State {
-    /// Refused unless the task waits, the instance accepts tasks of its cluster, cpu, memory,
-    /// named resources and host ports are free, and placement constraints hold. `ports` are the host ports, one per
-    /// `TaskDefinition::port_mappings`, in that order.
+    /// Refused unless the task waits, the instance accepts tasks of its cluster, cpu, memory, named
+    /// resources and host ports are free, and placement constraints hold. `ports` are the host
+    /// ports, one per `TaskDefinition::port_mappings`, in that order.
     pub fn check_place(
         &self,
         task: &Task,
