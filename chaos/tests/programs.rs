@@ -1,5 +1,6 @@
 //! Programs that use a cluster over gRPC: a Rust and a Python client create services while the
-//! leader is killed under them, and a stranger with no files learns what there is to call.
+//! leader is killed under them, a scheduler in Python places tasks itself, and a stranger with no
+//! files learns what there is to call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
@@ -71,6 +72,59 @@ fn programs_in_rust_and_python_outlive_their_leader() {
     command.args(["--task-definition", "web", "--prefix", "python"]);
     command.args(["--count", &SERVICES.to_string()]);
     survives_a_leader_kill(&mut cluster, "python", command);
+}
+
+/// Jobs that want a GPU, and a scheduler that does not know what a GPU is: the cluster refuses it
+/// what is not there, and it chooses again, also under another leader.
+#[test]
+fn a_scheduler_of_ones_own_is_held_to_the_rules() {
+    let _alone = alone();
+    let python = Python::install();
+    let mut cluster = Cluster::form(3, 2);
+    let config = cluster.config("w2");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("[resources]"), "{text}");
+    std::fs::write(&config, text.replace("[resources]", "[resources]\nGPU = 2")).unwrap();
+    cluster.kill("w2");
+    cluster.start("w2");
+    let sleep = json!(["/bin/busybox", "sleep", "100000"]);
+    let gpu = json!([{ "type": "GPU", "value": "1" }]);
+    cluster.register("train", json!({ "command": sleep, "resourceRequirements": gpu }));
+
+    let mut command = cluster.lab.hub_command(&python.interpreter().to_string_lossy());
+    command.arg(example_of_python("scheduler.py")).env("PYTHONPATH", python.stubs());
+    command.arg("--identity").arg(cluster.admin());
+    command.args(["--managers", &cluster.manager_addresses(), "--task-definition", "train"]);
+    command.args(["--cpu", "64", "--jobs", "a,b,c"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut started, mut refused) = (Vec::new(), 0);
+    for line in lines.map_while(Result::ok) {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        match (words[0].as_str(), words[1].as_str()) {
+            ("c", "refused") => {
+                assert_eq!(words[3], "RESOURCE:GPU", "{line}");
+                refused += 1;
+                if refused == 1 {
+                    let leader = cluster.wait_leader();
+                    cluster.kill(&leader);
+                    cluster.wait_leader();
+                    let first: &Vec<String> = &started[0];
+                    cluster.run(&["task", "stop", &first[3]]);
+                }
+            }
+            (_, "started") => started.push(words),
+            _ => {}
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let jobs: Vec<&str> = started.iter().map(|words| words[0].as_str()).collect();
+    assert_eq!(jobs, ["a", "b", "c"]);
+    let places: BTreeSet<&String> = started.iter().map(|words| &words[2]).collect();
+    assert_eq!(places.len(), 1, "only one instance has GPUs");
+    assert!(refused > 0, "the third found none left");
 }
 
 #[test]

@@ -49,8 +49,8 @@ class Cluster:
             # A manager that comes back is seen at once, not after a minute.
             ("grpc.max_reconnect_backoff_ms", 500),
         ]
-        channels = [grpc.secure_channel(m, credentials, options=options) for m in managers]
-        self.stubs = [ecs_pb2_grpc.EcsStub(channel) for channel in channels]
+        self.channels = [grpc.secure_channel(m, credentials, options=options) for m in managers]
+        self.stubs = [ecs_pb2_grpc.EcsStub(channel) for channel in self.channels]
         self.turn = 0
 
     def call(self, rpc, request):

@@ -35,6 +35,9 @@ pub struct AgentConfig {
     /// Custom attributes; an empty text is an attribute without a value.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// What else it has, by name, in whole units, as `GPU = 2`: tasks get it by number.
+    #[serde(default)]
+    pub resources: BTreeMap<String, u32>,
     /// What tasks may use altogether; absent: the machine less `reserved`.
     #[serde(default)]
     pub capacity: Option<Capacity>,

@@ -122,7 +122,9 @@ async fn run_locked(
     let at = |source| Error::DataDir { path: config.data_dir.clone(), source };
     let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).map_err(at)?;
     let spec = instance_spec(&config).await.map_err(Error::Config)?;
-    let worker = Worker::new(instance, obeyed.highest()).with_capacity(spec.total);
+    let worker = Worker::new(instance, obeyed.highest())
+        .with_capacity(spec.total)
+        .with_resources(spec.resources.clone());
     tracing::info!(%instance, cpu = spec.total.cpu, memory_mib = spec.total.memory_mib, "agent");
 
     let (events, container_events) = mpsc::channel(EVENTS_MAX);

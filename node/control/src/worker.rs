@@ -15,6 +15,7 @@ mod task;
 use crate::io::{ContainerEvent, Found, WorkerInput, WorkerOutput};
 use ledger::Ledger;
 use muster_model::dispatch::{Assignments, Held, Order};
+use muster_model::spec::Named;
 use muster_model::{Epoch, Index, InstanceId, Resources, TaskId, Time};
 use report::Outbox;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,12 @@ impl Worker {
     /// What tasks may take of this machine, as registered. Without it only ports are checked.
     pub fn with_capacity(mut self, total: Resources) -> Self {
         self.ledger.total = Some(total);
+        self
+    }
+
+    /// Its named resources, as registered.
+    pub fn with_resources(mut self, named: Named) -> Self {
+        self.ledger.named = named;
         self
     }
 

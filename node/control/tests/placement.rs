@@ -21,6 +21,7 @@ struct Machine {
     ssd: bool,
     cpu: u32,
     mem: u32,
+    gpus: u8,
     ready: bool,
 }
 
@@ -33,6 +34,8 @@ struct Wish {
     distinct: bool,
     run: bool,
 }
+
+const DEFINITIONS: [&str; 6] = ["small", "large", "port", "picky", "gpu", "gpus"];
 
 const PLACES: [&str; 11] = [
     "spread:zone",
@@ -61,13 +64,14 @@ const MEMBERS: [&str; 9] = [
 ];
 
 fn machine() -> impl Strategy<Value = Machine> {
-    (0u8..3, 0u8..4, any::<bool>(), 1u32..6, 1u32..6, 0u8..10).prop_map(
-        |(zone, rack, ssd, cpu, mem, ready)| Machine {
+    (0u8..3, 0u8..4, any::<bool>(), 1u32..6, 1u32..6, 0u8..4, 0u8..10).prop_map(
+        |(zone, rack, ssd, cpu, mem, gpus, ready)| Machine {
             zone,
             rack,
             ssd,
             cpu: cpu * 512,
             mem: mem * 512,
+            gpus,
             ready: ready > 0,
         },
     )
@@ -75,7 +79,7 @@ fn machine() -> impl Strategy<Value = Machine> {
 
 fn wish() -> impl Strategy<Value = Wish> {
     let places = proptest::collection::vec(0u8..PLACES.len() as u8, 0..4);
-    (0u8..4, 1u8..12, places, 0u8..14, 0u8..5, 0u8..3).prop_map(
+    (0u8..6, 1u8..12, places, 0u8..14, 0u8..5, 0u8..3).prop_map(
         |(definition, count, place, member, distinct, run)| Wish {
             definition,
             count,
@@ -87,9 +91,19 @@ fn wish() -> impl Strategy<Value = Wish> {
     )
 }
 
+impl Machine {
+    /// GPUs, and on the better half of machines licences.
+    fn has(&self) -> String {
+        match self.gpus {
+            0 => String::new(),
+            gpus => format!(" has=GPU={gpus} has=licence={}", gpus / 2),
+        }
+    }
+}
+
 impl Wish {
     fn line(&self, number: usize) -> String {
-        let definition = ["small", "large", "port", "picky"][usize::from(self.definition)];
+        let definition = DEFINITIONS[usize::from(self.definition)];
         let mut line = match self.run {
             true => {
                 let tasks = self.count.min(10);
@@ -117,7 +131,9 @@ fn world(machines: &[Machine]) -> Stage {
         "definition small cpu=256 mem=128
          definition large cpu=1024 mem=1024
          definition port cpu=128 mem=64 port=80:80 port=90
-         definition picky cpu=64 mem=64 member=\"attribute:rack != r3\"\n",
+         definition picky cpu=64 mem=64 member=\"attribute:rack != r3\"
+         definition gpu cpu=64 mem=64 need=GPU=1
+         definition gpus cpu=64 mem=64 need=GPU=2 need=licence=1\n",
     );
     for (n, m) in machines.iter().enumerate() {
         let zone = ["az-a", "az-b", "az-c"][usize::from(m.zone)];
@@ -128,6 +144,7 @@ fn world(machines: &[Machine]) -> Stage {
         if m.ssd {
             text.push_str(" attr=disk=ssd");
         }
+        text.push_str(&m.has());
         text.push_str(if m.ready { " ready\n" } else { "\n" });
     }
     let mut stage = Stage::new();
@@ -181,7 +198,8 @@ proptest! {
         // What waits gets its chance with new instances, in whatever order.
         for (n, m) in late.iter().enumerate() {
             let zone = ["az-a", "az-b", "az-c"][usize::from(m.zone)];
-            let line = format!("instance late{n} az={zone} cpu={} mem={} ready", m.cpu, m.mem);
+            let size = format!("cpu={} mem={}{}", m.cpu, m.mem, m.has());
+            let line = format!("instance late{n} az={zone} {size} ready");
             stage.world.run(&line);
             stage.show_state();
             settle(&mut stage);

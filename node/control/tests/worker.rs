@@ -137,6 +137,7 @@ impl Bench {
 fn worker(obeyed: (Epoch, Index)) -> Worker {
     Worker::new(InstanceId::from_bits(1), obeyed)
         .with_capacity(Resources { cpu: 1024, memory_mib: 1024 })
+        .with_resources(BTreeMap::from([("GPU".to_owned(), 2)]))
 }
 
 fn task(name: &str) -> TaskId {
@@ -155,12 +156,13 @@ fn span(text: &str) -> Millis {
     }
 }
 
-/// `run t1 app side? [cpu=] [mem=] [port=80] [timeout=30]`; `?` marks what is not essential.
+/// `run t1 app side? [cpu=] [mem=] [gpu=] [port=80] [timeout=30]`; `?` marks what is not essential.
 fn assignment(line: &mut Line) -> Assignment {
     let id = task(&line.word("a task").unwrap());
     let cpu = line.number("cpu").unwrap().unwrap_or(256);
     let memory_mib = line.number("mem").unwrap().unwrap_or(128);
     let port: Option<u16> = line.number("port").unwrap();
+    let gpus: Option<u32> = line.number("gpu").unwrap();
     let stop_timeout_secs = line.number("timeout").unwrap();
     let mut containers: Vec<ContainerDefinition> = line
         .words()
@@ -181,6 +183,7 @@ fn assignment(line: &mut Line) -> Assignment {
             ..ContainerDefinition::default()
         });
     }
+    containers[0].resource_requirements = gpus.map(|n| ("GPU".to_owned(), n)).into_iter().collect();
     containers[0].port_mappings.extend(port.map(|port| PortMapping {
         name: None,
         container_port: port,

@@ -6,7 +6,7 @@ mod ports;
 mod size;
 
 pub(crate) use container::{environment, words};
-pub(crate) use size::{cpu, memory};
+pub(crate) use size::{cpu, memory, requirements};
 
 use super::{At, LAUNCH_TYPES, at_most, given, name, placement, tags};
 use crate::{arn, pb};

@@ -6,6 +6,7 @@
 
 mod spec;
 
+pub(super) use spec::resource_name;
 pub use spec::{instance_spec_from_wire, instance_spec_to_wire};
 
 use super::At;

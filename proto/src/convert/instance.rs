@@ -1,10 +1,10 @@
 //! Requests about container instances.
 
-use super::dispatch::{instance_spec_from_wire, instance_spec_to_wire};
+use super::dispatch::{instance_spec_from_wire, instance_spec_to_wire, resource_name};
 use super::{At, amount};
 use crate::{arn, pb};
 use muster_model::instance::SIMULATED_ATTRIBUTE;
-use muster_model::limits::{CPU_UNITS_MAX, MEMORY_MIB_MAX};
+use muster_model::limits::{CPU_UNITS_MAX, MEMORY_MIB_MAX, NAMED_AMOUNT_MAX};
 use muster_model::spec::Tags;
 use muster_model::{Command, Error, InstanceSpec, InstanceStatus, Resources, State};
 use serde::Deserialize;
@@ -84,6 +84,7 @@ pub fn simulated(wire: &pb::RegisterContainerInstanceRequest) -> Result<Instance
         zone: or(document.availability_zone, SIMULATED_ZONE),
         address: "127.0.0.1".into(),
         total: Resources { cpu: SIMULATED_CPU, memory_mib: SIMULATED_MEMORY_MIB },
+        resources: Default::default(),
         reserved_ports: AGENT_PORTS.into(),
         attributes: given
             .chain(built_in.map(|(name, value)| (name.to_owned(), Some(value))))
@@ -126,7 +127,16 @@ fn total(
                 resource.string_set_value.iter().map(port).collect::<Result<_, _>>()?;
         }
         "PORTS_UDP" => {}
-        other => return Err(at.field("name").invalid(other, "CPU, MEMORY, PORTS, PORTS_UDP")),
+        // ECS lists GPUs by their ids; they are only counted here.
+        name => {
+            resource_name(&at.field("name"), name)?;
+            let listed = u32::try_from(resource.string_set_value.len()).unwrap_or(u32::MAX);
+            let units = match listed {
+                0 => value(NAMED_AMOUNT_MAX, "units")?,
+                listed => listed,
+            };
+            spec.resources.insert(name.to_owned(), units);
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Requests about tasks.
 
-use super::definition::{environment, words};
+use super::definition::{environment, requirements, words};
 use super::{At, amount, at_most, given, mib, number, placement, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
@@ -8,7 +8,7 @@ use muster_model::limits::{
     CPU_UNITS_MAX, NAME_CHARS_MAX, OVERRIDES_BYTES_MAX, PROTECTION_MINUTES_DEFAULT,
     PROTECTION_MINUTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
 };
-use muster_model::spec::{ContainerOverride, Overrides};
+use muster_model::spec::{ContainerOverride, Named, Overrides};
 use muster_model::{Command, Error, IdSource, InstanceId, Millis, State, TaskDefinition, task};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -103,6 +103,16 @@ fn started_by(at: &At<'_>, wire: &str) -> Result<(), Error> {
     Err(at.invalid(wire, format!("up to {STARTED_BY_CHARS_MAX} letters, digits and -_/.:@")))
 }
 
+/// The named resources that a task of this StartTask takes.
+pub fn wanted(state: &State, wire: &pb::StartTaskRequest) -> Result<Named, Error> {
+    let row = arn::definition(state, &wire.task_definition)?;
+    let changed = match &wire.overrides {
+        Some(wire) => overrides(wire, &row.spec)?,
+        None => Overrides::default(),
+    };
+    Ok(changed.applied_to(&row.spec).named_reservation())
+}
+
 fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides, Error> {
     let at = At::Field("overrides");
     // ECS counts the characters of the JSON.
@@ -156,6 +166,10 @@ fn container(
         cpu: wire.cpu.map(cpu).transpose()?,
         memory_mib: memory("memory", wire.memory)?,
         memory_reservation_mib: memory("memoryReservation", wire.memory_reservation)?,
+        resource_requirements: requirements(
+            &at.field("resourceRequirements"),
+            &wire.resource_requirements,
+        )?,
     })
 }
 

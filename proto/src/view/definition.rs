@@ -6,7 +6,9 @@ use crate::convert::{EC2, LAUNCH_TYPES};
 use crate::pb;
 use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
-use muster_model::spec::{ContainerDefinition, NetworkMode, PortMapping, Protocol, Tags, Ulimit};
+use muster_model::spec::{
+    ContainerDefinition, Named, NetworkMode, PortMapping, Protocol, Tags, Ulimit,
+};
 use muster_model::{DefinitionRow, State, TaskDefinition};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,7 +148,16 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
         pseudo_terminal: spec.pseudo_terminal,
         volumes_from: Vec::new(),
         system_controls: Vec::new(),
+        resource_requirements: requirements(&spec.resource_requirements),
     }
+}
+
+pub(super) fn requirements(named: &Named) -> Vec<pb::ResourceRequirement> {
+    let requirement = |(name, units): (&String, &u32)| pb::ResourceRequirement {
+        value: units.to_string(),
+        r#type: name.clone(),
+    };
+    named.iter().map(requirement).collect()
 }
 
 fn port_mapping(row: &PortMapping) -> pb::PortMapping {

@@ -3,9 +3,9 @@
 use super::{int, pending, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
-use muster_model::instance::ZONE_ATTRIBUTE;
+use muster_model::instance::{GPU_RESOURCE, ZONE_ATTRIBUTE};
 use muster_model::limits::DYNAMIC_PORTS;
-use muster_model::spec::{Protocol, Resources};
+use muster_model::spec::{Named, Protocol, Resources};
 use muster_model::{Instance, InstanceStatus, Phase, State};
 
 pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
@@ -29,6 +29,8 @@ pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
     let system: Vec<u16> = reserved.iter().copied().collect();
     let tcp: Vec<u16> = system.iter().copied().chain(taken(Protocol::Tcp)).collect();
     let udp: Vec<u16> = taken(Protocol::Udp).collect();
+    let left = row.spec.resources.keys().map(|name| (name.clone(), state.free_named(row, name)));
+    let left: Named = left.collect();
     pb::ContainerInstance {
         container_instance_arn: arns.instance(&cluster, row.id),
         ec2_instance_id: row.spec.hostname.clone(),
@@ -36,8 +38,8 @@ pub fn instance(state: &State, row: &Instance) -> pb::ContainerInstance {
         agent_connected: row.ready(),
         running_tasks_count: running,
         pending_tasks_count: waiting,
-        registered_resources: resources(row.spec.total, &system, &[]),
-        remaining_resources: resources(state.free(row), &tcp, &udp),
+        registered_resources: resources(row.spec.total, &system, &[], &row.spec.resources),
+        remaining_resources: resources(state.free(row), &tcp, &udp, &left),
         attributes: attributes(row),
         version_info: Some(pb::VersionInfo {
             agent_version: row.spec.agent_version.clone(),
@@ -60,26 +62,38 @@ fn status(status: InstanceStatus) -> &'static str {
     }
 }
 
-/// ECS lists the ports that are taken, also under what remains.
-fn resources(amount: Resources, tcp: &[u16], udp: &[u16]) -> Vec<pb::InstanceResource> {
+/// ECS lists the ports that are taken, also under what remains, and GPUs by their ids, which are
+/// numbers here: they are counted, not claimed.
+fn resources(
+    amount: Resources,
+    tcp: &[u16],
+    udp: &[u16],
+    named: &Named,
+) -> Vec<pb::InstanceResource> {
     let integer = |name: &str, value: u32| pb::InstanceResource {
         name: name.into(),
         r#type: "INTEGER".into(),
         integer_value: int(value),
         string_set_value: Vec::new(),
     };
-    let ports = |name: &str, ports: &[u16]| pb::InstanceResource {
+    let set = |name: &str, members: Vec<String>| pb::InstanceResource {
         name: name.into(),
         r#type: "STRINGSET".into(),
         integer_value: 0,
-        string_set_value: ports.iter().map(u16::to_string).collect(),
+        string_set_value: members,
     };
-    vec![
+    let ports = |name, ports: &[u16]| set(name, ports.iter().map(u16::to_string).collect());
+    let others = named.iter().map(|(name, units)| match name.as_str() {
+        GPU_RESOURCE => set(name, (0..*units).map(|id| id.to_string()).collect()),
+        _ => integer(name, *units),
+    });
+    let own = [
         integer("CPU", amount.cpu),
         integer("MEMORY", amount.memory_mib),
         ports("PORTS", tcp),
         ports("PORTS_UDP", udp),
-    ]
+    ];
+    own.into_iter().chain(others).collect()
 }
 
 /// The zone, then what its agent says and what users put, by name.

@@ -1,6 +1,6 @@
 //! Tasks: what is wanted, what was seen, and why one waits or has stopped.
 
-use super::definition::{environment, protocol};
+use super::definition::{environment, protocol, requirements};
 use super::{int, tags, timestamp, waiting};
 use crate::arn::{Arns, name_of};
 use crate::pb;
@@ -221,6 +221,7 @@ fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
         cpu: row.cpu.map(int),
         memory: row.memory_mib.map(int),
         memory_reservation: row.memory_reservation_mib.map(int),
+        resource_requirements: requirements(&row.resource_requirements),
     };
     let of = |name: &String| match row.containers.iter().find(|over| over.name == *name) {
         Some(over) => container(over),

@@ -2,6 +2,7 @@
 
 use crate::arn::{Arns, name_of};
 use crate::pb;
+use muster_model::spec::Named;
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{InstanceId, Query, State, Task};
 
@@ -28,6 +29,10 @@ pub(super) fn removed(state: &State, task: &Task, why: &Waiting) -> String {
             let query = query.map_or("of the task", Query::text);
             format!("{count} outside memberOf \"{query}\"")
         }
+        Blocker::Resource(_) => {
+            let code = state.code(task, *blocker);
+            format!("{count} short of {}", code.trim_start_matches("RESOURCE:"))
+        }
         _ => format!("{count} {}", lacks(*blocker)),
     };
     let removed: Vec<String> = why.removed.iter().map(lacks).collect();
@@ -50,6 +55,7 @@ fn lacks(blocker: Blocker) -> &'static str {
         Blocker::Ports => "with a wanted host port taken",
         Blocker::Constraint => "with a task of the same group (distinctInstance)",
         Blocker::MemberOf(_) => "outside memberOf",
+        Blocker::Resource(_) => "short of a resource",
         Blocker::Skew => "where the spread would exceed its maxSkew",
     }
 }
@@ -66,6 +72,9 @@ fn short(shortfall: &Shortfall) -> String {
         Shortfall::Cpu { wanted, free } => format!("has {free} cpu units free, {wanted} wanted"),
         Shortfall::MemoryMib { wanted, free } => format!("has {free} MiB free, {wanted} wanted"),
         Shortfall::Port { port } => format!("has host port {port} taken"),
+        Shortfall::Named { name, wanted, free } => {
+            format!("has {free} {name} free, {wanted} wanted")
+        }
     }
 }
 
@@ -74,21 +83,22 @@ fn short(shortfall: &Shortfall) -> String {
 pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
     let why = task.waiting.as_deref()?;
     let reason = match (&why.nearest, why.removed.first()) {
-        (Some((_, Shortfall::Cpu { .. })), _) => "RESOURCE:CPU",
-        (Some((_, Shortfall::MemoryMib { .. })), _) => "RESOURCE:MEMORY",
-        (Some((_, Shortfall::Port { .. })), _) => "RESOURCE:PORTS",
-        (None, Some((blocker, _))) => blocker.code(),
-        (None, None) => "RESOURCE",
+        (Some((_, Shortfall::Cpu { .. })), _) => "RESOURCE:CPU".into(),
+        (Some((_, Shortfall::MemoryMib { .. })), _) => "RESOURCE:MEMORY".into(),
+        (Some((_, Shortfall::Port { .. })), _) => "RESOURCE:PORTS".into(),
+        (Some((_, Shortfall::Named { name, .. })), _) => format!("RESOURCE:{name}"),
+        (None, Some((blocker, _))) => state.code(task, *blocker),
+        (None, None) => "RESOURCE".into(),
     };
     let cluster = name_of(state, task.cluster);
     let arn = match why.nearest {
         Some((instance, _)) => Arns::of(state).instance(&cluster, instance),
         None => String::new(),
     };
-    Some(pb::Failure { arn, reason: reason.into(), detail: waiting(state, task, why) })
+    Some(pb::Failure { arn, reason, detail: waiting(state, task, why) })
 }
 
-/// StartTask's failure for an instance that took no task.
-pub fn refusal(arn: impl Into<String>, blocker: Blocker) -> pb::Failure {
-    pb::Failure { arn: arn.into(), reason: blocker.code().into(), detail: String::new() }
+/// StartTask's failure for an instance that took no task, which wanted these named resources.
+pub fn refusal(arn: impl Into<String>, blocker: Blocker, wanted: &Named) -> pb::Failure {
+    pb::Failure { arn: arn.into(), reason: blocker.code_for(wanted), detail: String::new() }
 }

@@ -10,6 +10,7 @@ use muster_proto::convert::dispatch::*;
 use muster_proto::{convert, dispatch as wire, json};
 use proptest::prelude::*;
 use prost::Message;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn spec() -> Arc<muster_model::TaskDefinition> {
@@ -106,6 +107,7 @@ fn machine() -> InstanceSpec {
         zone: "az-a".into(),
         address: "10.0.0.11".into(),
         total: Resources { cpu: 2048, memory_mib: 4096 },
+        resources: [("GPU".into(), 4), ("dongle".into(), 1)].into(),
         reserved_ports: [22].into(),
         attributes: [("disk".into(), Some("ssd".into())), ("gpu".into(), None)].into(),
         agent_version: "0.1.0".into(),
@@ -137,6 +139,20 @@ fn a_machine_that_says_nonsense_is_refused_with_the_field() {
     assert_eq!(refused(|s| s.memory_mib = u32::MAX), "memory");
     assert_eq!(refused(|s| s.reserved_ports = vec![70000]), "reservedPorts");
     assert_eq!(refused(|s| s.reserved_ports = (1..200).collect()), "reservedPorts");
+    let resource = |name: &str, units| BTreeMap::from([(name.to_owned(), units)]);
+    let many = (0..30).map(|n| (format!("r{n}"), 1));
+    for (resources, field) in [
+        (resource("GPU", 0), "resources.GPU"),
+        (resource("GPU", 257), "resources.GPU"),
+        (resource("licence", 1_000_001), "resources.licence"),
+        (resource("a b", 1), "resources"),
+        (resource("MEMORY", 1), "resources"),
+        (many.collect(), "resources"),
+    ] {
+        let spec = wire::InstanceSpec { resources, ..instance_spec_to_wire(&machine()) };
+        let refused = instance_spec_from_wire(&spec).unwrap_err();
+        assert!(matches!(&refused, Error::Invalid { field: of, .. } if of == field), "{refused}");
+    }
     assert_eq!(refused(|s| s.flags = vec!["disk".into()]), "attributes");
     assert_eq!(refused(|s| s.flags = vec!["ecs.availability-zone".into()]), "attributes");
     assert_eq!(refused(|s| s.flags = (0..60).map(|n| format!("f{n}")).collect()), "attributes");

@@ -72,6 +72,7 @@ impl World {
             zone: "az-a".into(),
             address: "10.0.0.11".into(),
             total: Resources { cpu: 2048, memory_mib: 4096 },
+            resources: [("GPU".into(), 4), ("dongle".into(), 1)].into(),
             reserved_ports: [22].into(),
             attributes: [("disk".into(), Some("ssd".into())), ("gpu".into(), None)].into(),
             agent_version: "0.1.0".into(),

@@ -1,7 +1,7 @@
 //! A container instance: a worker machine that belongs to exactly one cluster.
 
 use crate::ids::{ClusterId, InstanceId};
-use crate::spec::{Resources, Tags};
+use crate::spec::{Named, Resources, Tags};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 /// Attribute of an instance that only pretends to run containers.
 pub const SIMULATED_ATTRIBUTE: &str = "muster.simulated";
+
+/// ECS's name of the resource that it knows beside cpu, memory and ports.
+pub const GPU_RESOURCE: &str = "GPU";
 
 /// ECS's name for the zone, where it is asked for as an attribute.
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
@@ -50,6 +53,10 @@ pub struct InstanceSpec {
     pub address: String,
     /// What tasks may use: the machine less what the system keeps.
     pub total: Resources,
+    /// What else it has, by name, in whole units: `GPU`, or whatever its operator declares. A
+    /// count: which device a container gets is its image's or a hook's business.
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub resources: Named,
     /// Host ports the system uses itself (tcp).
     pub reserved_ports: BTreeSet<u16>,
     /// Custom and built-in attributes without the zone; the value may be absent.

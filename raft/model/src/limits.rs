@@ -57,6 +57,13 @@ pub const PROTECTION_MINUTES_MAX: u32 = 2880;
 pub const PROTECTION_MINUTES_DEFAULT: u32 = 120;
 /// A dozen settings of each of some hundred users.
 pub const ACCOUNT_SETTINGS_MAX: usize = 2000;
+/// Names of resources of one container or instance. Ten containers' stay below 256, so that a byte
+/// numbers them.
+pub const NAMED_RESOURCES_MAX: usize = 20;
+/// Units of a named resource; a sum over a million tasks is bounded by what instances have.
+pub const NAMED_AMOUNT_MAX: u32 = 1_000_000;
+/// GPUs of one machine: each is listed by its id.
+pub const GPUS_MAX: u32 = 256;
 /// 64 vCPU x 1024 times four: larger than any machine a task should claim.
 pub const CPU_UNITS_MAX: u32 = 1024 * 256;
 /// ECS: minimum memory of a container, MiB.

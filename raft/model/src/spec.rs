@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 pub type Tags = BTreeMap<String, String>;
 
+/// Whole units of resources by name, as `GPU`: what an instance declares, what a container wants.
+/// None is ever zero.
+pub type Named = BTreeMap<String, u32>;
+
 /// CPU units (1024 = one core) and memory in MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resources {
@@ -138,6 +142,9 @@ pub struct ContainerDefinition {
     pub extra_hosts: BTreeMap<String, String>,
     pub dns_servers: Vec<String>,
     pub pseudo_terminal: bool,
+    /// ECS `resourceRequirements`; beyond ECS any resource that instances declare, not only GPUs.
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub resource_requirements: Named,
 }
 
 impl ContainerDefinition {
@@ -183,6 +190,16 @@ impl TaskDefinition {
         }
     }
 
+    /// What one task takes of its instance's named resources: the sums over its containers.
+    pub fn named_reservation(&self) -> Named {
+        let mut sums = Named::new();
+        for (name, amount) in self.containers.iter().flat_map(|c| &c.resource_requirements) {
+            let sum = sums.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*amount);
+        }
+        sums
+    }
+
     /// Port mappings in the order in which `Task::ports` lists the host ports chosen for them.
     /// Empty with network mode `none`.
     pub fn port_mappings(&self) -> impl Iterator<Item = (&ContainerDefinition, &PortMapping)> {
@@ -213,6 +230,9 @@ pub struct ContainerOverride {
     pub cpu: Option<u32>,
     pub memory_mib: Option<u32>,
     pub memory_reservation_mib: Option<u32>,
+    /// In place of the definition's, unless empty.
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub resource_requirements: Named,
 }
 
 /// What one run says beside its definition: ECS's `overrides`, and where it may and should go.
@@ -254,6 +274,9 @@ impl Overrides {
             container.memory_mib = over.memory_mib.or(container.memory_mib);
             container.memory_reservation_mib =
                 over.memory_reservation_mib.or(container.memory_reservation_mib);
+            if !over.resource_requirements.is_empty() {
+                container.resource_requirements.clone_from(&over.resource_requirements);
+            }
         }
         Arc::new(changed)
     }

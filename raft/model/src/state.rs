@@ -16,7 +16,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
-use crate::spec::{Resources, TaskDefinition};
+use crate::spec::{Named, Resources, TaskDefinition};
 use crate::task::Task;
 use crate::time::Time;
 use imbl::{OrdMap, OrdSet};
@@ -83,6 +83,8 @@ pub struct Meta {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
     pub resources: Resources,
+    /// Of named resources, as far as any task takes some.
+    pub named: Named,
     /// How many tasks reserve.
     pub tasks: u32,
     /// Host ports and who holds them.
@@ -289,6 +291,13 @@ impl State {
     pub fn free(&self, instance: &Instance) -> Resources {
         let reserved = self.index.reserved.get(&instance.id);
         instance.spec.total.minus(reserved.map(|r| r.resources).unwrap_or_default())
+    }
+    /// What is left of a named resource for new tasks; 0 if it declares none of this name.
+    pub fn free_named(&self, instance: &Instance, name: &str) -> u32 {
+        let total = instance.spec.resources.get(name).copied().unwrap_or(0);
+        let reserved = self.index.reserved.get(&instance.id);
+        let held = reserved.and_then(|reserved| reserved.named.get(name)).copied();
+        total.saturating_sub(held.unwrap_or(0))
     }
 
     pub fn manager(&self, id: RaftId) -> Option<&Arc<Manager>> {

@@ -7,7 +7,7 @@ use crate::ids::{
     ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId, TraceId,
 };
 use crate::limits;
-use crate::spec::{Overrides, Protocol, Tags};
+use crate::spec::{Named, Overrides, Protocol, Tags};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -147,17 +147,31 @@ pub enum Blocker {
     MemberOf(u8),
     /// A spread's `maxSkew`.
     Skew,
+    /// The named resource of this number, from 0, in the order of names: `State::code` names it.
+    Resource(u8),
 }
 
 impl Blocker {
-    /// ECS's reason code (`failures[].reason`).
-    pub fn code(self) -> &'static str {
+    /// ECS's reason code (`failures[].reason`) for a task that wants these named resources.
+    pub fn code_for(self, wanted: &Named) -> String {
+        match self {
+            Self::Resource(number) => match wanted.keys().nth(usize::from(number)) {
+                Some(name) => format!("{}:{name}", self.code()),
+                None => self.code().into(),
+            },
+            _ => self.code().into(),
+        }
+    }
+
+    /// The same without the name of a resource.
+    fn code(self) -> &'static str {
         match self {
             Self::Inactive => "INACTIVE",
             Self::Agent => "AGENT",
             Self::Cpu => "RESOURCE:CPU",
             Self::Memory => "RESOURCE:MEMORY",
             Self::Ports => "RESOURCE:PORTS",
+            Self::Resource(_) => "RESOURCE",
             Self::Constraint | Self::MemberOf(_) | Self::Skew => "ATTRIBUTE",
         }
     }
@@ -169,10 +183,11 @@ impl Blocker {
             Self::Agent => 1,
             Self::Cpu => 2,
             Self::Memory => 3,
-            Self::MemberOf(number) => 4 + u16::from(number),
-            Self::Ports => 300,
-            Self::Constraint => 301,
-            Self::Skew => 302,
+            Self::Resource(number) => 4 + u16::from(number),
+            Self::MemberOf(number) => 300 + u16::from(number),
+            Self::Ports => 600,
+            Self::Constraint => 601,
+            Self::Skew => 602,
         }
     }
 }
@@ -182,6 +197,7 @@ pub enum Shortfall {
     Cpu { wanted: u32, free: u32 },
     MemoryMib { wanted: u32, free: u32 },
     Port { port: u16 },
+    Named { name: Arc<str>, wanted: u32, free: u32 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

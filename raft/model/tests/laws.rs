@@ -9,7 +9,7 @@ mod generate;
 use generate::{aimed, asked, instance_spec, task_definition};
 use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
 use muster_model::service::DeploymentConfiguration;
-use muster_model::spec::Protocol;
+use muster_model::spec::{Named, Protocol};
 use muster_model::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -198,11 +198,15 @@ fn moves_forward(before: &State, after: &State, entry: &Entry) {
 /// Never more than there is, no port twice, nothing across clusters: counted from the tasks.
 fn capacity_holds(state: &State) {
     let mut held = BTreeMap::<InstanceId, Resources>::new();
+    let mut named = BTreeMap::<InstanceId, Named>::new();
     let mut ports = BTreeSet::<(InstanceId, u16, Protocol)>::new();
     for task in state.tasks().filter(|task| task.reserves()) {
         let on = task.instance.expect("what reserves is placed");
         let sum = held.entry(on).or_default();
         *sum = sum.plus(state.reservation(task));
+        for (name, amount) in state.spec_of(task).expect("a definition").named_reservation() {
+            *named.entry(on).or_default().entry(name).or_default() += amount;
+        }
         for (port, protocol) in state.host_ports(task) {
             assert!(ports.insert((on, port, protocol)), "port {port} is held twice on {on}");
             let system = state.instance(on).map(|row| row.spec.reserved_ports.clone());
@@ -217,6 +221,12 @@ fn capacity_holds(state: &State) {
         let sum = held.remove(&row.id).unwrap_or_default();
         assert!(sum.fits_in(row.spec.total), "{sum:?} on {:?}", row.spec.total);
         assert_eq!(state.reserved(row.id).resources, sum);
+        let sums = named.remove(&row.id).unwrap_or_default();
+        for (name, sum) in &sums {
+            let total = row.spec.resources.get(name).copied().unwrap_or(0);
+            assert!(*sum <= total, "{sum} of {total} {name} on {}", row.id);
+        }
+        assert_eq!(state.reserved(row.id).named, sums);
     }
     // Instances are purged only after their tasks were abandoned.
     assert!(held.is_empty(), "room is held on unknown instances: {held:?}");

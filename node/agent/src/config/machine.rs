@@ -59,6 +59,7 @@ pub async fn instance_spec(config: &AgentConfig) -> Result<InstanceSpec, Error> 
         zone: config.zone.clone(),
         address: config.address.clone(),
         total: total(config)?,
+        resources: config.resources.clone(),
         reserved_ports: config.reserved_ports.iter().copied().collect(),
         attributes,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,10 +73,13 @@ fn total(config: &AgentConfig) -> Result<Resources, Error> {
         return Ok(Resources { cpu, memory_mib });
     }
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let machine = Resources {
-        cpu: u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1024),
-        memory_mib: memory_mib()?,
-    };
+    let cpu = u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1024);
+    let machine = Resources { cpu, memory_mib: memory_mib()? };
+    left_of(machine, config)
+}
+
+/// The machine less what the system keeps.
+fn left_of(machine: Resources, config: &AgentConfig) -> Result<Resources, Error> {
     let kept = Resources { cpu: config.reserved.cpu, memory_mib: config.reserved.memory_mib };
     let left = machine.minus(kept);
     if left.cpu == 0 || left.memory_mib == 0 {
@@ -112,4 +116,46 @@ async fn runtime_version(runtime: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let word = text.lines().next()?.split_whitespace().next_back()?;
     Some(word.chars().take(64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const MACHINE: Resources = Resources { cpu: 4096, memory_mib: 8192 };
+
+    fn config(more: Value) -> AgentConfig {
+        let mut keys = json!({
+            "data_dir": "/d", "managers": ["m:7400"], "cluster": "default", "zone": "a",
+            "address": "w", "simulate": {},
+        });
+        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(keys).unwrap()
+    }
+
+    #[test]
+    fn tasks_are_never_promised_what_the_system_keeps() {
+        let left = |reserved| left_of(MACHINE, &config(json!({ "reserved": reserved })));
+        assert_eq!(left(json!({})).unwrap(), MACHINE);
+        let kept = left(json!({ "cpu": 1024, "memory_mib": 256 })).unwrap();
+        assert_eq!(kept, Resources { cpu: 3072, memory_mib: 7936 });
+        for all in [json!({ "cpu": 4096 }), json!({ "memory_mib": 8192 }), json!({ "cpu": 9000 })] {
+            assert!(left(all.clone()).is_err(), "{all} leaves nothing");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_registers_what_its_file_declares() {
+        let config = config(json!({
+            "capacity": { "cpu": 512, "memory_mib": 64 },
+            "reserved": { "memory_mib": 32 },
+            "resources": { "GPU": 2, "dongle": 1 },
+        }));
+        let spec = instance_spec(&config).await.unwrap();
+        // A capacity that is said outright is already what tasks may use.
+        assert_eq!(spec.total, Resources { cpu: 512, memory_mib: 64 });
+        let declared = [("GPU".to_owned(), 2), ("dongle".to_owned(), 1)];
+        assert_eq!(spec.resources, BTreeMap::from(declared));
+    }
 }

@@ -8,9 +8,10 @@ use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, unexpected};
 use crate::{make, read, resolve};
 use muster_model::limits::START_TASK_INSTANCES_MAX;
+use muster_model::task::Blocker;
 use muster_model::{Cluster, Error, InstanceId, Kind, Response, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::some_names;
+use muster_proto::convert::{self, some_names};
 use muster_proto::pb;
 use muster_proto::view::{self, missing};
 use std::collections::BTreeSet;
@@ -47,8 +48,14 @@ impl Dispatcher {
         let state = self.simulated(call, state, there).await;
         let cluster = arn::cluster(&state, &request.cluster)?;
         let arns = Arns::of(&state);
-        let refused =
-            refused.iter().map(|(on, why)| view::refusal(arns.instance(&cluster.name, *on), *why));
+        // A repeat may find another definition under the name: then the resource is not named.
+        let wanted = match refused.iter().any(|(_, why)| matches!(why, Blocker::Resource(_))) {
+            true => convert::task::wanted(&state, &request).unwrap_or_default(),
+            false => Default::default(),
+        };
+        let refused = refused
+            .iter()
+            .map(|(on, why)| view::refusal(arns.instance(&cluster.name, *on), *why, &wanted));
         let (_, absent) = named(&state, cluster, texts)?;
         Ok(pb::StartTaskResponse {
             tasks: tasks

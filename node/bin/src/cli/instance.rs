@@ -148,7 +148,12 @@ async fn set_status(context: &Context, instance: String, status: &str) -> Result
 /// "left of total", for a resource by ECS's name.
 fn amount(instance: &pb::ContainerInstance, name: &str) -> String {
     let find = |all: &[pb::InstanceResource]| {
-        all.iter().find(|r| r.name == name).map_or(0, |r| r.integer_value)
+        // GPUs are listed by their ids.
+        let units = |r: &pb::InstanceResource| match r.r#type.as_str() {
+            "STRINGSET" => r.string_set_value.len().to_string(),
+            _ => r.integer_value.to_string(),
+        };
+        all.iter().find(|r| r.name == name).map_or("0".to_owned(), units)
     };
     format!("{}/{}", find(&instance.remaining_resources), find(&instance.registered_resources))
 }
@@ -180,6 +185,10 @@ fn facts(instance: &pb::ContainerInstance) -> Result<(), CliError> {
         .iter()
         .map(|a| a.value.as_ref().map_or(a.name.clone(), |v| format!("{}={v}", a.name)))
         .collect();
+    let named = instance.registered_resources.iter().map(|r| r.name.as_str());
+    let named = named.filter(|name| !["CPU", "MEMORY", "PORTS", "PORTS_UDP"].contains(name));
+    let named: Vec<String> =
+        named.map(|name| format!("{name} {}", amount(instance, name))).collect();
     output::print(&output::facts(&[
         ("id", output::short(&instance.container_instance_arn).to_owned()),
         ("arn", instance.container_instance_arn.clone()),
@@ -191,6 +200,7 @@ fn facts(instance: &pb::ContainerInstance) -> Result<(), CliError> {
         ("running tasks", instance.running_tasks_count.to_string()),
         ("cpu free", amount(instance, "CPU")),
         ("memory MiB free", amount(instance, "MEMORY")),
+        ("resources free", named.join(", ")),
         ("attributes", attributes.join(", ")),
         ("agent version", instance.version_info.clone().unwrap_or_default().agent_version),
         ("registered", output::time(instance.registered_at.as_ref())),

@@ -51,6 +51,9 @@ pub struct Join {
     /// Worker: an attribute for placement, name=value or name; may be repeated.
     #[arg(long = "attr", value_parser = attribute)]
     attributes: Vec<(String, Option<String>)>,
+    /// Worker: a resource that tasks get by number, as GPU=2; may be repeated.
+    #[arg(long = "resource", value_parser = resource)]
+    resources: Vec<(String, u32)>,
     /// Manager: where to listen [default: every address, at the port of --address].
     #[arg(long)]
     listen: Option<SocketAddr>,
@@ -76,6 +79,14 @@ fn attribute(text: &str) -> Result<(String, Option<String>), String> {
         true => Err(format!("{text:?} is not allowed; allowed: name=value or name")),
         false => Ok((name.to_owned(), value)),
     }
+}
+
+fn resource(text: &str) -> Result<(String, u32), String> {
+    let pair = text.split_once('=').and_then(|(name, units)| {
+        Some((name.to_owned(), units.parse::<u32>().ok().filter(|units| *units > 0)?))
+    });
+    let named = pair.filter(|(name, _)| !name.is_empty());
+    named.ok_or_else(|| format!("{text:?} is not allowed; allowed: NAME=UNITS, such as GPU=2"))
 }
 
 impl Join {
@@ -157,6 +168,7 @@ impl Join {
         config.hostname = self.name;
         config.attributes =
             self.attributes.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
+        config.resources = self.resources.into_iter().collect();
         config.registry.insecure = self.insecure_registries;
         config.check()?;
         let joined = join_worker(token, &config, client.timeout).await?;

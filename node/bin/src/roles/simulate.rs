@@ -118,6 +118,7 @@ impl Instances {
             .collect();
         let (cpu, memory_mib) = (spec.total.cpu, spec.total.memory_mib);
         config.capacity = Some(Capacity { cpu, memory_mib });
+        config.resources = spec.resources.clone();
         config.reserved_ports = spec.reserved_ports.iter().copied().collect();
         config.simulate = Some(SimulateConfig::default());
         Ok(config)

@@ -78,7 +78,7 @@ impl Contest {
             lanes: Vec::new(),
         };
         let all = index.fleet.classes_in(signature.cluster).to_vec();
-        for class in all.iter().copied().filter(|class| wish.admits(*class)) {
+        for class in all.iter().copied().filter(|class| wish.admits(&index.fleet, *class)) {
             contest.lanes.push(Lane::new(class, index.fleet.class_at(class).zone().clone()));
         }
         contest.know_lanes(&mut index.fleet, &all);

@@ -34,6 +34,7 @@ impl Decider {
             owner: OwnerKey::Service(service.id),
             definition: newest.definition,
             size: definition.map(|row| row.spec.reservation()).unwrap_or_default(),
+            named: definition.map(|row| row.spec.named_reservation()).unwrap_or_default(),
             placement: None,
         };
         let Some(wish) = Wish::of(state, &mut self.index, &signature) else { return Vec::new() };

@@ -175,11 +175,21 @@ pub(super) fn unplaced(
         Blocker::MemberOf(number) => {
             format!(" does not satisfy memberOf {}.", member(draft.state(), task, number))
         }
+        Blocker::Resource(number) => {
+            format!(" has insufficient {} available.", resource(draft.state(), task, number))
+        }
         Blocker::Skew => " is where one more task would exceed the maxSkew of your spread.".into(),
     };
     let why: &str = &why;
     let text = format!("{UNPLACED} The closest matching (container-instance {instance}){why}");
     once(draft, now, service, &text, why);
+}
+
+/// The name of a named resource that the task wants.
+fn resource(state: &State, task: TaskId, number: u8) -> String {
+    let spec = state.task(task).and_then(|task| state.spec_of(task)).unwrap_or_default();
+    let name = spec.named_reservation().into_keys().nth(usize::from(number));
+    name.unwrap_or_else(|| "of a resource".into())
 }
 
 /// The expression of a `memberOf` constraint of the task.
@@ -197,13 +207,15 @@ pub(super) fn refusal(state: &State, task: TaskId, waiting: &Waiting) -> Arc<str
     let Some(closest) = blockers.max_by_key(|blocker| blocker.depth()) else {
         return Arc::from("No Container Instances were found in your cluster.");
     };
+    let row = state.task(task).map(|task| &**task);
+    let code = |blocker: Blocker| row.map(|row| state.code(row, blocker)).unwrap_or_default();
     let named = |blocker: Blocker| match blocker {
         Blocker::MemberOf(number) => {
-            format!("{} memberOf {}", blocker.code(), member(state, task, number))
+            format!("{} memberOf {}", code(blocker), member(state, task, number))
         }
-        Blocker::Constraint => format!("{} distinctInstance", blocker.code()),
-        Blocker::Skew => format!("{} maxSkew", blocker.code()),
-        _ => blocker.code().to_owned(),
+        Blocker::Constraint => format!("{} distinctInstance", code(blocker)),
+        Blocker::Skew => format!("{} maxSkew", code(blocker)),
+        _ => code(blocker),
     };
     let counts: Vec<String> = waiting
         .removed
@@ -211,7 +223,7 @@ pub(super) fn refusal(state: &State, task: TaskId, waiting: &Waiting) -> Arc<str
         .map(|(blocker, count)| format!("{} {count}", named(*blocker)))
         .collect();
     let all = waiting.instances;
-    reason(&format!("{} (of {all} container instances: {})", closest.code(), counts.join(", ")))
+    reason(&format!("{} (of {all} container instances: {})", code(closest), counts.join(", ")))
 }
 
 /// Written unless the history has said the same since the service last got further. Texts with the

@@ -1,22 +1,25 @@
 //! Which instances a task can go to, and for each that it cannot: why.
 //!
-//! Filters in ECS's order: status, agent, cpu, memory, ports, then placement constraints; an
+//! Filters in ECS's order: status, agent, cpu, memory, named resources, ports, then placement
+//! constraints; an
 //! instance is counted under the first that removes it. Invariant: what passes here is what
 //! `apply` accepts.
 
-use super::fleet::{At, ClassId, Gate};
+use super::fleet::{At, ClassId, Fleet, Gate};
 use super::index::{Index, OwnerKey, Signature};
 use muster_model::placement::{Placement, PlacementConstraint};
 use muster_model::query::Query;
+use muster_model::spec::Named;
 use muster_model::state::Facing;
 use muster_model::task::Blocker;
-use muster_model::{ClusterId, InstanceId, Resources, State, TaskDefinition};
+use muster_model::{ClusterId, Instance, InstanceId, Resources, State, TaskDefinition};
 use std::sync::Arc;
 
 /// What a signature asks of an instance, read once per batch.
 #[derive(Debug)]
 pub(super) struct Wish {
     pub size: Resources,
+    pub named: Named,
     definition: Arc<TaskDefinition>,
     /// Of the service or the run: its strategies.
     pub placement: Arc<Placement>,
@@ -48,6 +51,7 @@ impl Wish {
         let daemon = signature.owner.is_daemon(state);
         let mut wish = Self {
             size: signature.size,
+            named: signature.named.clone(),
             has_ports: definition.port_mappings().next().is_some(),
             distinct: daemon,
             members: Vec::new(),
@@ -77,15 +81,16 @@ impl Wish {
     /// `None`: what is on the instances decides as well.
     pub fn shape(&self, signature: &Signature) -> Option<Shape> {
         let attributes = self.members.iter().all(|member| member.classes.is_some());
-        let plain = attributes && !self.has_ports && !self.distinct;
+        let plain = attributes && !self.has_ports && !self.distinct && self.named.is_empty();
         let queries = || self.members.iter().map(|member| member.query.clone()).collect();
         plain.then(|| (signature.cluster, self.size, queries()))
     }
 
-    /// Whether its constraints hold for the class, as far as they ask for attributes.
-    pub fn admits(&self, class: ClassId) -> bool {
+    /// Whether its constraints hold for the class, as far as they ask for attributes, and its
+    /// members have the resources it asks for, free or not.
+    pub fn admits(&self, fleet: &Fleet, class: ClassId) -> bool {
         let admits = |m: &Member| m.classes.as_ref().is_none_or(|holds| holds[class as usize]);
-        self.members.iter().all(admits)
+        self.members.iter().all(admits) && fleet.class_at(class).declares(&self.named)
     }
 
     /// Room, as the columns tell it.
@@ -102,6 +107,7 @@ impl Wish {
         on: InstanceId,
         start: u128,
     ) -> Result<Vec<u16>, (Blocker, u16)> {
+        self.named(state, on)?;
         let ports = match self.has_ports {
             true => state.choose_ports(&self.definition, on, start),
             false => Ok(Vec::new()),
@@ -119,6 +125,21 @@ impl Wish {
             return Err((Blocker::Constraint, 0));
         }
         Ok(ports)
+    }
+
+    /// Named resources: few tasks want any, so their room has no column.
+    fn named(&self, state: &State, on: InstanceId) -> Result<(), (Blocker, u16)> {
+        let row = match self.named.is_empty() {
+            true => return Ok(()),
+            false => state.instance(on).ok_or((Blocker::Inactive, 0))?,
+        };
+        let short = self.short(state, row).map(|(number, _)| number);
+        short.map_or(Ok(()), |number| Err((Blocker::Resource(number), 0)))
+    }
+
+    /// The first named resource that is short there: its number, name, what is wanted and free.
+    pub fn short(&self, state: &State, row: &Instance) -> Option<(u8, (&str, u32, u32))> {
+        state.short(&self.named, row)
     }
 
     /// All filters, in order.
@@ -142,6 +163,7 @@ impl Wish {
         if self.size.memory_mib > free.memory_mib {
             return Err((Blocker::Memory, 0));
         }
+        self.named(state, index.fleet.ids[slot])?;
         let class = index.fleet.class_of(at) as usize;
         let fails = |m: &&Member| m.classes.as_ref().is_some_and(|holds| !holds[class]);
         if let Some(member) = self.members.iter().find(fails) {

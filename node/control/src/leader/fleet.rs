@@ -8,7 +8,7 @@
 //!  free    [ .. ] [ .. ] [ .. ] [ .. ]          cpu and memory; `total` beside it
 //!  class   [ 0  ] [ 1  ] [ 0  ] [ 1  ]
 //!             \______\___  |      |
-//!  classes   0: az-a, disk=ssd     1: az-b, disk=ssd     instances that differ in no attribute
+//!  classes   0: az-a, disk=ssd     1: az-b, disk=ssd     alike in attributes, GPUs ...
 //!    shelf by load     i9(12) i7(40)      i2(3)          open ones, the best first
 //!    shelf by free cpu i7(24) i9(96)      i2(120)        made when a signature first asks for it
 //! ```
@@ -23,6 +23,7 @@
 
 use muster_model::placement::BinpackField;
 use muster_model::query::{Query, Subject};
+use muster_model::spec::Named;
 use muster_model::{ClusterId, Instance, InstanceId, InstanceStatus, Resources, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -66,6 +67,8 @@ struct Kind {
     cluster: ClusterId,
     zone: Arc<str>,
     attributes: BTreeMap<String, Option<String>>,
+    /// What each declares, given out or not: where there is no GPU nobody looks for one.
+    resources: Named,
 }
 
 #[derive(Debug)]
@@ -86,6 +89,12 @@ impl Class {
             return Some(Some(&self.kind.zone));
         }
         self.kind.attributes.get(name).map(Option::as_deref)
+    }
+
+    /// Whether its members have as much of named resources when nothing is given out.
+    pub fn declares(&self, wanted: &Named) -> bool {
+        let resources = &self.kind.resources;
+        wanted.iter().all(|(name, units)| resources.get(name).is_some_and(|has| has >= units))
     }
 
     pub fn members(&self) -> impl Iterator<Item = At> + '_ {
@@ -197,6 +206,7 @@ impl Fleet {
             cluster: row.cluster,
             zone: Arc::from(row.spec.zone.as_str()),
             attributes: all.map(|(k, v)| (k.to_owned(), v.map(str::to_owned))).collect(),
+            resources: row.spec.resources.clone(),
         };
         if let Some(id) = self.known.get(&kind) {
             return *id;

@@ -7,6 +7,7 @@
 
 use super::fleet::{At, Fleet};
 use muster_model::placement::Placement;
+use muster_model::spec::Named;
 use muster_model::{
     ClusterId, DefinitionId, InstanceId, InstanceStatus, Owner, Resources, ServiceId, Slot, State,
     Task, TaskId, Time, limits,
@@ -50,24 +51,28 @@ impl OwnerKey {
 }
 
 /// What decides where a task can go: tasks of one signature are placed alike. Overrides count only
-/// by the size they give the task: they change neither ports nor constraints.
+/// by the size and the resources they give the task: they change neither ports nor constraints.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Signature {
     pub cluster: ClusterId,
     pub owner: OwnerKey,
     pub definition: DefinitionId,
     pub size: Resources,
+    /// Named resources; most tasks want none.
+    pub named: Named,
     /// Of a run; a service's stands in its row.
     pub placement: Option<Arc<Placement>>,
 }
 
 impl Signature {
     pub fn of(state: &State, task: &Task) -> Self {
+        let spec = state.spec_of(task).unwrap_or_default();
         Self {
             cluster: task.cluster,
             owner: OwnerKey::of(task),
             definition: task.definition,
-            size: state.reservation(task),
+            size: spec.reservation(),
+            named: spec.named_reservation(),
             placement: task
                 .overrides
                 .as_ref()

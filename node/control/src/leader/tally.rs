@@ -9,6 +9,7 @@ use super::index::{Index, Signature};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{InstanceId, State};
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// The closest instance: how far it came, then the smaller shortfall, then the smaller id.
 type Closeness = (u16, Reverse<u64>, Reverse<InstanceId>);
@@ -32,7 +33,8 @@ impl Tally {
         let (mut tally, candidates) = Self::parted(state, index, signature, wish, contest);
         for at in candidates {
             // Free for a task that asks for another port: this one counts as taken.
-            tally.remove(index, at, wish, Blocker::Ports, 0);
+            let port = Some(Shortfall::Port { port: 0 });
+            tally.remove(index.fleet.ids[at as usize], Blocker::Ports, port);
         }
         tally
     }
@@ -49,37 +51,35 @@ impl Tally {
         for class in index.fleet.classes_in(signature.cluster) {
             for at in index.fleet.class_at(*class).members() {
                 tally.instances += 1;
-                match wish.judge(index, state, &signature.owner, at) {
-                    Err((blocker, port)) => tally.remove(index, at, wish, blocker, port),
-                    Ok(()) if contest.holds_back(*class) => {
-                        tally.remove(index, at, wish, Blocker::Skew, 0);
+                let (blocker, port) = match wish.judge(index, state, &signature.owner, at) {
+                    Err(why) => why,
+                    Ok(()) if contest.holds_back(*class) => (Blocker::Skew, 0),
+                    Ok(()) => {
+                        candidates.push(at);
+                        continue;
                     }
-                    Ok(()) => candidates.push(at),
-                }
+                };
+                let shortfall = shortfall(state, index, at, wish, blocker, port);
+                tally.remove(index.fleet.ids[at as usize], blocker, shortfall);
             }
         }
         (tally, candidates)
     }
 
-    fn remove(&mut self, index: &Index, at: u32, wish: &Wish, blocker: Blocker, port: u16) {
+    fn remove(&mut self, id: InstanceId, blocker: Blocker, shortfall: Option<Shortfall>) {
         match self.removed.iter_mut().find(|(b, _)| *b == blocker) {
             Some((_, count)) => *count += 1,
             None => self.removed.push((blocker, 1)),
         }
-        let free = index.fleet.free[at as usize];
-        let (distance, shortfall) = match blocker {
-            Blocker::Cpu => {
-                let (wanted, free) = (wish.size.cpu, free.cpu);
-                (share(wanted, free), Some(Shortfall::Cpu { wanted, free }))
-            }
-            Blocker::Memory => {
-                let (wanted, free) = (wish.size.memory_mib, free.memory_mib);
-                (share(wanted, free), Some(Shortfall::MemoryMib { wanted, free }))
-            }
-            Blocker::Ports => (0, Some(Shortfall::Port { port })),
-            _ => (0, None),
+        let distance = match &shortfall {
+            Some(
+                Shortfall::Cpu { wanted, free }
+                | Shortfall::MemoryMib { wanted, free }
+                | Shortfall::Named { wanted, free, .. },
+            ) => share(*wanted, *free),
+            Some(Shortfall::Port { .. }) | None => 0,
         };
-        let closeness = (blocker.depth(), Reverse(distance), Reverse(index.fleet.ids[at as usize]));
+        let closeness = (blocker.depth(), Reverse(distance), Reverse(id));
         if self.closest.as_ref().is_none_or(|(best, ..)| closeness > *best) {
             self.closest = Some((closeness, blocker, shortfall));
         }
@@ -94,6 +94,31 @@ impl Tally {
         self.removed.sort_by_key(|(blocker, count)| (Reverse(*count), blocker.depth()));
         let nearest = self.closest.and_then(|((.., id), _, shortfall)| Some((id.0, shortfall?)));
         Waiting { instances: self.instances, removed: self.removed, nearest }
+    }
+}
+
+/// What is missing there, if it is an amount or a port.
+fn shortfall(
+    state: &State,
+    index: &Index,
+    at: At,
+    wish: &Wish,
+    blocker: Blocker,
+    port: u16,
+) -> Option<Shortfall> {
+    let free = index.fleet.free[at as usize];
+    match blocker {
+        Blocker::Cpu => Some(Shortfall::Cpu { wanted: wish.size.cpu, free: free.cpu }),
+        Blocker::Memory => {
+            Some(Shortfall::MemoryMib { wanted: wish.size.memory_mib, free: free.memory_mib })
+        }
+        Blocker::Ports => Some(Shortfall::Port { port }),
+        Blocker::Resource(_) => {
+            let row = state.instance(index.fleet.ids[at as usize])?;
+            let (_, (name, wanted, free)) = wish.short(state, row)?;
+            Some(Shortfall::Named { name: Arc::from(name), wanted, free })
+        }
+        _ => None,
     }
 }
 

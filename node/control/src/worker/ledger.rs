@@ -1,12 +1,12 @@
 //! The machine's own books: what the tasks that live here hold, checked again before anything
 //! starts, whatever the managers believe.
 //!
-//! It knows sizes and host ports, not states. Invariant: what is granted never adds up to more than
-//! the machine has, and no host port has two holders.
+//! It knows sizes, named resources and host ports, not states. Invariant: what is granted never
+//! adds up to more than the machine has, and no host port has two holders.
 
 use super::task::Work;
 use muster_model::dispatch::Assignment;
-use muster_model::spec::Protocol;
+use muster_model::spec::{Named, Protocol};
 use muster_model::{Resources, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,15 @@ pub(super) enum Verdict {
     /// Tasks that are ending hold what it needs.
     Wait,
     /// Not even when everything that is ending has ended: ECS's reason code.
-    Never(&'static str),
+    Never(String),
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
-    /// `None`: unknown, cpu and memory are not checked.
+    /// `None`: unknown, only ports are checked.
     pub total: Option<Resources>,
-    held: BTreeMap<TaskId, Resources>,
+    pub named: Named,
+    held: BTreeMap<TaskId, (Resources, Named)>,
     /// Kept until the task is deleted: rules for its ports may stand until then.
     ports: BTreeMap<(u16, Protocol), TaskId>,
     ending: BTreeSet<TaskId>,
@@ -42,7 +43,7 @@ impl Ledger {
     }
 
     fn enter(&mut self, assignment: &Assignment) {
-        self.held.insert(assignment.task, assignment.spec.reservation());
+        self.held.insert(assignment.task, wants(assignment));
         for key in ports(assignment) {
             self.ports.entry(key).or_insert(assignment.task);
         }
@@ -62,26 +63,38 @@ impl Ledger {
             match self.ports.get(&key) {
                 Some(holder) if *holder == assignment.task => {}
                 Some(holder) if self.ending.contains(holder) => verdict = Verdict::Wait,
-                Some(_) => return Verdict::Never("RESOURCE:PORTS"),
+                Some(_) => return Verdict::Never("RESOURCE:PORTS".into()),
                 None => {}
             }
         }
         let Some(total) = self.total else { return verdict };
-        let wanted = assignment.spec.reservation();
+        let (wanted, wanted_named) = wants(assignment);
         let others = || self.held.iter().filter(|(task, _)| **task != assignment.task);
-        let sum = |sum: Resources, held: &Resources| sum.plus(*held);
-        let staying = others().filter(|(task, _)| !self.ending.contains(task));
-        let lasting = staying.map(|(_, held)| held).fold(wanted, sum);
+        let staying = || others().filter(|(task, _)| !self.ending.contains(task));
+        let sum = |sum: Resources, (_, held): (_, &(Resources, _))| sum.plus(held.0);
+        let lasting = staying().fold(wanted, sum);
         if lasting.cpu > total.cpu {
-            return Verdict::Never("RESOURCE:CPU");
+            return Verdict::Never("RESOURCE:CPU".into());
         }
         if lasting.memory_mib > total.memory_mib {
-            return Verdict::Never("RESOURCE:MEMORY");
+            return Verdict::Never("RESOURCE:MEMORY".into());
         }
-        match others().map(|(_, held)| held).fold(wanted, sum).fits_in(total) {
-            true => verdict,
-            false => Verdict::Wait,
+        if !others().fold(wanted, sum).fits_in(total) {
+            verdict = Verdict::Wait;
         }
+        for (name, wanted) in wanted_named {
+            let total = self.named.get(&name).copied().unwrap_or(0);
+            let sum = |sum: u32, (_, held): (_, &(_, Named))| {
+                sum.saturating_add(held.1.get(&name).copied().unwrap_or(0))
+            };
+            if staying().fold(wanted, sum) > total {
+                return Verdict::Never(format!("RESOURCE:{name}"));
+            }
+            if others().fold(wanted, sum) > total {
+                verdict = Verdict::Wait;
+            }
+        }
+        verdict
     }
 
     /// The task will end: others may wait for what it holds.
@@ -109,6 +122,10 @@ impl Ledger {
     pub fn take_released(&mut self) -> bool {
         std::mem::take(&mut self.released)
     }
+}
+
+fn wants(assignment: &Assignment) -> (Resources, Named) {
+    (assignment.spec.reservation(), assignment.spec.named_reservation())
 }
 
 fn ports(assignment: &Assignment) -> impl Iterator<Item = (u16, Protocol)> {

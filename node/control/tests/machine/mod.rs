@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 const TOTAL: Resources = Resources { cpu: 1024, memory_mib: 1024 };
+const GPUS: u32 = 1;
 
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -95,11 +96,16 @@ pub struct Machine {
     sealed: BTreeSet<TaskId>,
 }
 
+fn gpus(units: u32) -> BTreeMap<String, u32> {
+    (units > 0).then(|| ("GPU".to_owned(), units)).into_iter().collect()
+}
+
 impl Machine {
     pub fn new() -> Self {
         Self {
             worker: Worker::new(InstanceId::from_bits(1), (Epoch(0), Index(0)))
-                .with_capacity(TOTAL),
+                .with_capacity(TOTAL)
+                .with_resources(gpus(GPUS)),
             now: Time(1_000_000),
             revision: 1,
             next_task: 1,
@@ -174,6 +180,8 @@ impl Machine {
             memory_mib: Some(64),
             ..TaskDefinition::default()
         };
+        // Every other size wants a GPU as well.
+        spec.containers[0].resource_requirements = gpus(u32::from(cpu) % 2);
         if port {
             spec.containers[0].port_mappings.push(PortMapping {
                 name: None,
@@ -266,7 +274,8 @@ impl Machine {
         self.sealed.retain(|task| wants.get(task) != Some(&Want::Run) || ended(*task));
         let found = self.journal.iter().map(|task| self.found(*task)).collect();
         let instance = InstanceId::from_bits(1);
-        self.worker = Worker::new(instance, self.obeyed).with_capacity(TOTAL);
+        self.worker =
+            Worker::new(instance, self.obeyed).with_capacity(TOTAL).with_resources(gpus(GPUS));
         self.tell(WorkerInput::Boot { found });
     }
 
@@ -456,6 +465,9 @@ impl Machine {
         let used = alive.iter().map(|task| self.assignments[task].spec.reservation());
         let used = used.fold(Resources::default(), Resources::plus);
         assert!(used.fits_in(TOTAL), "{used:?} are in use");
+        let named = |task: &TaskId| self.assignments[task].spec.named_reservation();
+        let taken: u32 = alive.iter().filter_map(|task| named(task).remove("GPU")).sum();
+        assert!(taken <= GPUS, "{taken} GPUs are in use");
         let ports = alive.iter().filter(|task| !self.assignments[task].ports.is_empty()).count();
         assert!(ports <= 1, "port 80 has {ports} holders");
     }

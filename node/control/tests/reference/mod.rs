@@ -51,7 +51,7 @@ impl Decision {
         let task = state.task(task).expect("no such task");
         let placement = placement(state, task);
         let all = || state.instances().filter(|row| row.cluster == task.cluster);
-        let fits = all().filter(|row| state.fit(task, row).is_ok());
+        let fits = all().filter(|row| state.fit(task, row).is_ok() && has_left(state, task, row));
         let fits = fits.filter(|row| !too_skewed(state, task, &placement, row));
         let ranked = fits.map(|row| (rank(state, task, &placement, row), row.id));
         Self { ranked: ranked.collect() }
@@ -64,6 +64,23 @@ impl Decision {
     fn rank(&self, instance: InstanceId) -> Option<&Vec<i128>> {
         self.ranked.iter().find(|(_, id)| *id == instance).map(|(rank, _)| rank)
     }
+}
+
+/// Named resources, counted from the tasks that are there.
+fn has_left(state: &State, task: &Task, row: &Instance) -> bool {
+    let takes = |task: &Task| state.spec_of(task).expect("no such definition").named_reservation();
+    takes(task).iter().all(|(name, wanted)| {
+        let there = state.tasks().filter(|other| other.instance == Some(row.id));
+        let held =
+            there.filter(|other| other.reserves()).filter_map(|other| takes(other).remove(name));
+        wanted + held.sum::<u32>() <= row.spec.resources.get(name).copied().unwrap_or(0)
+    })
+}
+
+/// Whether it would be enough if nothing were given out.
+fn declares(state: &State, task: &Task, row: &Instance) -> bool {
+    let wanted = state.spec_of(task).expect("no such definition").named_reservation();
+    wanted.iter().all(|(name, wanted)| row.spec.resources.get(name).is_some_and(|n| n >= wanted))
 }
 
 fn placement(state: &State, task: &Task) -> Placement {
@@ -150,6 +167,7 @@ fn too_skewed(state: &State, task: &Task, placement: &Placement, row: &Instance)
             let facing = Facing { state, instance: other };
             other.cluster == task.cluster
                 && other.accepts_tasks()
+                && declares(state, task, other)
                 && state
                     .members_of(task)
                     .filter(|query| query.is_attribute_only())

@@ -1,6 +1,7 @@
 //! One container of a task definition.
 
 use super::linux::{capability_names, tmpfs, ulimits};
+use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
@@ -78,6 +79,10 @@ pub fn checked(
         extra_hosts: extra_hosts(&at.field("extraHosts"), &wire.extra_hosts)?,
         dns_servers: dns_servers(&at.field("dnsServers"), &wire.dns_servers)?,
         pseudo_terminal: wire.pseudo_terminal,
+        resource_requirements: requirements(
+            &at.field("resourceRequirements"),
+            &wire.resource_requirements,
+        )?,
     })
 }
 

@@ -1,10 +1,16 @@
-//! Sizes of a task as ECS writes them: "1024", "1 vCPU", ".5 vcpu", "2048", "2GB".
+//! Sizes of a task as ECS writes them: "1024", "1 vCPU", ".5 vcpu", "2048", "2GB"; and what a
+//! container wants of named resources.
 //!
 //! Decimals are read as integers of a thousandth: no floats decide anything here.
 
-use crate::convert::At;
+use crate::convert::dispatch::resource_name;
+use crate::convert::{At, at_most};
+use crate::pb;
 use muster_model::Error;
-use muster_model::limits::{CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN};
+use muster_model::limits::{
+    CPU_UNITS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, NAMED_AMOUNT_MAX, NAMED_RESOURCES_MAX,
+};
+use muster_model::spec::Named;
 
 /// The kernel's smallest share.
 const CPU_UNITS_MIN: u64 = 2;
@@ -54,4 +60,30 @@ fn sized(text: &str, unit: &str) -> Option<u64> {
 
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// ECS `resourceRequirements`: whole numbers of resources that instances declare.
+pub(crate) fn requirements(
+    list: &At<'_>,
+    wire: &[pb::ResourceRequirement],
+) -> Result<Named, Error> {
+    at_most(list, wire.len(), NAMED_RESOURCES_MAX, "resources")?;
+    let mut named = Named::new();
+    for (index, wire) in wire.iter().enumerate() {
+        let at = list.index(index);
+        let kind = at.field("type");
+        if wire.r#type == "InferenceAccelerator" {
+            return Err(kind.unsupported(&wire.r#type, "use GPU or a resource of your own"));
+        }
+        resource_name(&kind, &wire.r#type)?;
+        let value = at.field("value");
+        let units = digits(&wire.value).and_then(|units| u32::try_from(units).ok());
+        let units = units.filter(|units| (1..=NAMED_AMOUNT_MAX).contains(units));
+        let allowed = || format!("1 to {NAMED_AMOUNT_MAX}, such as \"1\"");
+        let units = units.ok_or_else(|| value.invalid(&wire.value, allowed()))?;
+        if named.insert(wire.r#type.clone(), units).is_some() {
+            return Err(kind.invalid(&wire.r#type, "each type once"));
+        }
+    }
+    Ok(named)
 }

@@ -2,8 +2,11 @@
 
 use crate::convert::{At, amount, at_most, text};
 use crate::dispatch as wire;
-use muster_model::instance::ZONE_ATTRIBUTE;
-use muster_model::limits::{ATTRIBUTES_MAX, CPU_UNITS_MAX, MEMORY_MIB_MAX};
+use muster_model::instance::{GPU_RESOURCE, ZONE_ATTRIBUTE};
+use muster_model::limits::{
+    ATTRIBUTES_MAX, CPU_UNITS_MAX, GPUS_MAX, MEMORY_MIB_MAX, NAMED_AMOUNT_MAX, NAMED_RESOURCES_MAX,
+};
+use muster_model::spec::Named;
 use muster_model::{Error, InstanceSpec, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +37,7 @@ pub fn instance_spec_to_wire(spec: &InstanceSpec) -> wire::InstanceSpec {
         flags: flags.map(|(name, _)| name.clone()).collect(),
         agent_version: spec.agent_version.clone(),
         versions: spec.versions.clone(),
+        resources: spec.resources.clone(),
     }
 }
 
@@ -56,6 +60,7 @@ pub fn instance_spec_from_wire(spec: &wire::InstanceSpec) -> Result<InstanceSpec
                 "MiB",
             )?,
         },
+        resources: resources(&spec.resources)?,
         reserved_ports: reserved_ports(&spec.reserved_ports)?,
         attributes: attributes(spec)?,
         agent_version: spec.agent_version.clone(),
@@ -93,6 +98,28 @@ fn attributes(spec: &wire::InstanceSpec) -> Result<BTreeMap<String, Option<Strin
         }
     }
     Ok(attributes)
+}
+
+fn resources(wire: &Named) -> Result<Named, Error> {
+    let at = At::Field("resources");
+    at_most(&at, wire.len(), NAMED_RESOURCES_MAX, "resources")?;
+    for (name, units) in wire {
+        resource_name(&at, name)?;
+        let most = if name == GPU_RESOURCE { GPUS_MAX } else { NAMED_AMOUNT_MAX };
+        amount(&at.field(name), *units, 1..=most, "units")?;
+    }
+    Ok(wire.clone())
+}
+
+/// Resources that every instance has, under the names ECS shows them by.
+const BUILT_IN: [&str; 4] = ["CPU", "MEMORY", "PORTS", "PORTS_UDP"];
+
+/// As an attribute's, but none that ECS has for other things.
+pub(crate) fn resource_name(at: &At<'_>, name: &str) -> Result<(), Error> {
+    if BUILT_IN.contains(&name) {
+        return Err(at.invalid(name, "GPU or the name of another resource"));
+    }
+    attribute_name(at, name)
 }
 
 /// As ECS: letters, digits and `-_./\`.

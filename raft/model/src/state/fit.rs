@@ -11,14 +11,14 @@ use crate::limits;
 use crate::placement::PlacementConstraint;
 use crate::query::Query;
 use crate::service::Service;
-use crate::spec::{Protocol, TaskDefinition};
+use crate::spec::{Named, Protocol, TaskDefinition};
 use crate::task::{Blocker, Owner, Task};
 use std::collections::BTreeSet;
 
 impl State {
-    /// Refused unless the task waits, the instance accepts tasks of its cluster, cpu, memory and
-    /// host ports are free, and placement constraints hold. `ports` are the host ports, one per
-    /// `TaskDefinition::port_mappings`, in that order.
+    /// Refused unless the task waits, the instance accepts tasks of its cluster, cpu, memory, named
+    /// resources and host ports are free, and placement constraints hold. `ports` are the host
+    /// ports, one per `TaskDefinition::port_mappings`, in that order.
     pub fn check_place(
         &self,
         task: &Task,
@@ -46,6 +46,13 @@ impl State {
             return Err(Error::refused(format!(
                 "container instance {} has {} cpu units and {} MiB free; task {} needs {} and {}",
                 instance.id, free.cpu, free.memory_mib, task.id, wanted.cpu, wanted.memory_mib
+            )));
+        }
+        let named = spec.named_reservation();
+        if let Some((name, wanted, free)) = self.short(&named, instance).map(|(.., short)| short) {
+            return Err(Error::refused(format!(
+                "container instance {} has {free} {name} free; task {} needs {wanted}",
+                instance.id, task.id
             )));
         }
         if let Some((_, unmet)) = self.unmet(task, instance) {
@@ -83,6 +90,9 @@ impl State {
         if wanted.memory_mib > free.memory_mib {
             return Err(Blocker::Memory);
         }
+        if let Some((number, _)) = self.short(&spec.named_reservation(), instance) {
+            return Err(Blocker::Resource(number));
+        }
         if let Some((number, _)) = self.unmet(task, instance) {
             return Err(Blocker::MemberOf(number));
         }
@@ -92,6 +102,25 @@ impl State {
             Ok(()) => Ok(ports),
             Err(_) => Err(Blocker::Constraint),
         }
+    }
+
+    /// The first named resource of which less is free there than wanted: its number, then its
+    /// name, what is wanted and what is free.
+    pub fn short<'a>(
+        &self,
+        wanted: &'a Named,
+        instance: &Instance,
+    ) -> Option<(u8, (&'a str, u32, u32))> {
+        (0..).zip(wanted).find_map(|(number, (name, wanted))| {
+            let free = self.free_named(instance, name);
+            (*wanted > free).then_some((number, (name.as_str(), *wanted, free)))
+        })
+    }
+
+    /// ECS's reason code for what keeps a task from an instance (`failures[].reason`).
+    pub fn code(&self, task: &Task, blocker: Blocker) -> String {
+        let spec = self.spec_of(task);
+        blocker.code_for(&spec.map(|spec| spec.named_reservation()).unwrap_or_default())
     }
 
     /// Host ports in the order of the mappings; the first that is not free otherwise. Dynamic ones

@@ -10,7 +10,7 @@ use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskI
 use crate::instance::{Instance, InstanceStatus};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service, ServiceStatus};
-use crate::spec::Protocol;
+use crate::spec::{Named, Protocol, Resources};
 use crate::task::Task;
 use crate::time::Time;
 use std::sync::Arc;
@@ -248,10 +248,14 @@ impl State {
 
     fn claim(&mut self, task: &Task) {
         let Some(instance) = task.instance else { return };
-        let resources = self.reservation(task);
+        let (resources, named) = self.takes(task);
         let ports = self.host_ports(task);
         let reserved = self.index.reserved.entry(instance).or_default();
         reserved.resources = reserved.resources.plus(resources);
+        for (name, amount) in named {
+            let held = reserved.named.entry(name).or_default();
+            *held = held.saturating_add(amount);
+        }
         reserved.tasks += 1;
         for port in ports {
             reserved.ports.insert(port, task.id);
@@ -260,10 +264,17 @@ impl State {
 
     fn release(&mut self, task: &Task) {
         let Some(instance) = task.instance else { return };
-        let resources = self.reservation(task);
+        let (resources, named) = self.takes(task);
         let ports = self.host_ports(task);
         let Some(reserved) = self.index.reserved.get_mut(&instance) else { return };
         reserved.resources = reserved.resources.minus(resources);
+        for (name, amount) in named {
+            let held = reserved.named.entry(name.clone()).or_default();
+            *held = held.saturating_sub(amount);
+            if *held == 0 {
+                reserved.named.remove(&name);
+            }
+        }
         reserved.tasks -= 1;
         for port in ports {
             reserved.ports.remove(&port);
@@ -271,6 +282,11 @@ impl State {
         if reserved.tasks == 0 {
             self.index.reserved.remove(&instance);
         }
+    }
+
+    fn takes(&self, task: &Task) -> (Resources, Named) {
+        let spec = self.spec_of(task);
+        spec.map(|spec| (spec.reservation(), spec.named_reservation())).unwrap_or_default()
     }
 
     /// The host ports of a placed task, with their protocols.

@@ -134,8 +134,10 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
         1 => Just(NetworkMode::Host),
         1 => Just(NetworkMode::None)
     ];
-    ("[wv]", 0u32..600, 0u32..600, ports, mode, constraints()).prop_map(
-        |(family, cpu, memory, port_mappings, network_mode, placement_constraints)| {
+    let sizes = (0u32..600, 0u32..600, named());
+    ("[wv]", sizes, ports, mode, constraints()).prop_map(
+        |(family, sizes, port_mappings, network_mode, placement_constraints)| {
+            let (cpu, memory, resource_requirements) = sizes;
             Arc::new(TaskDefinition {
                 family,
                 containers: vec![ContainerDefinition {
@@ -143,6 +145,7 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
                     cpu,
                     memory_mib: Some(memory),
                     port_mappings,
+                    resource_requirements,
                     ..ContainerDefinition::default()
                 }],
                 network_mode,
@@ -151,6 +154,19 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
             })
         },
     )
+}
+
+/// What is wanted of resources that instances have two of, and of one that none has.
+fn named() -> impl Strategy<Value = Named> {
+    let some = |name: &str, amount| Just(Named::from([(name.to_owned(), amount)]));
+    prop_oneof![
+        2 => Just(Named::new()),
+        6 => some("GPU", 1),
+        1 => some("GPU", 2),
+        1 => (1u32..3, 1u32..3)
+            .prop_map(|(a, b)| Named::from([("GPU".into(), a), ("dongle".into(), b)])),
+        1 => some("nothing", 1),
+    ]
 }
 
 fn constraints() -> impl Strategy<Value = Vec<PlacementConstraint>> {
@@ -293,8 +309,12 @@ fn update() -> impl Strategy<Value = UpdateService> {
 }
 
 fn run_task() -> impl Strategy<Value = RunTask> {
-    let overrides =
-        option::of(0u32..300).prop_map(|cpu| Arc::new(Overrides { cpu, ..Overrides::default() }));
+    let overrides = (option::of(0u32..300), named()).prop_map(|(cpu, resource_requirements)| {
+        let name = "main".into();
+        let over = ContainerOverride { name, resource_requirements, ..Default::default() };
+        let containers = if over.resource_requirements.is_empty() { vec![] } else { vec![over] };
+        Arc::new(Overrides { cpu, containers, ..Overrides::default() })
+    });
     (cluster(), definition(), vec(task(), 0..4), text(), overrides, tags()).prop_map(
         |(cluster, definition, tasks, group, overrides, tags)| RunTask {
             cluster,
@@ -338,6 +358,7 @@ pub fn instance_spec(id: InstanceId, agent_version: u8) -> Arc<InstanceSpec> {
     Arc::new(InstanceSpec {
         zone: format!("az-{}", id.bits() % 3),
         total: Resources { cpu: 1024, memory_mib: 1024 },
+        resources: Named::from([("GPU".into(), 2), ("dongle".into(), 2)]),
         reserved_ports: [80].into(),
         agent_version: agent_version.to_string(),
         ..InstanceSpec::default()
