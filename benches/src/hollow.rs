@@ -24,7 +24,7 @@ use report::Reports;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -73,6 +73,8 @@ pub struct Agent {
     spec: pb::InstanceSpec,
     book: Arc<Book>,
     reports: Reports,
+    /// Given back once the first session is open.
+    place: Option<OwnedSemaphorePermit>,
     /// The highest orders obeyed.
     epoch: u64,
     revision: u64,
@@ -98,9 +100,10 @@ impl Agent {
         spec: pb::InstanceSpec,
         book: Arc<Book>,
         instance: InstanceId,
+        place: OwnedSemaphorePermit,
     ) -> Self {
-        let reports = Reports::new(instance);
-        Self { shared, life, spec, book, reports, epoch: 0, revision: 0 }
+        let (reports, place) = (Reports::new(instance), Some(place));
+        Self { shared, life, spec, book, reports, place, epoch: 0, revision: 0 }
     }
 
     /// Sessions, one after the other, and warm connections beside them.
@@ -157,6 +160,7 @@ impl Agent {
         let Some(Down::Welcome(welcome)) = first.and_then(|message| message.message) else {
             return (Ended::Broken, false);
         };
+        self.place = None;
         self.book.leads(address);
         self.book.learn(&welcome.managers);
         self.reports.connected();

@@ -24,7 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-/// Joins at once, of one process.
+/// Agents on their way from joining to their first session at once, of one process: more would
+/// only wait for one another until their connections time out.
 const JOINS_AT_ONCE: usize = 64;
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
 const JOIN_TRIES: usize = 50;
@@ -55,7 +56,7 @@ struct Door {
     channel: Channel,
     managers: Vec<String>,
     ids: Mutex<IdSource>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
 
@@ -71,7 +72,7 @@ impl Fleet {
             channel,
             managers: self.managers.clone(),
             ids: Mutex::new(IdSource::new(seed.into())),
-            places: Semaphore::new(JOINS_AT_ONCE),
+            places: Arc::new(Semaphore::new(JOINS_AT_ONCE)),
             shared: Arc::default(),
         });
         let lives: Vec<Arc<Life>> = (0..self.count).map(|_| Arc::default()).collect();
@@ -143,7 +144,7 @@ fn write_received(shared: &Shared, path: &str) -> Outcome<usize> {
 impl Door {
     /// Joins until it is let in.
     async fn join(&self, number: usize, life: Arc<Life>) -> Outcome<Agent> {
-        let place = self.places.acquire().await?;
+        let place = self.places.clone().acquire_owned().await?;
         let (key, certificate_request_pem) = new_key_and_csr()?;
         let request = self.ids.lock().unwrap_or_else(PoisonError::into_inner).request().to_string();
         let spec = spec(number);
@@ -165,14 +166,13 @@ impl Door {
             }
             tries += 1;
         };
-        drop(place);
         let pem = IdentityPem { ca: joined.ca_pem, cert: joined.certificate_pem, key };
         let identity = Identity::from_pem(pem)?;
         let Principal::Instance(instance) = identity.principal() else {
             return Err("the certificate is not an instance's".into());
         };
         let book = Arc::new(Book::new(Connector::new(identity), self.managers.clone()));
-        Ok(Agent::new(self.shared.clone(), life, spec, book, instance))
+        Ok(Agent::new(self.shared.clone(), life, spec, book, instance, place))
     }
 }
 
