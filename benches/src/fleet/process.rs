@@ -121,11 +121,10 @@ impl Fleet {
     }
 }
 
+/// Those that lived until now.
 fn kill<'a>(lives: impl Iterator<Item = (usize, &'a Life)>) -> String {
-    let beats = lives.map(|(_, life)| {
-        life.dead.store(true, Ordering::Relaxed);
-        life.beat_us.load(Ordering::Relaxed)
-    });
+    let killed = lives.filter(|(_, life)| !life.dead.swap(true, Ordering::Relaxed));
+    let beats = killed.map(|(_, life)| life.beat_us.load(Ordering::Relaxed));
     beats.min().map_or_else(|| "none".to_owned(), |first| first.to_string())
 }
 
