@@ -73,7 +73,8 @@ impl Replace {
         let mut zone = replaced(&placements, before, lost / 2, last_us).await?;
         let (_, zone_p99) = show("a zone", &mut zone);
         let zone_all = zone.last().copied().unwrap_or(f64::INFINITY);
-        println!("a zone: last {zone_all:.2} s, 99 % {zone_p99:.2} s\n");
+        println!("a zone: last {zone_all:.2} s, 99 % {zone_p99:.2} s");
+        println!("a zone: about {lost} tasks lost; placements beyond it were moved once more\n");
         figure("replace.worker_p50", p50, "s", Good::AtMost, 8.0);
         figure("replace.worker_p99", p99, "s", Good::AtMost, 12.0);
         figure("replace.zone_all", zone_all, "s", Good::AtMost, 15.0);
