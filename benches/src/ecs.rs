@@ -10,6 +10,7 @@ use crate::facts;
 use crate::figure::{Good, figure};
 use crate::local::{self, Local};
 use crate::moto::Moto;
+use crate::usage::cpu;
 use crate::wire::{Key, Wire};
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
@@ -203,17 +204,6 @@ async fn beside_moto(dir: &std::path::Path) -> Outcome<()> {
     let each = micros(cpu(moto.pid())? - before) / MOTO_CALLS as f64;
     println!("  DescribeClusters, one:     moto_server {each:.0} ({:.0}/s/core)", 1e6 / each);
     Ok(())
-}
-
-/// CPU time of a process and its threads so far.
-fn cpu(pid: u32) -> Outcome<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(") ").ok_or("no process name")?.1;
-    let ticks = |n: usize| fields.split(' ').nth(n).and_then(|t| t.parse::<u64>().ok());
-    // Fields 14 and 15 of proc(5), counted from the state, which is field 3.
-    let ticks = ticks(11).zip(ticks(12)).ok_or("no times")?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
-    Ok(Duration::from_secs_f64((ticks.0 + ticks.1) as f64 / per_second as f64))
 }
 
 fn micros(span: Duration) -> f64 {

@@ -5,6 +5,7 @@ use crate::agent::Agent;
 use crate::facts;
 use crate::figure::{Good, figure};
 use crate::local::{self, Local};
+use crate::usage::{MIB, rss_mib};
 use std::time::{Duration, Instant};
 
 /// How long processes idle before their memory is read.
@@ -33,13 +34,4 @@ pub async fn run() -> Outcome<()> {
     figure("footprint.manager_rss", manager, "MiB", Good::AtMost, 50.0);
     figure("footprint.cluster_ready", ready, "s", Good::AtMost, 2.0);
     Ok(())
-}
-
-const MIB: f64 = 1024.0 * 1024.0;
-
-/// Resident memory of a process.
-fn rss_mib(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

@@ -20,6 +20,8 @@ pub struct Local {
     processes: Vec<Option<Child>>,
     pub client: Arc<Client>,
     dial: Dialer,
+    timing: String,
+    manager_token: String,
     pub worker_token: String,
 }
 
@@ -82,37 +84,48 @@ impl Local {
             processes: Vec::new(),
             client: Arc::new(client),
             dial,
+            timing: timing.to_owned(),
+            manager_token: token("managerToken"),
             worker_token: token("workerToken"),
         };
         local.start(0)?;
         local.wait(1).await?;
         for index in 1..count {
-            let home = local.home(index);
-            run(&[
-                "join",
-                "--manager",
-                &first,
-                "--zone",
-                "az-a",
-                "--name",
-                &format!("m{index}"),
-                "--address",
-                &address(index),
-                "--listen",
-                &address(index),
-                "--timing",
-                timing,
-                "--token",
-                &token("managerToken"),
-                "--data-dir",
-                &text(&home.join("data")),
-                "--config",
-                &text(&home.join("manager.toml")),
-            ])?;
+            local.join(index)?;
             local.start(index)?;
         }
         local.wait(count).await?;
         Ok(local)
+    }
+
+    /// Makes the files of one more manager; it is not started.
+    ///
+    /// # Errors
+    /// It is not let in.
+    pub fn join(&self, index: usize) -> Outcome<()> {
+        let home = self.home(index);
+        run(&[
+            "join",
+            "--manager",
+            &address(0),
+            "--zone",
+            "az-a",
+            "--name",
+            &format!("m{index}"),
+            "--address",
+            &address(index),
+            "--listen",
+            &address(index),
+            "--timing",
+            &self.timing,
+            "--token",
+            &self.manager_token,
+            "--data-dir",
+            &text(&home.join("data")),
+            "--config",
+            &text(&home.join("manager.toml")),
+        ])
+        .map(drop)
     }
 
     pub fn home(&self, index: usize) -> PathBuf {

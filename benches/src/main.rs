@@ -1,9 +1,8 @@
 //! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
 //!
-//! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs |
-//! decide`. Each
-//! prints the machine's facts first and ends with one line per target:
-//! `figure NAME VALUE UNIT target OP VALUE ok|short`.
+//! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs | decide |
+//! place | latency | idle | replace | state`. Each prints the machine's facts first and ends with
+//! one line per target: `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
 mod agent;
 mod certificates;
@@ -14,12 +13,23 @@ mod etcd;
 mod facts;
 mod failover;
 mod figure;
+mod fill;
+mod fleet;
 mod footprint;
+mod hollow;
+mod idle;
+mod latency;
 mod load;
 mod local;
 mod moto;
+mod place;
+mod plans;
+mod replace;
 mod start;
+mod state;
 mod tags;
+mod usage;
+mod watch;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +61,19 @@ enum Bench {
     Ecs(ecs::Ecs),
     /// Placement decisions per second on one core, and how good they are.
     Decide(decide::Decide),
+    /// Placements per second from a service's creation to what a watch tells.
+    Place(place::Place),
+    /// Create to assigned, on an idle cluster and on a busy one.
+    Latency(latency::Latency),
+    /// A worker's death, and a zone's, to its tasks being assigned elsewhere.
+    Replace(replace::Replace),
+    /// What a million tasks take of a manager, and how long a new one needs for them.
+    State(state::State),
+    /// What thousands of connected agents cost a leader, and how they follow the next one.
+    Idle(idle::Idle),
+    /// A process of hollow agents, which the benches of a whole cluster start.
+    #[command(hide = true)]
+    Fleet(fleet::process::Fleet),
 }
 
 /// Everything that can go wrong while measuring, as text: a bench is read by people.
@@ -65,6 +88,12 @@ async fn main() -> ExitCode {
         Bench::Footprint => footprint::run().await,
         Bench::Ecs(ecs) => ecs.run().await,
         Bench::Decide(decide) => decide.run(),
+        Bench::Place(place) => place.run().await,
+        Bench::Latency(latency) => latency.run().await,
+        Bench::Replace(replace) => replace.run().await,
+        Bench::State(state) => state.run().await,
+        Bench::Idle(idle) => idle.run().await,
+        Bench::Fleet(fleet) => fleet.run().await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
