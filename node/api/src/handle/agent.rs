@@ -1,6 +1,6 @@
 //! What ECS's own agent calls. Agents of Muster join and keep a session instead, so nothing that is
 //! said here changes a row, and nothing is acknowledged that was not taken down
-//! (docs/decisions/0014).
+//! (docs/decisions/0012).
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;

@@ -290,6 +290,11 @@ impl Fleet {
 
     // ---- reading ----
 
+    /// Whether it is a position at all.
+    pub fn has(&self, at: At) -> bool {
+        (at as usize) < self.ids.len()
+    }
+
     pub fn position(&self, instance: InstanceId) -> Option<At> {
         self.positions.get(&instance).copied()
     }

@@ -42,6 +42,8 @@ impl Parking {
     /// What is new since the last time; `all`: everything is ready.
     pub fn learn(&mut self, index: &mut Index, all: bool) {
         let (gains, stir) = (index.take_gains(), index.take_stir());
+        // An index that was made anew knows other positions, and gains all of them.
+        self.gains.retain(|at| index.fleet.has(*at));
         self.unskew(index, &gains, &stir);
         self.gains.extend(gains);
         if !self.nosy.is_empty() {
