@@ -91,3 +91,51 @@ fn thousands_of_lost_tasks_are_given_up_in_bounded_plans() {
     assert_eq!(abandoned.iter().sum::<usize>(), 6000);
     assert!(abandoned.iter().all(|steps| *steps <= limits::PLAN_STEPS_MAX), "{abandoned:?}");
 }
+
+/// Thousands of services wait for room while small tasks end one after another: none of them is
+/// tried again. When a large one ends the room is for one, and one is tried: the oldest.
+#[test]
+fn only_what_an_event_can_help_is_tried_again() {
+    const WAITING: usize = 3000;
+    let mut text = String::from("definition large cpu=1024\ndefinition dust cpu=2\n");
+    for n in 0..4 {
+        let _ = writeln!(text, "instance i{n} cpu=1040 mem=8192 ready");
+    }
+    let _ = writeln!(text, "service first definition=large:1 desired=4 spread=instance min=0");
+    let _ = writeln!(text, "service small definition=dust:1 desired=30 min=0");
+    let mut stage = Stage::new();
+    stage.quiet = true;
+    stage.world.extend(&text);
+    stage.lead();
+    stage.block(&["> hello all"]);
+    settle(&mut stage);
+    for n in 0..WAITING {
+        stage.world.run(&format!("service s{n} definition=large:1 desired=1"));
+    }
+    stage.show_state();
+    settle(&mut stage);
+    let woken = |stage: &Stage| stage.leader.as_ref().expect("no leader").counters().woken;
+    let (waiting, before) = (|stage: &Stage| stage.world.state.waiting().count(), woken(&stage));
+    assert_eq!(waiting(&stage), WAITING);
+
+    let mut scale = |stage: &mut Stage, name: &str, desired: usize| {
+        stage.world.run(&format!("update-service {name} desired={desired}"));
+        stage.show_state();
+        settle(stage);
+        stage.block(&["> down"]);
+        settle(stage);
+    };
+    for desired in (0..30).rev() {
+        scale(&mut stage, "small", desired);
+    }
+    assert_eq!(woken(&stage), before, "what is too large was tried again");
+    assert_eq!(waiting(&stage), WAITING);
+
+    scale(&mut stage, "first", 3);
+    assert_eq!(woken(&stage), before + 1);
+    assert_eq!(waiting(&stage), WAITING - 1);
+    let cluster = stage.world.cluster("default");
+    let oldest = stage.world.state.service_named(cluster, "s0").expect("no s0").id;
+    let placed = |task: &std::sync::Arc<muster_model::Task>| task.instance.is_some();
+    assert!(stage.world.state.tasks_of(oldest).any(placed), "not the oldest");
+}
