@@ -50,8 +50,8 @@ impl OwnerKey {
     }
 }
 
-/// What decides where a task can go: tasks of one signature are placed alike. Overrides count only
-/// by the size and the resources they give the task: they change neither ports nor constraints.
+/// What decides where a task can go: tasks of one signature are placed alike. What a run overrides
+/// counts by the size, the resources and the placement it asks for; it changes no ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Signature {
     pub cluster: ClusterId,

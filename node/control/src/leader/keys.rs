@@ -3,6 +3,7 @@
 //! Placing takes the smallest, giving up takes the largest of the very same keys; a preference
 //! counts the other way round. It knows neither instances nor tasks.
 
+use muster_model::limits::PLACEMENT_STRATEGIES_MAX;
 use muster_model::placement::{BinpackField, Placement, PlacementStrategy, SpreadField};
 use muster_model::query::Query;
 use muster_model::{InstanceId, TaskId};
@@ -38,7 +39,8 @@ pub(super) struct Keys {
 impl Keys {
     pub fn of(placement: &Placement) -> Self {
         let mut keys = Self::default();
-        for strategy in placement.effective() {
+        // Checked at the edge; a row that says more is read as far as a rank goes.
+        for strategy in placement.effective().into_iter().take(PLACEMENT_STRATEGIES_MAX) {
             let key = match strategy {
                 PlacementStrategy::Spread { field: SpreadField::InstanceId, .. } => Key::Own,
                 PlacementStrategy::Spread { field: SpreadField::Attribute(name), max_skew } => {
