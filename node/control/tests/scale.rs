@@ -118,7 +118,7 @@ fn only_what_an_event_can_help_is_tried_again() {
     let (waiting, before) = (|stage: &Stage| stage.world.state.waiting().count(), woken(&stage));
     assert_eq!(waiting(&stage), WAITING);
 
-    let mut scale = |stage: &mut Stage, name: &str, desired: usize| {
+    let scale = |stage: &mut Stage, name: &str, desired: usize| {
         stage.world.run(&format!("update-service {name} desired={desired}"));
         stage.show_state();
         settle(stage);
