@@ -44,6 +44,7 @@ use muster_model::{
 use outbox::Outbox;
 use parking::Parking;
 use rebalance::Rebalancing;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use view::{Dirty, View, Wakes};
 
@@ -363,7 +364,8 @@ impl Leader {
         let mut draft = Draft::new(&self.state, now);
         let arriving = self.outbox.arriving();
         let (ids, wakes) = (&mut self.ids, &mut self.wakes);
-        let mut view = View { now, dirty, arriving, ids, wakes, witness: None };
+        let suspects = BTreeSet::new();
+        let mut view = View { now, dirty, arriving, suspects, ids, wakes, witness: None };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view);

@@ -44,7 +44,7 @@ const JUDGED_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Gate {
     Open,
-    /// The agent is not connected, or never was.
+    /// The agent is not connected, never was, or is suspected to be lost.
     Agent,
     Draining,
 }
@@ -142,6 +142,8 @@ pub(super) struct Fleet {
     // ---- the rest ----
     positions: BTreeMap<InstanceId, At>,
     vacant: Vec<At>,
+    /// Who may be about to be judged lost.
+    suspects: BTreeSet<InstanceId>,
     classes: Vec<Class>,
     known: BTreeMap<Kind, ClassId>,
     of_cluster: BTreeMap<ClusterId, Vec<ClassId>>,
@@ -165,7 +167,7 @@ impl Fleet {
         self.classes[class as usize].members.insert(at);
         self.ids[slot] = row.id;
         self.class_of[slot] = class;
-        self.gates[slot] = gate(row);
+        self.gates[slot] = self.gate(row);
         self.total[slot] = row.spec.total;
         self.free[slot] = free;
         self.shelve(at);
@@ -187,6 +189,25 @@ impl Fleet {
             self.unshelve(at);
             self.free[at as usize] = free;
             self.shelve(at);
+        }
+    }
+
+    /// Notes whom not to trust; names those for whom that is new, or over.
+    pub fn suspect(&mut self, suspects: BTreeSet<InstanceId>) -> BTreeSet<InstanceId> {
+        let before = std::mem::replace(&mut self.suspects, suspects);
+        before.symmetric_difference(&self.suspects).copied().collect()
+    }
+
+    pub fn suspects(&self) -> &BTreeSet<InstanceId> {
+        &self.suspects
+    }
+
+    fn gate(&self, row: &Instance) -> Gate {
+        let heard = row.ready() && !self.suspects.contains(&row.id);
+        match row.status {
+            InstanceStatus::Active if heard => Gate::Open,
+            InstanceStatus::Active => Gate::Agent,
+            InstanceStatus::Draining | InstanceStatus::Inactive => Gate::Draining,
         }
     }
 
@@ -381,13 +402,5 @@ impl Fleet {
             class.shelves.iter().map(|(_, shelf)| shelf.len().abs_diff(open)).sum::<usize>()
         };
         self.classes.iter().map(strays).sum()
-    }
-}
-
-fn gate(row: &Instance) -> Gate {
-    match (row.status, row.ready()) {
-        (InstanceStatus::Active, true) => Gate::Open,
-        (InstanceStatus::Active, false) => Gate::Agent,
-        (InstanceStatus::Draining | InstanceStatus::Inactive, _) => Gate::Draining,
     }
 }

@@ -134,6 +134,7 @@ impl Rehearsal {
             now: self.now,
             dirty,
             arriving: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             ids: &mut self.ids,
             wakes: &mut self.wakes,
             witness: Some(&mut self.witness),

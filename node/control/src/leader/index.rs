@@ -158,6 +158,18 @@ impl Index {
         }
     }
 
+    /// Closes these instances to new tasks, and opens those that are no longer among them.
+    pub fn suspect(&mut self, suspects: &BTreeSet<InstanceId>) {
+        for instance in self.fleet.suspect(suspects.clone()) {
+            let row = self.base.instance(instance).cloned();
+            let Some(row) = row.filter(|_| self.fleet.position(instance).is_some()) else {
+                continue;
+            };
+            let at = self.fleet.enter(&row, self.base.free(&row));
+            self.gained.insert(at);
+        }
+    }
+
     /// Reads the free room of an instance again.
     fn refresh(&mut self, instance: InstanceId) {
         let at = self.fleet.position(instance);
@@ -284,6 +296,7 @@ impl Index {
     /// Whether it equals an index made from nothing of the same state.
     pub fn audit(&self) -> Result<(), String> {
         let mut fresh = Self::default();
+        fresh.suspect(self.fleet.suspects());
         fresh.sync(&self.base);
         let (here, there) = (self.canonical(), fresh.canonical());
         if here == there { Ok(()) } else { Err(format!("kept: {here}\nmade: {there}")) }

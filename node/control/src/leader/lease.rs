@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const LOOK: Millis = Millis(limits::LEASE.0 / 4);
 /// Longer than this without a look, and the leader slept: nobody is judged for that time.
 const SLEPT: Millis = Millis(limits::LEASE.0 / 2);
+/// A lease with no more than this left belongs to somebody who missed a heartbeat.
+const MISSED: Millis = Millis(limits::LEASE.0 / 2);
 
 /// Services whose history says that a mass loss is held back.
 const SERVICES_TOLD_MAX: usize = 100;
@@ -36,6 +38,8 @@ pub(super) struct Leases {
     /// Heard of although its row says it is not Ready.
     heard: BTreeSet<InstanceId>,
     last_look: Time,
+    /// When an instance was last judged lost.
+    last_loss: Option<Time>,
     held: u64,
 }
 
@@ -46,6 +50,7 @@ impl Leases {
             by_time: BTreeSet::new(),
             heard: BTreeSet::new(),
             last_look: now,
+            last_loss: None,
             held: 0,
         }
     }
@@ -120,6 +125,19 @@ impl Leases {
         self.by_time.first().map(|(until, _)| (*until).min(now + LOOK))
     }
 
+    /// Whom not to trust with new tasks: while others are being lost, those who missed a heartbeat. A
+    /// zone that dies falls silent within one heartbeat and is judged over just as long: what its
+    /// first instances lose must not go to its last. One that is merely slow loses nothing.
+    fn suspects(&self, now: Time) -> BTreeSet<InstanceId> {
+        let losing = self.last_loss.is_some_and(|at| now.since(at) <= limits::LEASE);
+        if losing { self.silent(now).collect() } else { BTreeSet::new() }
+    }
+
+    /// Those who missed a heartbeat, and those who are lost.
+    fn silent(&self, now: Time) -> impl Iterator<Item = InstanceId> + '_ {
+        self.by_time.iter().take_while(move |(until, _)| *until <= now + MISSED).map(|(_, i)| *i)
+    }
+
     /// Instances whose lease has ended and that may be judged now, and those held back just now.
     fn expired(&mut self, now: Time, state: &State) -> (Vec<InstanceId>, Vec<InstanceId>) {
         let ended = |leases: &Self| -> Vec<InstanceId> {
@@ -129,12 +147,7 @@ impl Leases {
             return (Vec::new(), Vec::new());
         }
         // Whoever fell silent together with them is counted already, though its lease still runs.
-        let silent: Vec<InstanceId> = self
-            .by_time
-            .iter()
-            .take_while(|(until, _)| *until <= now + SLEPT)
-            .map(|(_, i)| *i)
-            .collect();
+        let silent: Vec<InstanceId> = self.silent(now).collect();
         let mut held = Vec::new();
         if is_storm(&silent, state) {
             held = silent.into_iter().filter(|i| !self.of[i].second).collect();
@@ -165,9 +178,17 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, leases: &mut Leases) {
     }
     let (ended, held) = leases.expired(view.now, draft.state());
     tell_services(draft, &held);
+    if !ended.is_empty() {
+        leases.last_loss = Some(view.now);
+    }
     // A lease is kept until a state shows the verdict: the plan may yet fail.
     for instance in ended {
         set_health(draft, view, instance, Health::Down { since: view.now });
+    }
+    view.suspects = leases.suspects(view.now);
+    // A heartbeat alone makes nobody think: whoever waits for such an instance is looked at again.
+    if !view.suspects.is_empty() {
+        view.wakes.waiting_at(view.now + LOOK);
     }
 }
 

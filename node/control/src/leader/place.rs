@@ -30,6 +30,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     index.sync(draft.state());
     dismiss_refused(draft, view, index);
     index.sync(draft.state());
+    index.suspect(&view.suspects);
     parking.learn(index, view.dirty.all);
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
     let mut told = Told::default();

@@ -15,6 +15,8 @@ pub(super) struct View<'a> {
     pub dirty: Dirty,
     /// Phases that reports on their way into the log are about to set.
     pub arriving: BTreeMap<TaskId, Phase>,
+    /// Instances that missed a heartbeat while others are being lost.
+    pub suspects: BTreeSet<InstanceId>,
     pub ids: &'a mut IdSource,
     pub wakes: &'a mut Wakes,
     /// Who is told why each instance was chosen, if anyone asked.
