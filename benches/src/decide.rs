@@ -7,6 +7,7 @@
 //! considered; the quality that speed could have been bought with is printed beside it.
 
 use crate::Outcome;
+use crate::curve::Curves;
 use crate::facts;
 use crate::figure::{Good, figure};
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
@@ -37,9 +38,9 @@ pub struct Decide {
     /// Tasks placed per case.
     #[arg(long, default_value_t = 100_000)]
     tasks: usize,
-    /// Write the scaling curves to this file, as CSV.
-    #[arg(long)]
-    csv: Option<std::path::PathBuf>,
+    /// Where the scaling curves go, as CSV and as PNG.
+    #[arg(long, default_value = "target/benches")]
+    curves: std::path::PathBuf,
 }
 
 impl Decide {
@@ -59,11 +60,11 @@ impl Decide {
             let mut world = World::new(10_000);
             rates.push(world.case(&format!("10,000 instances, services of {size}"), tasks, size));
         }
-        let mut curve = Curve::default();
+        let mut curves = Curves::default();
         for instances in [100, 1_000, 5_000, 10_000, 20_000] {
             let mut world = World::new(instances);
             let case = format!("{instances} instances, services of 100");
-            curve.add(
+            curves.add(
                 "instances",
                 instances,
                 world.case(&case, instances.clamp(1_000, 10_000), 100),
@@ -73,19 +74,16 @@ impl Decide {
         for running in [10_000, 100_000, 300_000, 980_000] {
             world.fill(running);
             let case = format!("10,000 instances, {running} running");
-            curve.add("running", running, world.case(&case, 10_000, 100));
+            curves.add("running", running, world.case(&case, 10_000, 100));
         }
-        if let Some(path) = &self.csv {
-            std::fs::write(path, &curve.csv)?;
-            println!("\ncurves: {}", path.display());
-        }
+        curves.write(&self.curves, "decide", "decisions/s")?;
         let ratio = 1e9 / rates[1] / floor.as_nanos() as f64;
         println!("\na decision in a service of 100 takes {ratio:.1} times the floor");
         figure("decide.one_task_services", rates[0], "/s", Good::AtLeast, 100_000.0);
         figure("decide.services_of_100", rates[1], "/s", Good::AtLeast, 300_000.0);
         figure("decide.services_of_1000", rates[2], "/s", Good::AtLeast, 300_000.0);
-        figure("decide.flatness_instances", curve.spread("instances"), "x", Good::AtMost, 2.0);
-        figure("decide.flatness_running", curve.spread("running"), "x", Good::AtMost, 2.0);
+        figure("decide.flatness_instances", curves.spread("instances"), "x", Good::AtMost, 2.0);
+        figure("decide.flatness_running", curves.spread("running"), "x", Good::AtMost, 2.0);
         Ok(())
     }
 }
@@ -102,29 +100,6 @@ fn floor() -> Duration {
         }
     }
     started.elapsed() / MOVES as u32
-}
-
-/// Rates against what grows.
-#[derive(Default)]
-struct Curve {
-    points: Vec<(&'static str, f64)>,
-    csv: String,
-}
-
-impl Curve {
-    fn add(&mut self, of: &'static str, x: usize, rate: f64) {
-        if self.csv.is_empty() {
-            self.csv.push_str("curve,x,decisions_per_s\n");
-        }
-        self.csv.push_str(&format!("{of},{x},{rate:.0}\n"));
-        self.points.push((of, rate));
-    }
-
-    /// The fastest over the slowest.
-    fn spread(&self, of: &str) -> f64 {
-        let rates = || self.points.iter().filter(|(name, _)| *name == of).map(|(_, rate)| *rate);
-        rates().fold(0.0, f64::max) / rates().fold(f64::MAX, f64::min)
-    }
 }
 
 /// A state and the leader that plans on it.

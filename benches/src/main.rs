@@ -7,6 +7,7 @@
 mod agent;
 mod certificates;
 mod commit;
+mod curve;
 mod decide;
 mod ecs;
 mod etcd;
