@@ -92,17 +92,18 @@ fn thousands_of_lost_tasks_are_given_up_in_bounded_plans() {
     assert!(abandoned.iter().all(|steps| *steps <= limits::PLAN_STEPS_MAX), "{abandoned:?}");
 }
 
-/// Thousands of services wait for room while small tasks end one after another: none of them is
-/// tried again. When a large one ends the room is for one, and one is tried: the oldest.
+/// Ten thousand services wait for room while a thousand small tasks end one after another: none of
+/// them is tried again. When a large one ends the room is for one, and one is tried: the oldest.
 #[test]
 fn only_what_an_event_can_help_is_tried_again() {
-    const WAITING: usize = 3000;
+    const WAITING: usize = 10_000;
+    const EVENTS: usize = 1000;
     let mut text = String::from("definition large cpu=1024\ndefinition dust cpu=2\n");
     for n in 0..4 {
-        let _ = writeln!(text, "instance i{n} cpu=1040 mem=8192 ready");
+        let _ = writeln!(text, "instance i{n} cpu=1624 mem=262144 ready");
     }
     let _ = writeln!(text, "service first definition=large:1 desired=4 spread=instance min=0");
-    let _ = writeln!(text, "service small definition=dust:1 desired=30 min=0");
+    let _ = writeln!(text, "service small definition=dust:1 desired={EVENTS} min=0");
     let mut stage = Stage::new();
     stage.quiet = true;
     stage.world.extend(&text);
@@ -125,7 +126,7 @@ fn only_what_an_event_can_help_is_tried_again() {
         stage.block(&["> down"]);
         settle(stage);
     };
-    for desired in (0..30).rev() {
+    for desired in (0..EVENTS).rev() {
         scale(&mut stage, "small", desired);
     }
     assert_eq!(woken(&stage), before, "what is too large was tried again");

@@ -16,21 +16,16 @@ use std::collections::BTreeMap;
 const ORDERS_PER_MESSAGE_MAX: usize = 50;
 
 #[derive(Debug)]
-struct Session {
-    id: SessionId,
-    /// What the agent listed, until its complete set is sent.
-    unanswered: Option<Vec<Held>>,
-}
-
-#[derive(Debug)]
 pub(super) struct Sessions {
     epoch: Epoch,
-    of: BTreeMap<InstanceId, Session>,
+    of: BTreeMap<InstanceId, SessionId>,
+    /// What agents listed whose complete set is still to be sent.
+    unanswered: BTreeMap<InstanceId, Vec<Held>>,
 }
 
 impl Sessions {
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, of: BTreeMap::new() }
+        Self { epoch, of: BTreeMap::new(), unanswered: BTreeMap::new() }
     }
 
     /// Opens a session, ending any older one, and sends its complete set.
@@ -42,16 +37,17 @@ impl Sessions {
         inventory: Vec<Held>,
         out: &mut Vec<LeaderOutput>,
     ) {
-        if let Some(old) = self.of.remove(&instance).filter(|old| old.id != session) {
+        if let Some(old) = self.remove(instance).filter(|old| *old != session) {
             let why = ended("a newer session of this container instance has opened");
-            out.push(LeaderOutput::Close { instance, session: old.id, why });
+            out.push(LeaderOutput::Close { instance, session: old, why });
         }
         let admitted = if self.started(state) { admit(state, instance) } else { Ok(()) };
         if let Err(why) = admitted {
             out.push(LeaderOutput::Close { instance, session, why });
             return;
         }
-        self.of.insert(instance, Session { id: session, unanswered: Some(inventory) });
+        self.of.insert(instance, session);
+        self.unanswered.insert(instance, inventory);
         self.answer(state, instance, out);
     }
 
@@ -75,14 +71,19 @@ impl Sessions {
     }
 
     pub fn is_current(&self, instance: InstanceId, session: SessionId) -> bool {
-        self.of.get(&instance).is_some_and(|s| s.id == session)
+        self.of.get(&instance) == Some(&session)
     }
 
     /// The stream ended. Not a verdict: the lease decides.
     pub fn gone(&mut self, instance: InstanceId, session: SessionId) {
         if self.is_current(instance, session) {
-            self.of.remove(&instance);
+            self.remove(instance);
         }
+    }
+
+    fn remove(&mut self, instance: InstanceId) -> Option<SessionId> {
+        self.unanswered.remove(&instance);
+        self.of.remove(&instance)
     }
 
     /// Ends a session for a reason of its own.
@@ -99,9 +100,9 @@ impl Sessions {
 
     /// The instance was deregistered.
     pub fn dismiss(&mut self, instance: InstanceId, out: &mut Vec<LeaderOutput>) {
-        if let Some(session) = self.of.remove(&instance) {
+        if let Some(session) = self.remove(instance) {
             let why = not_active(instance);
-            out.push(LeaderOutput::Close { instance, session: session.id, why });
+            out.push(LeaderOutput::Close { instance, session, why });
         }
     }
 
@@ -114,8 +115,8 @@ impl Sessions {
         if !self.started(state) {
             return;
         }
-        let Some(session) = self.of.get_mut(&instance) else { return };
-        let Some(inventory) = session.unanswered.take() else { return };
+        let Some(&session) = self.of.get(&instance) else { return };
+        let Some(inventory) = self.unanswered.remove(&instance) else { return };
         let mut orders: Vec<Order> =
             state.tasks_on(instance).filter_map(|task| order(state, task)).collect();
         for held in inventory {
@@ -126,8 +127,7 @@ impl Sessions {
                 orders.push(Order::Forget(held.task));
             }
         }
-        let id = session.id;
-        self.deliver(state, instance, id, orders, true, out);
+        self.deliver(state, instance, session, orders, true, out);
     }
 
     /// After a state was applied: what it changed, per connected agent.
@@ -135,7 +135,7 @@ impl Sessions {
         let mut deltas: BTreeMap<InstanceId, Vec<Order>> = BTreeMap::new();
         for change in &changes.tasks {
             let Some(instance) = change.latest().and_then(|task| task.instance) else { continue };
-            if self.of.get(&instance).is_none_or(|s| s.unanswered.is_some()) {
+            if !self.of.contains_key(&instance) || self.unanswered.contains_key(&instance) {
                 continue;
             }
             if let Some(order) = delta(state, change.before.as_deref(), change.after.as_deref()) {
@@ -143,8 +143,8 @@ impl Sessions {
             }
         }
         for (instance, orders) in deltas {
-            if let Some(id) = self.of.get(&instance).map(|s| s.id) {
-                self.deliver(state, instance, id, orders, false, out);
+            if let Some(&session) = self.of.get(&instance) {
+                self.deliver(state, instance, session, orders, false, out);
             }
         }
         self.answer_early(state, out);
@@ -152,8 +152,7 @@ impl Sessions {
 
     /// Sessions that opened before the first state was known.
     fn answer_early(&mut self, state: &State, out: &mut Vec<LeaderOutput>) {
-        let open = |(id, s): (&InstanceId, &Session)| s.unanswered.is_some().then_some(*id);
-        let waiting: Vec<InstanceId> = self.of.iter().filter_map(open).collect();
+        let waiting: Vec<InstanceId> = self.unanswered.keys().copied().collect();
         for instance in waiting {
             match admit(state, instance) {
                 Ok(()) => self.answer(state, instance, out),
