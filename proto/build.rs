@@ -44,7 +44,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("absent.rs"), absent::tables(&fs::read_to_string("api/absent.txt")?)?)?;
     fs::write(out.join("schema.rs"), json::schema(&messages)?)?;
     fs::write(out.join("tokened.rs"), json::tokened(&messages)?)?;
-    let builder = tonic_prost_build::configure().bytes(".").btree_map(".");
+    let builder = tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .codec_path("crate::codec::SmallBuffers");
     json::names(builder, &messages)?.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -168,7 +168,10 @@ pub enum Reporting {
 
 impl Member {
     fn start(managers: &[String], token: &str, first: usize, count: usize) -> Outcome<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
+        // On machines of their own they would take nothing from the managers' cores.
+        let mut process = Command::new("nice")
+            .args(["-n", "5"])
+            .arg(std::env::current_exe()?)
             .args(["fleet", "--managers", &managers.join(",")])
             .args(["--first", &first.to_string(), "--count", &count.to_string()])
             .env("MUSTER_BENCH_TOKEN", token)

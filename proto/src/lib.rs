@@ -7,6 +7,8 @@
 pub mod arn;
 #[cfg(feature = "client")]
 pub mod client;
+#[doc(hidden)]
+pub mod codec;
 pub mod convert;
 pub mod error;
 pub mod json;
