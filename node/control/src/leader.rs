@@ -146,6 +146,14 @@ impl Leader {
 
     /// One input in, what to do about it out. `now` never steps back.
     pub fn handle(&mut self, now: Time, input: LeaderInput) -> Vec<LeaderOutput> {
+        let mut out = self.hear(now, input);
+        out.extend(self.decide(now));
+        out
+    }
+
+    /// The first half of `handle`: what follows from the input alone, such as orders to agents.
+    /// They need not wait for the second half.
+    pub fn hear(&mut self, now: Time, input: LeaderInput) -> Vec<LeaderOutput> {
         let mut out = Vec::new();
         if self.silent {
             return out;
@@ -178,6 +186,13 @@ impl Leader {
                 self.answered(now, ticket, result, &mut out)
             }
         }
+        out
+    }
+
+    /// The second half, to be called after each `hear`: what to propose, which takes thought, and
+    /// when to call again.
+    pub fn decide(&mut self, now: Time) -> Vec<LeaderOutput> {
+        let mut out = Vec::new();
         if self.silent {
             return out;
         }

@@ -176,8 +176,15 @@ impl Drive {
 
     fn tell(&mut self, input: LeaderInput) {
         let started = Instant::now();
-        let outputs = self.leader.handle(self.hub.now(), input);
+        // Agents have their orders while the leader thinks about the next plan.
+        let outputs = self.leader.hear(self.hub.now(), input);
+        self.perform_all(outputs);
+        let outputs = self.leader.decide(self.hub.now());
+        self.perform_all(outputs);
         metrics::histogram!("muster_leader_handle_seconds").record(started.elapsed());
+    }
+
+    fn perform_all(&mut self, outputs: Vec<LeaderOutput>) {
         for output in outputs {
             self.perform(output);
         }

@@ -131,9 +131,10 @@ pub const WATCH_HISTORY_MAX: usize = 4096;
 
 // ---- the leader ----
 
-/// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit.
-pub const PLAN_STEPS_MAX: usize = 5000;
-pub const PLAN_BYTES_MAX: usize = 256 * 1024;
+/// One plan entry: steps and, roughly, bytes: near a thousand placements. Whatever else is proposed
+/// waits for it to be made and applied; larger plans place no faster.
+pub const PLAN_STEPS_MAX: usize = 2000;
+pub const PLAN_BYTES_MAX: usize = 64 * 1024;
 /// The agent says it is alive this often (with jitter).
 pub const HEARTBEAT: Millis = Millis(2000);
 /// Three missed heartbeats: the instance is lost.
@@ -146,6 +147,8 @@ pub const FULL_SCAN: Millis = Millis::from_secs(30);
 pub const GOVERNOR_INSTANCES_MIN: usize = 10;
 /// ... if they are also more than one in this many of all instances ...
 pub const GOVERNOR_SHARE: usize = 3;
+/// ... and more than one in this many of them are not in the zone that lost most.
+pub const GOVERNOR_LATE_SHARE: usize = 10;
 /// First delay of the restart back-off; doubles with each failure in a row.
 pub const BACKOFF_BASE: Millis = Millis(1000);
 /// ECS throttles up to 27 minutes; five minutes is what Kubernetes users know.

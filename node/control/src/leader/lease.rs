@@ -160,16 +160,20 @@ impl Leases {
     }
 }
 
-/// More than a share of all instances, and not few, and in more than one zone. A whole zone alone
-/// is what zones are for: it is replaced at once.
+/// More than a share of all instances, and not few, and not of one zone. A whole zone is what zones
+/// are for: it is replaced at once, whoever elsewhere is late with a heartbeat just then.
 fn is_storm(silent: &[InstanceId], state: &State) -> bool {
     let ready = |row: &&std::sync::Arc<Instance>| row.ready();
     let lost: Vec<_> = silent.iter().filter_map(|id| state.instance(*id)).filter(ready).collect();
     let all = state.instances().filter(ready).count();
-    let zones: BTreeSet<&str> = lost.iter().map(|row| row.spec.zone.as_str()).collect();
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &lost {
+        *zones.entry(row.spec.zone.as_str()).or_default() += 1;
+    }
+    let elsewhere = lost.len() - zones.into_values().max().unwrap_or(0);
     lost.len() >= limits::GOVERNOR_INSTANCES_MIN
         && lost.len() * limits::GOVERNOR_SHARE > all
-        && zones.len() > 1
+        && elsewhere * limits::GOVERNOR_LATE_SHARE > lost.len()
 }
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View, leases: &mut Leases) {
