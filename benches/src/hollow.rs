@@ -3,8 +3,9 @@
 //! an engine, so that thousands fit one process.
 //!
 //! It reports RUNNING as soon as it is told to run a task, or as long after as starts are said to
-//! take: what the real agent reports of a task whose image is there. One that is dead says and reads nothing any
-//! more, and its connections stay open, as those of a machine that lost its power do.
+//! take: what the real agent reports of a task whose image is there. One that is dead says and
+//! reads nothing any more, and its connections stay open, as those of a machine that lost its power
+//! do.
 
 mod book;
 mod report;

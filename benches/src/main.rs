@@ -1,8 +1,8 @@
 //! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
 //!
 //! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs | decide |
-//! place | latency | idle | replace | roll | state`. Each prints the machine's facts first and ends with
-//! one line per target: `figure NAME VALUE UNIT target OP VALUE ok|short`.
+//! place | latency | idle | replace | roll | state`. Each prints the machine's facts first and ends
+//! with one line per target: `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
 mod agent;
 mod certificates;
@@ -68,7 +68,7 @@ enum Bench {
     Latency(latency::Latency),
     /// A worker's death, and a zone's, to its tasks being assigned elsewhere.
     Replace(replace::Replace),
-    /// A rolling update over the least time it can take, and what it breaks; also with leaders killed.
+    /// A rolling update over the least time it can take; also with leaders killed.
     Roll(roll::Roll),
     /// What a million tasks take of a manager, and how long a new one needs for them.
     State(state::State),

@@ -1,10 +1,10 @@
-//! `roll`: a rolling update of one service over hollow agents whose tasks take a while to start, and
-//! the cluster a while to trust; over the least time that its percentages leave, and once more with
-//! leaders that are killed on the way.
+//! `roll`: a rolling update of one service over hollow agents whose tasks take a while to start,
+//! and the cluster a while to trust; over the least time that its percentages leave, and once more
+//! with leaders that are killed on the way.
 //!
-//! What runs is counted at the agents, not asked of the managers: a task exists from its order until
-//! its end, and is healthy once it has run as long as the cluster wants. A sample below the floor or
-//! above the ceiling is a breach.
+//! What runs is counted at the agents, not asked of the managers: a task exists from its order
+//! until its end, and is healthy once it has run as long as the cluster wants. A sample below the
+//! floor or above the ceiling is a breach.
 
 use crate::Outcome;
 use crate::facts;

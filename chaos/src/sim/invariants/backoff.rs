@@ -39,12 +39,17 @@ fn forgotten(changes: &Changes, entry: &Entry) -> Result<(), String> {
     for change in &changes.services {
         let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
         let shorter = after.backoff.failures < before.backoff.failures;
-        let completes = |step: &Step| matches!(step, Step::Advance { service, .. } | Step::FailDeployment { service, .. } if *service == after.id);
+        let ends = |step: &Step| match step {
+            Step::Advance { service, .. } | Step::FailDeployment { service, .. } => {
+                *service == after.id
+            }
+            _ => false,
+        };
         let allowed = match &entry.command {
             Command::Report { .. }
             | Command::UpdateService(_)
             | Command::StopServiceDeployment { .. } => true,
-            Command::Plan { steps, .. } => steps.iter().any(completes),
+            Command::Plan { steps, .. } => steps.iter().any(ends),
             _ => false,
         };
         if shorter && !allowed {

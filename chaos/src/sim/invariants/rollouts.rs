@@ -1,6 +1,6 @@
-//! A deployment that failed ends as FAILED, starts nothing more, and its service returns to the last
-//! revision that completed, whoever leads then. Without it a bad revision takes a service down while
-//! a good one is known, or comes back by itself.
+//! A deployment that failed ends as FAILED, starts nothing more, and its service returns to the
+//! last revision that completed, whoever leads then. Without it a bad revision takes a service down
+//! while a good one is known, or comes back by itself.
 
 use crate::sim::world::short;
 use muster_model::diff::Change;

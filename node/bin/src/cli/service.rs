@@ -42,8 +42,8 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Wait until it is stable: one deployment, and as many tasks running as desired. Fails with the
-    /// reason if the newest deployment does.
+    /// Wait until it is stable: one deployment, and as many tasks running as desired. Fails with
+    /// the reason if the newest deployment does.
     #[command(after_help = "Example:\n  muster service wait web --timeout 120")]
     Wait { name: String },
     /// Its deployments, the newest first, and how they ended.

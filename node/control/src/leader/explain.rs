@@ -59,8 +59,8 @@ pub(super) fn stopped(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
     }
 }
 
-/// ECS's words for a deployment that goes no further, and for where its service goes then. Said once
-/// per deployment, by whoever leads when it is seen.
+/// ECS's words for a deployment that goes no further, and for where its service goes then. Said
+/// once per deployment, by whoever leads when it is seen.
 pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
     for row in &service.deployments {
         let Some(halt) = row.halt.filter(|halt| now.since(halt.at) < limits::EVENT_REPEAT) else {

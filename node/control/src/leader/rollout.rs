@@ -5,9 +5,8 @@
 //! U = floor(d * maximumPercent / 100), as in ECS. It does not know slots, or which task is chosen.
 //! Invariants: what it allows never takes the healthy tasks below L, nor all tasks (those still
 //! stopping included) above U. A DAEMON service's d follows its instances (`State::desired_count`);
-//! its tasks elsewhere are in neither number. Without a circuit breaker a deployment never fails: it
-//! goes on at the pace of the restart back-off, as in ECS. So does one that is rolled back to:
-//! there is nothing better to go to.
+//! its tasks elsewhere are in neither number. Without a circuit breaker a deployment never fails:
+//! it goes on at the pace of the restart back-off, as in ECS. So does one that is rolled back to.
 
 use super::draft::{Draft, Targets};
 use super::explain;

@@ -5,8 +5,9 @@
 //! counted as healthy (`State::healthy_after`) or less than `QUICK_EXIT` after it started. A failed
 //! start adds one to its deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the
 //! service's back-off. A task that ended later than that ran: it sets both to zero and is replaced
-//! at once. So do a new deployment and one that completes (`apply/deployment`). ECS resets at RUNNING already, which would never
-//! slow down a container that starts well and crashes after two seconds.
+//! at once. So do a new deployment and one that completes (`apply/deployment`). ECS resets at
+//! RUNNING already, which would never slow down a container that starts well and crashes after two
+//! seconds.
 //!
 //! The agents' clocks are not trusted: a reported time is brought between placement and now, and
 //! a time once recorded stays.
