@@ -104,6 +104,29 @@ impl Fleet {
         self.ask(word).await.map(drop)
     }
 
+    /// Tasks take so long to start from now on.
+    ///
+    /// # Errors
+    /// A process of agents has ended.
+    pub async fn start_after(&mut self, millis: u64) -> Outcome<()> {
+        self.ask(&format!("start {millis}")).await.map(drop)
+    }
+
+    /// Tasks that were ordered and have not ended, and those of them that have run for so long and
+    /// were not told to stop.
+    ///
+    /// # Errors
+    /// A process of agents has ended.
+    pub async fn count(&mut self, healthy_ms: u64) -> Outcome<(u64, u64)> {
+        let (mut existing, mut healthy) = (0, 0);
+        for answer in self.ask(&format!("count {healthy_ms}")).await? {
+            let (one, other) = answer.split_once(' ').ok_or("a count is two numbers")?;
+            existing += one.parse::<u64>()?;
+            healthy += other.parse::<u64>()?;
+        }
+        Ok((existing, healthy))
+    }
+
     /// Kills the agent with this number; when it last said that it lived, in microseconds.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //! with the leader, heartbeats and reports, as `muster-agent` has them; without a disk and without
 //! an engine, so that thousands fit one process.
 //!
-//! It reports RUNNING as soon as it is told to run a task: what the real agent reports of a task
-//! whose image is there and whose start takes no time. One that is dead says and reads nothing any
-//! more, and its connections stay open, as those of a machine that lost its power do.
+//! It reports RUNNING as soon as it is told to run a task, or as long after as starts are said to
+//! take: what the real agent reports of a task whose image is there. One that is dead says and
+//! reads nothing any more, and its connections stay open, as those of a machine that lost its power
+//! do.
 
 mod book;
 mod report;
@@ -21,8 +22,9 @@ use nix::time::{ClockId, clock_gettime};
 use pb::agent_message::Message as Up;
 use pb::manager_message::Message as Down;
 use report::Reports;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -48,6 +50,24 @@ pub struct Shared {
     pub open: AtomicUsize,
     /// Orders to run a task, in order of arrival: which, and when.
     pub received: Mutex<Vec<(u128, u64)>>,
+    /// From an order to RUNNING.
+    pub start_ms: AtomicU64,
+    /// Tasks that were ordered and have not ended, and since when they run.
+    pub present: Mutex<HashMap<TaskId, Option<u64>>>,
+}
+
+impl Shared {
+    /// Tasks there are, and those of them that have run for so long.
+    pub fn count(&self, healthy_ms: u64) -> (usize, usize) {
+        let present = self.present();
+        let before = now_us().saturating_sub(healthy_ms * 1000);
+        let healthy = present.values().flatten().filter(|since| **since <= before).count();
+        (present.len(), healthy)
+    }
+
+    fn present(&self) -> MutexGuard<'_, HashMap<TaskId, Option<u64>>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is known of one agent from outside.
@@ -75,6 +95,8 @@ pub struct Agent {
     reports: Reports,
     /// Given back once the first session is open.
     place: Option<OwnedSemaphorePermit>,
+    /// Tasks on their way to RUNNING, and when they are there.
+    starting: VecDeque<(Instant, TaskId)>,
     /// The highest orders obeyed.
     epoch: u64,
     revision: u64,
@@ -91,6 +113,7 @@ enum Ended {
 enum Happened {
     Heard(Result<Option<pb::ManagerMessage>, Status>),
     Beat,
+    Started,
 }
 
 impl Agent {
@@ -103,7 +126,8 @@ impl Agent {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let (reports, place) = (Reports::new(instance), Some(place));
-        Self { shared, life, spec, book, reports, place, epoch: 0, revision: 0 }
+        let starting = VecDeque::new();
+        Self { shared, life, spec, book, reports, place, starting, epoch: 0, revision: 0 }
     }
 
     /// Sessions, one after the other, and warm connections beside them.
@@ -188,9 +212,13 @@ impl Agent {
         let next = || Instant::now() + period.mul_f64(1.0 - HEARTBEAT_JITTER * random());
         let mut beat_at = next();
         loop {
+            let start_at = self.starting.front().map(|(at, _)| *at);
             let happened = tokio::select! {
                 heard = incoming.message() => Happened::Heard(heard),
                 () = sleep_until(beat_at) => Happened::Beat,
+                () = sleep_until(start_at.unwrap_or(beat_at)), if start_at.is_some() => {
+                    Happened::Started
+                }
             };
             if self.life.dead.load(Ordering::Relaxed) {
                 // With its streams in its hands: the manager sees an open connection.
@@ -203,6 +231,7 @@ impl Agent {
                     // A full outbox is news of life enough, once the manager reads it.
                     let _ = messages.try_send(up(Up::Heartbeat(pb::Heartbeat {})));
                 }
+                Happened::Started => self.start_due(),
                 Happened::Heard(Ok(Some(message))) if self.hear(&message) => {}
                 Happened::Heard(Ok(_)) => return Ended::Broken,
                 Happened::Heard(Err(status)) => return ended(&status),
@@ -238,14 +267,12 @@ impl Agent {
         match &order.order {
             Some(Order::Run(assignment)) => {
                 let Ok(task) = task(&assignment.task) else { return false };
-                if self.reports.run(task) {
-                    let mut received =
-                        self.shared.received.lock().unwrap_or_else(PoisonError::into_inner);
-                    received.push((task.bits(), now_us()));
-                }
+                self.run_task(task);
             }
             Some(Order::Stop(bytes)) => {
                 let Ok(task) = task(bytes) else { return false };
+                self.starting.retain(|(_, other)| *other != task);
+                self.shared.present().remove(&task);
                 self.reports.stop(task);
             }
             Some(Order::Forget(bytes)) => {
@@ -255,6 +282,39 @@ impl Agent {
             None => return false,
         }
         true
+    }
+
+    /// An order that is repeated starts nothing.
+    fn run_task(&mut self, task: TaskId) {
+        if self.starting.iter().any(|(_, other)| *other == task) {
+            return;
+        }
+        let delay = Duration::from_millis(self.shared.start_ms.load(Ordering::Relaxed));
+        let new = match delay.is_zero() {
+            true => self.reports.run(task),
+            false => !self.reports.held().any(|(held, _)| held == task),
+        };
+        if !new {
+            return;
+        }
+        let now = now_us();
+        self.shared
+            .received
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((task.bits(), now));
+        self.shared.present().insert(task, delay.is_zero().then_some(now));
+        if !delay.is_zero() {
+            self.starting.push_back((Instant::now() + delay, task));
+        }
+    }
+
+    /// Those whose time has come run now.
+    fn start_due(&mut self) {
+        while let Some((_, task)) = self.starting.pop_front_if(|(at, _)| *at <= Instant::now()) {
+            self.reports.run(task);
+            self.shared.present().insert(task, Some(now_us()));
+        }
     }
 }
 

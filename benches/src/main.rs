@@ -1,8 +1,8 @@
 //! Measures Muster beside its floor (what the machine can do) and its peers, in one run.
 //!
 //! `cargo run --release -p muster-benches -- commit | failover | start | footprint | ecs | decide |
-//! place | latency | idle | replace | state`. Each prints the machine's facts first and ends with
-//! one line per target: `figure NAME VALUE UNIT target OP VALUE ok|short`.
+//! place | latency | idle | replace | roll | state`. Each prints the machine's facts first and ends
+//! with one line per target: `figure NAME VALUE UNIT target OP VALUE ok|short`.
 
 mod agent;
 mod certificates;
@@ -26,6 +26,7 @@ mod moto;
 mod place;
 mod plans;
 mod replace;
+mod roll;
 mod start;
 mod state;
 mod tags;
@@ -68,6 +69,8 @@ enum Bench {
     Latency(latency::Latency),
     /// A worker's death, and a zone's, to its tasks being assigned elsewhere.
     Replace(replace::Replace),
+    /// A rolling update over the least time it can take; also with leaders killed.
+    Roll(roll::Roll),
     /// What a million tasks take of a manager, and how long a new one needs for them.
     State(state::State),
     /// What thousands of connected agents cost a leader, and how they follow the next one.
@@ -92,6 +95,7 @@ async fn main() -> ExitCode {
         Bench::Place(place) => place.run().await,
         Bench::Latency(latency) => latency.run().await,
         Bench::Replace(replace) => replace.run().await,
+        Bench::Roll(roll) => roll.run().await,
         Bench::State(state) => state.run().await,
         Bench::Idle(idle) => idle.run().await,
         Bench::Fleet(fleet) => fleet.run().await,

@@ -58,6 +58,8 @@ pub struct Counts {
     pub disks_lost: u64,
     pub snapshots: u64,
     pub containers: u64,
+    /// Deployments that failed or were stopped.
+    pub rollouts_halted: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
 }
@@ -77,6 +79,7 @@ impl Counts {
         self.disks_lost += other.disks_lost;
         self.snapshots += other.snapshots;
         self.containers += other.containers;
+        self.rollouts_halted += other.rollouts_halted;
         self.healed_ms += other.healed_ms;
     }
 }

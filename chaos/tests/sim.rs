@@ -9,13 +9,16 @@ use muster_model::Millis;
 
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
+    let mut halted = 0;
     for seed in 1..=5 {
         let outcome = sim::run(seed, false);
         let replay = format!("replay: cargo xtask sim --seed {seed} --trace");
         assert_eq!(outcome.violation, None, "{}\n{replay}", outcome.tail.join("\n"));
         let counts = outcome.counts;
         assert!(counts.takeovers > 0 && counts.faults > 0 && counts.containers > 0, "{counts:?}");
+        halted += counts.rollouts_halted;
     }
+    assert!(halted > 0, "no deployment failed or was stopped");
 }
 
 #[test]

@@ -4,9 +4,9 @@
 //! what a row is used for. Invariant: what `Arns` writes, the readers below find again.
 
 use muster_model::{
-    Cluster, ClusterId, DefinitionRow, DeploymentId, Error, Instance, InstanceId, InstanceStatus,
-    Kind, Response, Revision, Service, State, Task, TaskId, cluster::DEFAULT_CLUSTER,
-    command::Resource,
+    Cluster, ClusterId, DefinitionRow, Deployment, DeploymentId, Error, Instance, InstanceId,
+    InstanceStatus, Kind, Response, Revision, Service, State, Task, TaskId,
+    cluster::DEFAULT_CLUSTER, command::Resource,
 };
 use std::sync::Arc;
 
@@ -290,13 +290,13 @@ pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
 }
 
 /// The service that the ARN of a deployment or a revision of it names, and which of its
-/// deployments; `written` writes the ARN of one.
+/// deployments, also of those that are over; `written` writes the ARN of one.
 pub fn part_of_service<'s>(
     state: &'s State,
     kind: &str,
     text: &str,
     written: impl Fn(&str, &str, DeploymentId) -> String,
-) -> Result<(&'s Arc<Service>, usize), Error> {
+) -> Result<(&'s Arc<Service>, &'s Deployment), Error> {
     let missing = || Error::not_found(Kind::Deployment, text);
     let path = Arns::of(state).resource("arn", text)?;
     let mut parts = path.splitn(4, '/');
@@ -308,8 +308,8 @@ pub fn part_of_service<'s>(
     let cluster = state.cluster_named(cluster).ok_or_else(missing)?;
     let row = state.service_named(cluster.id, service).ok_or_else(missing)?;
     let named = |id| written(&cluster.name, service, id) == text;
-    let at = row.deployments.iter().position(|d| named(d.id)).ok_or_else(missing)?;
-    Ok((row, at))
+    let found = row.all_deployments().find(|d| named(d.id)).ok_or_else(missing)?;
+    Ok((row, found))
 }
 
 /// The cluster of `cluster/last`; a short ARN without one means `default`.

@@ -8,6 +8,7 @@ pub mod account;
 pub mod attribute;
 pub mod cluster;
 pub mod definition;
+pub mod deployment;
 pub mod dispatch;
 pub mod instance;
 pub mod operator;

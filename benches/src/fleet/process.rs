@@ -3,7 +3,8 @@
 //! Each agent joins with the workers' token, as a machine does, and connects. Words on the input,
 //! one line each, answered by one line: `open` (sessions now), `report running|nothing`,
 //! `kill one N` and `kill zone Z` (the earliest last heartbeat among them, or `none`),
-//! `received FILE` (their number; the file has the task and the time of each).
+//! `received FILE` (their number; the file has the task and the time of each), `start MS` (how long
+//! a task takes to start) and `count MS` (tasks there are, and those that have run for so long).
 
 use super::ZONES;
 use crate::Outcome;
@@ -106,6 +107,14 @@ impl Fleet {
                 ["kill", "zone", zone] => {
                     let zone: usize = zone.parse()?;
                     kill(self.numbered(lives).filter(|(n, _)| n % ZONES == zone))
+                }
+                ["start", millis] => {
+                    shared.start_ms.store(millis.parse()?, Ordering::Relaxed);
+                    "done".to_owned()
+                }
+                ["count", millis] => {
+                    let (existing, healthy) = shared.count(millis.parse()?);
+                    format!("{existing} {healthy}")
                 }
                 ["received", path] => write_received(shared, path)?.to_string(),
                 _ => return Err(format!("{line:?} is no word of a fleet").into()),

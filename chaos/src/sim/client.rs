@@ -9,15 +9,16 @@ use super::log::Proposer;
 use super::setting::FAMILIES;
 use super::world::{Event, World};
 use crate::sim::Wish;
-use muster_model::command::{CreateService, RunTask, ServiceChange, UpdateService};
+use muster_model::command::{CreateService, RunTask, ServiceChange, StopType, UpdateService};
 use muster_model::placement::{
     BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
 };
 use muster_model::query::Query;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
-    ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus, Millis, Principal,
-    RequestId, Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, State, Time,
+    CircuitBreaker, ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus,
+    Millis, Principal, RequestId, Response, SchedulingStrategy, ServiceId, ServiceSpec,
+    ServiceStatus, State, Threshold, Time,
 };
 use std::sync::Arc;
 
@@ -195,7 +196,8 @@ impl World {
                 let force = self.dice.percent(70);
                 Some(Command::DeleteService { service, force })
             }
-            57..75 => self.run_task(state),
+            57..73 => self.run_task(state),
+            73..75 => self.stop_deployment(state),
             75..85 => self.stop_task(state),
             85..97 => self.set_status(state),
             _ => {
@@ -246,6 +248,7 @@ impl World {
             desired_count: if daemon { 0 } else { self.dice.between(0, 5) as u32 },
             scheduling: strategies[usize::from(daemon)],
             az_rebalancing: self.dice.percent(50),
+            circuit_breaker: self.breaker(),
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,
             propagate_service_tags: false,
@@ -259,6 +262,25 @@ impl World {
             spec: Arc::new(spec),
             tags: Default::default(),
         }))
+    }
+
+    fn breaker(&mut self) -> CircuitBreaker {
+        let thresholds =
+            [Threshold::default(), Threshold::Count(1), Threshold::UnboundedPercent(100)];
+        CircuitBreaker {
+            enable: self.dice.percent(60),
+            rollback: self.dice.percent(80),
+            reset_on_healthy_task: self.dice.percent(80),
+            threshold: self.dice.pick(&thresholds).unwrap_or_default(),
+        }
+    }
+
+    /// Mostly refused: few deployments are in progress at any time.
+    fn stop_deployment(&mut self, state: &State) -> Option<Command> {
+        let service = self.any_service(state)?;
+        let deployment = state.service(service)?.primary()?.id;
+        let stop = self.dice.pick(&[StopType::Rollback, StopType::Rollback, StopType::Abort])?;
+        Some(Command::StopServiceDeployment { service, deployment, stop })
     }
 
     fn placement(&mut self) -> Placement {

@@ -17,6 +17,7 @@ mod orders;
 mod orphans;
 mod plans;
 mod quiet;
+mod rollouts;
 mod same_state;
 mod slots;
 mod versions;
@@ -128,6 +129,8 @@ impl World {
         let once = writes::check_entry(answered, &changes, entry, answer);
         self.judge("writes", once);
         self.judge("versions", versions::check_entry(before, &changes, entry));
+        self.judge("rollouts", rollouts::check_entry(before, after, &changes));
+        self.counts.rollouts_halted += rollouts::count_halted(&changes);
         let known = self.log.state_at(base).cloned();
         if let Some(known) = known {
             self.judge("lost", lost::check(&known, entry));
@@ -174,6 +177,7 @@ impl World {
         let state = self.log.state();
         self.judge("same_state", same_state::check_end(&self.log, &self.managers));
         self.judge("writes", writes::check(&state, &self.clients.acknowledged));
+        self.judge("rollouts", rollouts::check_end(&state));
         let now = self.now;
         self.judge("quiet", quiet::check_end(&state, now));
         let leaders = self.managers.iter().filter_map(|m| m.reign.as_ref());

@@ -52,5 +52,8 @@ fn shown_step(step: &Step) -> String {
         Step::Retire { service } => format!("retire {}", short(service)),
         Step::Purge { .. } => "purge".to_owned(),
         Step::RemoveDefinitions { .. } => "remove definitions".to_owned(),
+        Step::FailDeployment { service, back_to, .. } => {
+            format!("{} fails, back to {:?}", short(service), back_to.map(short))
+        }
     }
 }

@@ -79,6 +79,9 @@ async fn operation(
         "DescribeServiceDeployments" => {
             one!(DescribeServiceDeploymentsRequest, describe_service_deployments)
         }
+        "StopServiceDeployment" => {
+            one!(StopServiceDeploymentRequest, stop_service_deployment)
+        }
         "DescribeServiceRevisions" => {
             one!(DescribeServiceRevisionsRequest, describe_service_revisions)
         }

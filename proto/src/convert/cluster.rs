@@ -2,15 +2,15 @@
 
 use super::{At, name, tags, text};
 use crate::{arn, pb};
-use muster_model::cluster::DEFAULT_CLUSTER;
+use muster_model::cluster::{DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING};
 use muster_model::command::CreateCluster;
-use muster_model::limits::{TAG_KEY_CHARS_MAX, TAGS_MAX};
+use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
 use muster_model::{Command, Error, IdSource, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The one setting ECS has for clusters, and its values.
+/// The one setting ECS has for clusters, and its values. Another is ours: see `settings`.
 const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
     ("containerInsights", ["enabled", "disabled", "enhanced"]);
 
@@ -43,7 +43,7 @@ pub fn update_settings(
     wire: &pb::UpdateClusterSettingsRequest,
 ) -> Result<Command, Error> {
     if wire.settings.is_empty() {
-        return Err(Error::invalid("settings", "", CONTAINER_INSIGHTS.0));
+        return Err(Error::invalid("settings", "", known_settings()));
     }
     set(state, &wire.cluster, &wire.settings)
 }
@@ -97,17 +97,35 @@ fn nothing_else(
     }
 }
 
+fn known_settings() -> String {
+    format!("{} or {HEALTHY_AFTER_SETTING}", CONTAINER_INSIGHTS.0)
+}
+
+fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
+    let given = value.parse::<u64>().ok().filter(|_| value.bytes().all(|b| b.is_ascii_digit()));
+    match given.is_some_and(|seconds| seconds <= HEALTHY_AFTER_SECS_MAX) {
+        true => Ok(()),
+        false => {
+            let allowed = format!("0 to {HEALTHY_AFTER_SECS_MAX} seconds");
+            Err(at.field("value").invalid(value, allowed))
+        }
+    }
+}
+
 fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
     let (known, values) = CONTAINER_INSIGHTS;
     let list = At::Field("settings");
     let mut settings = BTreeMap::new();
     for (index, setting) in wire.iter().enumerate() {
         let at = list.index(index);
-        if setting.name != known {
-            return Err(at.field("name").invalid(&setting.name, known));
-        }
-        if !values.contains(&setting.value.as_str()) {
-            return Err(at.field("value").invalid(&setting.value, values.join(", ")));
+        match setting.name.as_str() {
+            name if name == known => {
+                if !values.contains(&setting.value.as_str()) {
+                    return Err(at.field("value").invalid(&setting.value, values.join(", ")));
+                }
+            }
+            HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
+            other => return Err(at.field("name").invalid(other, known_settings())),
         }
         if settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
             return Err(at.field("name").invalid(&setting.name, "each setting once"));

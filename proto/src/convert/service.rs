@@ -1,6 +1,6 @@
 //! Requests about services.
 
-use super::{At, name, number, placement, tags};
+use super::{At, deployment, name, number, placement, tags};
 use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
@@ -28,8 +28,8 @@ pub fn create(
         let allowed = "family, family:revision or an ARN";
         return Err(Error::invalid("taskDefinition", "", allowed));
     }
-    let wanted = wire.deployment_configuration.unwrap_or_default();
-    let (minimum, maximum) = percents(&wanted)?;
+    let wanted = wire.deployment_configuration.as_ref();
+    let (minimum, maximum) = percents(wanted)?;
     let scheduling = scheduling(&wire.scheduling_strategy)?;
     let usual = match scheduling {
         SchedulingStrategy::Replica => DeploymentConfiguration::default(),
@@ -45,6 +45,7 @@ pub fn create(
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: false,
+        circuit_breaker: deployment::breaker(wanted)?.unwrap_or_default(),
     };
     // As in ECS, it is on unless it was said or cannot be.
     let asked = rebalancing(&wire.availability_zone_rebalancing, &spec)?;
@@ -71,8 +72,9 @@ pub fn update(
     managed_tags(wire.enable_ecs_managed_tags.unwrap_or_default())?;
     let cluster = arn::cluster(state, &wire.cluster)?;
     let service = arn::service(state, cluster, &wire.service)?;
-    let wanted = wire.deployment_configuration.unwrap_or_default();
-    let (minimum, maximum) = percents(&wanted)?;
+    let wanted = wire.deployment_configuration.as_ref();
+    let (minimum, maximum) = percents(wanted)?;
+    let circuit_breaker = deployment::breaker(wanted)?;
     let deployment = whole(service.spec.deployment, minimum, maximum)?;
     let listed = !wire.placement_constraints.is_empty() || !wire.placement_strategy.is_empty();
     let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
@@ -98,6 +100,7 @@ pub fn update(
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: rebalancing(&wire.availability_zone_rebalancing, &spec)?,
+        circuit_breaker,
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,
@@ -125,7 +128,10 @@ fn desired_count(wire: i32) -> Result<u32, Error> {
     number(&At::Field("desiredCount"), wire, 0..=DESIRED_COUNT_MAX)
 }
 
-fn percents(wire: &pb::DeploymentConfiguration) -> Result<(Option<u32>, Option<u32>), Error> {
+fn percents(
+    wire: Option<&pb::DeploymentConfiguration>,
+) -> Result<(Option<u32>, Option<u32>), Error> {
+    let Some(wire) = wire else { return Ok((None, None)) };
     let at = At::Field("deploymentConfiguration");
     let percent = |field, wire: Option<i32>, allowed| {
         wire.map(|wire| number(&at.field(field), wire, allowed)).transpose()

@@ -1,14 +1,16 @@
 //! Deployments of a service and what each brings out, as objects of their own.
 //!
-//! A rolling deployment is a row of its service for as long as it is the newest or has tasks left;
-//! so long it can be described. Each deployment has its own revision of the service.
+//! A rolling deployment is a row of its service for as long as it is the newest, has tasks left or
+//! could be rolled back to, and remembered for some time after. Each has its own revision of the
+//! service; one that is rolled back is described as such, and the one before it, which is newest
+//! again, as what it was.
 
 use super::service::{Counts, count, definition};
 use super::{int, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
-use muster_model::service::{Deployment, RolloutState};
-use muster_model::{Service, State, Time};
+use muster_model::service::{Deployment, HaltCause, Outcome, RolloutState};
+use muster_model::{DeploymentId, Service, State, Time};
 use std::sync::Arc;
 
 /// What names the parts of a service.
@@ -29,54 +31,105 @@ impl<'a> Names<'a> {
     fn cluster(&self) -> String {
         self.arns.cluster(&self.cluster)
     }
-    fn deployment(&self, row: &Deployment) -> String {
-        self.arns.service_deployment(&self.cluster, self.service, row.id)
+    fn deployment(&self, id: DeploymentId) -> String {
+        self.arns.service_deployment(&self.cluster, self.service, id)
     }
-    fn revision(&self, row: &Deployment) -> String {
-        self.arns.service_revision(&self.cluster, self.service, row.id)
+    fn revision(&self, id: DeploymentId) -> String {
+        self.arns.service_revision(&self.cluster, self.service, id)
     }
 }
 
 /// Status, and when it came to its end. A deployment that a newer one overtook was stopped by it.
-fn status(row: &Service, at: usize) -> (&'static str, Option<Time>) {
-    let deployment = &row.deployments[at];
-    let newer = at.checked_sub(1).map(|newer| row.deployments[newer].created_at);
-    match (deployment.rollout, newer) {
-        (RolloutState::Completed, _) => ("SUCCESSFUL", Some(deployment.updated_at)),
-        (RolloutState::Failed, _) => ("STOPPED", Some(deployment.updated_at)),
-        (RolloutState::InProgress, Some(newer)) => ("STOPPED", Some(newer)),
-        (RolloutState::InProgress, None) => ("IN_PROGRESS", None),
+fn status(deployment: &Deployment) -> (&'static str, Option<Time>) {
+    match (deployment.end, deployment.halt) {
+        (Some(end), _) => (end.outcome.shown(), Some(end.at)),
+        (None, Some(_)) => ("ROLLBACK_IN_PROGRESS", None),
+        (None, None) => ("IN_PROGRESS", None),
     }
 }
 
-fn reason(row: &Service, at: usize) -> String {
-    match row.deployments[at].rollout {
-        RolloutState::InProgress if at > 0 => "a newer deployment took its place".into(),
-        _ => String::new(),
+fn reason(deployment: &Deployment) -> String {
+    match deployment.halt {
+        Some(halt) => failed(deployment.id, halt.cause),
+        None => match deployment.end.map(|end| end.outcome) {
+            Some(Outcome::Replaced) => "a newer deployment took its place".into(),
+            _ => String::new(),
+        },
     }
 }
 
-/// A line of a list; `at` is its place among the service's deployments, the newest first.
-pub fn service_brief(state: &State, row: &Service, at: usize) -> pb::ServiceDeploymentBrief {
-    let (names, deployment) = (Names::of(state, row), &row.deployments[at]);
-    let (status, finished) = status(row, at);
+/// ECS's words for a deployment that goes no further.
+fn failed(id: DeploymentId, cause: HaltCause) -> String {
+    match cause {
+        HaltCause::TasksFailed => "ECS deployment circuit breaker: tasks failed to start.".into(),
+        HaltCause::User => format!("ECS deployment {} stopped by user.", id.shown()),
+    }
+}
+
+/// ECS's `rolloutState` and `rolloutStateReason`.
+pub(super) fn rollout(row: &Service, deployment: &Deployment) -> (&'static str, String) {
+    let id = deployment.id.shown();
+    match (deployment.rollout, deployment.halt) {
+        (RolloutState::Completed, _) => ("COMPLETED", format!("ECS deployment {id} completed.")),
+        (RolloutState::Failed, Some(halt)) => ("FAILED", failed(deployment.id, halt.cause)),
+        (RolloutState::Failed, None) => ("FAILED", format!("ECS deployment {id} failed.")),
+        (RolloutState::InProgress, _) => {
+            let why = match row.rolled_back_to(deployment.id).and_then(|row| row.halt) {
+                None => format!("ECS deployment {id} in progress."),
+                Some(halt) => {
+                    let who = match halt.cause {
+                        HaltCause::TasksFailed => "ECS deployment circuit breaker",
+                        HaltCause::User => "ECS deployment stopped by user",
+                    };
+                    format!("{who}: rolling back to deploymentId {id}.")
+                }
+            };
+            ("IN_PROGRESS", why)
+        }
+    }
+}
+
+/// A line of a list.
+pub fn service_brief(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+) -> pb::ServiceDeploymentBrief {
+    let names = Names::of(state, row);
+    let (status, finished) = status(deployment);
     pb::ServiceDeploymentBrief {
-        service_deployment_arn: names.deployment(deployment),
+        service_deployment_arn: names.deployment(deployment.id),
         service_arn: names.service(),
         cluster_arn: names.cluster(),
         started_at: Some(timestamp(deployment.created_at)),
         created_at: Some(timestamp(deployment.created_at)),
         finished_at: finished.map(timestamp),
-        target_service_revision_arn: names.revision(deployment),
+        target_service_revision_arn: names.revision(deployment.id),
         status: status.into(),
-        status_reason: reason(row, at),
+        status_reason: reason(deployment),
     }
 }
 
-/// As `service_brief`, with what it replaces.
-pub fn service_deployment(state: &State, row: &Service, at: usize) -> pb::ServiceDeployment {
-    let brief = service_brief(state, row, at);
-    let mut summaries = summaries(state, row).into_iter().skip(at);
+/// As `service_brief`, with what it replaces and how it is guarded.
+pub fn service_deployment(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+) -> pb::ServiceDeployment {
+    let brief = service_brief(state, row, deployment);
+    let names = Names::of(state, row);
+    let halt = deployment.halt;
+    let back_to = halt.and_then(|halt| halt.back_to);
+    let source = |other: &&Deployment| match back_to {
+        Some(target) => other.id == target,
+        None => (other.created_at, other.id) < (deployment.created_at, deployment.id),
+    };
+    let summaries = summaries(state, row);
+    let summary = |of: &Deployment| {
+        let arn = names.revision(of.id);
+        let known = summaries.iter().find(|summary| summary.arn == arn).cloned();
+        known.unwrap_or(pb::ServiceRevisionSummary { arn, ..Default::default() })
+    };
     pb::ServiceDeployment {
         service_deployment_arn: brief.service_deployment_arn,
         service_arn: brief.service_arn,
@@ -84,12 +137,39 @@ pub fn service_deployment(state: &State, row: &Service, at: usize) -> pb::Servic
         created_at: brief.created_at,
         started_at: brief.started_at,
         finished_at: brief.finished_at,
-        updated_at: Some(timestamp(row.deployments[at].updated_at)),
-        target_service_revision: summaries.next(),
-        source_service_revisions: summaries.collect(),
+        updated_at: Some(timestamp(deployment.updated_at)),
+        target_service_revision: Some(summary(deployment)),
+        source_service_revisions: row.deployments.iter().filter(source).map(summary).collect(),
         status: brief.status,
         status_reason: brief.status_reason,
         deployment_configuration: Some(super::service::configuration(row)),
+        stopped_at: halt.map(|halt| timestamp(halt.at)),
+        rollback: halt.zip(back_to).map(|(halt, target)| pb::Rollback {
+            reason: failed(deployment.id, halt.cause),
+            started_at: Some(timestamp(halt.at)),
+            service_revision_arn: names.revision(target),
+        }),
+        deployment_circuit_breaker: Some(guarded(state, row, deployment)),
+    }
+}
+
+fn guarded(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+) -> pb::ServiceDeploymentCircuitBreaker {
+    let breaker = row.spec.circuit_breaker;
+    let tripped = deployment.halt.is_some_and(|halt| halt.cause == HaltCause::TasksFailed);
+    let status = match (tripped, breaker.enable, deployment.is_open()) {
+        (true, ..) => "TRIGGERED",
+        (_, false, _) => "DISABLED",
+        (_, true, true) => "MONITORING",
+        (_, true, false) => "MONITORING_COMPLETE",
+    };
+    pb::ServiceDeploymentCircuitBreaker {
+        status: status.into(),
+        failure_count: int(deployment.failed_tasks),
+        threshold: int(breaker.threshold.failures(state.desired_count(row))),
     }
 }
 
@@ -100,7 +180,7 @@ pub(super) fn summaries(state: &State, row: &Service) -> Vec<pb::ServiceRevision
         let Counts { pending, running } = counts.get(&deployment.id).copied().unwrap_or_default();
         let requested = if at == 0 { state.desired_count(row) } else { 0 };
         pb::ServiceRevisionSummary {
-            arn: names.revision(deployment),
+            arn: names.revision(deployment.id),
             requested_task_count: int(requested),
             running_task_count: int(running),
             pending_task_count: int(pending),
@@ -109,14 +189,21 @@ pub(super) fn summaries(state: &State, row: &Service) -> Vec<pb::ServiceRevision
     row.deployments.iter().enumerate().map(summary).collect()
 }
 
-/// The ARN of the newest deployment; none once the service is INACTIVE.
+/// The ARN of the newest deployment, or of the one that is being rolled back to it; none once the
+/// service is INACTIVE.
 pub(super) fn current(state: &State, row: &Service) -> String {
-    row.primary().map(|newest| Names::of(state, row).deployment(newest)).unwrap_or_default()
+    let Some(newest) = row.primary() else { return String::new() };
+    let current = row.rolled_back_to(newest.id).unwrap_or(newest);
+    Names::of(state, row).deployment(current.id)
 }
 
 /// What the deployment brings out, with the digest that each image came to where a task has it.
-pub fn service_revision(state: &State, row: &Service, at: usize) -> pb::ServiceRevision {
-    let (names, deployment) = (Names::of(state, row), &row.deployments[at]);
+pub fn service_revision(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+) -> pb::ServiceRevision {
+    let names = Names::of(state, row);
     let spec = state.definition(deployment.definition).map(|row| row.spec.clone());
     let tasks = || state.tasks_of(row.id).filter(|t| t.deployment() == Some(deployment.id));
     let digest = |name: &str| {
@@ -129,7 +216,7 @@ pub fn service_revision(state: &State, row: &Service, at: usize) -> pb::ServiceR
         image: c.image.clone(),
     });
     pb::ServiceRevision {
-        service_revision_arn: names.revision(deployment),
+        service_revision_arn: names.revision(deployment.id),
         service_arn: names.service(),
         cluster_arn: names.cluster(),
         task_definition: definition(state, deployment.definition),

@@ -5,8 +5,11 @@ use super::{deployment, int, pending, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
-use muster_model::service::{Deployment, RolloutState};
-use muster_model::{DefinitionId, DeploymentId, Event, Phase, Service, ServiceStatus, State};
+use muster_model::service::Deployment;
+use muster_model::{
+    CircuitBreaker, DefinitionId, DeploymentId, Event, Phase, Service, ServiceStatus, State,
+    Threshold,
+};
 use std::collections::BTreeMap;
 
 /// Tasks of one deployment that should run.
@@ -69,6 +72,24 @@ pub(super) fn configuration(row: &Service) -> pb::DeploymentConfiguration {
     pb::DeploymentConfiguration {
         minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
         maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
+        deployment_circuit_breaker: Some(breaker(row.spec.circuit_breaker)),
+    }
+}
+
+fn breaker(row: CircuitBreaker) -> pb::DeploymentCircuitBreaker {
+    let (kind, value) = match row.threshold {
+        Threshold::Count(value) => ("COUNT", value),
+        Threshold::BoundedPercent(value) => ("BOUNDED_PERCENT", value),
+        Threshold::UnboundedPercent(value) => ("UNBOUNDED_PERCENT", value),
+    };
+    pb::DeploymentCircuitBreaker {
+        enable: row.enable,
+        rollback: row.rollback,
+        reset_on_healthy_task: Some(row.reset_on_healthy_task),
+        threshold_configuration: Some(pb::ThresholdConfiguration {
+            r#type: kind.into(),
+            value: int(value),
+        }),
     }
 }
 
@@ -98,27 +119,22 @@ pub(super) fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Coun
 fn show(
     state: &State,
     row: &Service,
-    deployment: &Deployment,
+    one: &Deployment,
     primary: bool,
     counts: Counts,
 ) -> pb::Deployment {
-    let id = deployment.id.shown();
-    let (rollout, reason) = match deployment.rollout {
-        RolloutState::InProgress => ("IN_PROGRESS", format!("ECS deployment {id} in progress.")),
-        RolloutState::Completed => ("COMPLETED", format!("ECS deployment {id} completed.")),
-        RolloutState::Failed => ("FAILED", format!("ECS deployment {id} failed.")),
-    };
+    let (rollout, reason) = deployment::rollout(row, one);
     let desired = if primary { state.desired_count(row) } else { 0 };
     pb::Deployment {
-        id,
+        id: one.id.shown(),
         status: if primary { "PRIMARY" } else { "ACTIVE" }.into(),
-        task_definition: definition(state, deployment.definition),
+        task_definition: definition(state, one.definition),
         desired_count: int(desired),
         pending_count: int(counts.pending),
         running_count: int(counts.running),
-        failed_tasks: int(deployment.failed_tasks),
-        created_at: Some(timestamp(deployment.created_at)),
-        updated_at: Some(timestamp(deployment.updated_at)),
+        failed_tasks: int(one.failed_tasks),
+        created_at: Some(timestamp(one.created_at)),
+        updated_at: Some(timestamp(one.updated_at)),
         rollout_state: rollout.into(),
         rollout_state_reason: reason,
         launch_type: "EC2".into(),

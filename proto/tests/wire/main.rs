@@ -4,6 +4,7 @@
 
 mod client;
 mod definitions;
+mod deployments;
 mod dispatch;
 mod errors;
 mod json;

@@ -14,6 +14,7 @@ mod access_key;
 mod bounds;
 mod cluster;
 mod definition;
+mod deployment;
 mod find;
 mod instance;
 mod manager;
@@ -106,6 +107,9 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::DeleteAccessKey { id } => access_key::delete(state, *id),
         Command::PutPolicy { holder, name, document } => policy::put(state, holder, name, document),
         Command::DeletePolicy { holder, name } => policy::delete(state, holder, name),
+        Command::StopServiceDeployment { service, deployment, stop } => {
+            deployment::stop(state, *service, *deployment, *stop)
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 /// The cluster that exists from `init` on.
 pub const DEFAULT_CLUSTER: &str = "default";
+/// The setting of a cluster that says how many seconds a task without any check runs before it
+/// counts as healthy.
+pub const HEALTHY_AFTER_SETTING: &str = "taskHealthyAfterSeconds";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterStatus {

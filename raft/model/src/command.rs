@@ -5,6 +5,7 @@
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
+use crate::breaker::CircuitBreaker;
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -179,6 +180,20 @@ pub enum Command {
         holder: Holder,
         name: Arc<str>,
     },
+    StopServiceDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+        stop: StopType,
+    },
+}
+
+/// ECS `stopType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopType {
+    /// It goes no further, and nothing comes back.
+    Abort,
+    /// Back to the last deployment that completed.
+    Rollback,
 }
 
 /// One attribute as a user puts it.
@@ -257,6 +272,8 @@ pub struct ServiceChange {
     pub enable_execute_command: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub az_rebalancing: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -365,6 +382,13 @@ pub enum Step {
     /// Deleted task definitions that nothing refers to any more.
     RemoveDefinitions {
         definitions: Vec<DefinitionId>,
+    },
+    /// The circuit breaker's verdict on a service's newest deployment, and what it is rolled back
+    /// to.
+    FailDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+        back_to: Option<DeploymentId>,
     },
 }
 

@@ -6,6 +6,7 @@
 
 pub mod access_key;
 pub mod apply;
+pub mod breaker;
 pub mod cluster;
 pub mod command;
 pub mod diff;
@@ -15,6 +16,7 @@ pub mod error;
 pub mod fixture;
 pub mod foresight;
 mod hash;
+mod health;
 pub mod ids;
 pub mod instance;
 pub mod limits;
@@ -31,6 +33,7 @@ pub mod time;
 
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use apply::{Scratch, apply};
+pub use breaker::{CircuitBreaker, Threshold};
 pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};
 pub use diff::Changes;

@@ -87,6 +87,13 @@ pub const DEFINITIONS_MAX: usize = 100_000;
 pub const REVISIONS_PER_FAMILY_MAX: usize = 1_000_000;
 /// Older deployments that are still being drained are forgotten beyond this many.
 pub const DEPLOYMENTS_PER_SERVICE_MAX: usize = 10;
+/// Deployments that are over, remembered per service beside those; some 150 bytes each.
+pub const PAST_DEPLOYMENTS_MAX: usize = 10;
+/// ECS: the circuit breaker's threshold, unless it is tuned.
+pub const BREAKER_MIN: u32 = 3;
+pub const BREAKER_MAX: u32 = 200;
+/// A tuned threshold, as a count or in percent: as many as a service may have tasks.
+pub const BREAKER_VALUE_MAX: u32 = DESIRED_COUNT_MAX;
 /// Raft members at once; more than 7 only slow commits down.
 pub const MANAGERS_MAX: usize = 9;
 /// Users, removed ones included.
@@ -158,8 +165,11 @@ pub const BACKOFF_MAX: Millis = Millis::from_secs(300);
 pub const BACKOFF_FORGET: Millis = Millis::from_secs(900);
 /// A container that ends sooner than this after starting counts as a failed start.
 pub const QUICK_EXIT: Millis = Millis::from_secs(10);
-/// ECS waits 40 s after RUNNING before a task without any check counts as healthy.
+/// ECS waits 40 s after RUNNING before a task without any check counts as healthy. A cluster's
+/// setting may say otherwise: `State::healthy_after`.
 pub const HEALTHY_AFTER: Millis = Millis::from_secs(10);
+/// An hour: whoever waits longer wants a health check.
+pub const HEALTHY_AFTER_SECS_MAX: u64 = 3600;
 /// Zone rebalancing: a tenth of a service moves at once, but never more tasks than this.
 pub const REBALANCE_TASKS_MAX: usize = 100;
 /// No task moves this soon after one of the service ended by itself: where it could not run it is

@@ -1,6 +1,7 @@
 //! A service keeps a number of tasks of one definition running; its deployments are its memory of
 //! how it gets from one definition to the next.
 
+use crate::breaker::CircuitBreaker;
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
 use crate::placement::{Placement, PlacementStrategy, SpreadField};
@@ -94,6 +95,9 @@ pub struct ServiceSpec {
     /// ECS `availabilityZoneRebalancing`; services from before it are DISABLED, as in ECS.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub az_rebalancing: bool,
+    /// ECS `deploymentConfiguration.deploymentCircuitBreaker`.
+    #[serde(skip_serializing_if = "CircuitBreaker::is_default")]
+    pub circuit_breaker: CircuitBreaker,
 }
 
 impl ServiceSpec {
@@ -136,6 +140,71 @@ pub struct Deployment {
     pub rollout: RolloutState,
     /// Tasks that failed in a row; 0 again once one runs (ECS `failedTasks`).
     pub failed_tasks: u32,
+    /// When the last of them was counted.
+    pub failed_at: Option<Time>,
+    /// Why it goes no further.
+    pub halt: Option<Halt>,
+    /// How it ended; one that is rolled back to has ended before, well.
+    pub end: Option<End>,
+}
+
+impl Deployment {
+    /// It goes on, and for the first time: neither over, nor being rolled back, nor rolled back to.
+    pub fn is_open(&self) -> bool {
+        self.rollout == RolloutState::InProgress && self.end.is_none() && self.halt.is_none()
+    }
+
+    pub fn has_completed(&self) -> bool {
+        self.end.is_some_and(|end| end.outcome == Outcome::Successful)
+    }
+}
+
+/// A deployment that failed or was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    pub cause: HaltCause,
+    pub at: Time,
+    /// The one that is newest again in its place.
+    pub back_to: Option<DeploymentId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HaltCause {
+    /// The circuit breaker's threshold was reached.
+    TasksFailed,
+    /// StopServiceDeployment.
+    User,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub outcome: Outcome,
+    pub at: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Successful,
+    /// It failed or was stopped, and nothing took its place.
+    Stopped,
+    /// A newer one took its place.
+    Replaced,
+    /// It failed or was stopped, and the one before it has completed again.
+    RolledBack,
+    /// A newer one took the place of the one that it was rolled back to.
+    RollbackFailed,
+}
+
+impl Outcome {
+    /// ECS's `status` of a service deployment.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Successful => "SUCCESSFUL",
+            Self::Stopped | Self::Replaced => "STOPPED",
+            Self::RolledBack => "ROLLBACK_SUCCESSFUL",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+        }
+    }
 }
 
 /// Restart back-off, a row so that a failover does not forget it.
@@ -194,11 +263,30 @@ pub struct Service {
     /// Number the next event gets; the newest `limits::EVENTS_PER_SERVICE_MAX` are kept.
     pub next_event: u64,
     pub version: u64,
+    /// Deployments that are over and have no tasks left, the newest first.
+    pub past: Vec<Deployment>,
 }
 
 impl Service {
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.first()
+    }
+
+    /// Also those that are over, as far as they are remembered.
+    pub fn all_deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.deployments.iter().chain(&self.past)
+    }
+
+    /// Where the newest deployment would be rolled back to: the last one before it that completed.
+    pub fn rollback_target(&self) -> Option<DeploymentId> {
+        self.deployments.iter().skip(1).find(|row| row.has_completed()).map(|row| row.id)
+    }
+
+    /// The deployment that failed or was stopped and is being rolled back to this one.
+    pub fn rolled_back_to(&self, target: DeploymentId) -> Option<&Deployment> {
+        self.deployments.iter().find(|row| {
+            row.end.is_none() && row.halt.is_some_and(|halt| halt.back_to == Some(target))
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::sim::world::short;
 use muster_model::{Changes, Command, Entry, Millis, State, Step};
+use std::collections::BTreeSet;
 
 /// Managers' clocks differ by less than this.
 const CLOCKS_APART: Millis = Millis(500);
@@ -14,8 +15,16 @@ pub(super) fn check_entry(known: &State, changes: &Changes, entry: &Entry) -> Re
     if *epoch != known.meta().epoch {
         return Ok(());
     }
+    let mut anew = BTreeSet::new();
     for step in steps {
+        // What takes the place of a deployment that failed begins a streak of its own.
+        if let Step::FailDeployment { service, .. } = step {
+            anew.insert(*service);
+        }
         let Step::CreateTasks { service, .. } = step else { continue };
+        if anew.contains(service) {
+            continue;
+        }
         let until = known.service(*service).map(|row| row.backoff.until).unwrap_or_default();
         if entry.at + CLOCKS_APART < until {
             let early = until.since(entry.at);
@@ -25,16 +34,22 @@ pub(super) fn check_entry(known: &State, changes: &Changes, entry: &Entry) -> Re
     Ok(())
 }
 
-/// Only what a task did, a new deployment or one that completes ends a streak.
+/// Only what a task did, a new deployment or one that completes or fails ends a streak.
 fn forgotten(changes: &Changes, entry: &Entry) -> Result<(), String> {
     for change in &changes.services {
         let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
         let shorter = after.backoff.failures < before.backoff.failures;
-        let completes =
-            |step: &Step| matches!(step, Step::Advance { service, .. } if *service == after.id);
+        let ends = |step: &Step| match step {
+            Step::Advance { service, .. } | Step::FailDeployment { service, .. } => {
+                *service == after.id
+            }
+            _ => false,
+        };
         let allowed = match &entry.command {
-            Command::Report { .. } | Command::UpdateService(_) => true,
-            Command::Plan { steps, .. } => steps.iter().any(completes),
+            Command::Report { .. }
+            | Command::UpdateService(_)
+            | Command::StopServiceDeployment { .. } => true,
+            Command::Plan { steps, .. } => steps.iter().any(ends),
             _ => false,
         };
         if shorter && !allowed {

@@ -121,6 +121,10 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
         return Some(format!("{name} does not look at its zones yet"));
     }
     let newest = service.primary()?;
+    // Nothing takes the place of what failed without a rollback, until its user says what shall.
+    if newest.rollout == RolloutState::Failed {
+        return None;
+    }
     let stays = |task: &Task| {
         let row = task.instance.and_then(|id| state.instance(id));
         task.deployment() == Some(newest.id)

@@ -1,10 +1,11 @@
-//! Deployments and revisions of services as objects of their own: describe, list.
+//! Deployments and revisions of services as objects of their own: describe, list, stop.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::read;
+use crate::write::{Draft, Fresh};
 use muster_model::Error;
-use muster_proto::pb;
+use muster_proto::{convert, pb};
 
 impl Dispatcher {
     pub async fn list_service_deployments(
@@ -21,6 +22,18 @@ impl Dispatcher {
         request: pb::DescribeServiceDeploymentsRequest,
     ) -> Result<pb::DescribeServiceDeploymentsResponse, Error> {
         read::deployment::describe(&*self.view(call, request.stale).await?, &request)
+    }
+
+    /// FAILED from that entry on; the answer names the deployment, as it was asked for.
+    pub async fn stop_service_deployment(
+        &self,
+        call: &Call,
+        request: pb::StopServiceDeploymentRequest,
+    ) -> Result<pb::StopServiceDeploymentResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::deployment::stop(draft.state, &request);
+        self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        let service_deployment_arn = request.service_deployment_arn;
+        Ok(pb::StopServiceDeploymentResponse { service_deployment_arn })
     }
 
     pub async fn describe_service_revisions(

@@ -48,15 +48,18 @@ pub fn list(
             && created.before.is_none_or(|before| at < Some(seconds(before)))
     };
     // The key is the age: a deployment that came since is not one of the next page.
-    let items = (0..row.deployments.len())
-        .map(|at| {
-            let age = u64::MAX - row.deployments[at].created_at.0;
-            (format!("{age:020} {at:03}"), view::service_brief(state, row, at))
+    let mut items: Vec<_> = row
+        .all_deployments()
+        .map(|one| {
+            let age = u64::MAX - one.created_at.0;
+            let key = format!("{age:020} {}", one.id.shown());
+            (key, view::service_brief(state, row, one))
         })
-        .filter(|(key, brief)| {
-            wanted(brief) && page.after().is_none_or(|last| key.as_str() > last)
-        });
-    let (service_deployments, next_token) = page.take(items);
+        .filter(|(key, brief)| wanted(brief) && page.after().is_none_or(|last| key.as_str() > last))
+        .collect();
+    // One that is rolled back to stands before those that came after it.
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let (service_deployments, next_token) = page.take(items.into_iter());
     Ok(pb::ListServiceDeploymentsResponse { service_deployments, next_token })
 }
 
@@ -74,8 +77,8 @@ pub fn describe(
         let written =
             |cluster: &str, service: &str, id| arns.service_deployment(cluster, service, id);
         match arn::part_of_service(state, "service-deployment", text, written) {
-            Ok((row, at)) => {
-                answer.service_deployments.push(view::service_deployment(state, row, at));
+            Ok((row, one)) => {
+                answer.service_deployments.push(view::service_deployment(state, row, one));
             }
             Err(Error::NotFound { .. }) => answer.failures.push(missing(text)),
             Err(error) => return Err(error),
@@ -98,7 +101,9 @@ pub fn revisions(
         let written =
             |cluster: &str, service: &str, id| arns.service_revision(cluster, service, id);
         match arn::part_of_service(state, "service-revision", text, written) {
-            Ok((row, at)) => answer.service_revisions.push(view::service_revision(state, row, at)),
+            Ok((row, one)) => {
+                answer.service_revisions.push(view::service_revision(state, row, one));
+            }
             Err(Error::NotFound { .. }) => answer.failures.push(missing(text)),
             Err(error) => return Err(error),
         }

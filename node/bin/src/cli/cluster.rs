@@ -17,6 +17,16 @@ pub enum Command {
     /// One cluster.
     #[command(after_help = "Example:\n  muster cluster describe default")]
     Describe { name: String },
+    /// Change settings; those that are not named stay as they are.
+    #[command(after_help = "Example:\n  muster cluster update default --setting \
+        taskHealthyAfterSeconds=5")]
+    Update {
+        name: String,
+        /// containerInsights; taskHealthyAfterSeconds: how long a task without a health check runs
+        /// before it counts as healthy, 10 if it is not set.
+        #[arg(long = "setting", required = true, value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+    },
     /// Remove an empty cluster.
     #[command(after_help = "Example:\n  muster cluster delete staging")]
     Delete { name: String },
@@ -39,6 +49,18 @@ impl Command {
                 show(context, &clusters)
             }
             Self::Describe { name } => show(context, &describe(context, vec![name]).await?),
+            Self::Update { name, settings } => {
+                let settings =
+                    settings.iter().map(|text| setting(text)).collect::<Result<_, _>>()?;
+                let request = pb::UpdateClusterSettingsRequest {
+                    cluster: name,
+                    settings,
+                    client_token: context.token(),
+                };
+                let answer =
+                    context.ecs(request, async |mut ecs, r| ecs.update_cluster_settings(r).await);
+                show(context, &answer.await?.cluster.into_iter().collect::<Vec<_>>())
+            }
             Self::Delete { name } => {
                 let request =
                     pb::DeleteClusterRequest { cluster: name, client_token: context.token() };
@@ -47,6 +69,14 @@ impl Command {
             }
         }
     }
+}
+
+fn setting(text: &str) -> Result<pb::Setting, CliError> {
+    let Some((name, value)) = text.split_once('=') else {
+        let why = format!("--setting {text:?}: NAME=VALUE, as in taskHealthyAfterSeconds=5");
+        return Err(CliError::Usage(why));
+    };
+    Ok(pb::Setting { name: name.into(), value: value.into() })
 }
 
 async fn list(context: &Context) -> Result<Vec<String>, CliError> {

@@ -6,6 +6,7 @@
 mod access_key;
 mod cluster;
 mod context;
+mod deployment;
 mod error;
 mod events;
 mod foresight;

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::{CliError, foresight};
+use super::{CliError, deployment, foresight};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 use muster_proto::pb::live_client::LiveClient;
@@ -42,9 +42,25 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Wait until it is stable: one deployment, and as many tasks running as desired.
+    /// Wait until it is stable: one deployment, and as many tasks running as desired. Fails with
+    /// the reason if the newest deployment does.
     #[command(after_help = "Example:\n  muster service wait web --timeout 120")]
     Wait { name: String },
+    /// Its deployments, the newest first, and how they ended.
+    #[command(after_help = "Example:\n  muster service deployments web")]
+    Deployments { name: String },
+    /// Stop the deployment that is in progress and go back to the last one that completed.
+    #[command(
+        visible_alias = "rollback",
+        after_help = "Examples:\n  muster service rollback web\n  \
+            muster service stop-deployment web --stop-type ABORT"
+    )]
+    StopDeployment {
+        name: String,
+        /// ROLLBACK, or ABORT: it goes no further, and nothing comes back.
+        #[arg(long, default_value = "ROLLBACK")]
+        stop_type: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +112,8 @@ struct Rollout {
     /// Percent of the desired count that may exist during a deployment.
     #[arg(long)]
     maximum_percent: Option<i32>,
+    #[command(flatten)]
+    breaker: deployment::Breaker,
 }
 
 #[derive(Debug, Args)]
@@ -106,13 +124,14 @@ struct Zones {
 }
 
 impl Rollout {
-    fn configuration(&self) -> Option<pb::DeploymentConfiguration> {
-        (self.minimum_healthy_percent.is_some() || self.maximum_percent.is_some()).then_some(
-            pb::DeploymentConfiguration {
-                minimum_healthy_percent: self.minimum_healthy_percent,
-                maximum_percent: self.maximum_percent,
-            },
-        )
+    fn configuration(&self) -> Result<Option<pb::DeploymentConfiguration>, CliError> {
+        let configuration = pb::DeploymentConfiguration {
+            minimum_healthy_percent: self.minimum_healthy_percent,
+            maximum_percent: self.maximum_percent,
+            deployment_circuit_breaker: self.breaker.wire()?,
+        };
+        let nothing = pb::DeploymentConfiguration::default();
+        Ok(Some(configuration).filter(|configuration| *configuration != nothing))
     }
 }
 
@@ -147,6 +166,10 @@ impl Command {
                 show(context, &answer.await?.service.into_iter().collect::<Vec<_>>())
             }
             Self::Wait { name } => wait(context, name).await,
+            Self::Deployments { name } => deployment::list(context, &name).await,
+            Self::StopDeployment { name, stop_type } => {
+                deployment::stop(context, &name, stop_type).await
+            }
         }
     }
 }
@@ -160,7 +183,7 @@ impl Create {
             task_definition: self.task_definition,
             desired_count: self.desired_count.unwrap_or(if daemon { 0 } else { 1 }),
             scheduling_strategy: self.scheduling_strategy,
-            deployment_configuration: self.rollout.configuration(),
+            deployment_configuration: self.rollout.configuration()?,
             availability_zone_rebalancing: self
                 .zones
                 .availability_zone_rebalancing
@@ -186,7 +209,7 @@ impl Update {
             service: self.name,
             desired_count: self.desired_count,
             task_definition: self.task_definition.unwrap_or_default(),
-            deployment_configuration: self.rollout.configuration(),
+            deployment_configuration: self.rollout.configuration()?,
             availability_zone_rebalancing: self
                 .zones
                 .availability_zone_rebalancing
@@ -309,6 +332,11 @@ async fn wait(context: &Context, name: String) -> Result<(), CliError> {
         if service.status != "ACTIVE" {
             return Err(CliError::Failed(format!("service {name} is {}", service.status)));
         }
+        if let Some(why) = deployment::failure(context, &name).await? {
+            return Err(CliError::Failed(format!(
+                "service {name}: {why} See `muster service describe {name}`"
+            )));
+        }
         if stable(&service) {
             return show(context, &[service]);
         }
@@ -370,6 +398,10 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
         ("version", service.version.to_string()),
         ("created", output::time(service.created_at.as_ref())),
         ("no start before", output::time(service.throttled_until.as_ref())),
+        (
+            "rollout",
+            service.deployments.first().map(|d| d.rollout_state_reason.clone()).unwrap_or_default(),
+        ),
     ]))?;
     output::print("\n")?;
     output::print(&output::table(

@@ -94,6 +94,7 @@ fn size(step: &Step) -> usize {
         Step::Abandon { .. }
         | Step::SetHealth { .. }
         | Step::Advance { .. }
+        | Step::FailDeployment { .. }
         | Step::Retire { .. } => PLACE_BYTES,
     }
 }

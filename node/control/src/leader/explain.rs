@@ -5,6 +5,7 @@
 
 use super::draft::Draft;
 use super::rebalance::Crowds;
+use muster_model::service::HaltCause;
 use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
     DeploymentId, InstanceId, Service, ServiceId, State, Step, TaskId, Time, limits,
@@ -55,6 +56,32 @@ pub(super) fn stopped(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
     if !tasks.is_empty() {
         let text = format!("has stopped {} running tasks: {}.", tasks.len(), named(tasks));
         push(draft, service, &text);
+    }
+}
+
+/// ECS's words for a deployment that goes no further, and for where its service goes then. Said
+/// once per deployment, by whoever leads when it is seen.
+pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
+    for row in &service.deployments {
+        let Some(halt) = row.halt.filter(|halt| now.since(halt.at) < limits::EVENT_REPEAT) else {
+            continue;
+        };
+        let id = row.id.shown();
+        let text = match halt.cause {
+            HaltCause::TasksFailed => {
+                format!("(deployment {id}) deployment failed: tasks failed to start.")
+            }
+            HaltCause::User => format!("(deployment {id}) deployment stopped by user."),
+        };
+        let said = draft.state().events(service.id).any(|(_, event)| event.text.ends_with(&text));
+        if said {
+            continue;
+        }
+        push(draft, service.id, &text);
+        if let Some(target) = halt.back_to {
+            let target = target.shown();
+            push(draft, service.id, &format!("rolling back to (deployment {target})."));
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use super::witness::{Subject, Witness};
 use super::{explain, place, replicas, rollout};
 use muster_model::foresight::{Foresight, Round, Start, Stop};
 use muster_model::{
-    Command, Desired, Entry, Error, IdSource, InstanceId, Observed, Phase, Principal, Response,
-    State, Step, Task, TaskId, TaskReport, Time, apply, limits,
+    Command, Desired, Entry, Error, IdSource, InstanceId, Millis, Observed, Phase, Principal,
+    Response, State, Step, Task, TaskId, TaskReport, Time, apply, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Rehearsal {
                 return Ok((rounds, false));
             }
             if acted || obeyed {
-                self.now = self.now + limits::HEALTHY_AFTER;
+                self.now = self.now + self.healthy_after();
                 continue;
             }
             // A back-off or a protection ends later.
@@ -118,6 +118,13 @@ impl Rehearsal {
             }
         }
         Ok((rounds, true))
+    }
+
+    /// What is RUNNING now counts as healthy then.
+    fn healthy_after(&self) -> Millis {
+        let mut tasks = tasks_of(&self.state, &self.subject);
+        let cluster = tasks.next().map(|task| task.cluster);
+        cluster.map_or(limits::HEALTHY_AFTER, |cluster| self.state.healthy_after(cluster))
     }
 
     /// One plan: the stages that place, replace and give up, in the leader's order.

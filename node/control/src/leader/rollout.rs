@@ -5,8 +5,8 @@
 //! U = floor(d * maximumPercent / 100), as in ECS. It does not know slots, or which task is chosen.
 //! Invariants: what it allows never takes the healthy tasks below L, nor all tasks (those still
 //! stopping included) above U. A DAEMON service's d follows its instances (`State::desired_count`);
-//! its tasks elsewhere are in neither number. There is no circuit breaker in this release, so a
-//! deployment never fails: it goes on at the pace of the restart back-off, as ECS does without one.
+//! its tasks elsewhere are in neither number. Without a circuit breaker a deployment never fails:
+//! it goes on at the pace of the restart back-off, as in ECS. So does one that is rolled back to.
 
 use super::draft::{Draft, Targets};
 use super::explain;
@@ -14,6 +14,7 @@ use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::view::View;
 use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Step, Task};
+use std::sync::Arc;
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     if view.dirty.all {
@@ -22,15 +23,38 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     for id in view.dirty.services.clone() {
         let Some(service) = draft.state().service(id).cloned() else { continue };
         if service.status == ServiceStatus::Active {
-            look_at(draft, view, &service);
+            look_at(draft, view, service);
         }
     }
 }
 
-fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
+/// The breaker's verdict on the newest deployment, if it is one. Everything after it looks at the
+/// service as it is then.
+fn judge(draft: &mut Draft, view: &mut View, service: Arc<Service>) -> Arc<Service> {
+    let Some(failed) = draft.state().failed_deployment(&service) else { return service };
+    if draft.full() {
+        view.dirty.defer(service.id);
+        return service;
+    }
+    let rolls_back = service.spec.circuit_breaker.rollback;
+    let back_to = service.rollback_target().filter(|_| rolls_back);
+    let (id, deployment) = (service.id, failed.id);
+    draft.push(Step::FailDeployment { service: id, deployment, back_to });
+    draft.state().service(id).cloned().unwrap_or(service)
+}
+
+fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
+    let service = &*judge(draft, view, service);
+    let halted = service.primary().is_some_and(|newest| newest.rollout == RolloutState::Failed);
+    if !draft.full() {
+        explain::halted(draft, view.now, service);
+    }
     let roster = Roster::of(draft.state(), service, view);
     let desired = draft.state().desired_count(service);
-    let mut targets = targets(service, desired, &roster);
+    let mut targets = match halted {
+        true => targets_halted(service, desired, &roster),
+        false => targets(service, desired, &roster),
+    };
     if rebalance::is_moving(draft.state(), service, &roster, targets.excess) {
         targets.excess = 0;
     }
@@ -45,12 +69,12 @@ fn look_at(draft: &mut Draft, view: &mut View, service: &Service) {
     if let Some(at) = roster.next_unspared {
         view.wakes.service_at(at, service.id);
     }
-    if is_stuck(desired, &roster, targets) {
+    if !halted && is_stuck(desired, &roster, targets) {
         explain::stuck(draft, view.now, service);
     }
     if targets != Targets::default() {
         draft.targets.insert(service.id, targets);
-    } else if is_settled(desired, &roster) {
+    } else if !halted && is_settled(desired, &roster) {
         settle(draft, view, service);
         draft.settled.insert(service.id);
     }
@@ -74,6 +98,22 @@ fn targets(service: &Service, desired: u32, roster: &Roster) -> Targets {
     let draining = may_go(&roster.draining, &mut healthy, drain_floor);
     let away = roster.away.iter().filter(|m| !m.spared).count();
     Targets { start, excess, old, draining, away }
+}
+
+/// A deployment that failed starts nothing and takes nobody's place. What its service has stays,
+/// but for what a user scaled in or drains.
+fn targets_halted(service: &Service, desired: u32, roster: &Roster) -> Targets {
+    let percents = service.spec.deployment;
+    let floor = percents.floor(desired).min(desired) as usize;
+    let mut healthy = roster.healthy();
+    let present = roster.good.len() + roster.outgoing();
+    let surplus = present.saturating_sub(desired as usize);
+    // Of its own tasks first: they are the ones that did not prove themselves.
+    let excess = surplus.min(may_go(&roster.good, &mut healthy, floor));
+    let old = (surplus - excess).min(may_go(&roster.old, &mut healthy, floor));
+    let draining = may_go(&roster.draining, &mut healthy, floor);
+    let away = roster.away.iter().filter(|m| !m.spared).count();
+    Targets { start: 0, excess, old, draining, away }
 }
 
 /// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at

@@ -5,7 +5,7 @@
 
 use super::view::View;
 use muster_model::{
-    Desired, InstanceId, InstanceStatus, Phase, Service, State, Task, Time, limits,
+    Desired, InstanceId, InstanceStatus, Millis, Phase, Service, State, Task, Time,
 };
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) enum Standing {
     Unplaced,
     /// Placed, not RUNNING.
     Starting,
-    /// RUNNING for less than `limits::HEALTHY_AFTER`.
+    /// RUNNING, but not healthy yet (`Task::healthy_at`).
     Young,
     Healthy,
 }
@@ -52,13 +52,14 @@ impl Roster {
     pub fn of(state: &State, service: &Service, view: &View) -> Self {
         let mut roster = Self::default();
         let newest = service.primary().map(|d| d.id);
+        let after = state.healthy_after(service.cluster);
         for task in state.tasks_of(service.id) {
             let counts = state.in_place(service, task);
             if !task.wanted() {
                 roster.ending += usize::from(counts && is_ending(task));
                 continue;
             }
-            let standing = roster.standing(task, view, state.now());
+            let standing = roster.standing(task, view, state.now(), after);
             let until = state.spared_until(task);
             roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
             let member = Member { task: task.clone(), standing, spared: until.is_some() };
@@ -78,7 +79,7 @@ impl Roster {
         roster
     }
 
-    fn standing(&mut self, task: &Task, view: &View, now: Time) -> Standing {
+    fn standing(&mut self, task: &Task, view: &View, now: Time, after: Millis) -> Standing {
         if task.instance.is_none() {
             return Standing::Unplaced;
         }
@@ -89,12 +90,15 @@ impl Roster {
         }
         // `apply` has brought the agent's time between placement and now: the state's now, which
         // an earlier leader's clock may have carried ahead of ours. `apply` judges by it as well.
-        let started = task.observed.started_at.unwrap_or(now);
-        let healthy_at = started + limits::HEALTHY_AFTER;
-        if healthy_at <= now {
+        let healthy_at = match task.running() {
+            true => task.healthy_at(after),
+            // The report of its start is on its way into the log.
+            false => Some(now + after),
+        };
+        if healthy_at.is_some_and(|at| at <= now && task.running()) {
             return Standing::Healthy;
         }
-        self.next_healthy = self.next_healthy.into_iter().chain([healthy_at]).min();
+        self.next_healthy = self.next_healthy.into_iter().chain(healthy_at).min();
         Standing::Young
     }
 

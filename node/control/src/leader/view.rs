@@ -6,7 +6,6 @@ use super::roster::draining;
 use super::witness::Witness;
 use muster_model::{
     Changes, IdSource, InstanceId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
-    limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,13 +58,22 @@ impl Dirty {
             let Some(task) = change.latest() else { continue };
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if only_seen(before, after) => {
-                    if let Some((at, service)) = task.observed.started_at.zip(task.service()) {
-                        wakes.healthy_at(at + limits::HEALTHY_AFTER, service);
+                    let healthy_at = task.healthy_at(state.healthy_after(task.cluster));
+                    if let Some((at, service)) = healthy_at.zip(task.service()) {
+                        wakes.healthy_at(at, service);
                     }
                 }
                 _ => self.mark_task(task, state),
             }
         }
+        // A setting of a cluster may say anew when its tasks count as healthy.
+        let set = |change: &muster_model::diff::Change<muster_model::Cluster>| {
+            let settings = |row: &Option<std::sync::Arc<muster_model::Cluster>>| {
+                row.as_ref().map(|row| row.settings.clone()).unwrap_or_default()
+            };
+            settings(&change.before) != settings(&change.after)
+        };
+        self.all |= changes.clusters.iter().any(set);
         let protected = changes.protections.iter().filter_map(|change| change.latest());
         let tasks = protected.filter_map(|row| state.task(row.task));
         self.services.extend(tasks.filter_map(|task| task.service()));
@@ -101,6 +109,7 @@ impl Dirty {
             Step::CreateTasks { service, .. }
             | Step::Advance { service, .. }
             | Step::Event { service, .. }
+            | Step::FailDeployment { service, .. }
             | Step::Retire { service } => {
                 self.services.insert(*service);
                 self.waiting = true;
@@ -160,7 +169,8 @@ fn only_seen(before: &Task, after: &Task) -> bool {
 }
 
 /// A service whose tasks become healthy one by one is looked at this often, not for each of them.
-const HEALTH_STEP: Millis = Millis(250);
+/// Short beside what a start and its trial take: each wave of a deployment waits for half of it.
+const HEALTH_STEP: Millis = Millis(50);
 
 /// Services to look at again at a time of their own.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
 use muster_model::fixture::{BEGIN, Line, Noun, World};
 use muster_model::{
-    Command, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId, State, Step,
-    TaskId, TaskReport, Time,
+    Command, DeploymentId, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId,
+    State, Step, TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -314,6 +314,16 @@ impl Stage {
         }
     }
 
+    fn show_failure(&self, step: &Step) -> String {
+        let Step::FailDeployment { service, deployment, back_to } = step else {
+            return String::new();
+        };
+        let name = |id: &DeploymentId| self.name(Noun::Deployment, id.bits());
+        let back = back_to.as_ref().map(|id| format!(" back to {}", name(id)));
+        let service = self.name(Noun::Service, service.bits());
+        format!("fail {service} {}{}", name(deployment), back.unwrap_or_default())
+    }
+
     fn show_step(&mut self, step: &Step) -> String {
         let line = match step {
             Step::CreateTasks { service, deployment, tasks } => {
@@ -352,6 +362,7 @@ impl Stage {
                 self.name(Noun::Service, service.bits()),
                 self.name(Noun::Deployment, deployment.bits())
             ),
+            Step::FailDeployment { .. } => self.show_failure(step),
             Step::Event { text, .. } => format!("event {text}"),
             Step::Explain { task, waiting } => {
                 let mut line = format!(

@@ -5,16 +5,15 @@
 //! or stops a task, an agent reports a crash. Judged by the leader alone, its steps would then be
 //! measured with yesterday's numbers. Only the step that would break a bound is refused: what the
 //! bounds allow goes on, so that a user who never stops changing a service cannot halt it.
+//! Every plan goes through it, whatever it is for: a deployment, a drain, scaling, rebalancing.
 //! It does not know why a task is to go, or which one should. Invariant: a count in here is what
 //! counting the state anew would give.
 
 use crate::error::Error;
 use crate::ids::ServiceId;
-use crate::limits;
 use crate::service::{Service, ServiceStatus};
 use crate::state::State;
 use crate::task::Task;
-use crate::time::Time;
 use std::collections::BTreeMap;
 
 /// One pass over a service's tasks per plan; a plan may stop thousands of one service.
@@ -39,16 +38,10 @@ impl Tally {
         let mut tally = Self { existing: 0, healthy: 0, desired: state.desired_count(row) };
         for task in state.tasks_of(row.id).filter(|task| state.in_place(row, task)) {
             tally.existing += usize::from(task.ended_at().is_none());
-            tally.healthy += usize::from(is_healthy(task, state.now()));
+            tally.healthy += usize::from(state.is_healthy(task));
         }
         tally
     }
-}
-
-/// RUNNING for long enough that it will not fall over at once; ECS without a health check.
-fn is_healthy(task: &Task, now: Time) -> bool {
-    let since = task.observed.started_at.filter(|_| task.running());
-    since.is_some_and(|at| at + limits::HEALTHY_AFTER <= now)
 }
 
 impl Bounds {
@@ -57,7 +50,7 @@ impl Bounds {
     }
 
     /// Counts `number` new tasks of the service, which the caller is about to make.
-    pub fn start(&mut self, state: &State, row: &Service, number: usize) -> Result<(), Error> {
+    pub fn may_start(&mut self, state: &State, row: &Service, number: usize) -> Result<(), Error> {
         let tally = self.tally(state, row);
         let most = row.spec.deployment.ceiling(tally.desired) as usize;
         let existing = tally.existing + number;
@@ -72,7 +65,7 @@ impl Bounds {
 
     /// Counts a wanted task that the caller is about to stop. A service that is being deleted has
     /// no minimum, nor has a task without a service.
-    pub fn stop(&mut self, state: &State, task: &Task) -> Result<(), Error> {
+    pub fn may_stop(&mut self, state: &State, task: &Task) -> Result<(), Error> {
         let service = task.service().and_then(|id| state.service(id));
         let Some(row) = service.filter(|row| row.status == ServiceStatus::Active) else {
             return Ok(());
@@ -81,7 +74,7 @@ impl Bounds {
             return Ok(());
         }
         let tally = self.tally(state, row);
-        if is_healthy(task, state.now()) {
+        if state.is_healthy(task) {
             let desired = tally.desired;
             let least = row.spec.deployment.floor(desired).min(desired) as usize;
             if tally.healthy <= least {
@@ -105,7 +98,7 @@ impl Bounds {
         let Some(tally) = self.tallies.get_mut(&row.id) else { return };
         if state.in_place(row, task) {
             tally.existing = tally.existing.saturating_sub(1);
-            let healthy = usize::from(is_healthy(task, state.now()));
+            let healthy = usize::from(state.is_healthy(task));
             tally.healthy = tally.healthy.saturating_sub(healthy);
         }
     }

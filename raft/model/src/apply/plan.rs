@@ -5,13 +5,13 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{find, task};
+use super::{deployment, find, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
 use crate::instance::{Health, Instance, InstanceStatus};
 use crate::limits;
-use crate::service::{Backoff, Event, RolloutState, Service, ServiceStatus};
+use crate::service::{Event, RolloutState, Service, ServiceStatus};
 use crate::state::State;
 use crate::task::{Owner, Phase, StopCode, Task, Waiting, reason};
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ pub(super) fn apply(state: &mut State, epoch: Epoch, steps: &[Step]) -> Result<R
 /// The service whose history tells of the step: it must not tell of what did not happen.
 fn told_of(state: &State, step: &Step) -> Option<ServiceId> {
     match step {
-        Step::CreateTasks { service, .. } => Some(*service),
+        Step::CreateTasks { service, .. } | Step::FailDeployment { service, .. } => Some(*service),
         Step::Stop { task, .. } => state.task(*task)?.service(),
         _ => None,
     }
@@ -60,7 +60,7 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Abandon { task } => abandon(state, bounds, *task),
         Step::SetHealth { instance, health } => set_health(state, *instance, *health),
         Step::Advance { service, deployment, rollout } => {
-            advance(state, *service, *deployment, *rollout)
+            deployment::advance(state, *service, *deployment, *rollout)
         }
         Step::Event { service, text } => event(state, *service, text),
         Step::Explain { task, waiting } => explain(state, *task, waiting),
@@ -68,6 +68,9 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Retire { service } => retire(state, *service),
         Step::Purge { services, instances } => purge(state, services, instances),
         Step::RemoveDefinitions { definitions } => remove_definitions(state, definitions),
+        Step::FailDeployment { service, deployment, back_to } => {
+            deployment::fail(state, *service, *deployment, *back_to)
+        }
     }
 }
 
@@ -82,6 +85,9 @@ fn create_tasks(
     let Some(plan) = row.deployments.iter().find(|d| d.id == deployment) else {
         return Err(Error::not_found(Kind::Deployment, deployment));
     };
+    if plan.rollout == RolloutState::Failed {
+        return Err(Error::refused(format!("deployment {deployment} failed: it starts no tasks")));
+    }
     find::definition(state, plan.definition)?;
     task::unused(state, tasks.iter().map(|(_, id)| *id))?;
     let mut slots = BTreeSet::new();
@@ -93,7 +99,7 @@ fn create_tasks(
             return Err(Error::refused(format!("slot {slot} is held by task {}", holder.id)));
         }
     }
-    bounds.start(state, &row, tasks.len())?;
+    bounds.may_start(state, &row, tasks.len())?;
     let tags = if row.spec.propagate_service_tags { row.tags.clone() } else { Arc::default() };
     let now = state.now();
     for (slot, id) in tasks {
@@ -132,7 +138,7 @@ fn stop(
     if code == StopCode::ServiceSchedulerInitiated && is_spared(state, &task) {
         return Err(Error::refused(format!("task {id} is protected from scale-in")));
     }
-    bounds.stop(state, &task)?;
+    bounds.may_stop(state, &task)?;
     task::stop(state, &task, code, reason(why));
     Ok(())
 }
@@ -167,47 +173,6 @@ fn set_health(state: &mut State, id: InstanceId, health: Health) -> Result<(), E
     new.health = health;
     new.version += 1;
     state.put_instance(Arc::new(new));
-    Ok(())
-}
-
-/// IN_PROGRESS ends as COMPLETED or FAILED, once. `Completed` may be said again: each time it ends
-/// older deployments that have no wanted task left, and clears the memory of failed starts.
-fn advance(
-    state: &mut State,
-    service: ServiceId,
-    deployment: DeploymentId,
-    rollout: RolloutState,
-) -> Result<(), Error> {
-    let old = find::service(state, service)?;
-    let Some(at) = old.deployments.iter().position(|d| d.id == deployment) else {
-        return Err(Error::not_found(Kind::Deployment, deployment));
-    };
-    let from = old.deployments[at].rollout;
-    if from != RolloutState::InProgress && from != rollout {
-        let why = format!("deployment {deployment} is {from:?} and cannot become {rollout:?}");
-        return Err(Error::refused(why));
-    }
-    let mut new = Service::clone(&old);
-    if from != rollout {
-        new.deployments[at].rollout = rollout;
-        new.deployments[at].updated_at = state.now();
-    }
-    if rollout == RolloutState::Completed {
-        new.deployments[at].failed_tasks = 0;
-        if at == 0 {
-            new.backoff = Backoff::default();
-        }
-        let busy: BTreeSet<DeploymentId> =
-            state.tasks_of(service).filter(|t| t.wanted()).filter_map(|t| t.deployment()).collect();
-        let older = new.deployments.split_off(at + 1);
-        new.deployments.extend(older.into_iter().filter(|d| busy.contains(&d.id)));
-    }
-    if new != *old {
-        if new.deployments != old.deployments {
-            new.version += 1;
-        }
-        state.put_service(Arc::new(new));
-    }
     Ok(())
 }
 
@@ -265,6 +230,7 @@ fn retire(state: &mut State, id: ServiceId) -> Result<(), Error> {
     new.status = ServiceStatus::Inactive;
     new.deleted_at = Some(state.now());
     new.deployments.clear();
+    new.past.clear();
     new.version += 1;
     state.put_service(Arc::new(new));
     Ok(())

@@ -1,16 +1,18 @@
 //! What agents said: `observed` moves forward, ends are recorded, and a service learns from them.
 //!
 //! What counts as a failed start, precisely. A service's task that nobody asked to stop and that
-//! stopped has *failed to start* if it never was RUNNING or ended less than `QUICK_EXIT` after it
-//! started, by its agent's clock. A failed start adds one to its deployment's `failed_tasks` and,
-//! if that deployment is PRIMARY, one to the service's back-off. A task that ended later than that
-//! ran: it sets both to zero and is replaced at once. So do a new deployment (`service::update`)
-//! and a deployment that completes (`plan`). ECS resets at RUNNING already, which would never
-//! slow down a container that starts well and crashes after two seconds.
+//! stopped has *failed to start* if it never was RUNNING or ended, by its agent's clock, before it
+//! counted as healthy (`State::healthy_after`) or less than `QUICK_EXIT` after it started. A failed
+//! start adds one to its deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the
+//! service's back-off. A task that ended later than that ran: it sets both to zero and is replaced
+//! at once. So do a new deployment and one that completes (`apply/deployment`). ECS resets at
+//! RUNNING already, which would never slow down a container that starts well and crashes after two
+//! seconds.
 //!
 //! The agents' clocks are not trusted: a reported time is brought between placement and now, and
 //! a time once recorded stays.
 
+use super::deployment as rows;
 use crate::command::{Response, TaskReport};
 use crate::error::{Error, Kind};
 use crate::ids::{DeploymentId, Principal, ServiceId};
@@ -18,7 +20,7 @@ use crate::limits;
 use crate::service::{Backoff, Service, ServiceStatus};
 use crate::state::State;
 use crate::task::{Desired, Observed, Owner, Phase, Task, reason};
-use crate::time::Time;
+use crate::time::{Millis, Time};
 use std::sync::Arc;
 
 /// Each report is judged alone; those refused are listed, the rest stand.
@@ -52,7 +54,8 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
         && old.desired == Desired::Running
         && let Owner::Service { service, deployment, .. } = old.owner
     {
-        let failed = failed_to_start(&old, &report.observed, state.now());
+        let after = state.healthy_after(old.cluster).max(limits::QUICK_EXIT);
+        let failed = failed_to_start(&old, &report.observed, state.now(), after);
         count(state, service, deployment, failed.then_some(old.created_at));
     }
     Ok(())
@@ -85,10 +88,10 @@ fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
     }
 }
 
-fn failed_to_start(task: &Task, said: &Observed, now: Time) -> bool {
+fn failed_to_start(task: &Task, said: &Observed, now: Time, after: Millis) -> bool {
     match said.started_at.or(task.observed.started_at) {
         None => true,
-        Some(started) => said.stopped_at.unwrap_or(now).since(started) < limits::QUICK_EXIT,
+        Some(started) => said.stopped_at.unwrap_or(now).since(started) < after,
     }
 }
 
@@ -100,7 +103,7 @@ fn count(state: &mut State, service: ServiceId, deployment: DeploymentId, failed
     }
     let mut new = Service::clone(&old);
     if let Some(row) = new.deployments.iter_mut().find(|row| row.id == deployment) {
-        row.failed_tasks = failed.map_or(0, |_| row.failed_tasks.saturating_add(1));
+        rows::count(state, &old, row, failed.is_some());
     }
     if new.primary().is_some_and(|primary| primary.id == deployment) {
         new.backoff = match failed {

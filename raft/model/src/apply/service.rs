@@ -1,27 +1,13 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, find};
+use super::{author, deployment, find};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
-use crate::ids::{DefinitionId, DeploymentId, ServiceId};
+use crate::ids::ServiceId;
 use crate::limits;
-use crate::service::{
-    Backoff, Deployment, DeploymentConfiguration, RolloutState, Service, ServiceSpec, ServiceStatus,
-};
+use crate::service::{Backoff, DeploymentConfiguration, Service, ServiceSpec, ServiceStatus};
 use crate::state::State;
-use crate::time::Time;
 use std::sync::Arc;
-
-fn deployment(id: DeploymentId, definition: DefinitionId, now: Time) -> Deployment {
-    Deployment {
-        id,
-        definition,
-        created_at: now,
-        updated_at: now,
-        rollout: RolloutState::InProgress,
-        failed_tasks: 0,
-    }
-}
 
 fn desired_in_range(count: u32) -> Result<(), Error> {
     find::at_most("desiredCount", count as usize, limits::DESIRED_COUNT_MAX as usize)
@@ -90,7 +76,7 @@ pub(super) fn create(
         cluster: command.cluster,
         spec: spec.clone(),
         status: ServiceStatus::Active,
-        deployments: vec![deployment(command.deployment, command.definition, now)],
+        deployments: vec![deployment::fresh(command.deployment, command.definition, now)],
         backoff: Backoff::default(),
         tags: Arc::new(command.tags.clone()),
         created_at: now,
@@ -98,6 +84,7 @@ pub(super) fn create(
         deleted_at: None,
         next_event: 0,
         version: 1,
+        past: Vec::new(),
     }));
     Ok(Response::Service(command.id))
 }
@@ -118,7 +105,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
         // The service runs this one already, so it may be INACTIVE by now.
         _ => current.filter(|_| command.force_new_deployment),
     };
-    if next.is_some() && old.deployments.iter().any(|d| d.id == command.deployment) {
+    if next.is_some() && old.all_deployments().any(|d| d.id == command.deployment) {
         let name = command.deployment.to_string();
         return Err(Error::Exists { kind: Kind::Deployment, name });
     }
@@ -132,10 +119,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
         new.spec = Arc::new(spec);
     }
     if let Some(definition) = next {
-        new.deployments.insert(0, deployment(command.deployment, definition, state.now()));
-        // The oldest row goes; its tasks stay what they are: not of the PRIMARY deployment.
-        new.deployments.truncate(limits::DEPLOYMENTS_PER_SERVICE_MAX);
-        new.backoff = Backoff::default();
+        deployment::begin(&mut new, command.deployment, definition, state.now());
     }
     if new != *old {
         new.version += 1;
@@ -158,6 +142,7 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
     spec.enable_execute_command =
         change.enable_execute_command.unwrap_or(spec.enable_execute_command);
     spec.az_rebalancing = change.az_rebalancing.unwrap_or(spec.az_rebalancing);
+    spec.circuit_breaker = change.circuit_breaker.unwrap_or(spec.circuit_breaker);
     spec
 }
 

@@ -11,10 +11,10 @@ use crate::types::Reply;
 use muster_model::cluster::{Authority, Cluster, Manager, User, UserRole};
 use muster_model::command::{
     Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
-    RunTask, ServiceChange, StartTask, TokenRole, UpdateService,
+    RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
 };
 use muster_model::mark::{AccountSetting, Deletion, Protection, SettingKey};
-use muster_model::service::{Backoff, Deployment, RolloutState};
+use muster_model::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState};
 use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
@@ -199,7 +199,10 @@ fn setting() -> SettingKey {
 /// What came after the others; one plan more for the steps that did.
 fn commands_of_operations() -> Vec<Command> {
     let (name, value) = ("stack".into(), Some("blue".into()));
-    let steps = vec![Step::RemoveDefinitions { definitions: vec![DEFINITION] }];
+    let steps = vec![
+        Step::RemoveDefinitions { definitions: vec![DEFINITION] },
+        Step::FailDeployment { service: SERVICE, deployment: DEPLOYMENT, back_to: None },
+    ];
     vec![
         Command::StartTask(StartTask { run: run_task(), on: vec![INSTANCE] }),
         Command::ChangeAttributes {
@@ -212,6 +215,11 @@ fn commands_of_operations() -> Vec<Command> {
         Command::SetAccountSetting { key: setting(), value: Some("enabled".into()) },
         Command::Reset,
         Command::Plan { epoch: Epoch(12), steps },
+        Command::StopServiceDeployment {
+            service: SERVICE,
+            deployment: DEPLOYMENT,
+            stop: StopType::Rollback,
+        },
     ]
 }
 
@@ -335,6 +343,9 @@ fn service() -> Service {
             updated_at: Time(2),
             rollout: RolloutState::Failed,
             failed_tasks: 3,
+            failed_at: Some(Time(2)),
+            halt: Some(Halt { cause: HaltCause::User, at: Time(2), back_to: Some(DEPLOYMENT) }),
+            end: Some(End { outcome: Outcome::RolledBack, at: Time(3) }),
         }],
         backoff: Backoff { failures: 2, until: Time(9) },
         tags: Arc::new(tags()),
@@ -343,6 +354,7 @@ fn service() -> Service {
         deleted_at: Some(Time(8)),
         next_event: 2,
         version: 6,
+        past: Vec::new(),
     }
 }
 

@@ -1,0 +1,102 @@
+//! A deployment that failed ends as FAILED, starts nothing more, and its service returns to the
+//! last revision that completed, whoever leads then. Without it a bad revision takes a service down
+//! while a good one is known, or comes back by itself.
+
+use crate::sim::world::short;
+use muster_model::diff::Change;
+use muster_model::service::{Halt, HaltCause, Outcome};
+use muster_model::{
+    Changes, Deployment, DeploymentId, RolloutState, Service, ServiceStatus, State,
+};
+
+/// How many deployments failed or were stopped by this entry.
+pub(super) fn count_halted(changes: &Changes) -> u64 {
+    let halted = |row: Option<&std::sync::Arc<Service>>| {
+        row.map_or(0, |row| row.all_deployments().filter(|one| one.halt.is_some()).count())
+    };
+    let both = changes.services.iter().filter(|change| change.after.is_some());
+    let more = both.map(|c| halted(c.after.as_ref()).saturating_sub(halted(c.before.as_ref())));
+    more.sum::<usize>() as u64
+}
+
+pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
+    for change in &changes.services {
+        check_service(before, change)?;
+    }
+    let created = changes.tasks.iter().filter(|change| change.before.is_none());
+    for task in created.filter_map(|change| change.after.as_ref()) {
+        let service = task.service().and_then(|id| after.service(id));
+        let of = |row: &&Deployment| Some(row.id) == task.deployment();
+        let deployment = service.and_then(|row| row.all_deployments().find(of));
+        if deployment.is_some_and(|row| row.halt.is_some()) {
+            return Err(format!("{} is started for a deployment that failed", short(task.id)));
+        }
+    }
+    Ok(())
+}
+
+fn check_service(before: &State, change: &Change<Service>) -> Result<(), String> {
+    let (Some(was), Some(is)) = (&change.before, &change.after) else { return Ok(()) };
+    if is.status != ServiceStatus::Active {
+        return Ok(());
+    }
+    for old in was.all_deployments() {
+        let Some(new) = is.all_deployments().find(|new| new.id == old.id) else { continue };
+        match (old.halt, new.halt) {
+            (Some(_), halt) if halt != old.halt || new.rollout != RolloutState::Failed => {
+                return Err(format!("{} goes on although it failed", short(new.id)));
+            }
+            (None, Some(halt)) => failed(before, was, is, old, halt)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What fails by the breaker's verdict has earned it, and gives way to what should take its place.
+fn failed(
+    before: &State,
+    was: &Service,
+    is: &Service,
+    old: &Deployment,
+    halt: Halt,
+) -> Result<(), String> {
+    let breaker = was.spec.circuit_breaker;
+    let least = breaker.threshold.failures(before.desired_count(was));
+    let by_itself = halt.cause == HaltCause::TasksFailed;
+    if by_itself && !(breaker.enable && old.failed_tasks >= least) {
+        let failures = old.failed_tasks;
+        return Err(format!("{} failed after {failures} of {least}", short(old.id)));
+    }
+    let good = last_completed(was, old.id);
+    if by_itself && breaker.rollback && halt.back_to != good {
+        return Err(format!("{} does not give way to what completed", short(old.id)));
+    }
+    let newest = is.primary().map(|newest| newest.id);
+    if halt.back_to.is_some() && newest != good {
+        return Err(format!("{} did not return to what completed", short(is.id)));
+    }
+    Ok(())
+}
+
+/// Told by its end alone, not by where it stands: the newest of those that ended well.
+fn last_completed(service: &Service, but: DeploymentId) -> Option<DeploymentId> {
+    let well = |row: &&Deployment| {
+        row.id != but && row.end.is_some_and(|end| end.outcome == Outcome::Successful)
+    };
+    let rows = service.deployments.iter().filter(well);
+    rows.max_by_key(|row| (row.end.map(|end| end.at), row.created_at)).map(|row| row.id)
+}
+
+/// When everything is at rest, what failed has come to its end.
+pub(super) fn check_end(state: &State) -> Result<(), String> {
+    for service in state.services().filter(|row| row.status == ServiceStatus::Active) {
+        let open = |row: &&Deployment| row.halt.is_some() && row.end.is_none();
+        let Some(row) = service.all_deployments().find(open) else { continue };
+        let newest = service.primary().map(|newest| newest.rollout);
+        if newest == Some(RolloutState::Completed) {
+            return Err(format!("{} is still being rolled back", short(row.id)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Requests about deployments: the circuit breaker that a service has, and StopServiceDeployment.
+
+use super::{At, number};
+use crate::arn::{self, Arns};
+use crate::pb;
+use muster_model::command::StopType;
+use muster_model::limits::BREAKER_VALUE_MAX;
+use muster_model::{CircuitBreaker, Command, Error, State, Threshold};
+
+/// `None`: the request says nothing of it. What it leaves out is ECS's default.
+pub(super) fn breaker(
+    wire: Option<&pb::DeploymentConfiguration>,
+) -> Result<Option<CircuitBreaker>, Error> {
+    let Some(wire) = wire.and_then(|wire| wire.deployment_circuit_breaker.as_ref()) else {
+        return Ok(None);
+    };
+    let usual = CircuitBreaker::default();
+    let threshold = match &wire.threshold_configuration {
+        Some(wire) => threshold(wire)?,
+        None => usual.threshold,
+    };
+    Ok(Some(CircuitBreaker {
+        enable: wire.enable,
+        rollback: wire.rollback,
+        reset_on_healthy_task: wire.reset_on_healthy_task.unwrap_or(usual.reset_on_healthy_task),
+        threshold,
+    }))
+}
+
+fn threshold(wire: &pb::ThresholdConfiguration) -> Result<Threshold, Error> {
+    let at = At::Field("deploymentConfiguration");
+    let breaker = at.field("deploymentCircuitBreaker");
+    let at = breaker.field("thresholdConfiguration");
+    let value = number(&at.field("value"), wire.value, 1..=BREAKER_VALUE_MAX)?;
+    match wire.r#type.as_str() {
+        "COUNT" => Ok(Threshold::Count(value)),
+        "BOUNDED_PERCENT" => Ok(Threshold::BoundedPercent(value)),
+        "UNBOUNDED_PERCENT" => Ok(Threshold::UnboundedPercent(value)),
+        other => {
+            let allowed = "COUNT, BOUNDED_PERCENT or UNBOUNDED_PERCENT";
+            Err(at.field("type").invalid(other, allowed))
+        }
+    }
+}
+
+/// StopServiceDeployment; without a type it rolls back, as in ECS.
+pub fn stop(state: &State, wire: &pb::StopServiceDeploymentRequest) -> Result<Command, Error> {
+    let stop = match wire.stop_type.as_str() {
+        "" | "ROLLBACK" => StopType::Rollback,
+        "ABORT" => StopType::Abort,
+        other => return Err(At::Field("stopType").invalid(other, "ROLLBACK or ABORT")),
+    };
+    let arns = Arns::of(state);
+    let written = |cluster: &str, service: &str, id| arns.service_deployment(cluster, service, id);
+    let text = &wire.service_deployment_arn;
+    let (row, deployment) = arn::part_of_service(state, "service-deployment", text, written)?;
+    let (service, deployment) = (row.id, deployment.id);
+    Ok(Command::StopServiceDeployment { service, deployment, stop })
+}

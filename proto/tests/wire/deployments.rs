@@ -1,0 +1,120 @@
+//! Deployments as callers see them while one fails and is rolled back: the texts that ECS's clients
+//! and people look for, and what remains to be read afterwards.
+
+use crate::world::World;
+use muster_model::{Command, DeploymentId, RolloutState, Service, Step};
+use muster_proto::arn::{self, Arns};
+use muster_proto::{convert, pb, view};
+
+fn web(world: &World) -> Service {
+    Service::clone(world.state.services().next().unwrap())
+}
+
+fn newest(world: &World) -> DeploymentId {
+    web(world).primary().unwrap().id
+}
+
+fn update(world: &mut World, json: &str) {
+    let request = muster_proto::json::from_str_strict(json).unwrap();
+    let command = convert::service::update(&world.state, &mut world.ids, &request).unwrap();
+    world.apply(command).unwrap();
+}
+
+fn advance(world: &mut World) {
+    let (service, deployment) = (web(world).id, newest(world));
+    let rollout = RolloutState::Completed;
+    world.plan(vec![Step::Advance { service, deployment, rollout }]);
+}
+
+/// Status, its reason, and the rollback's reason, of one deployment.
+fn described(world: &World, id: DeploymentId) -> (String, String, String) {
+    let row = web(world);
+    let one = row.all_deployments().find(|one| one.id == id).unwrap();
+    let shown = view::service_deployment(&world.state, &row, one);
+    let rollback = shown.rollback.map(|rollback| rollback.reason).unwrap_or_default();
+    (shown.status, shown.status_reason, rollback)
+}
+
+fn arn_of(world: &World, id: DeploymentId) -> String {
+    Arns::of(&world.state).service_deployment("default", "web", id)
+}
+
+const BREAKER: &str = r#"{"service": "web", "forceNewDeployment": true,
+    "deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true, "rollback": true}}}"#;
+const FAILED: &str = "ECS deployment circuit breaker: tasks failed to start.";
+
+#[test]
+fn a_failed_deployment_is_told_as_it_is_rolled_back_and_remembered() {
+    let mut world = World::new();
+    advance(&mut world);
+    let good = newest(&world);
+    update(&mut world, BREAKER);
+    let bad = newest(&world);
+    let guarded = |world: &World| {
+        let row = web(world);
+        let one = row.all_deployments().find(|one| one.id == bad).unwrap();
+        view::service_deployment(&world.state, &row, one).deployment_circuit_breaker.unwrap()
+    };
+    assert_eq!((guarded(&world).status.as_str(), guarded(&world).threshold), ("MONITORING", 3));
+    let (service, back_to) = (web(&world).id, Some(good));
+    world.plan(vec![Step::FailDeployment { service, deployment: bad, back_to }]);
+
+    let text = |text: &str| text.to_owned();
+    let told = (text("ROLLBACK_IN_PROGRESS"), text(FAILED), text(FAILED));
+    assert_eq!(described(&world, bad), told);
+    assert_eq!(described(&world, good), (text("SUCCESSFUL"), text(""), text("")));
+    assert_eq!(guarded(&world).status, "TRIGGERED");
+    let shown = view::service(&world.state, &web(&world));
+    let rows: Vec<_> = shown.deployments.iter().map(|d| d.rollout_state.as_str()).collect();
+    assert_eq!(rows, ["IN_PROGRESS", "FAILED"]);
+    let good_id = good.shown();
+    assert_eq!(
+        shown.deployments[0].rollout_state_reason,
+        format!("ECS deployment circuit breaker: rolling back to deploymentId {good_id}.")
+    );
+    assert_eq!(shown.deployments[1].rollout_state_reason, FAILED);
+    assert_eq!(shown.current_service_deployment, arn_of(&world, bad));
+
+    advance(&mut world);
+    let told = (text("ROLLBACK_SUCCESSFUL"), text(FAILED), text(FAILED));
+    assert_eq!(described(&world, bad), told);
+    let shown = view::service(&world.state, &web(&world));
+    assert_eq!(shown.deployments.len(), 1, "what has no tasks is not listed any more");
+    assert_eq!(shown.current_service_deployment, arn_of(&world, good));
+    let arns = Arns::of(&world.state);
+    let written = |cluster: &str, name: &str, id| arns.service_deployment(cluster, name, id);
+    let bad_arn = arn_of(&world, bad);
+    let found = arn::part_of_service(&world.state, "service-deployment", &bad_arn, written);
+    assert_eq!(found.unwrap().1.id, bad);
+}
+
+#[test]
+fn what_a_user_stops_says_so_and_only_what_is_in_progress_can_be_stopped() {
+    let mut world = World::new();
+    let stop = |world: &World, id, stop_type: &str| {
+        let request = pb::StopServiceDeploymentRequest {
+            service_deployment_arn: arn_of(world, id),
+            stop_type: stop_type.into(),
+            ..Default::default()
+        };
+        convert::deployment::stop(&world.state, &request)
+    };
+    let first = newest(&world);
+    let refused = stop(&world, first, "PAUSE").unwrap_err().to_string();
+    assert_eq!(refused, "stopType: \"PAUSE\" is not allowed; allowed: ROLLBACK or ABORT");
+    let command: Command = stop(&world, first, "").unwrap();
+    let refused = world.apply(command).unwrap_err().to_string();
+    assert!(refused.starts_with("stopType: \"ROLLBACK\" is not allowed"), "{refused}");
+    let command = stop(&world, first, "ABORT").unwrap();
+    world.apply(command).unwrap();
+    let id = first.shown();
+    let told = format!("ECS deployment {id} stopped by user.");
+    assert_eq!(described(&world, first), ("STOPPED".into(), told.clone(), String::new()));
+    let shown = view::service(&world.state, &web(&world));
+    assert_eq!(shown.deployments[0].rollout_state_reason, told);
+    let command = stop(&world, first, "ABORT").unwrap();
+    let refused = world.apply(command).unwrap_err().to_string();
+    assert!(refused.contains("muster service deployments web"), "{refused}");
+    let gone = stop(&world, DeploymentId::from_bits(1), "ABORT");
+    assert!(matches!(gone, Err(muster_model::Error::NotFound { .. })), "{gone:?}");
+}

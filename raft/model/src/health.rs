@@ -1,0 +1,37 @@
+//! When a task of a service counts as healthy: the one place that says it, for `apply`, which
+//! guards the minimum healthy percent, for the leader, which plans within it, and for the circuit
+//! breaker.
+//!
+//! It knows no clock: a time is compared with the state's. Invariant: a task that is not RUNNING,
+//! or not wanted any more, is not healthy.
+
+use crate::cluster::HEALTHY_AFTER_SETTING;
+use crate::ids::ClusterId;
+use crate::limits;
+use crate::state::State;
+use crate::task::Task;
+use crate::time::{Millis, Time};
+
+impl Task {
+    /// When it counts as healthy, if nothing happens to it until then; `None` as long as that is
+    /// up to its agent. A task without any check counts once it has been RUNNING for `after`.
+    pub fn healthy_at(&self, after: Millis) -> Option<Time> {
+        self.observed.started_at.filter(|_| self.running()).map(|at| at + after)
+    }
+}
+
+impl State {
+    /// How long a task without any check runs in this cluster before it counts as healthy.
+    pub fn healthy_after(&self, cluster: ClusterId) -> Millis {
+        let setting = self.cluster(cluster).and_then(|row| row.settings.get(HEALTHY_AFTER_SETTING));
+        let seconds = setting.and_then(|text| text.parse::<u64>().ok());
+        // The edge allows no more; a row from elsewhere must not hold deployments up for ever.
+        let bounded = seconds.map(|seconds| seconds.min(limits::HEALTHY_AFTER_SECS_MAX));
+        bounded.map_or(limits::HEALTHY_AFTER, Millis::from_secs)
+    }
+
+    pub fn is_healthy(&self, task: &Task) -> bool {
+        let at = task.healthy_at(self.healthy_after(task.cluster));
+        at.is_some_and(|at| at <= self.now())
+    }
+}
