@@ -10,11 +10,9 @@
 
 use crate::error::Error;
 use crate::ids::ServiceId;
-use crate::limits;
 use crate::service::{Service, ServiceStatus};
 use crate::state::State;
 use crate::task::Task;
-use crate::time::Time;
 use std::collections::BTreeMap;
 
 /// One pass over a service's tasks per plan; a plan may stop thousands of one service.
@@ -39,16 +37,10 @@ impl Tally {
         let mut tally = Self { existing: 0, healthy: 0, desired: state.desired_count(row) };
         for task in state.tasks_of(row.id).filter(|task| state.in_place(row, task)) {
             tally.existing += usize::from(task.ended_at().is_none());
-            tally.healthy += usize::from(is_healthy(task, state.now()));
+            tally.healthy += usize::from(state.is_healthy(task));
         }
         tally
     }
-}
-
-/// RUNNING for long enough that it will not fall over at once; ECS without a health check.
-fn is_healthy(task: &Task, now: Time) -> bool {
-    let since = task.observed.started_at.filter(|_| task.running());
-    since.is_some_and(|at| at + limits::HEALTHY_AFTER <= now)
 }
 
 impl Bounds {
@@ -81,7 +73,7 @@ impl Bounds {
             return Ok(());
         }
         let tally = self.tally(state, row);
-        if is_healthy(task, state.now()) {
+        if state.is_healthy(task) {
             let desired = tally.desired;
             let least = row.spec.deployment.floor(desired).min(desired) as usize;
             if tally.healthy <= least {
@@ -105,7 +97,7 @@ impl Bounds {
         let Some(tally) = self.tallies.get_mut(&row.id) else { return };
         if state.in_place(row, task) {
             tally.existing = tally.existing.saturating_sub(1);
-            let healthy = usize::from(is_healthy(task, state.now()));
+            let healthy = usize::from(state.is_healthy(task));
             tally.healthy = tally.healthy.saturating_sub(healthy);
         }
     }

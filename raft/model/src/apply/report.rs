@@ -14,10 +14,11 @@
 use crate::command::{Response, TaskReport};
 use crate::error::{Error, Kind};
 use crate::ids::{DeploymentId, Principal, ServiceId};
+use crate::life::HealthStatus;
 use crate::limits;
 use crate::service::{Backoff, Service, ServiceStatus};
 use crate::state::State;
-use crate::task::{Desired, Observed, Owner, Phase, Task, reason};
+use crate::task::{ContainerStatus, Desired, Observed, Owner, Phase, Task, reason};
 use crate::time::Time;
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
         phase: said.phase,
         containers: match said.containers.is_empty() {
             true => old.containers.clone(),
-            false => said.containers.clone(),
+            false => said.containers.iter().map(|c| heard(old, c)).collect(),
         },
         pull_started_at: first(old.pull_started_at, said.pull_started_at),
         pull_stopped_at: first(old.pull_stopped_at, said.pull_stopped_at),
@@ -83,6 +84,22 @@ fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
         stop_code: said.stop_code.or(old.stop_code),
         reason: said.reason.as_deref().map(reason).or_else(|| old.reason.clone()),
     }
+}
+
+/// An agent that has just started has not checked anything yet: until it has, what it decided
+/// before stands, or each restart of an agent would make its tasks unhealthy. A container that was
+/// itself started anew has no past.
+fn heard(old: &Observed, said: &ContainerStatus) -> ContainerStatus {
+    let mut heard = said.clone();
+    let same = |c: &&ContainerStatus| {
+        c.name == said.name && c.phase == said.phase && c.restarts == said.restarts
+    };
+    if heard.health == HealthStatus::Unknown
+        && let Some(before) = old.containers.iter().find(same)
+    {
+        heard.health = before.health;
+    }
+    heard
 }
 
 fn failed_to_start(task: &Task, said: &Observed, now: Time) -> bool {
