@@ -8,6 +8,7 @@ mod definition;
 mod deployment;
 mod foresight;
 mod instance;
+mod life;
 mod operator;
 mod service;
 mod task;

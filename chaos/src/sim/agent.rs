@@ -252,6 +252,8 @@ impl World {
             WorkerOutput::Delete { task } => {
                 self.plan_act(agent, task, None, (1, 100), Act::Delete { task });
             }
+            // No definition of `setting` has a policy or a check.
+            WorkerOutput::Restart { .. } | WorkerOutput::Check { .. } => {}
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::journal::{ContainerKey, ContainerRecord, StoredTask};
 use crate::network::{self, Attachment};
 use crate::runtime::shim::{Exit, Process, Watch, read_exit, read_watch, write_exit};
-use crate::runtime::{Runtime, lost_exit, now_ms, rootfs};
+use crate::runtime::{Runtime, lost_exit, now_ms, restarts, rootfs};
 use muster_control::io::{Found, FoundContainer};
 use muster_model::task::{ContainerStatus, NetworkBinding};
 use muster_model::{Phase, Time};
@@ -106,7 +106,10 @@ impl Runtime {
                 self.watch(key.clone(), record, watch);
                 owned.push(Owned::new(key, record));
                 let started_at = started_at.unwrap_or(Time(now_ms()));
-                let status = status(key, record, u32::try_from(pid).ok(), None);
+                let status = ContainerStatus {
+                    restarts: restarts(&dir),
+                    ..status(key, record, u32::try_from(pid).ok(), None)
+                };
                 FoundContainer::Running { status, started_at }
             }
             Fate::Ended(exit) => {
@@ -117,7 +120,10 @@ impl Runtime {
                 }
                 owned.push(Owned::new(key, record));
                 let finished_at = Time(exit.finished_at);
-                let status = status(key, record, None, Some(&exit));
+                let status = ContainerStatus {
+                    restarts: restarts(&dir),
+                    ..status(key, record, None, Some(&exit))
+                };
                 FoundContainer::Exited { status, started_at, finished_at }
             }
         }
@@ -250,6 +256,7 @@ fn status(
         bindings: bindings.collect(),
         address: attachment.map(|a| a.address.to_string().into()),
         pid,
+        ..ContainerStatus::default()
     }
 }
 

@@ -164,6 +164,10 @@ impl Drive {
                 self.lanes.signal(task, container, signal);
             }
             WorkerOutput::Delete { task } => self.lanes.delete(task),
+            WorkerOutput::Restart { task, container } => self.lanes.restart(task, container),
+            WorkerOutput::Check { task, container, number, check } => {
+                self.lanes.check(task, container, number, check);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! compared, replayed and refused.
 
 use muster_model::dispatch::{Assignment, Assignments, Held};
+use muster_model::life::HealthCheck;
 use muster_model::task::{ContainerStatus, StopCode};
 use muster_model::{
     Command, Epoch, Error, InstanceId, RaftId, Response, SessionId, State, TaskId, TaskReport, Time,
@@ -162,6 +163,18 @@ pub enum ContainerEvent {
     },
     /// Everything of the task is gone from the machine.
     Deleted,
+    /// A container that had ended was started again in place, with a new first process.
+    Restarted {
+        container: Arc<str>,
+        pid: Option<u32>,
+        at: Time,
+    },
+    /// What came of the health check of this number; why, if it failed.
+    Checked {
+        container: Arc<str>,
+        number: u32,
+        outcome: Result<(), Arc<str>>,
+    },
 }
 
 /// What the agent's shell must do. Each is done once, in order per task, without waiting for the
@@ -203,6 +216,18 @@ pub enum WorkerOutput {
         revision: muster_model::Index,
     },
     WakeAt(Time),
+    /// Start a container that has ended again, with the files it left: `Restarted` or `Failed`.
+    Restart {
+        task: TaskId,
+        container: Arc<str>,
+    },
+    /// Execute the check in the running container, beside everything else: `Checked`.
+    Check {
+        task: TaskId,
+        container: Arc<str>,
+        number: u32,
+        check: Arc<HealthCheck>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod contest;
 mod decider;
 mod draft;
 mod explain;
+mod failing;
 mod filter;
 mod fleet;
 pub mod foresee;

@@ -7,8 +7,11 @@
 //! container is signalled only on an explicit order or because its own task ended; nothing is
 //! concluded from the absence of an order.
 
+mod container;
 mod gc;
+mod health;
 mod ledger;
+mod order;
 mod report;
 mod task;
 

@@ -11,10 +11,12 @@ use muster_control::io::{
 use muster_control::worker::Worker;
 use muster_model::dispatch::{Assignment, Assignments, Order};
 use muster_model::fixture::{BEGIN, Line, script::record};
+use muster_model::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use muster_model::spec::{ContainerDefinition, PortMapping, Protocol, TaskDefinition};
 use muster_model::task::ContainerStatus;
 use muster_model::{
-    Epoch, Index, InstanceId, Millis, Resources, Revision, SessionId, TaskId, TaskReport, Time,
+    Epoch, HealthStatus, Index, InstanceId, Millis, Resources, Revision, SessionId, TaskId,
+    TaskReport, Time,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -183,6 +185,7 @@ fn assignment(line: &mut Line) -> Assignment {
             ..ContainerDefinition::default()
         });
     }
+    lives(line, &mut containers);
     containers[0].resource_requirements = gpus.map(|n| ("GPU".to_owned(), n)).into_iter().collect();
     containers[0].port_mappings.extend(port.map(|port| PortMapping {
         name: None,
@@ -201,6 +204,45 @@ fn assignment(line: &mut Line) -> Assignment {
         spec: Arc::new(spec),
         ports: port.into_iter().collect(),
         trace: None,
+    }
+}
+
+/// `after=app:db:HEALTHY`, `within=db:10` (its start timeout), `checked=db` or
+/// `checked=db:INTERVAL:TIMEOUT:RETRIES:START_PERIOD`, `restarts=app` or `restarts=app:CODE,CODE`.
+fn lives(line: &mut Line, containers: &mut [ContainerDefinition]) {
+    let of = |containers: &mut [ContainerDefinition], name: &str| {
+        containers.iter().position(|c| c.name == name).expect("a container of the task")
+    };
+    let seconds = |text: &str| text.parse::<u32>().expect("a number");
+    for text in line.take_all("after") {
+        let parts: Vec<&str> = text.split(':').collect();
+        let condition = Condition::ALL.into_iter().find(|c| c.name() == parts[2]).unwrap();
+        let dependency = Dependency { container: parts[1].into(), condition };
+        let at = of(containers, parts[0]);
+        containers[at].depends_on.push(dependency);
+    }
+    for text in line.take_all("within") {
+        let (name, limit) = text.split_once(':').unwrap();
+        let at = of(containers, name);
+        containers[at].start_timeout_secs = Some(seconds(limit));
+    }
+    for text in line.take_all("checked") {
+        let parts: Vec<&str> = text.split(':').collect();
+        let mut check = HealthCheck::default();
+        if let [_, interval, timeout, retries, start_period] = parts[..] {
+            (check.interval_secs, check.timeout_secs) = (seconds(interval), seconds(timeout));
+            (check.retries, check.start_period_secs) = (seconds(retries), seconds(start_period));
+        }
+        let at = of(containers, parts[0]);
+        containers[at].health_check = Some(check);
+    }
+    for text in line.take_all("restarts") {
+        let (name, codes) = text.split_once(':').unwrap_or((&text, ""));
+        let codes = codes.split(',').filter(|c| !c.is_empty()).map(|c| c.parse().unwrap());
+        let (enabled, ignored_exit_codes) = (true, codes.collect());
+        let policy = RestartPolicy { enabled, ignored_exit_codes, ..RestartPolicy::default() };
+        let at = of(containers, name);
+        containers[at].restart_policy = Some(policy);
     }
 }
 
@@ -226,6 +268,13 @@ fn event(line: &mut Line, at: Time) -> (TaskId, ContainerEvent) {
             ContainerEvent::Exited { container, exit_code, oom_killed, at }
         }
         "deleted" => ContainerEvent::Deleted,
+        "restarted" => ContainerEvent::Restarted { container: container(), pid: Some(8), at },
+        "checked" => {
+            let container = container();
+            let number = line.number("number").unwrap().expect("number=");
+            let outcome = line.take("failed").map_or(Ok(()), |why| Err(Arc::from(why)));
+            ContainerEvent::Checked { container, number, outcome }
+        }
         other => panic!("unknown line {other:?}"),
     };
     (id, event)
@@ -246,6 +295,10 @@ fn show(output: &WorkerOutput) -> String {
             format!("signal {} {container} kill", name(*task))
         }
         WorkerOutput::Delete { task } => format!("delete {}", name(*task)),
+        WorkerOutput::Restart { task, container } => format!("restart {} {container}", name(*task)),
+        WorkerOutput::Check { task, container, number, .. } => {
+            format!("check {} {container} #{number}", name(*task))
+        }
         WorkerOutput::Report { sequence, reports } => {
             let all: Vec<String> = reports.iter().map(show_report).collect();
             format!("report #{sequence} {}", all.join("; "))
@@ -271,6 +324,12 @@ fn show_report(report: &TaskReport) -> String {
         }
         if let Some(reason) = &container.reason {
             let _ = write!(line, "({reason})");
+        }
+        if container.health != HealthStatus::Unknown {
+            let _ = write!(line, "[{}]", container.health.name());
+        }
+        if container.restarts > 0 {
+            let _ = write!(line, "x{}", container.restarts);
         }
     }
     line

@@ -1,8 +1,10 @@
 //! Task definitions: what holds for the task as a whole. One container is `container.rs`.
 
 mod container;
+mod life;
 mod linux;
 mod ports;
+mod sharing;
 mod size;
 
 pub(crate) use container::{environment, words};
@@ -92,6 +94,8 @@ fn containers(
     if !containers.iter().any(|container| container.essential) {
         return Err(list.invalid("no essential container", "at least one with essential = true"));
     }
+    life::check(&list, &containers)?;
+    sharing::check(&list, &containers, network)?;
     ports::check(&list, &containers, network)?;
     within(&list, &containers, limit)?;
     Ok(containers)

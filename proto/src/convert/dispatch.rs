@@ -18,8 +18,8 @@ use muster_model::limits::{
 use muster_model::spec::Protocol;
 use muster_model::task::{ContainerStatus, NetworkBinding, reason};
 use muster_model::{
-    Epoch, Error, Index, InstanceId, Observed, Phase, Revision, StopCode, TaskId, TaskReport, Time,
-    TraceId,
+    Epoch, Error, HealthStatus, Index, InstanceId, Observed, Phase, Revision, StopCode, TaskId,
+    TaskReport, Time, TraceId,
 };
 use prost::bytes::Bytes;
 use std::sync::Arc;
@@ -250,6 +250,8 @@ fn container_to_wire(status: &ContainerStatus) -> wire::ContainerStatus {
         bindings: status.bindings.iter().map(binding).collect(),
         address: text(&status.address),
         pid: status.pid,
+        health: health_to_wire(status.health),
+        restarts: status.restarts,
     }
 }
 
@@ -272,7 +274,22 @@ fn container_from_wire(status: &wire::ContainerStatus) -> Result<ContainerStatus
         bindings: status.bindings.iter().map(binding).collect::<Result<_, Error>>()?,
         address: status.address.as_deref().map(clip),
         pid: status.pid,
+        health: health_from_wire(status.health)?,
+        restarts: status.restarts,
     })
+}
+
+fn health_to_wire(health: HealthStatus) -> u32 {
+    health as u32
+}
+
+fn health_from_wire(wire: u32) -> Result<HealthStatus, Error> {
+    match wire {
+        0 => Ok(HealthStatus::Unknown),
+        1 => Ok(HealthStatus::Healthy),
+        2 => Ok(HealthStatus::Unhealthy),
+        other => Err(Error::invalid("health", other.to_string(), "0 to 2")),
+    }
 }
 
 /// Positions in `Phase`, which is append only.

@@ -1,13 +1,13 @@
 //! Task definitions as they were registered, with ECS's defaults filled in.
 
-use super::timestamp;
+use super::{life, timestamp};
 use crate::arn::Arns;
 use crate::convert::{EC2, LAUNCH_TYPES};
 use crate::pb;
 use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
-    ContainerDefinition, Named, NetworkMode, PortMapping, Protocol, Tags, Ulimit,
+    ContainerDefinition, Named, NetworkMode, PortMapping, Protocol, Tags, Ulimit, VolumeFrom,
 };
 use muster_model::{DefinitionRow, State, TaskDefinition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,10 +146,24 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
             .collect(),
         dns_servers: spec.dns_servers.clone(),
         pseudo_terminal: spec.pseudo_terminal,
-        volumes_from: Vec::new(),
-        system_controls: Vec::new(),
+        volumes_from: spec.volumes_from.iter().map(volume_from).collect(),
+        system_controls: spec.system_controls.iter().map(system_control).collect(),
         resource_requirements: requirements(&spec.resource_requirements),
+        depends_on: spec.depends_on.iter().map(life::dependency).collect(),
+        start_timeout: spec.start_timeout_secs.map(super::int),
+        health_check: spec.health_check.as_ref().map(life::health_check),
+        restart_policy: spec.restart_policy.as_ref().map(life::restart_policy),
+        interactive: spec.interactive.then_some(true),
+        dns_search_domains: spec.dns_search_domains.clone(),
     }
+}
+
+fn volume_from(row: &VolumeFrom) -> pb::VolumeFrom {
+    pb::VolumeFrom { source_container: row.container.clone(), read_only: row.read_only }
+}
+
+fn system_control((name, value): (&String, &String)) -> pb::SystemControl {
+    pb::SystemControl { namespace: name.clone(), value: value.clone() }
 }
 
 pub(super) fn requirements(named: &Named) -> Vec<pb::ResourceRequirement> {
@@ -190,12 +204,13 @@ fn linux_parameters(spec: &ContainerDefinition) -> Option<pb::LinuxParameters> {
         mount_options: row.mount_options.clone(),
     };
     let changed = !spec.capabilities_add.is_empty() || !spec.capabilities_drop.is_empty();
-    let shown = changed || !spec.tmpfs.is_empty();
+    let shown = changed || !spec.tmpfs.is_empty() || spec.shared_memory_mib.is_some();
     shown.then(|| pb::LinuxParameters {
         capabilities: changed.then(|| pb::KernelCapabilities {
             add: spec.capabilities_add.clone(),
             drop: spec.capabilities_drop.clone(),
         }),
         tmpfs: spec.tmpfs.iter().map(tmpfs).collect(),
+        shared_memory_size: spec.shared_memory_mib.map(super::int),
     })
 }

@@ -6,10 +6,8 @@ use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::spec::{ContainerDefinition, ContainerOverride, Overrides};
 use muster_model::task::{ContainerStatus, NetworkBinding};
-use muster_model::{Desired, Instance, Owner, Phase, State, StopCode, Task, limits};
+use muster_model::{Desired, HealthStatus, Instance, Owner, Phase, State, StopCode, Task, limits};
 
-/// ECS's health of what has no health check.
-const UNKNOWN: &str = "UNKNOWN";
 const ARCHITECTURE: &str = "ecs.cpu-architecture";
 
 pub fn task(state: &State, row: &Task) -> pb::Task {
@@ -64,7 +62,15 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
         attachments: Vec::new(),
         attributes: instance.map(|i| architecture(i)).unwrap_or_default(),
         enable_execute_command: may_execute(state, row),
-        health_status: UNKNOWN.into(),
+        health_status: health(state, row).name().into(),
+    }
+}
+
+/// What has ended is as healthy as what was never checked.
+fn health(state: &State, row: &Task) -> HealthStatus {
+    match (row.last_status(), state.spec_of(row)) {
+        (Phase::Stopped, _) | (_, None) => HealthStatus::Unknown,
+        (_, Some(spec)) => row.health_status(&spec),
     }
 }
 
@@ -164,6 +170,7 @@ fn container(
         Phase::Stopped => Phase::Stopped,
         _ => seen.phase.max(Phase::Pending),
     };
+    let health = if phase == Phase::Running { seen.health } else { HealthStatus::Unknown };
     let mib = |mib: Option<u32>| mib.map(|mib| mib.to_string()).unwrap_or_default();
     pb::Container {
         container_arn,
@@ -181,7 +188,10 @@ fn container(
         address: text(&seen.address),
         pid: seen.pid.map(int),
         task_arn: task_arn.to_owned(),
-        health_status: UNKNOWN.into(),
+        health_status: health.name().into(),
+        restart_count: definition
+            .is_some_and(|d| d.restart_policy.is_some())
+            .then(|| int(seen.restarts)),
         network_interfaces: Vec::new(),
     }
 }

@@ -3,8 +3,8 @@
 use muster_model::dispatch::{Assignment, Assignments, Held, Order};
 use muster_model::task::{ContainerStatus, NetworkBinding};
 use muster_model::{
-    Epoch, Error, Index, InstanceId, InstanceSpec, Observed, Phase, Resources, Revision, StopCode,
-    TaskId, TaskReport, Time, TraceId, spec::Protocol,
+    Epoch, Error, HealthStatus, Index, InstanceId, InstanceSpec, Observed, Phase, Resources,
+    Revision, StopCode, TaskId, TaskReport, Time, TraceId, spec::Protocol,
 };
 use muster_proto::convert::dispatch::*;
 use muster_proto::{convert, dispatch as wire, json};
@@ -52,6 +52,8 @@ fn observed() -> Observed {
             }],
             address: Some("10.1.1.1".into()),
             pid: Some(1),
+            health: HealthStatus::Unhealthy,
+            restarts: 2,
         }],
         pull_started_at: Some(Time(1)),
         pull_stopped_at: Some(Time(2)),

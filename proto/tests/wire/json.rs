@@ -24,11 +24,11 @@ fn an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() {
 
 #[test]
 fn what_ecs_has_and_muster_does_not_is_said_so_unless_it_asks_for_nothing() {
-    let text = r#"{"containerDefinitions": [{"healthCheck": {"command": ["CMD", "true"]}}]}"#;
+    let text = r#"{"containerDefinitions": [{"firelensConfiguration": {"type": "fluentbit"}}]}"#;
     let error = from_str_strict::<Register>(text).unwrap_err();
     let Error::Unsupported { feature, instead } = &error else { panic!("{error:?}") };
-    assert_eq!(feature, "containerDefinitions[0].healthCheck");
-    let why = "container health checks are not built; leave it out";
+    assert_eq!(feature, "containerDefinitions[0].firelensConfiguration");
+    let why = "log routers are not built: logs are kept by the agent; leave it out";
     assert_eq!(*instead, format!("{why}, or pass --lenient to have it ignored"));
     let error = json::from_ecs::<Register>(text.as_bytes()).unwrap_err();
     let Error::Unsupported { instead, .. } = &error else { panic!("{error:?}") };
@@ -71,8 +71,7 @@ fn what_only_answers_carry_is_said_so() {
 
 #[test]
 fn lenient_ignores_unknown_fields_and_nothing_else() {
-    let text =
-        r#"{"family": "a", "fmaily": 1, "containerDefinitions": [{"healthCheck": {"x": 1}}]}"#;
+    let text = r#"{"family": "a", "fmaily": 1, "containerDefinitions": [{"firelensConfiguration": {"x": 1}}]}"#;
     let request = from_str_lenient::<Register>(text).unwrap();
     assert_eq!(request.family, "a");
     assert_eq!(request.container_definitions.len(), 1);

@@ -7,7 +7,9 @@
 
 use crate::cluster::HEALTHY_AFTER_SETTING;
 use crate::ids::ClusterId;
+use crate::life::HealthStatus;
 use crate::limits;
+use crate::spec::TaskDefinition;
 use crate::state::State;
 use crate::task::Task;
 use crate::time::{Millis, Time};
@@ -17,6 +19,17 @@ impl Task {
     /// up to its agent. A task without any check counts once it has been RUNNING for `after`.
     pub fn healthy_at(&self, after: Millis) -> Option<Time> {
         self.observed.started_at.filter(|_| self.running()).map(|at| at + after)
+    }
+
+    /// Serves: RUNNING, wanted, and its health checks pass or, without any, RUNNING for long enough
+    /// that it will not fall over at once. What a service's percentages count. `spec` is the
+    /// definition it runs by.
+    pub fn is_healthy(&self, spec: &TaskDefinition, after: Millis, now: Time) -> bool {
+        let Some(at) = self.healthy_at(after) else { return false };
+        match self.checked_health(spec) {
+            Some(health) => health == HealthStatus::Healthy,
+            None => at <= now,
+        }
     }
 }
 
@@ -31,7 +44,8 @@ impl State {
     }
 
     pub fn is_healthy(&self, task: &Task) -> bool {
-        let at = task.healthy_at(self.healthy_after(task.cluster));
-        at.is_some_and(|at| at <= self.now())
+        let after = self.healthy_after(task.cluster);
+        let row = self.definition(task.definition);
+        row.is_some_and(|row| task.is_healthy(&row.spec, after, self.now()))
     }
 }

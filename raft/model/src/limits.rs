@@ -76,6 +76,21 @@ pub const PORT_MAPPINGS_MAX: usize = 100;
 pub const STOP_TIMEOUT_SECS_MAX: u32 = 3600;
 /// ECS: `ECS_CONTAINER_STOP_TIMEOUT`.
 pub const STOP_TIMEOUT_SECS_DEFAULT: u32 = 30;
+/// ECS: `startTimeout` is at least 2 s and without a cap on instances; here the same as stopping.
+pub const START_TIMEOUT_SECS_MIN: u32 = 2;
+pub const START_TIMEOUT_SECS_MAX: u32 = 3600;
+/// ECS: ranges and defaults of a container's `healthCheck`.
+pub const HEALTH_INTERVAL_SECS: std::ops::RangeInclusive<u32> = 5..=300;
+pub const HEALTH_INTERVAL_SECS_DEFAULT: u32 = 30;
+pub const HEALTH_TIMEOUT_SECS: std::ops::RangeInclusive<u32> = 2..=60;
+pub const HEALTH_TIMEOUT_SECS_DEFAULT: u32 = 5;
+pub const HEALTH_RETRIES: std::ops::RangeInclusive<u32> = 1..=10;
+pub const HEALTH_RETRIES_DEFAULT: u32 = 3;
+pub const HEALTH_START_PERIOD_SECS: std::ops::RangeInclusive<u32> = 0..=300;
+/// ECS: `restartPolicy`.
+pub const RESTART_PERIOD_SECS: std::ops::RangeInclusive<u32> = 60..=1800;
+pub const RESTART_PERIOD_SECS_DEFAULT: u32 = 300;
+pub const IGNORED_EXIT_CODES_MAX: usize = 50;
 /// Dynamic host ports, as Linux's `ip_local_port_range` and ECS's agent.
 pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 32768..=60999;
 /// A reason, as ECS stores it for a container or a task.

@@ -4,6 +4,7 @@
 //! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
 //! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
 
+use crate::life::{Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,13 @@ pub struct Tmpfs {
     pub mount_options: Vec<String>,
 }
 
+/// ECS `volumesFrom`: all mount points of another container of the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFrom {
+    pub container: String,
+    pub read_only: bool,
+}
+
 /// ECS `logConfiguration`. Only `json-file` is built: `max-size`, `max-file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfiguration {
@@ -145,6 +153,28 @@ pub struct ContainerDefinition {
     /// ECS `resourceRequirements`; beyond ECS any resource that instances declare, not only GPUs.
     #[serde(skip_serializing_if = "Named::is_empty")]
     pub resource_requirements: Named,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
+    /// Seconds after its own start that containers which depend on it wait for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_timeout_secs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// ECS `interactive`: its standard input stays open, and nothing comes from it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interactive: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search_domains: Vec<String>,
+    /// Size of /dev/shm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_memory_mib: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumeFrom>,
+    /// ECS `systemControls`: settings of the kernel that each container has for itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub system_controls: BTreeMap<String, String>,
 }
 
 impl ContainerDefinition {

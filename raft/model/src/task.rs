@@ -6,6 +6,7 @@
 use crate::ids::{
     ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId, TraceId,
 };
+use crate::life::HealthStatus;
 use crate::limits;
 use crate::spec::{Named, Overrides, Protocol, Tags};
 use crate::time::Time;
@@ -105,6 +106,10 @@ pub struct ContainerStatus {
     pub address: Option<Arc<str>>,
     /// The container's first process on its instance.
     pub pid: Option<u32>,
+    /// What its health check last decided.
+    pub health: HealthStatus,
+    /// How often it was started again in place.
+    pub restarts: u32,
 }
 
 /// What the agent last said: its fields are written by reports only.

@@ -258,6 +258,8 @@ impl Agent {
             }
             // What was obeyed is asked of the worker when the process ends.
             WorkerOutput::Obeyed { .. } | WorkerOutput::WakeAt(_) => None,
+            // Its container has neither a policy nor a check.
+            WorkerOutput::Restart { .. } | WorkerOutput::Check { .. } => None,
         }
     }
 }

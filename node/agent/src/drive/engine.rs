@@ -6,6 +6,7 @@
 use futures::Stream;
 use muster_control::io::{ContainerEvent, Found, Signal};
 use muster_model::dispatch::Assignment;
+use muster_model::life::HealthCheck;
 use muster_model::{Error, TaskId, Time};
 use muster_proto::dispatch as pb;
 use std::pin::Pin;
@@ -75,6 +76,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, task: TaskId, container: Arc<str>);
     /// Journals that the task is to stop.
     async fn stopping(&self, task: TaskId);
+    /// `Restarted` or `Failed`, later `Exited`.
+    async fn restart(&self, task: TaskId, container: Arc<str>);
+    /// `Checked`. Dropping it kills what it runs.
+    async fn check(&self, task: TaskId, container: Arc<str>, number: u32, check: Arc<HealthCheck>);
     async fn signal(&self, task: TaskId, container: Arc<str>, signal: Signal);
     /// Removes all that there is of a task: `Deleted`.
     async fn delete(&self, task: TaskId);

@@ -10,6 +10,7 @@ use crate::spans;
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use muster_control::io::Signal;
 use muster_model::dispatch::Assignment;
+use muster_model::life::HealthCheck;
 use muster_model::{TaskId, TraceId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Lanes {
     starts: Arc<Semaphore>,
     /// Places for pulls.
     pulls: Arc<Semaphore>,
+    /// Ends health checks under way.
+    checks: CancellationToken,
     running: JoinSet<()>,
     /// Whose action each running one is.
     owners: HashMap<Id, TaskId>,
@@ -57,6 +60,7 @@ impl Lanes {
             engine,
             starts: Arc::new(Semaphore::new(starts_max.max(1))),
             pulls: Arc::new(Semaphore::new(pulls_max.max(1))),
+            checks: CancellationToken::new(),
             running: JoinSet::new(),
             owners: HashMap::new(),
             lanes: HashMap::new(),
@@ -125,6 +129,37 @@ impl Lanes {
         self.push(task, Some(container), after, action.instrument(span).boxed());
     }
 
+    pub fn restart(&mut self, task: TaskId, container: Arc<str>) {
+        let (engine, starts) = (self.engine.clone(), self.starts.clone());
+        let span = self.linked(task, tracing::info_span!("container.restart", %task, %container));
+        let after = self.after(task, &[Some(container.clone())]);
+        let name = container.clone();
+        let action = async move {
+            let _place = starts.acquire_owned().await;
+            engine.restart(task, name).await;
+        };
+        self.push(task, Some(container), after, action.instrument(span).boxed());
+    }
+
+    /// Beside everything else: a check that hangs holds up no signal. There are as many at once as
+    /// containers here, one of each.
+    pub fn check(
+        &mut self,
+        task: TaskId,
+        container: Arc<str>,
+        number: u32,
+        check: Arc<HealthCheck>,
+    ) {
+        let (engine, given_up) = (self.engine.clone(), self.checks.clone());
+        let action = async move {
+            let check = engine.check(task, container, number, check);
+            // An agent that stops needs no outcome, and the next one checks anew.
+            let _ = given_up.run_until_cancelled(check).await;
+        };
+        // Nothing comes after it.
+        drop(self.spawn(task, Vec::new(), action.boxed()));
+    }
+
     pub fn stopping(&mut self, task: TaskId) {
         let engine = self.engine.clone();
         let after = self.after(task, &[None]);
@@ -155,6 +190,7 @@ impl Lanes {
 
     /// Lets actions under way end, for a while, then gives them up.
     pub async fn finish(mut self) {
+        self.checks.cancel();
         for lane in self.lanes.values() {
             lane.pull.cancel();
         }

@@ -3,6 +3,7 @@
 use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output};
 use muster_control::io::{Found, Signal};
 use muster_model::dispatch::Assignment;
+use muster_model::life::HealthCheck;
 use muster_model::spec::TaskDefinition;
 use muster_model::{Error, Revision, TaskId};
 use std::collections::HashSet;
@@ -68,6 +69,12 @@ impl Engine for Scripted {
     }
     async fn start(&self, task: TaskId, container: Arc<str>) {
         self.act(format!("start {}/{container}", digit(task))).await;
+    }
+    async fn restart(&self, task: TaskId, container: Arc<str>) {
+        self.act(format!("restart {}/{container}", digit(task))).await;
+    }
+    async fn check(&self, task: TaskId, container: Arc<str>, _: u32, _: Arc<HealthCheck>) {
+        self.act(format!("check {}/{container}", digit(task))).await;
     }
     async fn stopping(&self, task: TaskId) {
         self.act(format!("stopping {}", digit(task))).await;

@@ -6,6 +6,7 @@
 
 use super::seccomp;
 use super::user::User;
+use super::volumes::mount_points;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
 use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition, Tmpfs, Ulimit};
@@ -27,6 +28,8 @@ pub const PIDS_MAX: i64 = 4096;
 const CPU_SHARES_MIN: u64 = 2;
 /// The kernel's maximum.
 const CPU_SHARES_MAX: u64 = 262_144;
+/// Docker's size of /dev/shm.
+const SHARED_MEMORY_MIB: u32 = 64;
 /// As systemd gives services: enough for servers, few enough for programs that close all.
 const NOFILE: (u64, u64) = (1024, 524_288);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -98,7 +101,7 @@ pub fn spec(
         .seccomp(seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?)
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .sysctl(sysctls(task.network_mode))
+        .sysctl(sysctls(task.network_mode, container))
         .build()
         .context(Name::CannotCreateContainer, what())?;
     let root = RootBuilder::default()
@@ -111,7 +114,7 @@ pub fn spec(
         .process(process(container, image, around, capabilities)?)
         .root(root)
         .hostname(around.hostname)
-        .mounts(mounts(container, around)?)
+        .mounts(mounts(task, container, around)?)
         .linux(linux)
         .build()
         .context(Name::CannotCreateContainer, what())
@@ -298,15 +301,17 @@ fn namespaces(
 }
 
 /// As Docker: low ports and ping need no capability in a network of one's own.
-fn sysctls(mode: NetworkMode) -> HashMap<String, String> {
+fn sysctls(mode: NetworkMode, container: &ContainerDefinition) -> HashMap<String, String> {
     let own = [
         ("net.ipv4.ip_unprivileged_port_start", "0"),
         ("net.ipv4.ping_group_range", "0 2147483647"),
     ];
-    match mode {
+    let mut all: HashMap<String, String> = match mode {
         NetworkMode::Host => HashMap::new(),
         _ => own.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-    }
+    };
+    all.extend(container.system_controls.clone());
+    all
 }
 
 fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount> {
@@ -319,7 +324,12 @@ fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mo
         .context(Name::CannotCreateContainer, target)
 }
 
-fn mounts(container: &ContainerDefinition, around: &Surroundings<'_>) -> Result<Vec<Mount>> {
+fn mounts(
+    task: &TaskDefinition,
+    container: &ContainerDefinition,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Mount>> {
+    let shm = format!("size={}m", container.shared_memory_mib.unwrap_or(SHARED_MEMORY_MIB));
     let system: [(&str, &str, &[&str]); 7] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -328,7 +338,7 @@ fn mounts(container: &ContainerDefinition, around: &Surroundings<'_>) -> Result<
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
@@ -344,7 +354,7 @@ fn mounts(container: &ContainerDefinition, around: &Surroundings<'_>) -> Result<
     for tmpfs in &container.tmpfs {
         all.push(tmpfs_mount(tmpfs)?);
     }
-    for point in &container.mount_points {
+    for point in &mount_points(task, container) {
         let source = around.volumes.get(&point.source_volume).ok_or_else(|| {
             let name = &container.name;
             let text = format!("container {name:?}: volume {:?} is unknown", point.source_volume);

@@ -125,7 +125,7 @@ impl Runtime {
             dir: &dir,
             oom_file: self.cgroups().oom_file(&group),
             log,
-            stdin: false,
+            stdin: is_interactive(assignment, key),
         });
         let (published, watch) = tokio::join!(publish, launch);
         let watch = watch?;
@@ -227,6 +227,10 @@ impl Runtime {
     }
 }
 
+fn is_interactive(assignment: &Assignment, key: &ContainerKey) -> bool {
+    assignment.spec.containers.iter().any(|c| *c.name == *key.name && c.interactive)
+}
+
 /// The container's share of the host ports that the leader chose for the task.
 fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<NetworkBinding> {
     let mappings = assignment.spec.port_mappings().zip(&assignment.ports);
@@ -240,7 +244,10 @@ fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<Net
 }
 
 /// `logConfiguration` of Docker's json-file driver: `max-size` (`10m`) and `max-file`.
-fn log_limits(container: &ContainerDefinition, standard: LogLimits) -> Result<LogLimits> {
+pub(super) fn log_limits(
+    container: &ContainerDefinition,
+    standard: LogLimits,
+) -> Result<LogLimits> {
     let Some(config) = &container.log_configuration else { return Ok(standard) };
     let bad = |what: String| {
         let text = format!("container {:?}: logConfiguration {what}", container.name);

@@ -34,16 +34,16 @@ impl Runtime {
         .await
     }
 
-    /// Takes back one container, in whatever state it is.
-    pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
+    /// Ends what runs of a container, its shim included, and makes the runtime forget it.
+    pub(super) async fn end_process(&self, key: &ContainerKey) -> Result<()> {
         let dir = self.journal().container_dir(key);
         let id = key.id();
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
         self.settle(&dir).await;
         self.kill(key);
-        let (this, group_of) = (self.clone(), group.clone());
+        let this = self.clone();
         blocking(move || {
-            this.cgroups().kill_all(&group_of).context(Name::CannotStopContainer, &group_of)
+            this.cgroups().kill_all(&group).context(Name::CannotStopContainer, &group)
         })
         .await?;
         if let Some(watch) = read_watch(&dir)
@@ -60,6 +60,14 @@ impl Runtime {
                 self.runc().delete_force(&id).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes back one container, in whatever state it is.
+    pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
+        self.end_process(key).await?;
+        let dir = self.journal().container_dir(key);
+        let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
         if let Some(attachment) = self.journal().read_container(key).and_then(|r| r.attachment) {
             self.network().detach(&attachment).await?;
         }

@@ -12,6 +12,7 @@ use crate::logs;
 use futures::{StreamExt, stream};
 use muster_control::io::{ContainerEvent, Found, Signal};
 use muster_model::dispatch::Assignment;
+use muster_model::life::HealthCheck;
 use muster_model::task::ContainerStatus;
 use muster_model::{Error, Kind, Phase, TaskId, Time};
 use muster_proto::dispatch as pb;
@@ -141,6 +142,7 @@ impl Engine for RuncEngine {
                     bindings: created.bindings,
                     address: created.address.map(|a| a.to_string().into()),
                     pid: u32::try_from(created.pid).ok(),
+                    ..ContainerStatus::default()
                 },
                 container,
             },
@@ -156,6 +158,25 @@ impl Engine for RuncEngine {
             Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
         };
         self.tell(task, event).await;
+    }
+
+    async fn restart(&self, task: TaskId, container: Arc<str>) {
+        let key = ContainerKey::new(task, &container);
+        let event = match self.runtime.restart(&key).await {
+            Ok(restarted) => ContainerEvent::Restarted {
+                container,
+                pid: u32::try_from(restarted.pid).ok(),
+                at: Time(restarted.at),
+            },
+            Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
+        };
+        self.tell(task, event).await;
+    }
+
+    async fn check(&self, task: TaskId, container: Arc<str>, number: u32, check: Arc<HealthCheck>) {
+        let key = ContainerKey::new(task, &container);
+        let outcome = self.runtime.check(&key, &check).await.map_err(Arc::from);
+        self.tell(task, ContainerEvent::Checked { container, number, outcome }).await;
     }
 
     async fn stopping(&self, task: TaskId) {

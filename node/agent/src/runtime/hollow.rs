@@ -9,6 +9,7 @@ use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Outpu
 use futures::StreamExt;
 use muster_control::io::{ContainerEvent, Found, FoundContainer, Signal};
 use muster_model::dispatch::Assignment;
+use muster_model::life::HealthCheck;
 use muster_model::task::{ContainerStatus, NetworkBinding};
 use muster_model::{Error, Phase, TaskId, Time};
 use muster_process::clock::Clock;
@@ -124,6 +125,18 @@ impl Hollow {
     }
 }
 
+/// A container's own end, if it has one.
+fn end_in_time(hollow: &Arc<Hollow>, task: TaskId, container: &Arc<str>) {
+    let Some(exit) = hollow.exit else { return };
+    let closing = hollow.closing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (ends, name) = (hollow.clone(), container.clone());
+    hollow.timers.spawn(async move {
+        if closing.run_until_cancelled(tokio::time::sleep(exit)).await.is_some() {
+            ends.exited(task, name, 0).await;
+        }
+    });
+}
+
 /// What runc and the network would have said of a new container.
 fn created(assignment: &Assignment, container: &Arc<str>, pid: u32) -> ContainerStatus {
     let mappings = assignment.spec.port_mappings().zip(&assignment.ports);
@@ -190,17 +203,32 @@ impl Engine for Arc<Hollow> {
             found.started_at = Some(at);
             found.status.phase = Phase::Running;
         }
-        if let Some(exit) = self.exit {
-            let hollow = self.clone();
-            let name = container.clone();
-            let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            self.timers.spawn(async move {
-                if closing.run_until_cancelled(tokio::time::sleep(exit)).await.is_some() {
-                    hollow.exited(task, name, 0).await;
-                }
-            });
-        }
+        end_in_time(self, task, &container);
         self.tell(task, ContainerEvent::Started { container, at }).await;
+    }
+
+    async fn restart(&self, task: TaskId, container: Arc<str>) {
+        tokio::time::sleep(self.start).await;
+        let at = (self.clock)();
+        let pid = {
+            let mut inner = self.inner();
+            inner.next_pid += 1;
+            let pid = Some(inner.next_pid);
+            let hold = inner.tasks.get_mut(&task);
+            if let Some(found) = hold.and_then(|hold| hold.containers.get_mut(&container)) {
+                (found.started_at, found.ended, found.status.pid) = (Some(at), None, pid);
+                found.status.restarts += 1;
+            }
+            pid
+        };
+        end_in_time(self, task, &container);
+        self.tell(task, ContainerEvent::Restarted { container, pid, at }).await;
+    }
+
+    /// What pretends to run pretends to be well.
+    async fn check(&self, task: TaskId, container: Arc<str>, number: u32, _: Arc<HealthCheck>) {
+        let outcome = Ok(());
+        self.tell(task, ContainerEvent::Checked { container, number, outcome }).await;
     }
 
     async fn stopping(&self, task: TaskId) {

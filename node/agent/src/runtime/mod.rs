@@ -6,17 +6,20 @@
 //! Invariant: a container outlives the agent; only `signal` and `delete` end one.
 
 pub mod bundle;
+mod check;
 mod create;
 mod delete;
 pub mod engine;
 pub mod exec;
 pub mod hollow;
 mod ready;
+mod restart;
 pub mod rootfs;
 pub mod runc;
 pub mod seccomp;
 pub mod shim;
 pub mod user;
+mod volumes;
 
 use crate::cgroup::{Cgroups, Usage};
 use crate::error::{Error, Name, Result};
@@ -30,6 +33,8 @@ use runc::Runc;
 use shim::{Exit, LogLimits, Process, Watch};
 
 pub use create::Created;
+pub use restart::Restarted;
+pub(crate) use restart::restarts;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -146,11 +146,16 @@ fn resolv_conf(etc: &Etc<'_>, of_host: &str) -> String {
         let _ = writeln!(text, "nameserver {server}");
     }
     let own_servers = !text.is_empty();
+    let own_search = !etc.container.dns_search_domains.is_empty();
+    if own_search {
+        let _ = writeln!(text, "search {}", etc.container.dns_search_domains.join(" "));
+    }
     for line in of_host.lines() {
         let server = line.strip_prefix("nameserver").map(str::trim);
         let local = server.is_some_and(|s| s.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
         let unreachable = local && etc.mode != NetworkMode::Host;
-        if unreachable || (server.is_some() && own_servers) {
+        let searches = line.starts_with("search") || line.starts_with("domain");
+        if unreachable || (server.is_some() && own_servers) || (searches && own_search) {
             continue;
         }
         text.push_str(line);
@@ -197,5 +202,7 @@ mod tests {
         assert_eq!(of(&container, NetworkMode::Host), host);
         container.dns_servers.push("1.1.1.1".into());
         assert_eq!(of(&container, NetworkMode::Bridge), "nameserver 1.1.1.1\nsearch example.org\n");
+        container.dns_search_domains = vec!["a.test".into(), "b.test".into()];
+        assert_eq!(of(&container, NetworkMode::Host), "nameserver 1.1.1.1\nsearch a.test b.test\n");
     }
 }

@@ -55,6 +55,21 @@ pub fn lab_with<F: Future<Output = Lab>>(
     change: impl FnOnce(&mut RuntimeConfig) + Send,
     test: impl FnOnce(Lab) -> F + Send,
 ) {
+    machine(change, async |dir, config| {
+        let lab = test(Lab::open(dir, config).await).await;
+        for name in std::fs::read_dir(lab.config.data_dir.join("tasks")).unwrap() {
+            let task = name.unwrap().file_name().into_string().unwrap().parse().unwrap();
+            lab.runtime.delete(task).await.unwrap();
+        }
+        lab.runtime.close().await;
+    });
+}
+
+/// A machine on which nothing runs yet, for whoever opens its runtime itself.
+pub fn machine(
+    change: impl FnOnce(&mut RuntimeConfig) + Send,
+    test: impl AsyncFnOnce(TempDir, RuntimeConfig) + Send,
+) {
     shim();
     image();
     isolated(|| {
@@ -69,14 +84,7 @@ pub fn lab_with<F: Future<Output = Lab>>(
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(async {
-                let lab = test(Lab::open(dir, config).await).await;
-                for name in std::fs::read_dir(lab.config.data_dir.join("tasks")).unwrap() {
-                    let task = name.unwrap().file_name().into_string().unwrap().parse().unwrap();
-                    lab.runtime.delete(task).await.unwrap();
-                }
-                lab.runtime.close().await;
-            });
+            runtime.block_on(test(dir, config));
         }));
         // A failed test leaves containers behind: their cgroups know them.
         let cgroups = Cgroups::detect(&prefix).unwrap();

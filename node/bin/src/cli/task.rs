@@ -299,6 +299,7 @@ fn facts(task: &pb::Task) -> Result<(), CliError> {
         ("group", task.group.clone()),
         ("started by", task.started_by.clone()),
         ("status", format!("{} (wanted: {})", task.last_status, task.desired_status)),
+        ("health", task.health_status.clone()),
         ("waits because", task.waiting_reason.clone()),
         ("stop code", task.stop_code.clone()),
         ("stopped because", task.stopped_reason.clone()),
@@ -310,7 +311,18 @@ fn facts(task: &pb::Task) -> Result<(), CliError> {
     ]))?;
     output::print("\n")?;
     output::print(&output::table(
-        &["CONTAINER", "IMAGE", "STATUS", "PID", "ADDRESS", "PORTS", "EXIT", "REASON"],
+        &[
+            "CONTAINER",
+            "IMAGE",
+            "STATUS",
+            "HEALTH",
+            "RESTARTS",
+            "PID",
+            "ADDRESS",
+            "PORTS",
+            "EXIT",
+            "REASON",
+        ],
         task.containers.iter().map(|c| {
             let ports: Vec<_> = c
                 .network_bindings
@@ -321,6 +333,8 @@ fn facts(task: &pb::Task) -> Result<(), CliError> {
                 c.name.clone(),
                 c.image.clone(),
                 c.last_status.clone(),
+                c.health_status.clone(),
+                c.restart_count.map(|n| n.to_string()).unwrap_or_default(),
                 c.pid.map(|p| p.to_string()).unwrap_or_default(),
                 c.address.clone(),
                 ports.join(","),

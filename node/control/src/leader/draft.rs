@@ -19,6 +19,8 @@ pub(super) struct Targets {
     pub draining: usize,
     /// Tasks of a DAEMON service on instances that are to have none.
     pub away: usize,
+    /// Tasks whose health checks fail that are to go now.
+    pub failing: usize,
 }
 
 pub(super) struct Draft {

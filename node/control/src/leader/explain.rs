@@ -85,6 +85,12 @@ pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
     }
 }
 
+pub(super) fn failed_checks(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
+    for task in tasks {
+        push(draft, service, &format!("(task {task}) failed container health checks."));
+    }
+}
+
 pub(super) fn completed(draft: &mut Draft, service: ServiceId, deployment: DeploymentId) {
     push(draft, service, &format!("(deployment {}) deployment completed.", deployment.shown()));
 }

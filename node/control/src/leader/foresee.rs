@@ -13,9 +13,11 @@ use super::view::{Dirty, View, Wakes};
 use super::witness::{Subject, Witness};
 use super::{explain, place, replicas, rollout};
 use muster_model::foresight::{Foresight, Round, Start, Stop};
+use muster_model::spec::ContainerDefinition;
+use muster_model::task::ContainerStatus;
 use muster_model::{
-    Command, Desired, Entry, Error, IdSource, InstanceId, Millis, Observed, Phase, Principal,
-    Response, State, Step, Task, TaskId, TaskReport, Time, apply, limits,
+    Command, Desired, Entry, Error, HealthStatus, IdSource, InstanceId, Millis, Observed, Phase,
+    Principal, Response, State, Step, Task, TaskId, TaskReport, Time, apply, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -208,9 +210,24 @@ impl Rehearsal {
             },
         );
         (is < becomes).then(|| {
-            let observed = Observed { phase: becomes, ..Observed::default() };
+            let containers = self.containers(task, becomes);
+            let observed = Observed { phase: becomes, containers, ..Observed::default() };
             TaskReport { task: task.id, instance, observed }
         })
+    }
+
+    /// All goes well in a rehearsal, so what is checked passes.
+    fn containers(&self, task: &Task, phase: Phase) -> Vec<ContainerStatus> {
+        let row = self.state.definition(task.definition);
+        let checked = row.iter().flat_map(|row| &row.spec.containers);
+        let checked = checked.filter(|container| container.health_check.is_some());
+        let status = |container: &ContainerDefinition| ContainerStatus {
+            name: Arc::from(container.name.as_str()),
+            phase,
+            health: HealthStatus::Healthy,
+            ..ContainerStatus::default()
+        };
+        checked.map(status).collect()
     }
 
     /// Tasks of RunTask have a place at once, or are refused.

@@ -9,6 +9,7 @@
 use super::balance::choose;
 use super::draft::{Draft, Targets};
 use super::explain;
+use super::failing;
 use super::roster::{Member, Roster, Standing, draining};
 use super::view::View;
 use muster_model::task::StopCode;
@@ -34,6 +35,7 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
         create(draft, view, service, &roster, targets.start);
     }
     let mut stopped = stop_away(draft, view, service, &roster);
+    stopped.extend(failing::give_up(draft, view, service, &roster, targets.failing));
     stopped.extend(stop_chosen(draft, view, service, &roster, targets));
     explain::stopped(draft, service.id, &stopped);
 }
@@ -117,7 +119,7 @@ fn stop_chosen(
     stopped
 }
 
-fn stop(
+pub(super) fn stop(
     draft: &mut Draft,
     view: &mut View,
     service: ServiceId,

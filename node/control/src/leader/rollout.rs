@@ -10,6 +10,7 @@
 
 use super::draft::{Draft, Targets};
 use super::explain;
+use super::failing;
 use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::view::View;
@@ -66,6 +67,9 @@ fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
     if let Some(at) = roster.next_healthy {
         view.wakes.healthy_at(at, service.id);
     }
+    if let Some(at) = roster.next_failing {
+        view.wakes.service_at(at, service.id);
+    }
     if let Some(at) = roster.next_unspared {
         view.wakes.service_at(at, service.id);
     }
@@ -97,7 +101,8 @@ fn targets(service: &Service, desired: u32, roster: &Roster) -> Targets {
     let drain_floor = if ceiling > d { d } else { floor };
     let draining = may_go(&roster.draining, &mut healthy, drain_floor);
     let away = roster.away.iter().filter(|m| !m.spared).count();
-    Targets { start, excess, old, draining, away }
+    let failing = failing::may_go(d, start, roster);
+    Targets { start, excess, old, draining, away, failing }
 }
 
 /// A deployment that failed starts nothing and takes nobody's place. What its service has stays,
@@ -113,7 +118,7 @@ fn targets_halted(service: &Service, desired: u32, roster: &Roster) -> Targets {
     let old = (surplus - excess).min(may_go(&roster.old, &mut healthy, floor));
     let draining = may_go(&roster.draining, &mut healthy, floor);
     let away = roster.away.iter().filter(|m| !m.spared).count();
-    Targets { start: 0, excess, old, draining, away }
+    Targets { start: 0, excess, old, draining, away, failing: 0 }
 }
 
 /// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at

@@ -1,8 +1,10 @@
 //! A service's tasks as its reconciler sees them: what each still is good for.
 //!
-//! Pure reading. Invariant: every wanted task is in exactly one of `good`, `old`, `draining`,
-//! `away`, `staying`; the last two only of DAEMON services, in whose numbers they do not count.
+//! Pure reading. Invariant: every wanted task is in exactly one of `good`, `failing`, `old`,
+//! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do not
+//! count.
 
+use super::failing::{self, Verdict};
 use super::view::View;
 use muster_model::{
     Desired, InstanceId, InstanceStatus, Millis, Phase, Service, State, Task, Time,
@@ -34,6 +36,8 @@ pub(super) struct Roster {
     pub good: Vec<Member>,
     /// Of older deployments.
     pub old: Vec<Member>,
+    /// Of any deployment: their health checks fail.
+    pub failing: Vec<Member>,
     /// Of the newest deployment, on instances that are draining.
     pub draining: Vec<Member>,
     /// Of a DAEMON service, on instances that are to have none (any more).
@@ -44,6 +48,8 @@ pub(super) struct Roster {
     pub ending: usize,
     /// When the next Young one becomes Healthy.
     pub next_healthy: Option<Time>,
+    /// When the next grace period of one whose checks fail ends.
+    pub next_failing: Option<Time>,
     /// When the next protection ends.
     pub next_unspared: Option<Time>,
 }
@@ -60,6 +66,11 @@ impl Roster {
                 continue;
             }
             let standing = roster.standing(task, view, state.now(), after);
+            let standing = failing::standing(state, task, standing);
+            let verdict = failing::verdict(state, service, task);
+            if let Verdict::Spared(until) = verdict {
+                roster.next_failing = roster.next_failing.into_iter().chain([until]).min();
+            }
             let until = state.spared_until(task);
             roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
             let member = Member { task: task.clone(), standing, spared: until.is_some() };
@@ -68,6 +79,8 @@ impl Roster {
                     true => roster.staying.push(member),
                     false => roster.away.push(member),
                 }
+            } else if verdict == Verdict::Failing {
+                roster.failing.push(member);
             } else if task.deployment() != newest {
                 roster.old.push(member);
             } else if draining(state, task).is_some() {
@@ -104,17 +117,17 @@ impl Roster {
 
     /// Everything that exists, for the ceiling: also what is still stopping.
     pub fn all(&self) -> usize {
-        self.good.len() + self.old.len() + self.draining.len() + self.ending
+        self.good.len() + self.outgoing() + self.ending
     }
 
     /// Every wanted task.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        let all = [&self.good, &self.old, &self.draining, &self.away, &self.staying];
+        let all = [&self.good, &self.failing, &self.old, &self.draining, &self.away, &self.staying];
         all.into_iter().flatten()
     }
 
     pub fn outgoing(&self) -> usize {
-        self.old.len() + self.draining.len()
+        self.failing.len() + self.old.len() + self.draining.len()
     }
 
     pub fn healthy(&self) -> usize {

@@ -165,7 +165,13 @@ fn only_seen(before: &Task, after: &Task) -> bool {
     before.desired == after.desired
         && before.instance == after.instance
         && before.waiting == after.waiting
+        && healths(before) == healths(after)
         && after.observed.phase <= Phase::Running
+}
+
+/// What health checks decided: a task that fails them is replaced, one that passes takes its place.
+fn healths(task: &Task) -> impl PartialEq + use<> {
+    task.observed.containers.iter().map(|container| container.health).collect::<Vec<_>>()
 }
 
 /// A service whose tasks become healthy one by one is looked at this often, not for each of them.

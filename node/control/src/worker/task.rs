@@ -1,24 +1,22 @@
 //! One task on this machine and its one next action.
 //!
 //! It decides how a task gets from assigned to running to stopped, and what its end is called. It
-//! does not know other tasks (the ledger does), or whether a report arrived.
-//! Invariants: a stage never moves back; containers start in the order of the definition; once the
-//! task is to stop, nothing of it is created or started any more.
+//! does not know other tasks (the ledger does), whose turn it is among its containers (`order`), or
+//! whether a report arrived. Invariants: a stage never moves back; what depends on nothing starts in
+//! the order of the definition; once the task is to stop, nothing of it is created or started any
+//! more.
 
+use super::container::{Container, Life, OUT_OF_MEMORY, VANISHED};
 use super::ledger::{Ledger, Verdict};
-use crate::io::{ContainerEvent, Ending, Found, FoundContainer, Signal, WorkerOutput};
+use super::order::{self, Turn};
+use crate::io::{ContainerEvent, Ending, Found, FoundContainer, WorkerOutput};
 use muster_model::dispatch::Assignment;
-use muster_model::task::{ContainerStatus, StopCode, reason};
-use muster_model::{Millis, Observed, Phase, TaskId, Time};
+use muster_model::spec::TaskDefinition;
+use muster_model::task::{StopCode, reason};
+use muster_model::{Observed, Phase, TaskId, Time};
 use std::sync::Arc;
 
-/// A killed container whose end was not seen is killed again after this long.
-const KILL_AGAIN: Millis = Millis::from_secs(10);
-
 const ESSENTIAL_EXITED: &str = "Essential container in task exited";
-const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
-const VANISHED: &str = "ContainerVanishedError: the container ended and its exit code was lost";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Found at boot before it had started: goes on only if a manager still wants it.
@@ -30,26 +28,6 @@ enum Stage {
     Starting,
     Running,
     Ended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Absent,
-    Creating,
-    Created,
-    Starting,
-    Running,
-    Ended,
-}
-
-#[derive(Clone, Debug)]
-struct Container {
-    essential: bool,
-    stop_timeout: Millis,
-    life: Life,
-    /// When SIGKILL follows; set with the stop signal.
-    kill_at: Option<Time>,
-    status: ContainerStatus,
 }
 
 /// What `advance` leaves open.
@@ -82,22 +60,7 @@ pub(super) struct Work {
 
 impl Work {
     pub fn new(assignment: Assignment) -> Self {
-        let containers = assignment
-            .spec
-            .containers
-            .iter()
-            .map(|c| Container {
-                essential: c.essential,
-                stop_timeout: Millis::from_secs(u64::from(c.stop_timeout_secs())),
-                life: Life::Absent,
-                kill_at: None,
-                status: ContainerStatus {
-                    name: Arc::from(c.name.as_str()),
-                    phase: Phase::Pending,
-                    ..ContainerStatus::default()
-                },
-            })
-            .collect();
+        let containers = assignment.spec.containers.iter().map(Container::new).collect();
         Self {
             id: assignment.task,
             assignment: Some(Arc::new(assignment)),
@@ -136,14 +99,17 @@ impl Work {
                 FoundContainer::Missing => {}
                 FoundContainer::Running { status, started_at } => {
                     container.adopt(status, Life::Running, Phase::Running);
+                    container.started(started_at);
                     work.started_at = work.started_at.max(Some(started_at));
                 }
-                FoundContainer::Exited { status, started_at, .. } => {
+                FoundContainer::Exited { status, started_at, finished_at } => {
+                    container.started_at = started_at;
                     if started_at.is_some() && status.exit_code.is_none() && status.reason.is_none()
                     {
                         container.status.reason = Some(Arc::from(VANISHED));
                     }
                     container.adopt(status, Life::Ended, Phase::Stopped);
+                    container.found_ended(finished_at);
                     work.started_at = work.started_at.max(started_at);
                 }
             }
@@ -153,7 +119,8 @@ impl Work {
     }
 
     fn resume(&mut self, now: Time, stopping: bool) {
-        let started = |c: &Container| matches!(c.life, Life::Running | Life::Ended);
+        let started =
+            |c: &Container| matches!(c.life, Life::Starting | Life::Running | Life::Ended);
         let ended = |c: &Container| c.essential && c.life == Life::Ended;
         self.stage = match self.containers.iter().all(started) {
             true => Stage::Running,
@@ -270,6 +237,13 @@ impl Work {
         if self.ended() {
             return;
         }
+        if let ContainerEvent::Checked { container, number, outcome } = event {
+            let outcome = outcome.as_ref().map(|()| ()).map_err(|why| &**why);
+            let found = self.containers.iter_mut().find(|c| c.status.name == container);
+            // A check that passes as the one before is no news.
+            self.version += u64::from(found.is_some_and(|c| c.checked(now, number, outcome)));
+            return;
+        }
         self.version += 1;
         match event {
             ContainerEvent::PullStarted => {
@@ -292,31 +266,37 @@ impl Work {
             }
             ContainerEvent::Started { container, at } => {
                 if let Some(c) = self.container(&container, Life::Running) {
-                    c.life = Life::Running;
-                    c.status.phase = Phase::Running;
+                    c.started(at);
                     self.started_at = self.started_at.max(Some(at));
+                }
+            }
+            ContainerEvent::Restarted { container, pid, at } => {
+                if let Some(c) = self.container(&container, Life::Running) {
+                    c.restarted(at, pid);
                 }
             }
             ContainerEvent::Failed { container, reason: why } => {
                 let Some(c) = self.container(&container, Life::Ended) else { return };
+                let ran = c.status.restarts > 0;
                 c.finish(None, Some(reason(&why)));
-                if c.essential {
-                    self.end(now, failed_to_start(&why));
+                match (c.essential, ran) {
+                    (true, true) => self.end(now, essential_exited()),
+                    (true, false) => self.end(now, failed_to_start(&why)),
+                    (false, _) => {}
                 }
             }
-            ContainerEvent::Exited { container, exit_code, oom_killed, .. } => {
+            ContainerEvent::Exited { container, exit_code, oom_killed, at } => {
                 let Some(c) = self.container(&container, Life::Ended) else { return };
                 let why = match (oom_killed, exit_code) {
                     (true, _) => Some(Arc::from(OUT_OF_MEMORY)),
                     (false, None) => Some(Arc::from(VANISHED)),
                     (false, Some(_)) => None,
                 };
-                c.finish(exit_code, why);
-                if c.essential {
+                if c.exited(exit_code, why, at) && c.essential {
                     self.end(now, essential_exited());
                 }
             }
-            ContainerEvent::Deleted => {}
+            ContainerEvent::Checked { .. } | ContainerEvent::Deleted => {}
         }
     }
 
@@ -332,10 +312,21 @@ impl Work {
         if self.stopping.is_none() {
             self.build_up(now, ledger, out, &mut next);
         }
+        if self.stopping.is_none() {
+            self.keep_up(now, out, &mut next);
+        }
         if self.stopping.is_some() && !self.ended() {
             next = Next { look_again: self.wind_down(now, ledger, out), waits_for_room: false };
         }
         next
+    }
+
+    /// What runs is watched, and started again where its policy says so.
+    fn keep_up(&mut self, now: Time, out: &mut Vec<WorkerOutput>, next: &mut Next) {
+        for container in &mut self.containers {
+            self.version += u64::from(container.keep_up(now, self.id, out));
+            next.look_again = next.look_again.into_iter().chain(container.next_look()).min();
+        }
     }
 
     fn build_up(
@@ -361,7 +352,7 @@ impl Work {
             }
         }
         if self.stage == Stage::Starting {
-            self.start_next(out);
+            next.look_again = self.start_next(now, &assignment.spec, out);
         }
     }
 
@@ -377,26 +368,48 @@ impl Work {
         }
     }
 
-    /// Starts containers in the order of the definition, each once the one before has started.
-    fn start_next(&mut self, out: &mut Vec<WorkerOutput>) {
-        let task = self.id;
-        for container in &mut self.containers {
-            match container.life {
-                Life::Running | Life::Ended => {}
-                Life::Created => {
-                    container.life = Life::Starting;
-                    let container = container.status.name.clone();
+    /// Starts containers in the order of the definition, each once the one before has started and
+    /// what it depends on is as it must be. When to look again, should nothing happen.
+    fn start_next(
+        &mut self,
+        now: Time,
+        spec: &TaskDefinition,
+        out: &mut Vec<WorkerOutput>,
+    ) -> Option<Time> {
+        let (task, mut waits, mut look_again) = (self.id, false, None);
+        for index in 0..self.containers.len() {
+            match self.containers[index].life {
+                Life::Running | Life::Ended => continue,
+                Life::Absent | Life::Creating | Life::Starting => return look_again,
+                Life::Created => {}
+            }
+            match order::turn(now, spec, &self.containers, index) {
+                Turn::Now => {
+                    self.containers[index].life = Life::Starting;
+                    let container = self.containers[index].name();
                     out.push(WorkerOutput::Start { task, container });
-                    return;
+                    return look_again;
                 }
-                Life::Absent | Life::Creating | Life::Starting => return,
+                Turn::Later(at) => {
+                    waits = true;
+                    look_again = look_again.into_iter().chain(at).min();
+                }
+                Turn::Never(why) => {
+                    self.containers[index].status.reason = Some(reason(&why));
+                    self.end(now, failed_to_start(&why));
+                    return None;
+                }
             }
         }
-        self.stage = Stage::Running;
-        self.version += 1;
+        if !waits {
+            self.stage = Stage::Running;
+            self.version += 1;
+        }
+        look_again
     }
 
-    /// Stops what lives; the time of the next SIGKILL, if one is due later.
+    /// Stops what lives, each container after those that depend on it; the time of the next
+    /// SIGKILL, if one is due later.
     fn wind_down(
         &mut self,
         now: Time,
@@ -404,77 +417,42 @@ impl Work {
         out: &mut Vec<WorkerOutput>,
     ) -> Option<Time> {
         let task = self.id;
-        let unsignalled = |c: &Container| c.signallable() && c.kill_at.is_none();
-        if self.containers.iter().any(unsignalled) {
+        ledger.ending(task);
+        let mut signals = Vec::new();
+        // What ends without a signal lets go of what it depends on, so that goes in the same turn.
+        while self.wind_down_free(now, &mut signals) {}
+        if signals.iter().any(|(_, first)| *first) {
             out.push(WorkerOutput::Stopping { task });
         }
-        ledger.ending(task);
-        let mut look_again = None;
-        for container in &mut self.containers {
-            if let Some(signal) = container.wind_down(now) {
-                let container = container.status.name.clone();
-                out.push(WorkerOutput::Signal { task, container, signal });
-            }
-            look_again = look_again.into_iter().chain(container.next_kill()).min();
-        }
+        out.extend(signals.into_iter().map(|(signal, _)| signal));
         if self.containers.iter().all(|c| c.life == Life::Ended) {
             self.stage = Stage::Ended;
             self.stopped_at = Some(now);
             self.version += 1;
             ledger.release(task);
         }
-        look_again
-    }
-}
-
-impl Container {
-    fn adopt(&mut self, status: ContainerStatus, life: Life, phase: Phase) {
-        let name = self.status.name.clone();
-        let reason = status.reason.clone().or(self.status.reason.take());
-        self.life = life;
-        self.status = ContainerStatus { name, phase, reason, ..status };
+        self.containers.iter().filter_map(Container::next_kill).min()
     }
 
-    fn finish(&mut self, exit_code: Option<i32>, reason: Option<Arc<str>>) {
-        self.life = Life::Ended;
-        self.status.phase = Phase::Stopped;
-        self.status.exit_code = exit_code;
-        self.status.reason = reason;
-    }
-
-    fn signallable(&self) -> bool {
-        matches!(self.life, Life::Created | Life::Starting | Life::Running)
-    }
-
-    fn next_kill(&self) -> Option<Time> {
-        self.kill_at.filter(|_| self.life != Life::Ended)
-    }
-
-    /// The signal that is due now. What never started needs no grace; what is being created is
-    /// waited for: its end or its creation is the next event.
-    fn wind_down(&mut self, now: Time) -> Option<Signal> {
-        match self.life {
-            Life::Absent => {
-                self.finish(None, None);
-                None
+    /// Signals every container that nothing holds any more, and whether that is its first signal.
+    /// True if one of them ended by that, and may have let go of others.
+    fn wind_down_free(&mut self, now: Time, signals: &mut Vec<(WorkerOutput, bool)>) -> bool {
+        let (task, assignment) = (self.id, self.assignment.clone());
+        let mut ended = false;
+        for index in 0..self.containers.len() {
+            let held = |a: &Arc<Assignment>| order::is_held(&a.spec, &self.containers, index);
+            if assignment.as_ref().is_some_and(held) {
+                continue;
             }
-            Life::Created => {
-                self.finish(None, None);
-                Some(Signal::Kill)
+            let container = &mut self.containers[index];
+            let (before, first) = (container.life, container.unsignalled());
+            if let Some(signal) = container.wind_down(now) {
+                let container = container.name();
+                signals.push((WorkerOutput::Signal { task, container, signal }, first));
             }
-            Life::Creating | Life::Ended => None,
-            Life::Starting | Life::Running => match self.kill_at {
-                None => {
-                    self.kill_at = Some(now + self.stop_timeout);
-                    Some(Signal::Stop)
-                }
-                Some(at) if at <= now => {
-                    self.kill_at = Some(now + KILL_AGAIN);
-                    Some(Signal::Kill)
-                }
-                Some(_) => None,
-            },
+            ended |= before != Life::Ended && self.containers[index].life == Life::Ended;
         }
+        ended
     }
 }
 

@@ -2,6 +2,8 @@
 //! it is told nothing that breaks a law. The manager beside it says what it wants, again whenever
 //! a session opens, and forgets a task once its end was acknowledged.
 
+mod together;
+
 use muster_control::io::{
     ContainerEvent, Found, FoundContainer, Signal, WorkerInput, WorkerOutput,
 };
@@ -94,6 +96,8 @@ pub struct Machine {
     may_signal: BTreeSet<TaskId>,
     /// Tasks of which nothing may be started any more.
     sealed: BTreeSet<TaskId>,
+    /// Containers whose health check has passed.
+    passed: BTreeSet<(TaskId, Arc<str>)>,
 }
 
 fn gpus(units: u32) -> BTreeMap<String, u32> {
@@ -122,6 +126,7 @@ impl Machine {
             obeyed: (Epoch(0), Index(0)),
             may_signal: BTreeSet::new(),
             sealed: BTreeSet::new(),
+            passed: BTreeSet::new(),
         }
     }
 
@@ -180,6 +185,7 @@ impl Machine {
             memory_mib: Some(64),
             ..TaskDefinition::default()
         };
+        together::live(&mut spec.containers, cpu);
         // Every other size wants a GPU as well.
         spec.containers[0].resource_requirements = gpus(u32::from(cpu) % 2);
         if port {
@@ -387,6 +393,10 @@ impl Machine {
                     _ => {}
                 }
             }
+            WorkerOutput::Restart { task, container } => self.restart_one(task, container, badly),
+            WorkerOutput::Check { task, container, number, .. } => {
+                self.check_one(task, container, number, badly);
+            }
             WorkerOutput::Delete { task } => {
                 self.real.retain(|(t, _), _| *t != task);
                 self.journal.remove(&task);
@@ -421,13 +431,22 @@ impl Machine {
             WorkerOutput::Create { assignment, .. } => {
                 assert!(!self.sealed.contains(&assignment.task), "creates what is to stop");
             }
-            WorkerOutput::Start { task, .. } => {
+            WorkerOutput::Start { task, container } => {
                 assert!(!self.sealed.contains(task), "starts what is to stop");
+                self.may_start(*task, container);
+            }
+            WorkerOutput::Restart { task, .. } => {
+                assert!(!self.sealed.contains(task), "restarts what is to stop");
+            }
+            WorkerOutput::Check { task, container, .. } => {
+                let real = self.real.get(&(*task, container.clone()));
+                assert!(matches!(real, Some(Real::Running | Real::Exited)), "checks {real:?}");
             }
             WorkerOutput::Stopping { task } => {
                 self.stopping.insert(*task);
             }
-            WorkerOutput::Signal { task, .. } => {
+            WorkerOutput::Signal { task, container, .. } => {
+                self.may_stop(*task, container);
                 assert!(self.may_signal.contains(task), "signals without an order");
                 assert!(self.stopping.contains(task), "signals before it is written down");
             }

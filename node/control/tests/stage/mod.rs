@@ -7,9 +7,10 @@ use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
 use muster_model::fixture::{BEGIN, Line, Noun, World};
+use muster_model::task::ContainerStatus;
 use muster_model::{
-    Command, DeploymentId, Epoch, Error, InstanceId, Observed, Phase, RaftId, Response, SessionId,
-    State, Step, TaskId, TaskReport, Time,
+    Command, DeploymentId, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId,
+    Response, SessionId, State, Step, TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -222,7 +223,18 @@ impl Stage {
             None => placed.expect("the task is not placed"),
         };
         let as_if = line.take("as").map(|name| self.world.instance(&name));
-        let report = self.seen(task, as_if.unwrap_or(instance), phase);
+        let mut report = self.seen(task, as_if.unwrap_or(instance), phase);
+        let health = line.take("health").map(|text| match text.as_str() {
+            "healthy" => HealthStatus::Healthy,
+            "unhealthy" => HealthStatus::Unhealthy,
+            other => panic!("{other:?} is no health"),
+        });
+        report.observed.containers.extend(health.map(|health| ContainerStatus {
+            name: Arc::from("main"),
+            phase,
+            health,
+            ..ContainerStatus::default()
+        }));
         self.report(instance, vec![report]);
     }
 

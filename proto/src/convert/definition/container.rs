@@ -1,6 +1,8 @@
 //! One container of a task definition.
 
+use super::life::{depends_on, health_check, restart_policy, start_timeout};
 use super::linux::{capability_names, tmpfs, ulimits};
+use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
@@ -38,7 +40,6 @@ pub fn checked(
 ) -> Result<ContainerDefinition, Error> {
     name(&at.field("name"), &wire.name)?;
     image(&at.field("image"), &wire.image)?;
-    not_built(at, wire)?;
     let (memory_mib, memory_reservation_mib) = memory(at, wire, task_memory_mib)?;
     let linux = wire.linux_parameters.clone().unwrap_or_default();
     let linux_at = at.field("linuxParameters");
@@ -83,23 +84,26 @@ pub fn checked(
             &at.field("resourceRequirements"),
             &wire.resource_requirements,
         )?,
+        depends_on: depends_on(&at.field("dependsOn"), &wire.depends_on)?,
+        start_timeout_secs: start_timeout(&at.field("startTimeout"), wire.start_timeout)?,
+        health_check: health_check(&at.field("healthCheck"), wire.health_check.as_ref())?,
+        restart_policy: restart_policy(&at.field("restartPolicy"), wire.restart_policy.as_ref())?,
+        interactive: wire.interactive.unwrap_or_default(),
+        dns_search_domains: sharing::search_domains(
+            &at.field("dnsSearchDomains"),
+            &wire.dns_search_domains,
+            is_hostname,
+        )?,
+        shared_memory_mib: sharing::shared_memory(
+            &linux_at.field("sharedMemorySize"),
+            linux.shared_memory_size,
+        )?,
+        volumes_from: sharing::volumes_from(&at.field("volumesFrom"), &wire.volumes_from)?,
+        system_controls: sharing::system_controls(
+            &at.field("systemControls"),
+            &wire.system_controls,
+        )?,
     })
-}
-
-/// Fields that stand in the API only because clients send them empty.
-fn not_built(at: &At<'_>, wire: &pb::ContainerDefinition) -> Result<(), Error> {
-    let instead = "leave it out or empty";
-    match (wire.volumes_from.is_empty(), wire.system_controls.is_empty()) {
-        (true, true) => Ok(()),
-        (false, _) => Err(Error::Unsupported {
-            feature: at.field("volumesFrom").to_string(),
-            instead: "mount the same volume in both containers".into(),
-        }),
-        (_, false) => Err(Error::Unsupported {
-            feature: at.field("systemControls").to_string(),
-            instead: instead.into(),
-        }),
-    }
 }
 
 fn image(at: &At<'_>, wire: &str) -> Result<(), Error> {

@@ -13,7 +13,8 @@ use crate::ids::{DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
 use crate::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState, Service};
 use crate::state::State;
-use crate::time::Time;
+use crate::task::Task;
+use crate::time::{Millis, Time};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -238,8 +239,12 @@ fn has_proved(state: &State, service: &Service, row: &Deployment) -> bool {
     let now = state.now();
     let Some(since) = row.failed_at.filter(|since| *since < now) else { return false };
     let after = state.healthy_after(service.cluster);
-    let proved = |at: Time| at > since && at <= now;
-    state
-        .tasks_of(service.id)
-        .any(|task| task.deployment() == Some(row.id) && task.healthy_at(after).is_some_and(proved))
+    // When a check first passed is not kept: one that began after the failure tells as much.
+    let proved = |task: &Arc<Task>| match state.checked_health(task) {
+        Some(_) => {
+            task.healthy_at(Millis(0)).is_some_and(|at| at > since) && state.is_healthy(task)
+        }
+        None => task.healthy_at(after).is_some_and(|at| at > since && at <= now),
+    };
+    state.tasks_of(service.id).any(|task| task.deployment() == Some(row.id) && proved(task))
 }

@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, task};
+use super::{deployment, find, report, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -135,15 +135,20 @@ fn stop(
     if !task.wanted() {
         return Err(Error::refused(format!("task {id} is not wanted any more")));
     }
-    if code == StopCode::ServiceSchedulerInitiated && is_spared(state, &task) {
+    let unhealthy = state.is_unhealthy(&task);
+    if code == StopCode::ServiceSchedulerInitiated && is_spared(state, &task) && !unhealthy {
         return Err(Error::refused(format!("task {id} is protected from scale-in")));
     }
     bounds.may_stop(state, &task)?;
     task::stop(state, &task, code, reason(why));
+    if unhealthy {
+        report::gave_up(state, &task);
+    }
     Ok(())
 }
 
-/// A service that is being deleted protects nothing.
+/// A service that is being deleted protects nothing. Protection is from scaling in and from
+/// deployments: as in ECS it does not keep a task whose health checks fail.
 fn is_spared(state: &State, task: &Task) -> bool {
     let service = task.service().and_then(|id| state.service(id));
     service.is_some_and(|row| row.status == ServiceStatus::Active)

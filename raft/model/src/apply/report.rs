@@ -2,8 +2,8 @@
 //!
 //! What counts as a failed start, precisely. A service's task that nobody asked to stop and that
 //! stopped has *failed to start* if it never was RUNNING or ended, by its agent's clock, before it
-//! counted as healthy (`State::healthy_after`) or less than `QUICK_EXIT` after it started. A failed
-//! start adds one to its deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the
+//! counted as healthy (`State::is_healthy`) or less than `QUICK_EXIT` after it started. So has one
+//! that the scheduler stops while its health checks fail. A failed start adds one to its deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the
 //! service's back-off. A task that ended later than that ran: it sets both to zero and is replaced
 //! at once. So do a new deployment and one that completes (`apply/deployment`). ECS resets at
 //! RUNNING already, which would never slow down a container that starts well and crashes after two
@@ -16,10 +16,11 @@ use super::deployment as rows;
 use crate::command::{Response, TaskReport};
 use crate::error::{Error, Kind};
 use crate::ids::{DeploymentId, Principal, ServiceId};
+use crate::life::HealthStatus;
 use crate::limits;
 use crate::service::{Backoff, Service, ServiceStatus};
 use crate::state::State;
-use crate::task::{Desired, Observed, Owner, Phase, Task, reason};
+use crate::task::{ContainerStatus, Desired, Observed, Owner, Phase, Task, reason};
 use crate::time::{Millis, Time};
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
         && let Owner::Service { service, deployment, .. } = old.owner
     {
         let after = state.healthy_after(old.cluster).max(limits::QUICK_EXIT);
-        let failed = failed_to_start(&old, &report.observed, state.now(), after);
+        let unproved = state.checked_health(&old).is_some_and(|h| h != HealthStatus::Healthy);
+        let failed = unproved || failed_to_start(&old, &report.observed, state.now(), after);
         count(state, service, deployment, failed.then_some(old.created_at));
     }
     Ok(())
@@ -76,7 +78,7 @@ fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
         phase: said.phase,
         containers: match said.containers.is_empty() {
             true => old.containers.clone(),
-            false => said.containers.clone(),
+            false => said.containers.iter().map(|c| heard(old, c)).collect(),
         },
         pull_started_at: first(old.pull_started_at, said.pull_started_at),
         pull_stopped_at: first(old.pull_stopped_at, said.pull_stopped_at),
@@ -88,10 +90,34 @@ fn merged(task: &Task, said: &Observed, now: Time) -> Observed {
     }
 }
 
+/// An agent that has just started has not checked anything yet: until it has, what it decided
+/// before stands, or each restart of an agent would make its tasks unhealthy. A container that was
+/// itself started anew has no past.
+fn heard(old: &Observed, said: &ContainerStatus) -> ContainerStatus {
+    let mut heard = said.clone();
+    let same = |c: &&ContainerStatus| {
+        c.name == said.name && c.phase == said.phase && c.restarts == said.restarts
+    };
+    if heard.health == HealthStatus::Unknown
+        && let Some(before) = old.containers.iter().find(same)
+    {
+        heard.health = before.health;
+    }
+    heard
+}
+
 fn failed_to_start(task: &Task, said: &Observed, now: Time, after: Millis) -> bool {
     match said.started_at.or(task.observed.started_at) {
         None => true,
         Some(started) => said.stopped_at.unwrap_or(now).since(started) < after,
+    }
+}
+
+/// A task whose health checks fail was told to stop: whatever for, its deployment has one that
+/// failed.
+pub(super) fn gave_up(state: &mut State, task: &Task) {
+    if let Owner::Service { service, deployment, .. } = task.owner {
+        count(state, service, deployment, Some(task.created_at));
     }
 }
 

@@ -20,9 +20,9 @@ use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
 use muster_model::{
     AccessKey, AccessKeyId, AccessKeyStatus, ClusterId, ClusterStatus, Command, DefinitionId,
-    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, Holder, Index,
-    Instance, InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner, Phase,
-    Policy, Principal, RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret,
+    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, HealthStatus, Holder,
+    Index, Instance, InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner,
+    Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret,
     Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition,
     TaskId, TaskReport, Time, TraceId,
 };
@@ -101,6 +101,8 @@ fn observed() -> Observed {
         }],
         address: Some("172.17.0.2".into()),
         pid: Some(42),
+        health: HealthStatus::Unhealthy,
+        restarts: 3,
     };
     Observed {
         phase: Phase::Stopped,
