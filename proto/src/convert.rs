@@ -16,7 +16,7 @@ pub mod policy;
 pub mod service;
 pub mod task;
 
-pub use placement::has_launch_type;
+pub use placement::{has_launch_type, launch_type};
 pub(crate) use placement::{EC2, LAUNCH_TYPES};
 
 use crate::{arn, pb};

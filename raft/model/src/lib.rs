@@ -20,6 +20,7 @@ pub mod instance;
 pub mod limits;
 pub mod mark;
 pub mod placement;
+mod platform;
 pub mod policy;
 pub mod query;
 pub mod service;
