@@ -391,8 +391,12 @@ def tags_are_set_shown_and_removed():
 def a_platform_chooses_the_instances_that_are_it():
     """`runtimePlatform`: an image of one architecture never runs on another."""
     cluster()
-    arm = [{"name": "ecs.cpu-architecture", "value": "arm64"}]
-    wanted = {"ARM64": instance(number=1, attributes=arm), "X86_64": instance(number=2)}
+
+    def with_cpus(number, value):
+        attributes = [{"name": "ecs.cpu-architecture", "value": value}]
+        return instance(number=number, attributes=attributes)
+
+    wanted = {"ARM64": with_cpus(1, "arm64"), "X86_64": with_cpus(2, "x86_64")}
     for architecture, only in wanted.items():
         platform = {"cpuArchitecture": architecture, "operatingSystemFamily": "LINUX"}
         container = [{"name": "main", "image": "busybox", "memory": 8}]
