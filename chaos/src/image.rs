@@ -56,7 +56,8 @@ impl Registry {
         registry.wait(lab);
         let layout = dir.join("image");
         layout_of(&layout, "1", &[]).unwrap_or_else(|error| panic!("{error}"));
-        registry.push(lab, &layout, "1").unwrap_or_else(|error| panic!("{error}"));
+        let own = "test/busybox:1";
+        registry.push(lab, &layout, "1", own).unwrap_or_else(|error| panic!("{error}"));
         registry
     }
 
@@ -127,18 +128,42 @@ impl Registry {
         let digest = digest.trim_start_matches("sha256:");
         let start = digest.get(..2).ok_or("the manifest names no layer")?;
         let blobs = self.storage.join("docker/registry/v2/blobs/sha256");
-        self.push(lab, &layout, &tag)?;
+        self.push(lab, &layout, &tag, &format!("test/busybox:{tag}"))?;
         std::fs::remove_dir_all(&layout).map_err(text)?;
         let image = format!("{}/test/busybox:{tag}", self.address);
         Ok((image, blobs.join(start).join(digest).join("data")))
     }
 
-    fn push(&self, lab: &Lab, layout: &Path, tag: &str) -> Result<(), String> {
+    /// Pushes a web server of busybox under a name that the public registries have: the lab's
+    /// workers find it through their mirrors. It serves one page.
+    ///
+    /// # Panics
+    /// It cannot be made or pushed.
+    pub fn push_server(&self, lab: &Lab, dir: &Path, name: &str, page: &str) {
+        let (layout, file) = (dir.join("image-server"), dir.join("index.html"));
+        std::fs::write(&file, page).unwrap_or_else(|error| panic!("index.html: {error}"));
+        let page = format!("www/index.html={}", file.display());
+        let words = ["-f", &page, "-c", "httpd", "-f", "-p", "80", "-h", "/www"];
+        let made = layout_of(&layout, "server", &words);
+        let pushed = made.and_then(|_| self.push(lab, &layout, "server", name));
+        pushed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Pushes the image that every test may use under one more name.
+    ///
+    /// # Panics
+    /// It cannot be pushed.
+    pub fn push_as(&self, lab: &Lab, dir: &Path, name: &str) {
+        let pushed = self.push(lab, &dir.join("image"), "1", name);
+        pushed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn push(&self, lab: &Lab, layout: &Path, tag: &str, name: &str) -> Result<(), String> {
         let pushed = lab
             .hub_command("skopeo")
             .args(["copy", "-q", "--dest-tls-verify=false"])
             .arg(format!("oci:{}:{tag}", layout.display()))
-            .arg(format!("docker://{}/test/busybox:{tag}", self.address))
+            .arg(format!("docker://{}/{name}", self.address))
             .output()
             .map_err(|error| format!("skopeo: {error}"))?;
         match pushed.status.success() {

@@ -7,6 +7,7 @@ use muster_chaos::cluster::{Cluster, Shape, example, muster};
 use muster_chaos::lab::{Lab, root};
 use muster_chaos::local;
 use muster_chaos::python::{Environment, done, ecs_clients};
+use muster_chaos::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Checks that `lab.py` has.
 const CHECKS: usize = 8;
@@ -156,4 +158,45 @@ fn tasks(cluster: &Cluster) -> BTreeSet<String> {
         found.extend(rows.iter().map(arn));
     }
     found
+}
+
+/// Amazon's tutorials: `chaos/tests/ecs/amazon.sh` says which part is whose.
+fn amazon(cluster: &Cluster, clients: &Environment, key: &Key, home: &Path, words: &[&str]) {
+    let script = root().join("chaos/tests/ecs/amazon.sh");
+    let mut command = tool(cluster, key, "m1", &script);
+    clients.enter(&mut command, None);
+    done(command.args(words).env("HOME", home));
+}
+
+#[test]
+fn amazons_tutorials_run_word_for_word_where_no_public_registry_is_reached() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let mut cluster = Cluster::form(1, 2);
+    let (lab, dir) = (&cluster.lab, cluster.dir.path());
+    cluster.registry.push_as(lab, dir, "library/busybox:latest");
+    let page = "Welcome to nginx!";
+    cluster.registry.push_server(lab, dir, "docker/library/nginx:latest", page);
+    let key = Key::of(&cluster, "admin");
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+
+    amazon(&cluster, &clients, &key, home, &["sleep360"]);
+    amazon(&cluster, &clients, &key, home, &["create"]);
+    // Where the tutorial launches an instance that joins MyCluster.
+    cluster.rejoin_worker(2, &["--cluster", "MyCluster"]);
+    let of = ["--cluster", "MyCluster"];
+    let machine = wait::until("the machine is in MyCluster", Duration::from_secs(60), || {
+        let list = cluster.json(&["instance", "list", of[0], of[1]]);
+        let first = &list["containerInstances"][0];
+        let arn =
+            first["containerInstanceArn"].as_str().filter(|_| first["agentConnected"] == true);
+        arn.map(str::to_owned).ok_or_else(|| list.to_string())
+    });
+    let address = cluster.lab.address("w2");
+    amazon(&cluster, &clients, &key, home, &["service", &address, page]);
+    // Where it terminates the instance.
+    cluster.crash("w2");
+    cluster.run(&["instance", "deregister", &machine, "--force", of[0], of[1]]);
+    amazon(&cluster, &clients, &key, home, &["clean"]);
 }

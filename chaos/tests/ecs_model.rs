@@ -52,6 +52,8 @@ const OURS: &[(&str, &str)] = &[
     ("Task.waitingReason", "a task that is not placed says why"),
     ("UpdateServiceRequest.expectedVersion", "compare-and-set"),
     ("UpdateServiceRequest.setPlacement", "gRPC does not tell an empty list from none"),
+    ("UpdateServiceRequest.setPlacementConstraints", "gRPC does not tell an empty list from none"),
+    ("UpdateServiceRequest.setPlacementStrategy", "gRPC does not tell an empty list from none"),
     ("VersionInfo.versions", "of the kernel and of runc: there is no Docker"),
 ];
 

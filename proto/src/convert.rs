@@ -17,8 +17,8 @@ pub mod policy;
 pub mod service;
 pub mod task;
 
-pub use placement::has_launch_type;
 pub(crate) use placement::{EC2, LAUNCH_TYPES};
+pub use placement::{has_launch_type, launch_type};
 
 use crate::{arn, pb};
 use muster_model::limits::{

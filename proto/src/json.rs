@@ -100,7 +100,10 @@ fn decode<T: Described + DeserializeOwned>(text: &str, unknown: Unknown) -> Resu
         return Err(Error::invalid("document", format!("{} bytes", text.len()), allowed));
     }
     let value = text::parse(text)?;
-    let value = check::message(&check::Path::Root, value, T::MESSAGE, unknown)?;
+    let mut value = check::message(&check::Path::Root, value, T::MESSAGE, unknown)?;
+    if unknown == Unknown::RefuseNotBuilt {
+        ecs::flag_named_lists(T::MESSAGE, &mut value);
+    }
     // The check was stricter than the derived decoder; what it still refuses is our own mistake.
     serde_json::from_value(value)
         .map_err(|error| Error::invalid(T::MESSAGE.name, error.to_string(), "its ECS JSON form"))

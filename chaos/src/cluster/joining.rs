@@ -123,6 +123,19 @@ impl Cluster {
         std::fs::remove_dir_all(self.path(&name)).ok();
     }
 
+    /// Joins and starts a machine anew, as one that was never in any cluster.
+    ///
+    /// # Panics
+    /// It does not join.
+    pub fn rejoin_worker(&mut self, number: u32, more: &[&str]) {
+        let host = format!("w{number}");
+        self.crash(&host);
+        let gone = std::fs::remove_dir_all(self.path(&host));
+        gone.unwrap_or_else(|error| panic!("{host}: {error}"));
+        self.lab.done(&["boot", &host]);
+        self.join_worker(number, more);
+    }
+
     fn enrol_worker(&mut self, number: u32, more: &[&str]) {
         let host = format!("w{number}");
         self.enrol(&host, &host, zone(number), more);
@@ -133,6 +146,9 @@ impl Cluster {
         let host = name.to_owned();
         let (first, address) = (self.any_manager(), self.lab.address(on));
         let (data, config) = (self.data(&host), self.config(&host));
+        // The lab reaches no public registry: what has such a name is in its own.
+        let mirror = |of: &str| format!("{of}=http://{}", self.registry.address);
+        let (hub, public) = (mirror("docker.io"), mirror("public.ecr.aws"));
         let mut words = vec![
             "join",
             "--manager",
@@ -145,6 +161,10 @@ impl Cluster {
             &address,
             "--insecure-registry",
             &self.registry.address,
+            "--registry-mirror",
+            &hub,
+            "--registry-mirror",
+            &public,
             "--token",
             &self.worker_token,
             "--data-dir",

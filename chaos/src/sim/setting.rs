@@ -68,6 +68,7 @@ fn definition(family: &str) -> TaskDefinition {
         container_port: 80,
         host_port,
         protocol: Protocol::Tcp,
+        app_protocol: None,
     };
     let mut main = container("main", true);
     let mut containers = Vec::new();

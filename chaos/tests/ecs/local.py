@@ -388,6 +388,26 @@ def tags_are_set_shown_and_removed():
     assert refused(ecs.list_tags_for_resource, resourceArn=missing)[1] == "Service not found."
 
 
+def a_platform_chooses_the_instances_that_are_it():
+    """`runtimePlatform`: an image of one architecture never runs on another."""
+    cluster()
+
+    def with_cpus(number, value):
+        attributes = [{"name": "ecs.cpu-architecture", "value": value}]
+        return instance(number=number, attributes=attributes)
+
+    wanted = {"ARM64": with_cpus(1, "arm64"), "X86_64": with_cpus(2, "x86_64")}
+    for architecture, only in wanted.items():
+        platform = {"cpuArchitecture": architecture, "operatingSystemFamily": "LINUX"}
+        container = [{"name": "main", "image": "busybox", "memory": 8}]
+        ecs.register_task_definition(
+            family="built", containerDefinitions=container, runtimePlatform=platform
+        )
+        tasks = ecs.run_task(cluster="lab", taskDefinition="built", count=4)["tasks"]
+        on = {task["containerInstanceArn"] for task in tasks}
+        assert len(tasks) == 4 and on == {only["containerInstanceArn"]}, (architecture, on)
+
+
 def instances_are_drained_and_deregistered():
     """DRAINING gets no new task and loses its service's; forced deregistration empties it."""
     cluster()
@@ -505,6 +525,7 @@ run(
     services_scale_and_are_deleted,
     services_have_pages,
     tags_are_set_shown_and_removed,
+    a_platform_chooses_the_instances_that_are_it,
     instances_are_drained_and_deregistered,
     refusals_are_ecs_own,
     only_a_post_empties_it,

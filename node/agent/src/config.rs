@@ -7,7 +7,7 @@
 pub mod machine;
 pub mod machinery;
 
-use crate::image::PullBehavior;
+use crate::image::{PullBehavior, mirror};
 use muster_process::config::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -116,6 +116,8 @@ pub struct RegistryConfig {
     pub pull: Pull,
     /// Tasks whose images are pulled at once.
     pub pulls_max: usize,
+    /// By the registry that images name: URLs of those asked in its place, the first first.
+    pub mirrors: BTreeMap<String, Vec<String>>,
 }
 
 /// ECS's `ECS_IMAGE_PULL_BEHAVIOR`.
@@ -149,6 +151,7 @@ impl Default for RegistryConfig {
             authorities: Vec::new(),
             pull: Pull::Default,
             pulls_max: 8,
+            mirrors: BTreeMap::new(),
         }
     }
 }
@@ -222,6 +225,7 @@ impl AgentConfig {
                 return Err(invalid(field, &value.to_string(), "1 to 1024"));
             }
         }
+        mirror::read(&self.registry.mirrors, &self.registry.insecure)?;
         self.telemetry.check()
     }
 }

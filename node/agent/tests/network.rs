@@ -21,7 +21,7 @@ fn server(name: &str, text: &str, host_port: u16) -> ContainerDefinition {
 }
 
 fn mapping(container_port: u16, host_port: u16, protocol: Protocol) -> PortMapping {
-    PortMapping { name: None, container_port, host_port, protocol }
+    PortMapping { name: None, container_port, host_port, protocol, app_protocol: None }
 }
 
 /// What a server at the address says, asked from this machine until it answers.

@@ -40,6 +40,7 @@ fn definition(shared: &Path) -> TaskDefinition {
             container_port: 80,
             host_port: port,
             protocol: Protocol::Tcp,
+            app_protocol: None,
         }];
         container
     };

@@ -128,6 +128,12 @@ pub const HEAD_READ_MAX: Duration = Duration::from_secs(60);
 /// From the end of the headers to the end of the body: 4 MiB at 1.6 Mbit/s.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(20);
 
+/// Longest body that is read as soon as it comes: 4,096 connections with one each are 256 MiB, and
+/// ECS's own limit for a task definition, its longest request, is as long.
+pub const SMALL_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Longer bodies read and answered at once, 4 MiB each: nobody has proved yet who sends them.
+pub const LARGE_BODIES_MAX: usize = 32;
+
 /// Bytes of one request's headers, and how many of them: SDKs send about 1 KiB in 12.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_MAX: usize = 64;

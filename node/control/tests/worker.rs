@@ -192,6 +192,7 @@ fn assignment(line: &mut Line) -> Assignment {
         container_port: port,
         host_port: port,
         protocol: Protocol::Tcp,
+        app_protocol: None,
     }));
     let (cpu, memory_mib) = (Some(cpu), Some(memory_mib));
     let spec = TaskDefinition { containers, cpu, memory_mib, ..TaskDefinition::default() };

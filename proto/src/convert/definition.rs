@@ -3,6 +3,7 @@
 mod container;
 mod life;
 mod linux;
+mod platform;
 mod ports;
 mod sharing;
 mod size;
@@ -57,6 +58,7 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
         task_role_arn: role(&At::Field("taskRoleArn"), &wire.task_role_arn)?,
         execution_role_arn: role(&At::Field("executionRoleArn"), &wire.execution_role_arn)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
+        runtime_platform: wire.runtime_platform.as_ref().map(platform::checked).transpose()?,
     })
 }
 

@@ -4,6 +4,7 @@ use super::{At, deployment, name, number, placement, tags};
 use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
+use muster_model::placement::Placement;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{Command, Error, IdSource, SchedulingStrategy, ServiceSpec, State};
 use std::sync::Arc;
@@ -62,6 +63,31 @@ pub fn create(
     }))
 }
 
+/// The lists that are replaced, each alone or both, and with them the other as it is; `None`: they
+/// stay.
+fn changed_placement(
+    now: &Placement,
+    wire: &pb::UpdateServiceRequest,
+) -> Result<Option<Placement>, Error> {
+    let constraints = wire.set_placement || wire.set_placement_constraints;
+    let strategies = wire.set_placement || wire.set_placement_strategy;
+    let unsaid = |list: usize, set: bool| list > 0 && !set;
+    if unsaid(wire.placement_constraints.len(), constraints)
+        || unsaid(wire.placement_strategy.len(), strategies)
+    {
+        let allowed = "true with placementConstraints or placementStrategy";
+        return Err(Error::invalid("setPlacement", "false", allowed));
+    }
+    let mut wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
+    if !constraints {
+        wanted.constraints.clone_from(&now.constraints);
+    }
+    if !strategies {
+        wanted.strategies.clone_from(&now.strategies);
+    }
+    Ok((constraints || strategies).then_some(wanted))
+}
+
 /// UpdateService: fields that are absent stay as they are.
 pub fn update(
     state: &State,
@@ -76,15 +102,10 @@ pub fn update(
     let (minimum, maximum) = percents(wanted)?;
     let circuit_breaker = deployment::breaker(wanted)?;
     let deployment = whole(service.spec.deployment, minimum, maximum)?;
-    let listed = !wire.placement_constraints.is_empty() || !wire.placement_strategy.is_empty();
-    let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
-    if listed && !wire.set_placement {
-        let allowed = "true with placementConstraints or placementStrategy";
-        return Err(Error::invalid("setPlacement", "false", allowed));
-    }
+    let placement = changed_placement(&service.spec.placement, wire)?;
     let spec = ServiceSpec {
         deployment,
-        placement: if wire.set_placement { &wanted } else { &service.spec.placement }.clone(),
+        placement: placement.as_ref().unwrap_or(&service.spec.placement).clone(),
         ..ServiceSpec::clone(&service.spec)
     };
     let definition = match wire.task_definition.as_str() {
@@ -96,7 +117,7 @@ pub fn update(
         desired_count: wire.desired_count.map(desired_count).transpose()?,
         minimum_healthy_percent: minimum,
         maximum_percent: maximum,
-        placement: wire.set_placement.then_some(wanted),
+        placement,
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: rebalancing(&wire.availability_zone_rebalancing, &spec)?,

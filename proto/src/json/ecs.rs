@@ -39,6 +39,23 @@ const WITHOUT_SAYING: [(&str, &str); 9] = [
     ("versionConsistency", "disabled"),
 ];
 
+/// Lists that ECS replaces if a request names them, empty or not, and by which member a message
+/// says so: in gRPC an empty list is none.
+const NAMED_LISTS: [(&str, &str, &str); 2] = [
+    ("UpdateServiceRequest", "placementConstraints", "setPlacementConstraints"),
+    ("UpdateServiceRequest", "placementStrategy", "setPlacementStrategy"),
+];
+
+/// Says of each such list that it was named.
+pub fn flag_named_lists(message: &Message, checked: &mut Value) {
+    let Value::Object(members) = checked else { return };
+    for (of, list, flag) in NAMED_LISTS {
+        if of == message.name && members.contains_key(list) {
+            members.insert(flag.to_owned(), Value::Bool(true));
+        }
+    }
+}
+
 /// Farther than this is no likely slip of the hand.
 const DISTANCE_MAX: usize = 3;
 

@@ -7,7 +7,8 @@ use crate::pb;
 use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
-    ContainerDefinition, Named, NetworkMode, PortMapping, Protocol, Tags, Ulimit, VolumeFrom,
+    AppProtocol, ContainerDefinition, CpuArchitecture, Named, NetworkMode, PortMapping, Protocol,
+    RuntimePlatform, Tags, Ulimit, VolumeFrom,
 };
 use muster_model::{DefinitionRow, State, TaskDefinition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,18 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
         registered_by: row.registered_by.to_string(),
         delete_requested_at: deleted.map(timestamp),
         requires_attributes: requires(spec),
+        runtime_platform: spec.runtime_platform.map(platform),
     }
+}
+
+fn platform(row: RuntimePlatform) -> pb::RuntimePlatform {
+    let cpu = match row.architecture {
+        Some(CpuArchitecture::X86) => "X86_64",
+        Some(CpuArchitecture::Arm) => "ARM64",
+        None => "",
+    };
+    let system = if row.names_linux { "LINUX" } else { "" };
+    pb::RuntimePlatform { cpu_architecture: cpu.into(), operating_system_family: system.into() }
 }
 
 /// ECS: it was checked for what it requires, and everything runs on container instances.
@@ -180,6 +192,13 @@ fn port_mapping(row: &PortMapping) -> pb::PortMapping {
         host_port: row.host_port.into(),
         protocol: protocol(row.protocol).into(),
         name: row.name.clone().unwrap_or_default(),
+        app_protocol: match row.app_protocol {
+            Some(AppProtocol::Http) => "http",
+            Some(AppProtocol::Http2) => "http2",
+            Some(AppProtocol::Grpc) => "grpc",
+            None => "",
+        }
+        .into(),
     }
 }
 

@@ -132,6 +132,7 @@ fn again(world: &World, family: &str) -> pb::RegisterTaskDefinitionRequest {
         execution_role_arn: shown.execution_role_arn,
         tags: view::tags(&row.spec.tags),
         client_token: String::new(),
+        runtime_platform: shown.runtime_platform,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod life;
 pub mod limits;
 pub mod mark;
 pub mod placement;
+mod platform;
 pub mod policy;
 pub mod query;
 pub mod service;

@@ -7,6 +7,7 @@
 use crate::life::{Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
+pub use crate::platform::{CpuArchitecture, RuntimePlatform};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,6 +71,17 @@ pub struct PortMapping {
     pub container_port: u16,
     pub host_port: u16,
     pub protocol: Protocol,
+    /// Kept and shown: ECS reads it where Service Connect is, which is not built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<AppProtocol>,
+}
+
+/// What is spoken on a port, ECS `appProtocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppProtocol {
+    Http,
+    Http2,
+    Grpc,
 }
 
 /// ECS `mountPoints`: a volume of the task, by name, at a path in the container.
@@ -207,9 +219,17 @@ pub struct TaskDefinition {
     pub task_role_arn: Option<String>,
     pub execution_role_arn: Option<String>,
     pub tags: Tags,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_platform: Option<RuntimePlatform>,
 }
 
 impl TaskDefinition {
+    /// What it asks of an instance: what it says, and what its platform means.
+    pub fn constraints(&self) -> impl Iterator<Item = &PlacementConstraint> {
+        let platform = self.runtime_platform.as_ref().and_then(RuntimePlatform::constraint);
+        self.placement_constraints.iter().chain(platform)
+    }
+
     /// What one task takes from its instance while it is placed there.
     pub fn reservation(&self) -> Resources {
         let sum =

@@ -3,7 +3,7 @@
 //! Paths and names that must differ between agents of one machine carry the instance's id.
 
 use crate::config::AgentConfig;
-use crate::image::{Credentials, LayerLimits, Registries};
+use crate::image::{Credentials, LayerLimits, Registries, mirror};
 use crate::network::BridgeConfig;
 use crate::runtime::RuntimeConfig;
 use crate::runtime::shim::LogLimits;
@@ -30,10 +30,11 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             None => BTreeMap::new(),
         },
         authorities: authorities(config)?,
+        mirrors: mirror::read(&config.registry.mirrors, &config.registry.insecure)?,
     };
     registries
         .check()
-        .map_err(|why| Error::invalid("registry.insecure", why, "names and private addresses"))?;
+        .map_err(|why| Error::invalid("registry", why, "names and private addresses"))?;
     Ok(RuntimeConfig {
         data_dir: config.data_dir.clone(),
         run_dir: match &config.run_dir {

@@ -1,14 +1,17 @@
 //! Images: from a reference to verified layers on this disk.
 //!
-//! `reference` says what a text names, `registry` and `layout` fetch documents and blobs, `layer`
-//! unpacks one layer into overlayfs's form, `store` keeps and shares what was unpacked.
+//! `reference` says what a text names, `mirror` whom to ask for it, `registry` and `layout` fetch
+//! documents and blobs, `fetch` an image of them, `layer` unpacks one layer into overlayfs's form,
+//! `store` keeps and shares what was unpacked.
 //! Invariant: what has a name in the store was verified down to its digest; half of a layer never
 //! has a name.
 
 pub mod archive;
+mod fetch;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
+pub mod mirror;
 pub mod reference;
 pub mod registry;
 pub mod store;
@@ -37,6 +40,13 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// ECS: a pull is given up after two hours.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
+/// Registries with mirrors, in one agent's configuration: more than there are public ones.
+pub const REGISTRIES_MAX: usize = 64;
+/// Mirrors of one registry: a dead one costs each pull up to half a minute.
+pub const MIRRORS_MAX: usize = 8;
+/// A registry's name or URL in the configuration: DNS's longest name is 253 bytes.
+pub const NAME_BYTES_MAX: usize = 512;
 
 /// Bounds of one layer. Tests use small ones.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@
 //! what is cached, nor how a layer is unpacked.
 
 use super::manifest::{digest_of, digest_text, hex_of};
+use super::mirror::{Mirror, Place};
 use super::{
     CONNECT_TIMEOUT, DOWNLOADS_MAX, MANIFEST_BYTES_MAX, READ_TIMEOUT, RETRY_PAUSE, TRIES_MAX,
 };
@@ -53,12 +54,15 @@ pub struct Registries {
     pub credentials: BTreeMap<String, Credentials>,
     /// Additional certificate authorities, PEM.
     pub authorities: Vec<Vec<u8>>,
+    /// By the registry that images name: whom to ask in its place, in this order.
+    pub mirrors: BTreeMap<String, Vec<Mirror>>,
 }
 
 impl Registries {
     /// Plain HTTP over a public network would let anybody replace an image's manifest.
     pub fn check(&self) -> Result<(), String> {
-        for entry in &self.insecure {
+        let mirrors = self.mirrors.values().flatten().filter(|mirror| mirror.plain);
+        for entry in self.insecure.iter().chain(mirrors.map(|mirror| &mirror.registry)) {
             match host_of(entry).parse::<IpAddr>() {
                 Ok(ip) if !private(ip) => {
                     return Err(format!(
@@ -72,11 +76,18 @@ impl Registries {
         Ok(())
     }
 
-    fn plain(&self, registry: &str) -> bool {
-        let host = host_of(registry);
-        let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        loopback || host == "localhost" || self.insecure.iter().any(|i| i == registry)
+    pub(super) fn plain(&self, registry: &str) -> bool {
+        let mut mirrors = self.mirrors.values().flatten();
+        plain(registry, &self.insecure)
+            || mirrors.any(|mirror| mirror.plain && mirror.registry == registry)
     }
+}
+
+/// Whether a registry is spoken to over HTTP for where it is, or because it is listed.
+pub(super) fn plain(registry: &str, insecure: &[String]) -> bool {
+    let host = host_of(registry);
+    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    loopback || host == "localhost" || insecure.iter().any(|i| i == registry)
 }
 
 fn host_of(registry: &str) -> &str {
@@ -193,6 +204,10 @@ impl Registry {
             clients: Mutex::new(HashMap::new()),
             downloads: Semaphore::new(DOWNLOADS_MAX),
         })
+    }
+
+    pub(super) fn places(&self, name: &Reference) -> Vec<Place> {
+        self.registries.places(name)
     }
 
     /// One client per registry and user: a client remembers tokens, and they must not be mixed.

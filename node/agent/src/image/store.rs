@@ -14,9 +14,7 @@
 
 use super::layer::unpack;
 use super::layout;
-use super::manifest::{
-    Config, ConfigFile, Descriptor, Document, Manifest, choose, digest_of, hex_of,
-};
+use super::manifest::{Config, ConfigFile, Descriptor, Document, Manifest, digest_of, hex_of};
 use super::reference::ImageReference;
 use super::registry::{Credentials, Failure, Registries, Registry};
 use super::{CONFIG_BYTES_MAX, LayerLimits, MANIFEST_BYTES_MAX, PULL_TIMEOUT};
@@ -77,7 +75,7 @@ struct LayerRecord {
 /// The store. Cheap to share; all methods take `&self`.
 pub struct Store {
     root: PathBuf,
-    registry: Registry,
+    pub(super) registry: Registry,
     behavior: PullBehavior,
     limits: LayerLimits,
     boot_id: String,
@@ -186,7 +184,7 @@ impl Store {
     ) -> std::result::Result<Image, Failure> {
         match reference {
             ImageReference::Registry(name) => {
-                self.fetch_from_registry(reference, name, credentials).await
+                self.fetch_from_registries(reference, name, credentials).await
             }
             ImageReference::Layout { dir, tag } => {
                 self.fetch_from_layout(reference, dir.clone(), tag.clone(), None).await
@@ -205,32 +203,6 @@ impl Store {
                 self.fetch_from_layout(reference, dir, tag.clone(), Some(stamp)).await
             }
         }
-    }
-
-    async fn fetch_from_registry(
-        self: &Arc<Self>,
-        reference: &ImageReference,
-        name: &oci_client::Reference,
-        credentials: Option<&Credentials>,
-    ) -> std::result::Result<Image, Failure> {
-        let (mut bytes, mut digest) = self.registry.document(name, credentials).await?;
-        if let Document::Index(entries) = Document::parse(&bytes).map_err(Failure::Corrupt)? {
-            digest = choose(&entries).map_err(Failure::NotFound)?.digest.clone();
-            let pinned = name.clone_with_digest(digest.clone());
-            (bytes, _) = self.registry.document(&pinned, credentials).await?;
-        }
-        let manifest = only_manifest(&bytes)?;
-        let config = match self.read_config(&manifest.config.digest) {
-            Some(bytes) => bytes,
-            None => {
-                let tmp = self.tmp();
-                let digest = &manifest.config.digest;
-                self.registry.blob(name, credentials, digest, &tmp.path, CONFIG_BYTES_MAX).await?;
-                fs::read(&tmp.path).map_err(|e| Failure::Local(e.to_string()))?
-            }
-        };
-        let documents = Documents { digest, manifest, config, stamp: None };
-        self.keep(reference, documents, &Source::Registry(name, credentials)).await
     }
 
     async fn fetch_from_layout(
@@ -255,7 +227,7 @@ impl Store {
     }
 
     /// Brings in the layers that are missing, then remembers what the reference means.
-    async fn keep(
+    pub(super) async fn keep(
         self: &Arc<Self>,
         reference: &ImageReference,
         documents: Documents,
@@ -383,7 +355,7 @@ impl Store {
     }
 
     /// A configuration from the cache; a damaged one counts as missing.
-    fn read_config(&self, digest: &str) -> Option<Vec<u8>> {
+    pub(super) fn read_config(&self, digest: &str) -> Option<Vec<u8>> {
         let bytes = fs::read(self.root.join("configs").join(hex_of(digest).ok()?)).ok()?;
         (digest_of(&bytes) == digest).then_some(bytes)
     }
@@ -418,26 +390,26 @@ impl Store {
         self.root.join("refs").join(format!("{hex}.json"))
     }
 
-    fn tmp(&self) -> Tmp {
+    pub(super) fn tmp(&self) -> Tmp {
         let n = self.next_tmp.fetch_add(1, Ordering::Relaxed);
         Tmp { path: self.root.join("tmp").join(n.to_string()) }
     }
 }
 
 /// Where missing layers come from.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     Registry(&'a oci_client::Reference, Option<&'a Credentials>),
     Layout(&'a Path),
 }
 
-struct Documents {
-    digest: String,
-    manifest: Manifest,
-    config: Vec<u8>,
-    stamp: Option<String>,
+pub(super) struct Documents {
+    pub digest: String,
+    pub manifest: Manifest,
+    pub config: Vec<u8>,
+    pub stamp: Option<String>,
 }
 
-fn only_manifest(bytes: &[u8]) -> std::result::Result<Manifest, Failure> {
+pub(super) fn only_manifest(bytes: &[u8]) -> std::result::Result<Manifest, Failure> {
     match Document::parse(bytes).map_err(Failure::Corrupt)? {
         Document::Manifest(manifest) => Ok(manifest),
         Document::Index(_) => Err(Failure::Corrupt("an index inside an index".into())),
@@ -445,8 +417,8 @@ fn only_manifest(bytes: &[u8]) -> std::result::Result<Manifest, Failure> {
 }
 
 /// A path under `tmp/` that is gone when this is dropped, whatever became of it.
-struct Tmp {
-    path: PathBuf,
+pub(super) struct Tmp {
+    pub path: PathBuf,
 }
 
 impl Drop for Tmp {

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod registry;
+
 use muster_agent::cgroup::Cgroups;
 use muster_agent::image::{LayerLimits, PullBehavior, Registries};
 use muster_agent::journal::ContainerKey;

@@ -16,7 +16,7 @@ use muster_model::{
     Command, Entry, Error, InstanceStatus, Phase, Principal, Response, State, Task, TaskId, TraceId,
 };
 use muster_proto::arn::{self, Arns};
-use muster_proto::{pb, view};
+use muster_proto::{convert, pb, view};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ impl Dispatcher {
         call: &Call,
         request: pb::RunTaskRequest,
     ) -> Result<pb::RunTaskResponse, Error> {
+        // First: Fargate would need no instances, so none being there is no answer to it.
+        convert::launch_type(&request.launch_type)?;
         self.require_instances(call, &request.cluster).await?;
         let fresh = fresh_for(&request.task_definition);
         let make = |draft: &mut Draft<'_>| make::run_task(draft, &request);

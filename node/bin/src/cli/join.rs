@@ -7,6 +7,7 @@ use crate::config::{self, EcsConfig, ManagerConfig, TimingProfile};
 use crate::roles;
 use clap::Args;
 use muster_agent::config::AgentConfig;
+use muster_agent::image::mirror;
 use muster_identity::{ConnectOptions, Connector, Identity, IdentityPem, JoinRole, JoinToken};
 use muster_model::Error;
 use muster_process::config::TelemetryConfig;
@@ -63,6 +64,9 @@ pub struct Join {
     /// Worker: registry that is asked over plain HTTP, host:port; may be repeated.
     #[arg(long = "insecure-registry")]
     insecure_registries: Vec<String>,
+    /// Worker: whom to ask instead of a registry, as docker.io=http://HOST:5000; may be repeated.
+    #[arg(long = "registry-mirror", value_parser = mirror::pair)]
+    registry_mirrors: Vec<(String, String)>,
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Configuration file to write.
@@ -170,6 +174,7 @@ impl Join {
             self.attributes.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
         config.resources = self.resources.into_iter().collect();
         config.registry.insecure = self.insecure_registries;
+        config.registry.mirrors = mirror::gather(&self.registry_mirrors);
         config.check()?;
         let joined = join_worker(token, &config, client.timeout).await?;
         joined.identity.save(&roles::identity_dir(&data_dir))?;

@@ -123,6 +123,13 @@ struct Zones {
     availability_zone_rebalancing: Option<String>,
 }
 
+impl Zones {
+    /// Empty: as it is, or as ECS has it for a new service.
+    fn rebalancing(self) -> String {
+        self.availability_zone_rebalancing.unwrap_or_default()
+    }
+}
+
 impl Rollout {
     fn configuration(&self) -> Result<Option<pb::DeploymentConfiguration>, CliError> {
         let configuration = pb::DeploymentConfiguration {
@@ -184,10 +191,7 @@ impl Create {
             desired_count: self.desired_count.unwrap_or(if daemon { 0 } else { 1 }),
             scheduling_strategy: self.scheduling_strategy,
             deployment_configuration: self.rollout.configuration()?,
-            availability_zone_rebalancing: self
-                .zones
-                .availability_zone_rebalancing
-                .unwrap_or_default(),
+            availability_zone_rebalancing: self.zones.rebalancing(),
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             client_token: context.token(),
@@ -210,10 +214,7 @@ impl Update {
             desired_count: self.desired_count,
             task_definition: self.task_definition.unwrap_or_default(),
             deployment_configuration: self.rollout.configuration()?,
-            availability_zone_rebalancing: self
-                .zones
-                .availability_zone_rebalancing
-                .unwrap_or_default(),
+            availability_zone_rebalancing: self.zones.rebalancing(),
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             set_placement: !self.placement.is_empty(),

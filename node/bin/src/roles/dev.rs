@@ -12,6 +12,7 @@ use crate::config::{ECS_PORT, EcsConfig, ManagerConfig, TimingProfile};
 use crate::files;
 use clap::Args;
 use muster_agent::config::SimulateConfig;
+use muster_agent::image::mirror;
 use muster_api::ecs::Trust;
 use muster_identity::{ConnectOptions, Connector, Identity, JoinToken};
 use muster_process::config::TelemetryConfig;
@@ -54,6 +55,9 @@ pub struct DevArguments {
     /// Registry that is asked over plain HTTP, host:port; may be repeated.
     #[arg(long = "insecure-registry")]
     insecure_registries: Vec<String>,
+    /// Whom to ask instead of a registry, as docker.io=http://HOST:5000; may be repeated.
+    #[arg(long = "registry-mirror", value_parser = mirror::pair)]
+    registry_mirrors: Vec<(String, String)>,
 }
 
 /// Where a laptop's cluster lives.
@@ -264,6 +268,8 @@ async fn work(
         address: Ipv4Addr::LOCALHOST.to_string(),
     })?;
     config.registry.insecure.clone_from(&arguments.insecure_registries);
+    config.registry.mirrors = mirror::gather(&arguments.registry_mirrors);
+    config.check().map_err(|error| RoleError::Failed(error.to_string()))?;
     config.simulate = arguments.simulate.then(SimulateConfig::default);
     if !identity_dir(&config.data_dir).join("cert.pem").exists() {
         let token = read_token(data_dir)?;

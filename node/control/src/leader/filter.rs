@@ -58,7 +58,7 @@ impl Wish {
             placement: placement.clone(),
             definition: definition.clone(),
         };
-        let constraints = definition.placement_constraints.iter();
+        let constraints = definition.constraints();
         let constraints = constraints.chain(&placement.constraints);
         for constraint in constraints {
             match constraint {

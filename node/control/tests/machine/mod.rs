@@ -194,6 +194,7 @@ impl Machine {
                 container_port: 80,
                 host_port: 80,
                 protocol: Protocol::Tcp,
+                app_protocol: None,
             });
         }
         let assignment = Assignment {

@@ -10,7 +10,7 @@ use muster_model::Error;
 use muster_model::instance::LOG_DRIVERS;
 use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
 use muster_model::spec::{
-    ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
+    AppProtocol, ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -192,6 +192,13 @@ fn port_mappings(at: &At<'_>, wire: &[pb::PortMapping]) -> Result<Vec<PortMappin
             "udp" => Protocol::Udp,
             other => return Err(at.field("protocol").invalid(other, "tcp or udp")),
         };
+        let app_protocol = match wire.app_protocol.as_str() {
+            "" => None,
+            "http" => Some(AppProtocol::Http),
+            "http2" => Some(AppProtocol::Http2),
+            "grpc" => Some(AppProtocol::Grpc),
+            other => return Err(at.field("appProtocol").invalid(other, "http, http2 or grpc")),
+        };
         if !wire.name.is_empty() {
             name(&at.field("name"), &wire.name)?;
         }
@@ -204,6 +211,7 @@ fn port_mappings(at: &At<'_>, wire: &[pb::PortMapping]) -> Result<Vec<PortMappin
             container_port: port("containerPort", wire.container_port, 1)?,
             host_port: port("hostPort", wire.host_port, 0)?,
             protocol,
+            app_protocol,
         })
     };
     wire.iter().enumerate().map(mapping).collect()

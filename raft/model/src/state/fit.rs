@@ -207,7 +207,7 @@ impl State {
         let newest = service.primary().and_then(|newest| self.definition(newest.definition));
         let Some(definition) = newest else { return false };
         let ours = service.spec.placement.constraints.iter();
-        let mut all = ours.chain(&definition.spec.placement_constraints);
+        let mut all = ours.chain(definition.spec.constraints());
         let facing = Facing { state: self, instance };
         instance.cluster == service.cluster
             && all.all(|constraint| match constraint {
@@ -225,7 +225,7 @@ impl State {
     ) -> impl Iterator<Item = &'a PlacementConstraint> {
         let definition = self.definitions.get(&task.definition);
         let service = task.service().and_then(|id| self.services.get(&id));
-        let definition = definition.into_iter().flat_map(|row| &row.spec.placement_constraints);
+        let definition = definition.into_iter().flat_map(|row| row.spec.constraints());
         let service = service.into_iter().flat_map(|row| &row.spec.placement.constraints);
         let run = task.overrides.iter().flat_map(|run| &run.placement.constraints);
         definition.chain(service).chain(run)

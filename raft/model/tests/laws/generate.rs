@@ -121,6 +121,7 @@ pub fn task_definition() -> impl Strategy<Value = Arc<TaskDefinition>> {
         container_port,
         host_port,
         protocol,
+        app_protocol: None,
     };
     let ports = prop_oneof![
         Just(vec![]),
