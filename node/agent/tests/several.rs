@@ -1,5 +1,5 @@
-//! Tasks of several containers, the worker's brain over real runc: who waits for whom, health checks
-//! inside the container, restarts in place.
+//! Tasks of several containers, the worker's brain over real runc: who waits for whom, health
+//! checks inside the container, restarts in place.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

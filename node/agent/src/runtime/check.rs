@@ -1,8 +1,8 @@
 //! Executes a container's health check inside it: how it ended, or that it took too long.
 //!
 //! It does not know when checks run or what their outcomes mean: the worker's brain does. Output is
-//! kept as far as a person needs it to see what was wrong. Invariant: when a check's future is over,
-//! also because it was dropped, nothing that hung of it runs on in the container.
+//! kept as far as a person needs it to see what was wrong. Invariant: when a check's future is
+//! over, also because it was dropped, nothing that hung of it runs on in the container.
 
 use super::Runtime;
 use super::shim::{Process, start_ticks};

@@ -1,8 +1,8 @@
 //! A service's tasks as its reconciler sees them: what each still is good for.
 //!
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `failing`, `old`,
-//! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do not
-//! count.
+//! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do
+//! not count.
 
 use super::failing::{self, Verdict};
 use super::view::View;

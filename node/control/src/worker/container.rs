@@ -1,4 +1,4 @@
-//! One container of a task: how far its life has come, what it is owed next, and what is told of it.
+//! One container of a task: how far its life has come, what it is owed, and what is told of it.
 //!
 //! It decides when a container is killed after its stop signal, whether it is started again in
 //! place, and what its health check makes of it. It does not know the other containers: who may

@@ -2,9 +2,9 @@
 //!
 //! It decides how a task gets from assigned to running to stopped, and what its end is called. It
 //! does not know other tasks (the ledger does), whose turn it is among its containers (`order`), or
-//! whether a report arrived. Invariants: a stage never moves back; what depends on nothing starts in
-//! the order of the definition; once the task is to stop, nothing of it is created or started any
-//! more.
+//! whether a report arrived. Invariants: a stage never moves back; what depends on nothing starts
+//! in the order of the definition; once the task is to stop, nothing of it is created or started
+//! any more.
 
 use super::container::{Container, Life, OUT_OF_MEMORY, VANISHED};
 use super::ledger::{Ledger, Verdict};
@@ -238,7 +238,10 @@ impl Work {
             return;
         }
         if let ContainerEvent::Checked { container, number, outcome } = event {
-            let outcome = outcome.as_ref().map(|()| ()).map_err(|why| &**why);
+            let outcome = match &outcome {
+                Ok(()) => Ok(()),
+                Err(why) => Err(&**why),
+            };
             let found = self.containers.iter_mut().find(|c| c.status.name == container);
             // A check that passes as the one before is no news.
             self.version += u64::from(found.is_some_and(|c| c.checked(now, number, outcome)));

@@ -2,11 +2,10 @@
 //! it is told nothing that breaks a law. The manager beside it says what it wants, again whenever
 //! a session opens, and forgets a task once its end was acknowledged.
 
+mod restart;
 mod together;
 
-use muster_control::io::{
-    ContainerEvent, Found, FoundContainer, Signal, WorkerInput, WorkerOutput,
-};
+use muster_control::io::{ContainerEvent, Signal, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
 use muster_model::dispatch::{Assignment, Assignments, Order};
 use muster_model::spec::{ContainerDefinition, PortMapping, Protocol, TaskDefinition};
@@ -267,45 +266,6 @@ impl Machine {
                 self.want(report.task, Want::Forget);
             }
         }
-    }
-
-    fn restart(&mut self) {
-        self.session = None;
-        self.unacked.clear();
-        self.to_do.clear();
-        // What was created but not started is taken down by the agent's collector, and what failed
-        // before anything ended leaves no trace: it may be tried again.
-        self.real.retain(|_, real| *real != Real::Created);
-        let (wants, real) = (&self.wants, &self.real);
-        let ended = |task: TaskId| real.iter().any(|((t, _), r)| *t == task && *r == Real::Exited);
-        self.sealed.retain(|task| wants.get(task) != Some(&Want::Run) || ended(*task));
-        let found = self.journal.iter().map(|task| self.found(*task)).collect();
-        let instance = InstanceId::from_bits(1);
-        self.worker =
-            Worker::new(instance, self.obeyed).with_capacity(TOTAL).with_resources(gpus(GPUS));
-        self.tell(WorkerInput::Boot { found });
-    }
-
-    fn found(&self, task: TaskId) -> Found {
-        let assignment = self.assignments[&task].clone();
-        let status = ContainerStatus::default();
-        let containers = assignment.spec.containers.iter().map(|c| {
-            let name: Arc<str> = Arc::from(c.name.as_str());
-            let found = match self.real.get(&(task, name.clone())) {
-                Some(Real::Running) => {
-                    FoundContainer::Running { status: status.clone(), started_at: self.now }
-                }
-                Some(Real::Exited) => FoundContainer::Exited {
-                    status: ContainerStatus { exit_code: Some(0), ..status.clone() },
-                    started_at: Some(self.now),
-                    finished_at: self.now,
-                },
-                Some(Real::Created) | None => FoundContainer::Missing,
-            };
-            (name, found)
-        });
-        let containers = containers.collect();
-        Found { assignment, stopping: self.stopping.contains(&task), containers }
     }
 
     fn exit(&mut self, which: u8) {
