@@ -35,7 +35,8 @@ fn crash(world: &mut World) {
     let (service, deployment) = (web(world).id, newest(world));
     let (id, cluster) = (InstanceId::from_bits(0x12), ClusterId::from_bits(0xc1));
     let total = Resources { cpu: 2048, memory_mib: 4096 };
-    let spec = InstanceSpec { total, ..InstanceSpec::default() };
+    let resources = [("GPU".into(), 4), ("dongle".into(), 1)].into();
+    let spec = InstanceSpec { total, resources, ..InstanceSpec::default() };
     let machine = RegisterInstance { id, cluster, spec: spec.into() };
     world.apply(Command::RegisterInstance(machine)).unwrap();
     let task = world.ids.task(crate::world::START);
