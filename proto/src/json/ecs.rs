@@ -112,8 +112,8 @@ fn not_built(name: &str, message: &Message) -> Option<&'static str> {
     table.find(|(of, member, _)| *of == message.name && *member == name).map(|(_, _, why)| *why)
 }
 
-/// Tools write out what they do not use: `"links": []`, `"deploymentCircuitBreaker": {"enable":
-/// false}`, or what goes without saying.
+/// Tools write out what they do not use: `"links": []`, `"alarms": {"enable": false}`, or what goes
+/// without saying.
 fn asks_nothing(name: &str, value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

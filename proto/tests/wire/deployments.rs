@@ -2,7 +2,11 @@
 //! and people look for, and what remains to be read afterwards.
 
 use crate::world::World;
-use muster_model::{Command, DeploymentId, RolloutState, Service, Step};
+use muster_model::command::RegisterInstance;
+use muster_model::{
+    ClusterId, Command, DeploymentId, Health, InstanceId, InstanceSpec, Observed, Phase, Resources,
+    RolloutState, Service, Slot, Step, TaskReport,
+};
 use muster_proto::arn::{self, Arns};
 use muster_proto::{convert, pb, view};
 
@@ -26,6 +30,27 @@ fn advance(world: &mut World) {
     world.plan(vec![Step::Advance { service, deployment, rollout }]);
 }
 
+/// A task of the newest deployment starts on a machine of its own, and fails.
+fn crash(world: &mut World) {
+    let (service, deployment) = (web(world).id, newest(world));
+    let (id, cluster) = (InstanceId::from_bits(0x12), ClusterId::from_bits(0xc1));
+    let total = Resources { cpu: 2048, memory_mib: 4096 };
+    let resources = [("GPU".into(), 4), ("dongle".into(), 1)].into();
+    let spec = InstanceSpec { total, resources, ..InstanceSpec::default() };
+    let machine = RegisterInstance { id, cluster, spec: spec.into() };
+    world.apply(Command::RegisterInstance(machine)).unwrap();
+    let task = world.ids.task(crate::world::START);
+    let tasks = vec![(Slot(7), task)];
+    world.plan(vec![
+        Step::SetHealth { instance: id, health: Health::Ready },
+        Step::CreateTasks { service, deployment, tasks },
+        Step::Place { task, instance: id, ports: vec![8080, 40000] },
+    ]);
+    let observed = Observed { phase: Phase::Stopped, ..Observed::default() };
+    let reports = vec![TaskReport { task, instance: id, observed }];
+    world.apply(Command::Report { reports }).unwrap();
+}
+
 /// Status, its reason, and the rollback's reason, of one deployment.
 fn described(world: &World, id: DeploymentId) -> (String, String, String) {
     let row = web(world);
@@ -40,7 +65,8 @@ fn arn_of(world: &World, id: DeploymentId) -> String {
 }
 
 const BREAKER: &str = r#"{"service": "web", "forceNewDeployment": true,
-    "deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true, "rollback": true}}}"#;
+    "deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true, "rollback": true,
+        "thresholdConfiguration": {"type": "COUNT", "value": 1}}}}"#;
 const FAILED: &str = "ECS deployment circuit breaker: tasks failed to start.";
 
 #[test]
@@ -55,7 +81,9 @@ fn a_failed_deployment_is_told_as_it_is_rolled_back_and_remembered() {
         let one = row.all_deployments().find(|one| one.id == bad).unwrap();
         view::service_deployment(&world.state, &row, one).deployment_circuit_breaker.unwrap()
     };
-    assert_eq!((guarded(&world).status.as_str(), guarded(&world).threshold), ("MONITORING", 3));
+    assert_eq!((guarded(&world).status.as_str(), guarded(&world).threshold), ("MONITORING", 1));
+    crash(&mut world);
+    assert_eq!(guarded(&world).failure_count, 1);
     let (service, back_to) = (web(&world).id, Some(good));
     world.plan(vec![Step::FailDeployment { service, deployment: bad, back_to }]);
 

@@ -47,8 +47,9 @@ fn what_is_done_anyhow_may_be_asked_for() {
         (r#"{"propagateTags": "NONE"}"#, true), // it may have been SERVICE
         (r#"{"deploymentConfiguration": {"strategy": "ROLLING", "bakeTimeInMinutes": 0}}"#, false),
         (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, true),
-        (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": false}}}"#, false),
-        (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true}}}"#, true),
+        (r#"{"deploymentConfiguration": {"alarms": {"enable": false}}}"#, false),
+        (r#"{"deploymentConfiguration": {"alarms": {"enable": true}}}"#, true),
+        (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true}}}"#, false),
     ] {
         assert_eq!(asks(text), refused, "{text}");
     }
