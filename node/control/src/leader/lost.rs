@@ -31,7 +31,7 @@ fn abandon_tasks_of(draft: &mut Draft, view: &mut View, instance: InstanceId) {
         draft.state().tasks_on(instance).filter(|t| kept(&t.desired)).map(|t| t.id).collect();
     for task in tasks {
         if draft.full() {
-            view.dirty.defer_all();
+            view.dirty.defer_instance(instance);
             return;
         }
         let step = Step::Abandon { task };

@@ -22,6 +22,12 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
         view.dirty.services.extend(draft.state().services().map(|s| s.id));
     }
     for id in view.dirty.services.clone() {
+        if draft.full() {
+            // A zone's loss fills plans before any service is looked at: not to look spares reading
+            // the tasks of all of them for each of those plans.
+            view.dirty.defer(id);
+            continue;
+        }
         let Some(service) = draft.state().service(id).cloned() else { continue };
         if service.status == ServiceStatus::Active {
             look_at(draft, view, service);

@@ -35,6 +35,7 @@ pub(super) struct Dirty {
     /// Every row, not only those named here.
     pub all: bool,
     deferred: BTreeSet<ServiceId>,
+    deferred_instances: BTreeSet<InstanceId>,
     deferred_waiting: bool,
     deferred_all: bool,
 }
@@ -138,6 +139,11 @@ impl Dirty {
         self.deferred.insert(service);
     }
 
+    /// The same for an instance.
+    pub fn defer_instance(&mut self, instance: InstanceId) {
+        self.deferred_instances.insert(instance);
+    }
+
     /// The plan is full while tasks still wait.
     pub fn defer_waiting(&mut self) {
         self.deferred_waiting = true;
@@ -152,6 +158,7 @@ impl Dirty {
     pub fn left_over(self) -> Self {
         Self {
             services: self.deferred,
+            instances: self.deferred_instances,
             waiting: self.deferred_waiting,
             all: self.deferred_all,
             ..Self::default()
