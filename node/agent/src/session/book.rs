@@ -20,9 +20,9 @@ use tonic::transport::Channel;
 const MANAGERS_MAX: usize = 32;
 /// How often a manager is asked for the list, with jitter; it also keeps every connection warm.
 const REFRESH: Duration = Duration::from_secs(60);
-/// A manager that hangs looks alive to TCP. Its agents notice in five and a half seconds, before the
-/// next leader, who gives everybody eight, judges them. Sooner, and managers that are merely busy
-/// lose thousands of connections at once, whose handshakes keep them busy for good: seen with
+/// A manager that hangs looks alive to TCP. Its agents notice in five and a half seconds, before
+/// the next leader, who gives everybody eight, judges them. Sooner, and managers that are merely
+/// busy lose thousands of connections at once, whose handshakes keep them busy for good: seen with
 /// 10,000 agents at two and a half seconds.
 const CONNECT: ConnectOptions = ConnectOptions {
     connect_timeout: Duration::from_secs(2),

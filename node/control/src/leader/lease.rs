@@ -125,8 +125,8 @@ impl Leases {
         self.by_time.first().map(|(until, _)| (*until).min(now + LOOK))
     }
 
-    /// Whom not to trust with new tasks: while others are being lost, those who missed a heartbeat. A
-    /// zone that dies falls silent within one heartbeat and is judged over just as long: what its
+    /// Whom not to trust with new tasks: while others are being lost, those who missed a heartbeat.
+    /// A zone that dies falls silent within one heartbeat and is judged over just as long: what its
     /// first instances lose must not go to its last. One that is merely slow loses nothing.
     fn suspects(&self, now: Time) -> BTreeSet<InstanceId> {
         let losing = self.last_loss.is_some_and(|at| now.since(at) <= limits::LEASE);

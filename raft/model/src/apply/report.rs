@@ -3,11 +3,11 @@
 //! What counts as a failed start, precisely. A service's task that nobody asked to stop and that
 //! stopped has *failed to start* if it never was RUNNING or ended, by its agent's clock, before it
 //! counted as healthy (`State::is_healthy`) or less than `QUICK_EXIT` after it started. So has one
-//! that the scheduler stops while its health checks fail. A failed start adds one to its deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the
-//! service's back-off. A task that ended later than that ran: it sets both to zero and is replaced
-//! at once. So do a new deployment and one that completes (`apply/deployment`). ECS resets at
-//! RUNNING already, which would never slow down a container that starts well and crashes after two
-//! seconds.
+//! that the scheduler stops while its health checks fail. A failed start adds one to its
+//! deployment's `failed_tasks` and, if that deployment is PRIMARY, one to the service's back-off. A
+//! task that ended later than that ran: it sets both to zero and is replaced at once. So do a new
+//! deployment and one that completes (`apply/deployment`). ECS resets at RUNNING already, which
+//! would never slow down a container that starts well and crashes after two seconds.
 //!
 //! The agents' clocks are not trusted: a reported time is brought between placement and now, and
 //! a time once recorded stays.
