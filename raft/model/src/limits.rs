@@ -153,8 +153,8 @@ pub const WATCH_HISTORY_MAX: usize = 4096;
 
 // ---- the leader ----
 
-/// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; a quarter
-/// of this places as fast, but what a lost zone ran is elsewhere half as fast.
+/// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; ones a
+/// quarter as large place as fast, but replace what a lost zone ran half as fast.
 pub const PLAN_STEPS_MAX: usize = 5000;
 pub const PLAN_BYTES_MAX: usize = 256 * 1024;
 /// The agent says it is alive this often (with jitter).
