@@ -37,12 +37,8 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 
 /// The breaker's verdict on the newest deployment, if it is one. Everything after it looks at the
 /// service as it is then.
-fn judge(draft: &mut Draft, view: &mut View, service: Arc<Service>) -> Arc<Service> {
+fn judge(draft: &mut Draft, service: Arc<Service>) -> Arc<Service> {
     let Some(failed) = draft.state().failed_deployment(&service) else { return service };
-    if draft.full() {
-        view.dirty.defer(service.id);
-        return service;
-    }
     let rolls_back = service.spec.circuit_breaker.rollback;
     let back_to = service.rollback_target().filter(|_| rolls_back);
     let (id, deployment) = (service.id, failed.id);
@@ -51,7 +47,7 @@ fn judge(draft: &mut Draft, view: &mut View, service: Arc<Service>) -> Arc<Servi
 }
 
 fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
-    let service = &*judge(draft, view, service);
+    let service = &*judge(draft, service);
     let halted = service.primary().is_some_and(|newest| newest.rollout == RolloutState::Failed);
     if !draft.full() {
         explain::halted(draft, view.now, service);
@@ -71,7 +67,8 @@ fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
         explain::throttled(draft, view.now, service);
     }
     if let Some(at) = roster.next_healthy {
-        view.wakes.healthy_at(at, service.id);
+        let after = draft.state().healthy_after(service.cluster);
+        view.wakes.healthy_at(at, after, service.id);
     }
     if let Some(at) = roster.next_failing {
         view.wakes.service_at(at, service.id);

@@ -59,9 +59,9 @@ impl Dirty {
             let Some(task) = change.latest() else { continue };
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if only_seen(before, after) => {
-                    let healthy_at = task.healthy_at(state.healthy_after(task.cluster));
-                    if let Some((at, service)) = healthy_at.zip(task.service()) {
-                        wakes.healthy_at(at, service);
+                    let after = state.healthy_after(task.cluster);
+                    if let Some((at, service)) = task.healthy_at(after).zip(task.service()) {
+                        wakes.healthy_at(at, after, service);
                     }
                 }
                 _ => self.mark_task(task, state),
@@ -181,9 +181,12 @@ fn healths(task: &Task) -> impl PartialEq + use<> {
     task.observed.containers.iter().map(|container| container.health).collect::<Vec<_>>()
 }
 
-/// A service whose tasks become healthy one by one is looked at this often, not for each of them.
-/// Short beside what a start and its trial take: each wave of a deployment waits for half of it.
-const HEALTH_STEP: Millis = Millis(50);
+/// A service whose tasks become healthy one by one is looked at as often as this part of the time
+/// that takes, within bounds, not for each of them: each wave of a deployment waits for half of it,
+/// and each look reads all tasks of the service.
+const HEALTH_STEPS: u64 = 40;
+const HEALTH_STEP_MIN: u64 = 50;
+const HEALTH_STEP_MAX: u64 = 250;
 
 /// Services to look at again at a time of their own.
 #[derive(Debug, Default)]
@@ -207,9 +210,10 @@ impl Wakes {
         self.by_time.insert((at, service));
     }
 
-    /// A task of the service is healthy from then on.
-    pub fn healthy_at(&mut self, at: Time, service: ServiceId) {
-        self.service_at(Time(at.0.next_multiple_of(HEALTH_STEP.0)), service);
+    /// A task of the service is healthy from then on, having run for `after`.
+    pub fn healthy_at(&mut self, at: Time, after: Millis, service: ServiceId) {
+        let step = (after.0 / HEALTH_STEPS).clamp(HEALTH_STEP_MIN, HEALTH_STEP_MAX);
+        self.service_at(Time(at.0.next_multiple_of(step)), service);
     }
 
     pub fn history_at(&mut self, at: Time) {
