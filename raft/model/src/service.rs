@@ -86,7 +86,8 @@ pub struct ServiceSpec {
     pub placement: Placement,
     /// Copied to each task.
     pub propagate_service_tags: bool,
-    /// ECS `healthCheckGracePeriodSeconds`: kept and shown; there are no checks that it delays.
+    /// ECS `healthCheckGracePeriodSeconds`: for so long after its start no task is given up because
+    /// its health checks fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check_grace_secs: Option<u32>,
     /// ECS `enableExecuteCommand`: kept and shown; commands can be run in any task.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const EARLY: Millis = Millis::from_secs(1);
 /// An answer this long after the check's own timeout has been lost with whoever ran it.
 const ANSWER_WITHIN: Millis = Millis::from_secs(30);
-/// Checks of one container are told apart by this many bits; a lost answer is never that old.
+/// Checks of one container are told apart by their numbers, which count up from here.
 const FIRST: u32 = 1;
 
 #[derive(Clone, Debug)]
