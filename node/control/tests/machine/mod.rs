@@ -91,7 +91,8 @@ pub struct Machine {
     pub real: BTreeMap<(TaskId, Arc<str>), Real>,
     to_do: VecDeque<WorkerOutput>,
     obeyed: (Epoch, Index),
-    /// Tasks that may be signalled: ordered to stop, or one of their essential containers ended.
+    /// Tasks that may be signalled: ordered to stop, or one of their essential containers ended,
+    /// or one that another waits for never started.
     may_signal: BTreeSet<TaskId>,
     /// Tasks of which nothing may be started any more.
     sealed: BTreeSet<TaskId>,
@@ -319,7 +320,7 @@ impl Machine {
                 let key = (task, container.clone());
                 assert!(!self.real.contains_key(&key), "{key:?} is created twice");
                 let event = match badly {
-                    true => self.failed(task, container),
+                    true => self.never_started(task, container),
                     false => {
                         self.real.insert(key, Real::Created);
                         ContainerEvent::Created { container, status: ContainerStatus::default() }
@@ -333,7 +334,7 @@ impl Machine {
                 let event = match badly {
                     true => {
                         self.real.insert(key, Real::Exited);
-                        self.failed(task, container)
+                        self.never_started(task, container)
                     }
                     false => {
                         self.real.insert(key, Real::Running);

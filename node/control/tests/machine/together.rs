@@ -42,6 +42,19 @@ impl Machine {
         }
     }
 
+    /// What waits for it waits in vain: the whole task is taken down.
+    pub(super) fn never_started(&mut self, task: TaskId, container: Arc<str>) -> ContainerEvent {
+        let containers = &self.assignments[&task].spec.containers;
+        let waits = |c: &ContainerDefinition| {
+            c.depends_on.iter().any(|dependency| dependency.container == *container)
+        };
+        if containers.iter().any(waits) {
+            self.may_signal.insert(task);
+            self.sealed.insert(task);
+        }
+        self.failed(task, container)
+    }
+
     /// Nothing that depends on it runs.
     pub(super) fn may_stop(&self, task: TaskId, container: &str) {
         let containers = &self.assignments[&task].spec.containers;
