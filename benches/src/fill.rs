@@ -25,6 +25,26 @@ pub struct Filler {
     pub calls: Histogram<u64>,
 }
 
+/// A task definition of one small container that no hollow agent looks at.
+///
+/// # Errors
+/// The managers refuse it.
+pub async fn register_small(channel: &Channel, family: &str) -> Outcome<()> {
+    let container = pb::ContainerDefinition {
+        name: "main".into(),
+        image: "none".into(),
+        memory: Some(16),
+        ..Default::default()
+    };
+    let request = pb::RegisterTaskDefinitionRequest {
+        family: family.into(),
+        container_definitions: vec![container],
+        ..Default::default()
+    };
+    EcsClient::new(channel.clone()).register_task_definition(request).await?;
+    Ok(())
+}
+
 impl Filler {
     /// With a task definition of one small container.
     ///
@@ -32,18 +52,7 @@ impl Filler {
     /// The managers refuse it.
     pub async fn new(local: &Local) -> Outcome<Self> {
         let channel = local.channel(&local::address(local.leader().await?))?;
-        let container = pb::ContainerDefinition {
-            name: "main".into(),
-            image: "none".into(),
-            memory: Some(16),
-            ..Default::default()
-        };
-        let request = pb::RegisterTaskDefinitionRequest {
-            family: FAMILY.into(),
-            container_definitions: vec![container],
-            ..Default::default()
-        };
-        EcsClient::new(channel.clone()).register_task_definition(request).await?;
+        register_small(&channel, FAMILY).await?;
         Ok(Self { channel, next: 0, calls: histogram() })
     }
 

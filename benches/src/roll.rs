@@ -9,6 +9,7 @@
 use crate::Outcome;
 use crate::facts;
 use crate::figure::{Good, figure};
+use crate::fill::register_small;
 use crate::fleet::{Fleet, Reporting};
 use crate::local::{self, Local};
 use clap::Args;
@@ -117,18 +118,7 @@ impl Roll {
     async fn prepare(&self, local: &Local) -> Outcome<()> {
         let channel = local.channel(&local::address(local.leader().await?))?;
         let mut ecs = EcsClient::new(channel.clone());
-        let container = pb::ContainerDefinition {
-            name: "main".into(),
-            image: "none".into(),
-            memory: Some(16),
-            ..Default::default()
-        };
-        let request = pb::RegisterTaskDefinitionRequest {
-            family: FAMILY.into(),
-            container_definitions: vec![container],
-            ..Default::default()
-        };
-        ecs.register_task_definition(request).await?;
+        register_small(&channel, FAMILY).await?;
         let setting = pb::Setting {
             name: muster_model::cluster::HEALTHY_AFTER_SETTING.into(),
             value: self.healthy_secs.to_string(),
