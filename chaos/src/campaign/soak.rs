@@ -1,5 +1,5 @@
-//! The soak: the workload alone, for as long as is asked, and what each process takes of the machine
-//! at its start and at its end. I11 in its strict form: within ten per cent.
+//! The soak: the workload alone, for as long as is asked, and what each process takes of the
+//! machine at its start and at its end. I11 in its strict form: within ten per cent.
 //!
 //! What a cluster remembers for a day (what requests were answered) or an hour (stopped tasks) is
 //! history, not a leak: the soak's workload keeps its names, and the memory of answers is filled to
