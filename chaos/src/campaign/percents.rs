@@ -29,8 +29,8 @@ struct Form {
 struct Watched {
     forms: VecDeque<Form>,
     active: bool,
-    /// Tasks that had not ended, when it was last looked at.
-    existing: u64,
+    /// Tasks that had not ended, when it was last looked at: unknown at the first look.
+    existing: Option<u64>,
 }
 
 /// The services of one view.
@@ -81,9 +81,10 @@ impl Percents {
         let mut broken = Vec::new();
         for (group, watched) in &mut self.services {
             let (existing, running) = counts.get(group.as_str()).copied().unwrap_or_default();
-            let before = std::mem::replace(&mut watched.existing, existing);
+            let before = watched.existing.replace(existing);
+            let grew = before.is_some_and(|before| existing > before);
             let most = watched.forms.iter().map(|form| form.most).max().unwrap_or(u64::MAX);
-            if existing > before && existing > most {
+            if watched.active && grew && existing > most {
                 broken.push(format!("{group} has {existing} of at most {most} tasks"));
             }
             let least = watched.forms.iter().map(|form| form.least).min().unwrap_or(0);
@@ -147,6 +148,8 @@ mod tests {
     fn growing_beyond_the_maximum_is_seen_and_being_left_above_it_is_not() {
         let mut percents = Percents::default();
         percents.service(&service(2));
+        // A view may begin with more.
+        assert_eq!(percents.check(&tasks(&vec![task("RUNNING", false); 6])).0, [""; 0]);
         let four = tasks(&vec![task("RUNNING", false); 4]);
         assert_eq!(percents.check(&four).0, [""; 0]);
         let five = tasks(&vec![task("RUNNING", false); 5]);
