@@ -3,6 +3,7 @@
 mod container;
 mod life;
 mod linux;
+mod logs;
 mod platform;
 mod ports;
 mod sharing;

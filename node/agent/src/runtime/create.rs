@@ -13,6 +13,7 @@ use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord};
 use crate::network::{Attachment, check_port_free};
 use muster_model::dispatch::Assignment;
+use muster_model::instance::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
 use std::collections::BTreeMap;
@@ -253,9 +254,9 @@ pub(super) fn log_limits(
         let text = format!("container {:?}: logConfiguration {what}", container.name);
         Error::new(Name::CannotCreateContainer, text)
     };
-    if config.driver != "json-file" {
-        let driver = &config.driver;
-        return Err(bad(format!("logDriver {driver:?} is not built in; allowed is json-file")));
+    if !LOG_DRIVERS.contains(&config.driver.as_str()) {
+        let (driver, allowed) = (&config.driver, LOG_DRIVERS.join(", "));
+        return Err(bad(format!("logDriver {driver:?} is not built in; allowed: {allowed}")));
     }
     let mut limits = standard;
     if let Some(text) = config.options.get("max-size") {
@@ -306,6 +307,8 @@ mod tests {
         assert!(error(&[("max-size", "1k")]).contains("128k"));
         assert!(error(&[("max-size", "10x")]).contains("max-size \"10x\""));
         assert!(error(&[("max-file", "0")]).contains("1 to 100"));
-        assert!(limits("awslogs", &[]).unwrap_err().to_string().contains("awslogs"));
+        let group = [("awslogs-group", "/ecs/web"), ("max-buffer-size", "25m")];
+        assert_eq!(limits("awslogs", &group).unwrap(), LogLimits::STANDARD);
+        assert!(limits("syslog", &[]).unwrap_err().to_string().contains("awslogs, json-file"));
     }
 }

@@ -2,15 +2,15 @@
 
 use super::life::{depends_on, health_check, restart_policy, start_timeout};
 use super::linux::{capability_names, tmpfs, ulimits};
+use super::logs::logs;
 use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
-use muster_model::instance::LOG_DRIVERS;
 use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
 use muster_model::spec::{
-    AppProtocol, ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
+    AppProtocol, ContainerDefinition, MountPoint, PortMapping, Protocol, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -301,37 +301,6 @@ fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<Strin
         no_nul(at, value)?;
     }
     Ok(wire.clone())
-}
-
-/// Output goes to files on the instance, with rotation; other drivers are not built.
-fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration, Error> {
-    let driver = at.field("logDriver");
-    match wire.log_driver.as_str() {
-        known if LOG_DRIVERS.contains(&known) => {}
-        "awsfirelens" | "awslogs" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog" => {
-            let instead = "other log drivers are not built; use json-file or leave logConfiguration \
-                           out: `muster task logs` reads it";
-            return Err(driver.unsupported(&wire.log_driver, instead));
-        }
-        other => return Err(driver.invalid(other, LOG_DRIVERS.join(", "))),
-    }
-    for (option, value) in &wire.options {
-        let at = at.field("options");
-        let digits = |text: &str| {
-            !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
-        };
-        let size = value.strip_suffix(['k', 'm', 'g']).unwrap_or(value);
-        let fits = match option.as_str() {
-            "max-size" => digits(size) && size.parse() != Ok(0_u32),
-            "max-file" => digits(value) && value.parse() != Ok(0_u32),
-            _ => return Err(at.invalid(option, "max-size, max-file")),
-        };
-        if !fits {
-            let allowed = "a number from 1; max-size with k, m or g";
-            return Err(at.field(option).invalid(value, allowed));
-        }
-    }
-    Ok(LogConfiguration { driver: wire.log_driver.clone(), options: wire.options.clone() })
 }
 
 fn extra_hosts(at: &At<'_>, wire: &[pb::HostEntry]) -> Result<BTreeMap<String, String>, Error> {
