@@ -80,14 +80,13 @@ fn readme(cluster: &Cluster, clients: &Environment, manager: &str) {
     cluster.run(&["service", "delete", "web", "--force"]);
 }
 
-/// A service of AWS's moves over: what ECS answers of it runs here, with the one exception that is
-/// named; and what this cluster answers of it is the same service again.
+/// A service of AWS's moves over: what ECS answers of it runs here, but for what is named; and what this cluster answers of it is the same service again.
 fn moving(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     let dir = cluster.dir.path();
     let document = |name: &str| {
         let text = std::fs::read_to_string(root().join("chaos/tests/ecs").join(name)).unwrap();
         let file = dir.join(name).to_string_lossy().into_owned();
-        std::fs::write(&file, text.replace("IMAGE", cluster.registry.busybox())).unwrap();
+        std::fs::write(&file, text.replace("IMAGE", &cluster.registry.busybox())).unwrap();
         file
     };
     let (definition, service) = (document("shop.json"), document("shop-service.json"));
@@ -95,11 +94,12 @@ fn moving(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     let refused = cluster.ask(&["import", &service]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("loadBalancers is not supported"), "{said}");
-    cluster.run(&["import", &service, "--leave-out", "loadBalancers"]);
+    let without = ["--leave-out", "loadBalancers", "--leave-out", "enableECSManagedTags"];
+    cluster.run(&[&["import", &service], without.as_slice()].concat());
     cluster.run(&["service", "wait", "shop", "--timeout", "60"]);
     let tasks = cluster.tasks("shop");
     let task = tasks[0]["taskArn"].as_str().unwrap();
-    assert_eq!(cluster.run(&["task", "logs", task]).trim(), "open for business");
+    assert_eq!(cluster.run(&["task", "logs", task]).trim(), "web | open for business");
 
     let mut aws = tool(cluster, key, manager, &clients.program("aws"));
     let answered = done(aws.args(["ecs", "describe-services", "--services", "shop"]));

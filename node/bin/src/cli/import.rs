@@ -1,14 +1,16 @@
 //! `muster import`: task definitions and services as `aws ecs describe-...` prints them, made here.
 //!
 //! What only answers carry is dropped. What asks for something that Muster does not have is an
-//! error that names it, before anything is made; `--leave-out` is how a user says that it is not
-//! needed. Invariant: nothing that was asked for is lost without having been named.
+//! error that names it; `--leave-out` is how a user says that it is not needed. All of a document is
+//! read before any of it is made. Invariant: nothing that was asked for is lost without having been
+//! named.
 
 use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
 use super::taskdef::read;
 use clap::Args;
+use muster_model::Error;
 use muster_proto::{json, pb};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -45,7 +47,11 @@ enum Wanted {
 impl Import {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let text = read(&self.file)?;
-        let wanted = wanted(&text, &self.leave_out, &context.cluster)?;
+        self.make(&text, context).await.map_err(with_advice)
+    }
+
+    async fn make(self, text: &str, context: &Context) -> Result<(), CliError> {
+        let wanted = wanted(text, &self.leave_out, &context.cluster)?;
         let mut made = Vec::new();
         for one in wanted {
             let shown = match (one, self.dry_run) {
@@ -132,12 +138,16 @@ fn asked<T: json::Described + serde::de::DeserializeOwned>(
     members: Map<String, Value>,
 ) -> Result<T, CliError> {
     let text = Value::Object(members).to_string();
-    json::from_ecs(text.as_bytes()).map_err(|error| match error {
-        unsupported @ muster_model::Error::Unsupported { .. } => CliError::Failed(format!(
-            "{unsupported}; to go on without it: --leave-out MEMBER (nothing has been made)"
-        )),
-        other => other.into(),
-    })
+    Ok(json::from_ecs(text.as_bytes())?)
+}
+
+fn with_advice(error: CliError) -> CliError {
+    match error {
+        CliError::Cluster(unsupported @ Error::Unsupported { .. }) => {
+            CliError::Failed(format!("{unsupported}; to go on without it: --leave-out MEMBER"))
+        }
+        other => other,
+    }
 }
 
 /// A described service as a request for one like it.
@@ -231,7 +241,7 @@ mod tests {
     fn told(result: Result<Vec<Wanted>, CliError>) -> String {
         match result {
             Ok(wanted) => format!("{wanted:?}"),
-            Err(error) => error.to_string(),
+            Err(error) => with_advice(error).to_string(),
         }
     }
 
