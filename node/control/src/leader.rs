@@ -26,6 +26,7 @@ mod place;
 mod reap;
 mod rebalance;
 mod replicas;
+mod reserve;
 mod rollout;
 mod roster;
 mod tally;

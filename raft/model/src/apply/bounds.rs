@@ -9,6 +9,7 @@
 //! It does not know why a task is to go, or which one should. Invariant: a count in here is what
 //! counting the state anew would give.
 
+use super::reserve::Reserves;
 use crate::error::Error;
 use crate::ids::ServiceId;
 use crate::service::{Service, ServiceStatus};
@@ -20,6 +21,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     tallies: BTreeMap<ServiceId, Tally>,
+    /// What zones' reserves let it place.
+    pub reserves: Reserves,
 }
 
 /// Of a DAEMON service only tasks where they should be (`State::in_place`): the others stand for
