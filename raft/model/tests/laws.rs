@@ -245,7 +245,7 @@ fn daemons_are_alone(before: &State, state: &State) {
         }
         let instances = state
             .instances()
-            .filter(|instance| instance.cluster == row.cluster && instance.status == InstanceStatus::Active);
+            .filter(|instance| instance.cluster == row.cluster && instance.accepts_tasks());
         let active = row.status == ServiceStatus::Active;
         let wanted = if active { instances.count() } else { 0 };
         assert_eq!(state.desired_count(row) as usize, wanted);

@@ -188,7 +188,7 @@ fn set_health(
     if old.health == health || (down(old.health) && down(health)) {
         return Ok(());
     }
-    bounds.reserves.change(old.cluster);
+    bounds.change(state, old.cluster);
     let mut new = Instance::clone(&old);
     new.health = health;
     new.version += 1;
