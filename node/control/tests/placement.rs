@@ -9,9 +9,10 @@
 mod reference;
 mod stage;
 
-use muster_model::{Command, Health, Placement, Step};
+use muster_model::{Command, Health, InstanceId, Placement, Step};
 use proptest::prelude::*;
 use stage::Stage;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 #[derive(Clone, Debug)]
@@ -276,4 +277,33 @@ proptest! {
 #[test]
 fn a_placement_without_strategies_is_spread_over_zones_then_instances() {
     assert_eq!(Placement::default().effective().len(), 2);
+}
+
+/// Where each of these tasks of a run goes with `random`, on ten empty instances.
+fn drawn(tasks: &str) -> Vec<InstanceId> {
+    let mut world = String::from("definition web cpu=1 mem=1\n");
+    for n in 0..10 {
+        let _ = writeln!(world, "instance i{n} az=az-a cpu=100000 mem=100000 ready");
+    }
+    let mut stage = Stage::new();
+    stage.quiet = true;
+    stage.world.extend(&world);
+    stage.world.run(&format!("run {tasks} definition=web:1 place=random"));
+    stage.lead();
+    settle(&mut stage);
+    let names = tasks.split(' ').map(|name| stage.world.task(name));
+    let placed = names.map(|id| stage.world.state.task(id).and_then(|task| task.instance));
+    placed.map(|on| on.expect("not placed")).collect()
+}
+
+/// The draw is the task's: neither the order, nor who else is placed, nor the leader changes it.
+#[test]
+fn random_is_drawn_from_the_tasks_id() {
+    const TASKS: &str = "t0 t1 t2 t3 t4 t5 t6 t7 t8 t9";
+    let all = drawn(TASKS);
+    assert_eq!(all, drawn(TASKS), "the same log");
+    let different: BTreeSet<InstanceId> = all.iter().copied().collect();
+    assert!(different.len() > 3, "ten draws from ten: {different:?}");
+    // The first of them alone, under the same id.
+    assert_eq!(drawn("t0"), all[..1]);
 }
