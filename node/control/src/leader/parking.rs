@@ -134,10 +134,17 @@ impl Parking {
         let age = age(index, signature);
         self.ages.insert(signature.clone(), age);
         if contest.is_kept_back() {
-            let group = self.kept_back.entry(need(signature)).or_default();
-            group.insert((age, signature.clone()));
+            self.keep_back(signature.clone());
         }
         self.parked.entry(need(signature)).or_default().insert((age, signature.clone()));
+    }
+
+    /// A parked one that an instance has room for, and only the zone's reserve keeps from it.
+    fn keep_back(&mut self, signature: Arc<Signature>) {
+        if let Some(age) = self.ages.get(&signature) {
+            let group = self.kept_back.entry(need(&signature)).or_default();
+            group.insert((*age, signature));
+        }
     }
 
     pub fn done(&mut self, signature: &Arc<Signature>) {
@@ -165,10 +172,13 @@ impl Parking {
 
     /// Readies what the gains can help; once nothing more is, they are used up.
     fn help(&mut self, state: &State, index: &mut Index) {
-        let mut helped = Vec::new();
+        let (mut helped, mut kept) = (Vec::new(), Vec::new());
         for at in self.gains.iter().copied() {
-            self.helped_by(state, index, at, &mut helped);
+            self.helped_by(state, index, at, &mut helped, &mut kept);
             self.helped_in_zone(state, index, at, &mut helped);
+        }
+        for signature in kept {
+            self.keep_back(signature);
         }
         if helped.is_empty() {
             self.gains.clear();
@@ -187,26 +197,43 @@ impl Parking {
         index: &mut Index,
         at: At,
         helped: &mut Vec<Arc<Signature>>,
+        kept: &mut Vec<Arc<Signature>>,
     ) {
         if index.fleet.gates[at as usize] != Gate::Open {
             return;
         }
         let cluster = index.fleet.cluster_of(at);
         let mut left = index.fleet.free[at as usize];
+        let zone = zone(index, at);
         let groups = self.parked.range((cluster, 0, 0)..=(cluster, left.cpu, u32::MAX));
-        for (_, group) in groups {
-            for (_, signature) in group {
-                if !signature.size.fits_in(left) {
+        for (need, group) in groups {
+            let (cpu, memory_mib) = (need.1, need.2);
+            let size = Resources { cpu, memory_mib };
+            // Who waits for the zone's reserve already is not asked again about one instance.
+            let short = zone.is_some_and(|(reserve, room)| room.missing(reserve, size).is_some());
+            let waits = self.kept_back.get(need).filter(|_| short);
+            if waits.is_some_and(|waits| waits.len() == group.len()) {
+                continue;
+            }
+            for entry in group {
+                if !size.fits_in(left) {
                     break;
                 }
+                let signature = &entry.1;
                 let tried = self.tried.contains(signature) || helped.contains(signature);
-                let Some(wish) = Wish::of(state, index, signature).filter(|_| !tried) else {
+                if tried || waits.is_some_and(|waits| waits.contains(entry)) {
                     continue;
-                };
-                let kept = wish.reserves.missing(index.fleet.class_of(at)).is_some();
-                if !kept && wish.judge(index, state, &signature.owner, at).is_ok() {
-                    left = left.minus(signature.size);
-                    helped.push(signature.clone());
+                }
+                let Some(wish) = Wish::of(state, index, signature) else { continue };
+                if wish.judge(index, state, &signature.owner, at).is_err() {
+                    continue;
+                }
+                match wish.reserves.missing(index.fleet.class_of(at)) {
+                    Some(_) => kept.push(signature.clone()),
+                    None => {
+                        left = left.minus(signature.size);
+                        helped.push(signature.clone());
+                    }
                 }
             }
         }
@@ -225,11 +252,9 @@ impl Parking {
             return;
         }
         let cluster = index.fleet.cluster_of(at);
+        let Some((reserve, room)) = zone(index, at) else { return };
         let zone = index.fleet.class_at(index.fleet.class_of(at)).zone().clone();
-        let Some(reserve) = index.reserves(cluster).and_then(|kept| kept.get(&*zone)) else {
-            return;
-        };
-        let mut left = beyond(index.fleet.room_in(cluster, &zone), *reserve);
+        let mut left = beyond(room, reserve);
         let groups = self.kept_back.range((cluster, 0, 0)..=(cluster, left.cpu, u32::MAX));
         for (_, group) in groups {
             for (_, signature) in group {
@@ -248,6 +273,14 @@ impl Parking {
             }
         }
     }
+}
+
+/// What is kept of the instance's zone, and what is free there. `None`: nothing is kept.
+fn zone(index: &Index, at: At) -> Option<(Resources, Room)> {
+    let cluster = index.fleet.cluster_of(at);
+    let zone = index.fleet.class_at(index.fleet.class_of(at)).zone();
+    let reserve = index.reserves(cluster)?.get(&**zone)?;
+    Some((*reserve, index.fleet.room_in(cluster, zone)))
 }
 
 /// What a zone has beyond its reserve, as far as one task can take it.
