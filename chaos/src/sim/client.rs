@@ -6,9 +6,10 @@
 
 use super::dice::Branch;
 use super::log::Proposer;
-use super::setting::FAMILIES;
+use super::setting::{FAMILIES, ZONES};
 use super::world::{Event, World};
 use crate::sim::Wish;
+use muster_model::cluster::ZONE_RESERVE_SETTING;
 use muster_model::command::{CreateService, RunTask, ServiceChange, StopType, UpdateService};
 use muster_model::placement::{
     BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
@@ -199,7 +200,8 @@ impl World {
             57..73 => self.run_task(state),
             73..75 => self.stop_deployment(state),
             75..85 => self.stop_task(state),
-            85..97 => self.set_status(state),
+            85..95 => self.set_status(state),
+            95..97 => self.reserve_zone(),
             _ => {
                 let instance = self.any_instance(state)?;
                 // The last machine of a cluster stays.
@@ -207,6 +209,19 @@ impl World {
                 (!few).then_some(Command::DeregisterInstance { instance, force: true })
             }
         }
+    }
+
+    /// A machine has some 1024 cpu units and 768 MiB, a zone of a cluster one to three machines.
+    fn reserve_zone(&mut self) -> Option<Command> {
+        let cluster = self.dice.pick(&self.clients.clusters.clone())?;
+        let zone = self.dice.pick(&ZONES)?;
+        let (cpu, memory) = (self.dice.below(5) * 256, self.dice.below(5) * 192);
+        let value = match self.dice.percent(30) {
+            true => String::new(),
+            false => format!("cpu:{cpu},memory:{memory}"),
+        };
+        let settings = [(format!("{ZONE_RESERVE_SETTING}{zone}"), value)].into();
+        Some(Command::UpdateCluster { cluster, settings })
     }
 
     fn any_service(&mut self, state: &State) -> Option<ServiceId> {

@@ -2,15 +2,17 @@
 
 use super::{At, name, tags, text};
 use crate::{arn, pb};
-use muster_model::cluster::{DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING};
+use muster_model::cluster::{
+    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, ZONE_RESERVE_SETTING, zone_reserve,
+};
 use muster_model::command::CreateCluster;
-use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
+use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
 use muster_model::{Command, Error, IdSource, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The one setting ECS has for clusters, and its values. Another is ours: see `settings`.
+/// The one setting ECS has for clusters, and its values. The others are ours: see `settings`.
 const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
     ("containerInsights", ["enabled", "disabled", "enhanced"]);
 
@@ -98,7 +100,7 @@ fn nothing_else(
 }
 
 fn known_settings() -> String {
-    format!("{} or {HEALTHY_AFTER_SETTING}", CONTAINER_INSIGHTS.0)
+    format!("{}, {HEALTHY_AFTER_SETTING} or {ZONE_RESERVE_SETTING}ZONE", CONTAINER_INSIGHTS.0)
 }
 
 fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
@@ -107,6 +109,18 @@ fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
         true => Ok(()),
         false => {
             let allowed = format!("0 to {HEALTHY_AFTER_SECS_MAX} seconds");
+            Err(at.field("value").invalid(value, allowed))
+        }
+    }
+}
+
+/// How much of a zone is kept free of growth; an empty value ends it.
+fn reserve(at: &At<'_>, zone: &str, value: &str) -> Result<(), Error> {
+    text(&at.field("name"), zone, 1..=NAME_CHARS_MAX)?;
+    match value.is_empty() || zone_reserve(value).is_some() {
+        true => Ok(()),
+        false => {
+            let allowed = "cpu:N,memory:N (units, MiB; 0 to 4294967295), or nothing to end it";
             Err(at.field("value").invalid(value, allowed))
         }
     }
@@ -125,7 +139,10 @@ fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
                 }
             }
             HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
-            other => return Err(at.field("name").invalid(other, known_settings())),
+            other => match other.strip_prefix(ZONE_RESERVE_SETTING).filter(|z| !z.is_empty()) {
+                Some(zone) => reserve(&at, zone, &setting.value)?,
+                None => return Err(at.field("name").invalid(other, known_settings())),
+            },
         }
         if settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
             return Err(at.field("name").invalid(&setting.name, "each setting once"));

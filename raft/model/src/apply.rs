@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod report;
 mod request;
+mod reserve;
 mod reset;
 mod scratch;
 mod service;

@@ -8,7 +8,7 @@ use crate::access_key::AccessKey;
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -51,6 +51,7 @@ pub struct Changes {
     pub protections: Vec<Change<Protection>>,
     pub deletions: Vec<Change<Deletion>>,
     pub settings: Vec<Change<AccountSetting>>,
+    pub established: Vec<Change<Established>>,
     pub access_keys: Vec<Change<AccessKey>>,
     pub policies: Vec<Change<Policy>>,
 }
@@ -75,6 +76,7 @@ impl State {
             protections: values(&before.protections, &after.protections),
             deletions: values(&before.deletions, &after.deletions),
             settings: values(&before.settings, &after.settings),
+            established: values(&before.established, &after.established),
             access_keys: values(&before.access_keys, &after.access_keys),
             policies: values(&before.policies, &after.policies),
         }
@@ -153,6 +155,7 @@ impl Changes {
         rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
+            .chain(rows(of, &self.established, |r| key::established(r.service), Row::Established))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
     }
 }

@@ -14,6 +14,9 @@ pub const SERVICES_PER_CLUSTER_MAX: usize = 50_000;
 pub const DESIRED_COUNT_MAX: u32 = 10_000;
 /// ECS: clusters per account.
 pub const CLUSTERS_MAX: usize = 10_000;
+/// Zones of a cluster with a reserve: a region of Amazon's has at most six, a site may have more
+/// rooms. Each is summed up per plan.
+pub const ZONE_RESERVES_MAX: usize = 32;
 /// Four times ECS's quota of container instances, over all clusters.
 pub const INSTANCES_MAX: usize = 20_000;
 /// The size at which state still fits a 4 GiB manager.

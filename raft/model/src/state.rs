@@ -13,7 +13,7 @@ use crate::ids::{
     Slot, TaskId,
 };
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
+use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
 use crate::spec::{Named, Resources, TaskDefinition};
@@ -28,9 +28,11 @@ mod facing;
 mod fit;
 mod index;
 mod marks;
+mod reserve;
 
 pub use facing::Facing;
 pub use index::HostPort;
+pub use reserve::Room;
 
 /// A registered task definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +115,7 @@ pub struct State {
     pub(crate) protections: OrdMap<TaskId, Arc<Protection>>,
     pub(crate) deletions: OrdMap<DefinitionId, Arc<Deletion>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
+    pub(crate) established: OrdMap<ServiceId, Arc<Established>>,
     pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
 
     pub(crate) index: Indexes,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -104,6 +104,7 @@ pub enum Row {
     AccountSetting(Arc<AccountSetting>),
     AccessKey(Arc<AccessKey>),
     Policy(Arc<Policy>),
+    Established(Arc<Established>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -158,6 +159,9 @@ pub(crate) mod key {
         };
         [&[kind], principal.as_bytes(), &[0], of.name.as_bytes()].concat()
     }
+    pub fn established(service: ServiceId) -> Vec<u8> {
+        [&[4], &service.bits().to_be_bytes()[..]].concat()
+    }
 }
 
 impl Row {
@@ -173,7 +177,10 @@ impl Row {
             Self::User(_) => Table::Users,
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
-            Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
+            Self::Protection(_)
+            | Self::Deletion(_)
+            | Self::AccountSetting(_)
+            | Self::Established(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
         }
@@ -196,6 +203,7 @@ impl Row {
             Self::Protection(row) => key::protection(row.task),
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
+            Self::Established(row) => key::established(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
         }
@@ -219,6 +227,7 @@ impl State {
             .chain(self.protections.values().cloned().map(Row::Protection))
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
+            .chain(self.established.values().cloned().map(Row::Established))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
     }
@@ -273,6 +282,7 @@ impl State {
             Row::Protection(row) => self.put_protection(row),
             Row::Deletion(row) => self.put_deletion(row),
             Row::AccountSetting(row) => self.put_setting(row),
+            Row::Established(row) => self.put_established(row),
             Row::AccessKey(row) => self.put_access_key(row),
             Row::Policy(row) => self.put_policy(row),
         }

@@ -1,7 +1,9 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::find;
-use crate::cluster::{Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole};
+use super::{find, reserve};
+use crate::cluster::{
+    Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole, ZONE_RESERVE_SETTING,
+};
 use crate::command::{Bootstrap, CreateCluster, Resource, Response};
 use crate::error::{Error, Kind};
 use crate::ids::ClusterId;
@@ -64,16 +66,18 @@ pub(super) fn create(state: &mut State, command: &CreateCluster) -> Result<Respo
     }
     find::at_most("clusters", state.index.cluster_names.len() + 1, limits::CLUSTERS_MAX)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
-    state.put_cluster(Arc::new(Cluster {
+    let mut row = Cluster {
         id: command.id,
         name: command.name.clone(),
         status: ClusterStatus::Active,
-        settings: command.settings.clone(),
+        settings: BTreeMap::new(),
         tags: Arc::new(command.tags.clone()),
         created_at: state.now(),
         deleted_at: None,
         version: 1,
-    }));
+    };
+    set(&mut row, &command.settings)?;
+    state.put_cluster(Arc::new(row));
     Ok(Response::Cluster(command.id))
 }
 
@@ -85,12 +89,20 @@ pub(super) fn update(
 ) -> Result<Response, Error> {
     let old = find::active_cluster(state, id)?;
     let mut new = Cluster::clone(&old);
-    new.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    set(&mut new, settings)?;
     if new != *old {
         new.version += 1;
+        reserve::set(state, &old, &new);
         state.put_cluster(Arc::new(new));
     }
     Ok(Response::Cluster(id))
+}
+
+/// A reserve that is set to nothing is gone.
+fn set(row: &mut Cluster, settings: &BTreeMap<String, String>) -> Result<(), Error> {
+    row.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    row.settings.retain(|name, value| !name.starts_with(ZONE_RESERVE_SETTING) || !value.is_empty());
+    find::at_most("zones with a reserve", row.zone_reserves().count(), limits::ZONE_RESERVES_MAX)
 }
 
 /// Refused while anything lives in it. `default` may go too, as in ECS.

@@ -1,6 +1,6 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, deployment, find};
+use super::{author, deployment, find, reserve};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
@@ -123,6 +123,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     }
     if new != *old {
         new.version += 1;
+        reserve::shrink(state, &new);
         state.put_service(Arc::new(new));
     }
     Ok(Response::Service(command.service))
@@ -170,6 +171,7 @@ pub(super) fn delete(state: &mut State, id: ServiceId, force: bool) -> Result<Re
         Arc::make_mut(&mut new.spec).desired_count = 0;
     }
     new.version += 1;
+    reserve::shrink(state, &new);
     state.put_service(Arc::new(new));
     Ok(Response::Service(id))
 }

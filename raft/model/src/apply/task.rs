@@ -51,6 +51,10 @@ pub(super) fn start(
 fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, Blocker> {
     let instance = state.instance(on).ok_or(Blocker::Inactive)?;
     task.ports = state.fit(&task, instance)?;
+    let (zone, size) = (&instance.spec.zone, state.reservation(&task));
+    if state.missing_for_growth(task.cluster, zone, size).is_some() {
+        return Err(Blocker::Reserve);
+    }
     task.instance = Some(on);
     task.placed_at = Some(state.now());
     let id = task.id;
