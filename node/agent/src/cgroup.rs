@@ -196,6 +196,30 @@ impl Cgroups {
         }
     }
 
+    /// Moves a process of ours, and all that it will start, into a group of its own.
+    pub fn join(&self, path: &str, pid: u32) -> io::Result<()> {
+        // Version 1: those that count for the task, and need no more than the directory.
+        let trees = match self.version {
+            Version::V1 => ["memory", "pids"].map(|c| self.dir(c, path)).to_vec(),
+            Version::V2 => vec![self.dir("", path)],
+        };
+        for dir in trees {
+            fs::create_dir_all(&dir)?;
+            fs::write(dir.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a process is in the group itself.
+    pub fn has_members(&self, path: &str) -> bool {
+        let controller = match self.version {
+            Version::V1 => "pids",
+            Version::V2 => "",
+        };
+        let members = fs::read_to_string(self.file(controller, path, "cgroup.procs"));
+        members.is_ok_and(|text| !text.trim().is_empty())
+    }
+
     /// Kills every process in the group and below, and waits until none is left.
     pub fn kill_all(&self, path: &str) -> io::Result<()> {
         let deadline = Instant::now() + EMPTY_WITHIN;

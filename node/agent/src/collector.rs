@@ -8,6 +8,7 @@
 use crate::error::Result;
 use crate::journal::{ContainerKey, ContainerRecord, StoredTask};
 use crate::network::{self, Attachment};
+use crate::runtime::shared::PAUSE;
 use crate::runtime::shim::{Exit, Process, Watch, read_exit, read_watch, write_exit};
 use crate::runtime::{Runtime, lost_exit, now_ms, restarts, rootfs};
 use muster_control::io::{Found, FoundContainer};
@@ -187,7 +188,8 @@ impl Runtime {
         let groups = self.cgroups();
         for task in groups.tasks() {
             for container in groups.containers(&task) {
-                if !known.has(&task, &container) {
+                let paused = container == PAUSE && known.tasks.contains(&task);
+                if !paused && !known.has(&task, &container) {
                     let path = groups.container_path(&task, &container);
                     let gone = groups.kill_all(&path).and_then(|()| groups.remove(&path));
                     note(format!("cgroup {path}"), gone);
@@ -203,6 +205,11 @@ impl Runtime {
             if !known.attachments.iter().any(|a| a.netns == netns) {
                 let gone = network::remove_namespace(&netns);
                 note(format!("network namespace {}", netns.display()), gone);
+            }
+        }
+        for task in crate::journal::names_in(&self.shared_root()) {
+            if !known.tasks.contains(&task) {
+                note(format!("namespaces of task {task}"), self.unshare(&task));
             }
         }
         for name in crate::journal::names_in(&self.journal().tasks_dir()) {

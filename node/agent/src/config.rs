@@ -57,6 +57,10 @@ pub struct AgentConfig {
     /// The shim that outlives the agent; absent: `muster-shim` beside this program.
     #[serde(default)]
     pub shim: Option<PathBuf>,
+    /// Process 1 of containers with `initProcessEnabled`; it runs in their images, so it must be
+    /// linked statically.
+    #[serde(default = "default_init")]
+    pub init: PathBuf,
     /// Name of the cgroup below which this instance gets its own, and every container of it one.
     #[serde(default = "default_cgroup_root")]
     pub cgroup_root: String,
@@ -243,6 +247,11 @@ fn default_reserved_ports() -> Vec<u16> {
 
 fn default_runtime() -> PathBuf {
     PathBuf::from("runc")
+}
+
+/// Of the package tini.
+fn default_init() -> PathBuf {
+    PathBuf::from("/usr/bin/tini-static")
 }
 
 fn default_cgroup_root() -> String {

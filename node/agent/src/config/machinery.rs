@@ -43,6 +43,7 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
         },
         runc: config.runtime.clone(),
         shim: config.shim_path(),
+        init: config.init.clone(),
         cgroup_prefix: format!("/{}/{short}", config.cgroup_root.trim_matches('/')),
         bridge: BridgeConfig {
             name: config.bridge.name.clone(),

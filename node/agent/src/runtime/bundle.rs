@@ -4,12 +4,16 @@
 //! it gets, how limits are counted. It opens no file and knows no clock; `user` was resolved and
 //! namespaces, volumes and cgroups were named by the caller.
 
+use super::devices::Node;
 use super::seccomp;
+use super::shared::Shared;
 use super::user::User;
 use super::volumes::mount_points;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
-use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition, Tmpfs, Ulimit};
+use muster_model::spec::{
+    ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Tmpfs, Ulimit,
+};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
@@ -80,6 +84,11 @@ pub struct Surroundings<'a> {
     pub cgroup_v2: bool,
     /// Where each volume of the task is on this instance.
     pub volumes: &'a BTreeMap<String, PathBuf>,
+    /// Namespaces that the containers of the task share.
+    pub shared: &'a Shared,
+    pub devices: &'a [Node],
+    /// Process 1, which runs the container's command.
+    pub init: Option<&'a Path>,
     pub hostname: &'a str,
     /// The agent's own hard limit of open files, which a container's default must not exceed.
     pub nofile_max: u64,
@@ -95,7 +104,8 @@ pub fn spec(
     let capabilities = capabilities(&container.capabilities_add, &container.capabilities_drop)?;
     let what = || format!("container {:?}", container.name);
     let linux = LinuxBuilder::default()
-        .resources(resources(container).context(Name::CannotCreateContainer, what())?)
+        .resources(resources(container, around).context(Name::CannotCreateContainer, what())?)
+        .devices(around.devices.iter().map(|node| node.device.clone()).collect::<Vec<_>>())
         .cgroups_path(around.cgroup)
         .namespaces(namespaces(task, around).context(Name::CannotCreateContainer, what())?)
         .seccomp(seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?)
@@ -111,7 +121,7 @@ pub fn spec(
         .context(Name::CannotCreateContainer, what())?;
     SpecBuilder::default()
         .version("1.0.2")
-        .process(process(container, image, around, capabilities)?)
+        .process(process(task, container, image, around, capabilities)?)
         .root(root)
         .hostname(around.hostname)
         .mounts(mounts(task, container, around)?)
@@ -194,6 +204,7 @@ fn every_capability() -> Vec<Capability> {
 }
 
 fn process(
+    task: &TaskDefinition,
     container: &ContainerDefinition,
     image: &Config,
     around: &Surroundings<'_>,
@@ -227,7 +238,7 @@ fn process(
     let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
-        .args(arguments(container, image)?)
+        .args(with_init(task, around, arguments(container, image)?))
         .env(environment(container, image, around.hostname))
         .cwd(cwd)
         .capabilities(sets)
@@ -239,6 +250,19 @@ fn process(
     process.set_apparmor_profile(None).set_selinux_label(None);
     process.set_io_priority(None).set_scheduler(None);
     Ok(process)
+}
+
+/// Docker's path of its own init process; images expect nothing there.
+const INIT: &str = "/sbin/docker-init";
+
+/// The init process first, if there is one. Where it is not process 1, it asks for orphans.
+fn with_init(task: &TaskDefinition, around: &Surroundings<'_>, words: Vec<String>) -> Vec<String> {
+    if around.init.is_none() {
+        return words;
+    }
+    let adopts = task.pid_mode.is_some().then_some("-s");
+    let own = [INIT].into_iter().chain(adopts).chain(["--"]).map(str::to_owned);
+    own.chain(words).collect()
 }
 
 fn rlimits(ulimits: &[Ulimit], nofile_max: u64) -> Result<Vec<PosixRlimit>> {
@@ -259,7 +283,10 @@ fn rlimits(ulimits: &[Ulimit], nofile_max: u64) -> Result<Vec<PosixRlimit>> {
     limits.into_iter().map(build).collect()
 }
 
-fn resources(container: &ContainerDefinition) -> std::result::Result<LinuxResources, OciSpecError> {
+fn resources(
+    container: &ContainerDefinition,
+    around: &Surroundings<'_>,
+) -> std::result::Result<LinuxResources, OciSpecError> {
     let shares = u64::from(container.cpu).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX);
     let bytes = |mib: u32| i64::from(mib) << 20;
     let mut memory = LinuxMemoryBuilder::default();
@@ -271,8 +298,14 @@ fn resources(container: &ContainerDefinition) -> std::result::Result<LinuxResour
         memory = memory.reservation(bytes(mib));
     }
     let deny_all = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
+    let mut rules = vec![deny_all];
+    for Node { device, access } in around.devices {
+        let rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(device.typ());
+        let rule = rule.major(device.major()).minor(device.minor()).access(access);
+        rules.push(rule.build()?);
+    }
     LinuxResourcesBuilder::default()
-        .devices(vec![deny_all])
+        .devices(rules)
         .cpu(LinuxCpuBuilder::default().shares(shares).build()?)
         .memory(memory.build()?)
         .pids(LinuxPidsBuilder::default().limit(PIDS_MAX).build()?)
@@ -284,18 +317,24 @@ fn namespaces(
     around: &Surroundings<'_>,
 ) -> std::result::Result<Vec<LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType as Kind;
-    let mut kinds = vec![Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Mount];
+    let mut kinds = vec![Kind::Uts, Kind::Mount];
     if around.cgroup_v2 {
         kinds.push(Kind::Cgroup);
     }
     let plain = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
     let mut all = kinds.into_iter().map(plain).collect::<std::result::Result<Vec<_>, _>>()?;
-    match (task.network_mode, around.netns) {
-        (NetworkMode::Host, _) => {}
-        (_, Some(path)) => {
-            all.push(LinuxNamespaceBuilder::default().typ(Kind::Network).path(path).build()?);
-        }
-        (_, None) => all.push(plain(Kind::Network)?),
+    let joined = |kind, path: Option<&Path>| match path {
+        Some(path) => LinuxNamespaceBuilder::default().typ(kind).path(path).build(),
+        None => plain(kind),
+    };
+    if task.network_mode != NetworkMode::Host {
+        all.push(joined(Kind::Network, around.netns)?);
+    }
+    if task.pid_mode != Some(PidMode::Host) {
+        all.push(joined(Kind::Pid, around.shared.pid.as_deref())?);
+    }
+    if task.ipc_mode != Some(IpcMode::Host) {
+        all.push(joined(Kind::Ipc, around.shared.ipc.as_deref())?);
     }
     Ok(all)
 }
@@ -329,8 +368,7 @@ fn mounts(
     container: &ContainerDefinition,
     around: &Surroundings<'_>,
 ) -> Result<Vec<Mount>> {
-    let shm = format!("size={}m", container.shared_memory_mib.unwrap_or(SHARED_MEMORY_MIB));
-    let system: [(&str, &str, &[&str]); 7] = [
+    let system: [(&str, &str, &[&str]); 5] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         (
@@ -338,14 +376,16 @@ fn mounts(
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
-        ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
     let mut all = Vec::new();
     for (target, kind, options) in system {
         all.push(mount(target, kind, Path::new(kind), options)?);
+    }
+    all.extend(memory_mounts(task, container, around)?);
+    if let Some(init) = around.init {
+        all.push(mount(INIT, "bind", init, &["bind", "rprivate", "ro"])?);
     }
     for name in ["hosts", "hostname", "resolv.conf"] {
         let options = ["rbind", "rprivate", "rw"];
@@ -362,6 +402,36 @@ fn mounts(
         })?;
         let mode = if point.read_only { "ro" } else { "rw" };
         all.push(mount(&point.container_path, "bind", source, &["rbind", "rprivate", mode])?);
+    }
+    Ok(all)
+}
+
+/// Shared memory and message queues of the container, of the task, or of the instance.
+fn memory_mounts(
+    task: &TaskDefinition,
+    container: &ContainerDefinition,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Mount>> {
+    const SHM: &str = "/dev/shm";
+    const SAFE: [&str; 3] = ["nosuid", "noexec", "nodev"];
+    let bind = |target, source| mount(target, "bind", source, &["rbind", "rprivate", "rw"]);
+    // The queues are those of the IPC namespace, whoever's that is.
+    let mut all = vec![mount("/dev/mqueue", "mqueue", Path::new("mqueue"), &SAFE)?];
+    match (task.ipc_mode, &around.shared.shm) {
+        (Some(IpcMode::None), _) => {}
+        (Some(IpcMode::Host), _) => all.push(bind(SHM, Path::new(SHM))?),
+        (_, Some(shared)) => all.push(bind(SHM, shared)?),
+        (_, None) => {
+            let mib = container.shared_memory_mib.unwrap_or(SHARED_MEMORY_MIB);
+            let size = format!("size={mib}m");
+            let [suid, exec, dev] = SAFE;
+            all.push(mount(
+                SHM,
+                "tmpfs",
+                Path::new("tmpfs"),
+                &[suid, exec, dev, "mode=1777", &size],
+            )?);
+        }
     }
     Ok(all)
 }

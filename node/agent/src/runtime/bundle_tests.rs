@@ -22,6 +22,9 @@ fn json(task: &TaskDefinition, container: &ContainerDefinition) -> serde_json::V
         cgroup: "/m/a/t/c",
         cgroup_v2: false,
         volumes: &volumes,
+        shared: &Shared::default(),
+        devices: &[],
+        init: None,
         hostname: "h",
         nofile_max: 20_000,
     };
@@ -161,6 +164,9 @@ fn bad_values_name_the_field() {
         cgroup: "/m",
         cgroup_v2: true,
         volumes: &volumes,
+        shared: &Shared::default(),
+        devices: &[],
+        init: None,
         hostname: "h",
         nofile_max: 20_000,
     };

@@ -4,6 +4,7 @@
 //! ports are opened. Whatever fails, all of it is taken back before the error is told.
 
 use super::bundle::{self, Surroundings};
+use super::devices;
 use super::rootfs::{self, Etc};
 use super::shim::{self, Launch, LogLimits};
 use super::{Runtime, user};
@@ -18,7 +19,7 @@ use muster_model::task::NetworkBinding;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A container that waits to be started.
@@ -172,6 +173,9 @@ impl Runtime {
                 cgroup: &group,
                 cgroup_v2: self.cgroups().version() == Version::V2,
                 volumes: &self.volumes(assignment)?,
+                shared: &self.shared(assignment),
+                devices: &devices::named(&container.devices)?,
+                init: self.init_of(container)?,
                 hostname: &hostname,
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                     .maximum
@@ -181,6 +185,48 @@ impl Runtime {
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
         fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
         Ok(log)
+    }
+
+    /// The init process to begin with, if the container asks for one.
+    fn init_of(&self, container: &ContainerDefinition) -> Result<Option<&Path>> {
+        let init = self.config().init.as_path();
+        if !container.init_process {
+            return Ok(None);
+        }
+        if init.is_file() {
+            return Ok(Some(init));
+        }
+        let text = format!(
+            "container {:?}: initProcessEnabled: {} is not on this instance; install the package \
+             tini, or name another with `init` in the agent's configuration",
+            container.name,
+            init.display()
+        );
+        Err(Error::new(Name::CannotCreateContainer, text))
+    }
+
+    /// Puts the names of the containers that this one is linked to into its /etc/hosts. They have
+    /// been started, as it depends on them; one that is started in place keeps its address.
+    pub(super) fn write_links(&self, key: &ContainerKey) -> Result<()> {
+        let Some(task) = self.journal().read_task(key.task) else { return Ok(()) };
+        let containers = &task.assignment.spec.containers;
+        let Some(container) = containers.iter().find(|c| *c.name == *key.name) else {
+            return Ok(());
+        };
+        let mut hosts = Vec::new();
+        for link in &container.links {
+            let linked = ContainerKey::new(key.task, &link.container.as_str().into());
+            let address = self.journal().read_container(&linked).and_then(|r| r.attachment);
+            let address = address.map(|attachment| attachment.address).ok_or_else(|| {
+                let text = format!("links: container {:?} has no address", link.container);
+                Error::new(Name::CannotStartContainer, text)
+            })?;
+            let definition = containers.iter().find(|c| c.name == link.container);
+            let hostname = definition.and_then(|c| c.hostname.clone());
+            hosts.push((address, rootfs::names_of(link, hostname)));
+        }
+        rootfs::add_hosts(&self.journal().container_dir(key), &hosts)
+            .context(Name::CannotStartContainer, format!("container {:?}: links", key.name))
     }
 
     /// As Docker: the user's, the instance's on its own network, else something short and unique.

@@ -24,6 +24,8 @@ impl Runtime {
         let this = self.clone();
         blocking(move || {
             let name = task.to_string();
+            this.unshare(&name)
+                .context(Name::CannotStopContainer, format!("namespaces of task {name}"))?;
             this.cgroups()
                 .remove(&this.cgroups().task_path(&name))
                 .context(Name::CannotStopContainer, format!("cgroup of task {name}"))?;

@@ -93,7 +93,7 @@ impl RuncEngine {
     }
 
     async fn pull_all(&self, assignment: &Assignment) -> crate::error::Result<()> {
-        self.runtime.begin(assignment)?;
+        self.runtime.begin(assignment).await?;
         self.runtime.pull(assignment, None).await
     }
 

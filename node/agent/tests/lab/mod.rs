@@ -123,6 +123,7 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         run_dir: dir.join("run"),
         runc: "runc".into(),
         shim: shim(),
+        init: "/usr/bin/tini-static".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
         bridge: BridgeConfig { name: "mutest0".into(), subnet: "10.91.0.0/24".parse().unwrap() },
         registries: Registries::default(),
@@ -273,7 +274,7 @@ impl Lab {
 
     /// Pulls, creates and starts every container of the task.
     pub async fn run(&self, assignment: &Arc<Assignment>) -> Vec<Created> {
-        self.runtime.begin(assignment).unwrap();
+        self.runtime.begin(assignment).await.unwrap();
         self.runtime.pull(assignment, None).await.unwrap();
         let mut created = Vec::new();
         for container in &assignment.spec.containers {
