@@ -5,7 +5,7 @@
 //! records), not at what should have happened. A process counts as ours only by id, start time and
 //! boot. Invariant: a container that runs and is journalled is never touched.
 
-use crate::error::Result;
+use crate::error::{Context, Name, Result};
 use crate::journal::{ContainerKey, ContainerRecord, StoredTask};
 use crate::network::{self, Attachment};
 use crate::runtime::shared::PAUSE;
@@ -52,6 +52,7 @@ impl Runtime {
             known.add(owned);
         }
         self.sweep(&known, &mut booted.notes).await?;
+        self.serve_metadata().context(Name::ResourceInitialization, "metadata endpoint")?;
         self.expire_logs();
         Ok(booted)
     }
@@ -103,6 +104,10 @@ impl Runtime {
                 if let Some(attachment) = &record.attachment {
                     self.network().adopt(attachment);
                 }
+                self.answer_for(key, record);
+                if record.attachment.is_none() && record.endpoint.is_some() {
+                    self.network().lead_to_metadata().await;
+                }
                 let pid = watch.pid;
                 self.watch(key.clone(), record, watch);
                 owned.push(Owned::new(key, record));
@@ -119,6 +124,7 @@ impl Runtime {
                     self.network().adopt(attachment);
                     self.network().withdraw(attachment);
                 }
+                self.answer_for(key, record);
                 owned.push(Owned::new(key, record));
                 let finished_at = Time(exit.finished_at);
                 let status = ContainerStatus {
@@ -229,7 +235,7 @@ impl Runtime {
 }
 
 /// When the container was started, if it ever was.
-fn started_at(dir: &Path) -> Option<Time> {
+pub(crate) fn started_at(dir: &Path) -> Option<Time> {
     let text = fs::read_to_string(dir.join("started")).ok()?;
     text.trim().parse().ok().map(Time)
 }

@@ -198,6 +198,8 @@ fn assignment(line: &mut Line) -> Assignment {
     let spec = TaskDefinition { containers, cpu, memory_mib, ..TaskDefinition::default() };
     Assignment {
         task: id,
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: Arc::from("default"),
         family: Arc::from("web"),
         revision: Revision(1),

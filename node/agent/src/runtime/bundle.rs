@@ -11,6 +11,7 @@ use super::user::User;
 use super::volumes::mount_points;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
+use crate::metadata::VARIABLE;
 use muster_model::spec::{
     ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Tmpfs, Ulimit,
 };
@@ -89,6 +90,8 @@ pub struct Surroundings<'a> {
     pub devices: &'a [Node],
     /// Process 1, which runs the container's command.
     pub init: Option<&'a Path>,
+    /// Where it asks about itself, if it has a network.
+    pub metadata: Option<String>,
     pub hostname: &'a str,
     /// The agent's own hard limit of open files, which a container's default must not exceed.
     pub nofile_max: u64,
@@ -239,7 +242,7 @@ fn process(
         .terminal(false)
         .user(user)
         .args(with_init(task, around, arguments(container, image)?))
-        .env(environment(container, image, around.hostname))
+        .env(with_metadata(environment(container, image, around.hostname), around))
         .cwd(cwd)
         .capabilities(sets)
         .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
@@ -250,6 +253,13 @@ fn process(
     process.set_apparmor_profile(None).set_selinux_label(None);
     process.set_io_priority(None).set_scheduler(None);
     Ok(process)
+}
+
+/// A container cannot be told of another's endpoint.
+fn with_metadata(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
+    variables.retain(|text| text.split_once('=').is_none_or(|(name, _)| name != VARIABLE));
+    variables.extend(around.metadata.iter().map(|uri| format!("{VARIABLE}={uri}")));
+    variables
 }
 
 /// Docker's path of its own init process; images expect nothing there.

@@ -25,6 +25,7 @@ fn json(task: &TaskDefinition, container: &ContainerDefinition) -> serde_json::V
         shared: &Shared::default(),
         devices: &[],
         init: None,
+        metadata: None,
         hostname: "h",
         nofile_max: 20_000,
     };
@@ -167,6 +168,7 @@ fn bad_values_name_the_field() {
         shared: &Shared::default(),
         devices: &[],
         init: None,
+        metadata: None,
         hostname: "h",
         nofile_max: 20_000,
     };

@@ -12,6 +12,7 @@ use crate::cgroup::{TaskLimits, Version};
 use crate::error::{Context, Error, Name, Result};
 use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord};
+use crate::metadata;
 use crate::network::{Attachment, check_port_free};
 use muster_model::dispatch::Assignment;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
@@ -48,9 +49,12 @@ impl Runtime {
             None => self.pull_image(&container.image, None).await?,
         };
         let bindings = bindings(assignment, container);
-        let record =
-            ContainerRecord::new(&key, &image, self.attachment(&key, assignment, &bindings)?);
+        let attachment = self.attachment(&key, assignment, &bindings)?;
+        let networked = assignment.spec.network_mode != NetworkMode::None;
+        let endpoint = networked.then(metadata::new_id);
+        let record = ContainerRecord::new(&key, &image, attachment, endpoint);
         self.journal().write_container(&key, &record)?;
+        self.answer_for(&key, &record);
         match self.make(&key, assignment, image, &record).await {
             Ok(pid) => Ok(Created {
                 id: record.id,
@@ -66,6 +70,14 @@ impl Runtime {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// From here on its metadata endpoint answers.
+    pub(crate) fn answer_for(&self, key: &ContainerKey, record: &ContainerRecord) {
+        if let Some(id) = &record.endpoint {
+            let address = record.attachment.as_ref().map(|a| a.address);
+            self.metadata().add(id, key, address);
         }
     }
 
@@ -97,6 +109,10 @@ impl Runtime {
         let attach = async {
             match &record.attachment {
                 Some(attachment) => self.network().attach(attachment).await,
+                None if record.endpoint.is_some() => {
+                    self.network().lead_to_metadata().await;
+                    Ok(())
+                }
                 None => Ok(()),
             }
         };
@@ -176,6 +192,7 @@ impl Runtime {
                 shared: &self.shared(assignment),
                 devices: &devices::named(&container.devices)?,
                 init: self.init_of(container)?,
+                metadata: record.endpoint.as_deref().map(metadata::uri),
                 hostname: &hostname,
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                     .maximum

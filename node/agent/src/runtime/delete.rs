@@ -67,6 +67,7 @@ impl Runtime {
 
     /// Takes back one container, in whatever state it is.
     pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
+        self.metadata().remove(key);
         self.end_process(key).await?;
         let dir = self.journal().container_dir(key);
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);

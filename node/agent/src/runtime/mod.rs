@@ -28,6 +28,7 @@ use crate::error::{Error, Name, Result};
 use crate::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
+use crate::metadata::Metadata;
 use crate::network::{BridgeConfig, Network};
 use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
@@ -61,6 +62,8 @@ pub struct RuntimeConfig {
     pub shim: PathBuf,
     /// Process 1 of containers that ask for one; runs in any image, so it is linked statically.
     pub init: PathBuf,
+    /// The availability zone, for metadata.
+    pub zone: String,
     /// Absolute in the cgroup tree; one agent each.
     pub cgroup_prefix: String,
     pub bridge: BridgeConfig,
@@ -97,6 +100,7 @@ struct Inner {
     journal: Journal,
     images: Arc<Store>,
     network: Network,
+    metadata: Metadata,
     cgroups: Cgroups,
     runc: Runc,
     live: Mutex<HashMap<ContainerKey, Live>>,
@@ -122,10 +126,16 @@ impl Runtime {
             config.pull_behavior,
             config.layer_limits,
         )?;
+        let metadata = Metadata::open(&config.zone).map_err(|e| {
+            let text = format!("cannot listen on loopback for the metadata endpoint: {e}");
+            Error::new(Name::ResourceInitialization, text)
+        })?;
+        let netns_dir = config.run_dir.join("netns");
         let inner = Inner {
             journal: Journal::open(&config.data_dir)?,
             images: Arc::new(images),
-            network: Network::new(config.bridge.clone(), &config.run_dir.join("netns"))?,
+            network: Network::new(config.bridge.clone(), &netns_dir, metadata.port())?,
+            metadata,
             cgroups: Cgroups::detect(&config.cgroup_prefix)?,
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
@@ -144,6 +154,21 @@ impl Runtime {
 
     pub(crate) fn network(&self) -> &Network {
         &self.inner.network
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
+    /// Runs until the agent ends.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.watchers.spawn(stop.run_until_cancelled_owned(work));
+    }
+
+    /// Whether the container lives.
+    pub(crate) fn runs(&self, key: &ContainerKey) -> bool {
+        self.live().contains_key(key)
     }
 
     pub(crate) fn cgroups(&self) -> &Cgroups {

@@ -124,8 +124,13 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         runc: "runc".into(),
         shim: shim(),
         init: "/usr/bin/tini-static".into(),
+        zone: "az-1".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
-        bridge: BridgeConfig { name: "mutest0".into(), subnet: "10.91.0.0/24".parse().unwrap() },
+        bridge: BridgeConfig {
+            name: "mutest0".into(),
+            subnet: "10.91.0.0/24".parse().unwrap(),
+            instance_metadata: false,
+        },
         registries: Registries::default(),
         pull_behavior: PullBehavior::Default,
         layer_limits: LayerLimits::STANDARD,
@@ -227,6 +232,8 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
     let ports = definition.port_mappings().map(|(_, p)| p.host_port).collect();
     Arc::new(Assignment {
         task: TaskId::from_bits(u128::from(std::process::id()) << 64 | bits),
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: "default".into(),
         family: "test".into(),
         revision: Revision(1),
