@@ -2,7 +2,9 @@
 
 use super::{At, name, tags, text};
 use crate::{arn, pb};
-use muster_model::cluster::{DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING};
+use muster_model::cluster::{
+    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
+};
 use muster_model::command::CreateCluster;
 use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
@@ -10,7 +12,7 @@ use muster_model::{Command, Error, IdSource, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The one setting ECS has for clusters, and its values. Another is ours: see `settings`.
+/// The one setting ECS has for clusters, and its values. Others are ours: see `settings`.
 const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
     ("containerInsights", ["enabled", "disabled", "enhanced"]);
 
@@ -98,7 +100,7 @@ fn nothing_else(
 }
 
 fn known_settings() -> String {
-    format!("{} or {HEALTHY_AFTER_SETTING}", CONTAINER_INSIGHTS.0)
+    format!("{}, {HEALTHY_AFTER_SETTING} or {PRIVILEGED_SETTING}", CONTAINER_INSIGHTS.0)
 }
 
 fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
@@ -112,18 +114,23 @@ fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
     }
 }
 
+fn one_of(at: &At<'_>, value: &str, values: &[&str]) -> Result<(), Error> {
+    match values.contains(&value) {
+        true => Ok(()),
+        false => Err(at.field("value").invalid(value, values.join(", "))),
+    }
+}
+
 fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
-    let (known, values) = CONTAINER_INSIGHTS;
     let list = At::Field("settings");
     let mut settings = BTreeMap::new();
     for (index, setting) in wire.iter().enumerate() {
         let at = list.index(index);
         match setting.name.as_str() {
-            name if name == known => {
-                if !values.contains(&setting.value.as_str()) {
-                    return Err(at.field("value").invalid(&setting.value, values.join(", ")));
-                }
+            name if name == CONTAINER_INSIGHTS.0 => {
+                one_of(&at, &setting.value, &CONTAINER_INSIGHTS.1)?
             }
+            PRIVILEGED_SETTING => one_of(&at, &setting.value, &PRIVILEGED_VALUES)?,
             HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
             other => return Err(at.field("name").invalid(other, known_settings())),
         }

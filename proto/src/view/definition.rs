@@ -193,6 +193,7 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
         interactive: spec.interactive.then_some(true),
         dns_search_domains: spec.dns_search_domains.clone(),
         links: spec.links.iter().map(link).collect(),
+        privileged: spec.privileged.then_some(true),
     }
 }
 

@@ -13,6 +13,11 @@ pub const DEFAULT_CLUSTER: &str = "default";
 /// counts as healthy.
 pub const HEALTHY_AFTER_SETTING: &str = "taskHealthyAfterSeconds";
 
+/// The setting of a cluster that says whether its tasks may have privileged containers: one of
+/// `PRIVILEGED_VALUES`, and the latter unless it is set.
+pub const PRIVILEGED_SETTING: &str = "privilegedContainers";
+pub const PRIVILEGED_VALUES: [&str; 2] = ["enabled", "disabled"];
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterStatus {
     #[default]

@@ -234,6 +234,9 @@ pub struct ContainerDefinition {
     pub devices: Vec<Device>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// All that root of the instance may, where its cluster allows that: see `privilege`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
 }
 
 impl ContainerDefinition {

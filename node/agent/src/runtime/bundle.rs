@@ -5,23 +5,22 @@
 //! namespaces, volumes and cgroups were named by the caller.
 
 use super::devices::Node;
+use super::mounts::{INIT, mounts};
 use super::seccomp;
 use super::shared::Shared;
 use super::user::User;
-use super::volumes::mount_points;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
 use crate::metadata::VARIABLE;
 use muster_model::spec::{
-    ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Tmpfs, Ulimit,
+    ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Ulimit,
 };
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
     LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -33,8 +32,6 @@ pub const PIDS_MAX: i64 = 4096;
 const CPU_SHARES_MIN: u64 = 2;
 /// The kernel's maximum.
 const CPU_SHARES_MAX: u64 = 262_144;
-/// Docker's size of /dev/shm.
-const SHARED_MEMORY_MIB: u32 = 64;
 /// As systemd gives services: enough for servers, few enough for programs that close all.
 const NOFILE: (u64, u64) = (1024, 524_288);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -93,6 +90,8 @@ pub struct Surroundings<'a> {
     /// Where it asks about itself, if it has a network.
     pub metadata: Option<String>,
     pub hostname: &'a str,
+    /// Capabilities that the agent itself could pass on, a bit each: what root of the instance has.
+    pub bounding: u64,
     /// The agent's own hard limit of open files, which a container's default must not exceed.
     pub nofile_max: u64,
 }
@@ -104,19 +103,30 @@ pub fn spec(
     image: &Config,
     around: &Surroundings<'_>,
 ) -> Result<Spec> {
-    let capabilities = capabilities(&container.capabilities_add, &container.capabilities_drop)?;
+    let capabilities = match container.privileged {
+        true => within(around.bounding),
+        false => capabilities(&container.capabilities_add, &container.capabilities_drop)?,
+    };
     let what = || format!("container {:?}", container.name);
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .resources(resources(container, around).context(Name::CannotCreateContainer, what())?)
         .devices(around.devices.iter().map(|node| node.device.clone()).collect::<Vec<_>>())
         .cgroups_path(around.cgroup)
         .namespaces(namespaces(task, around).context(Name::CannotCreateContainer, what())?)
-        .seccomp(seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?)
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .sysctl(sysctls(task.network_mode, container))
-        .build()
-        .context(Name::CannotCreateContainer, what())?;
+        .sysctl(sysctls(task.network_mode, container));
+    if !container.privileged {
+        let filter =
+            seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?;
+        linux = linux
+            .seccomp(filter)
+            .masked_paths(MASKED.map(str::to_owned).to_vec())
+            .readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
+    }
+    let mut linux = linux.build().context(Name::CannotCreateContainer, what())?;
+    if container.privileged {
+        // The builder has paths of its own.
+        linux.set_masked_paths(None).set_readonly_paths(None);
+    }
     let root = RootBuilder::default()
         .path(around.dir.join("rootfs"))
         .readonly(container.readonly_root_filesystem)
@@ -206,6 +216,20 @@ fn every_capability() -> Vec<Capability> {
         .collect()
 }
 
+/// Linux's capabilities in the order of their bits.
+const KERNEL_ORDER: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
+     NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO \
+     SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME \
+     SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG \
+     WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+
+/// Those of a bounding set, a bit each.
+fn within(bounding: u64) -> HashSet<Capability> {
+    let all = KERNEL_ORDER.split_whitespace().enumerate();
+    let there = all.filter(|(bit, _)| bounding >> bit & 1 == 1);
+    there.filter_map(|(_, name)| Capability::from_str(name).ok()).collect()
+}
+
 fn process(
     task: &TaskDefinition,
     container: &ContainerDefinition,
@@ -246,7 +270,7 @@ fn process(
         .cwd(cwd)
         .capabilities(sets)
         .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
-        .no_new_privileges(true)
+        .no_new_privileges(!container.privileged)
         .build()
         .context(Name::CannotCreateContainer, what())?;
     // The builder's defaults name profiles that this machine may not have.
@@ -261,9 +285,6 @@ fn with_metadata(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<S
     variables.extend(around.metadata.iter().map(|uri| format!("{VARIABLE}={uri}")));
     variables
 }
-
-/// Docker's path of its own init process; images expect nothing there.
-const INIT: &str = "/sbin/docker-init";
 
 /// The init process first, if there is one. Where it is not process 1, it asks for orphans.
 fn with_init(task: &TaskDefinition, around: &Surroundings<'_>, words: Vec<String>) -> Vec<String> {
@@ -307,8 +328,9 @@ fn resources(
     if let Some(mib) = container.memory_reservation_mib {
         memory = memory.reservation(bytes(mib));
     }
-    let deny_all = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
-    let mut rules = vec![deny_all];
+    // All or none, then those that it was given.
+    let first = LinuxDeviceCgroupBuilder::default().allow(container.privileged).access("rwm");
+    let mut rules = vec![first.build()?];
     for Node { device, access } in around.devices {
         let rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(device.typ());
         let rule = rule.major(device.major()).minor(device.minor()).access(access);
@@ -361,107 +383,6 @@ fn sysctls(mode: NetworkMode, container: &ContainerDefinition) -> HashMap<String
     };
     all.extend(container.system_controls.clone());
     all
-}
-
-fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount> {
-    MountBuilder::default()
-        .destination(target)
-        .typ(kind)
-        .source(source)
-        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
-        .build()
-        .context(Name::CannotCreateContainer, target)
-}
-
-fn mounts(
-    task: &TaskDefinition,
-    container: &ContainerDefinition,
-    around: &Surroundings<'_>,
-) -> Result<Vec<Mount>> {
-    let system: [(&str, &str, &[&str]); 5] = [
-        ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        (
-            "/dev/pts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-    ];
-    let mut all = Vec::new();
-    for (target, kind, options) in system {
-        all.push(mount(target, kind, Path::new(kind), options)?);
-    }
-    all.extend(memory_mounts(task, container, around)?);
-    if let Some(init) = around.init {
-        all.push(mount(INIT, "bind", init, &["bind", "rprivate", "ro"])?);
-    }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let options = ["rbind", "rprivate", "rw"];
-        all.push(mount(&format!("/etc/{name}"), "bind", &around.dir.join(name), &options)?);
-    }
-    for tmpfs in &container.tmpfs {
-        all.push(tmpfs_mount(tmpfs)?);
-    }
-    for point in &mount_points(task, container) {
-        let source = around.volumes.get(&point.source_volume).ok_or_else(|| {
-            let name = &container.name;
-            let text = format!("container {name:?}: volume {:?} is unknown", point.source_volume);
-            Error::new(Name::CannotCreateVolume, text)
-        })?;
-        let mode = if point.read_only { "ro" } else { "rw" };
-        all.push(mount(&point.container_path, "bind", source, &["rbind", "rprivate", mode])?);
-    }
-    Ok(all)
-}
-
-/// Shared memory and message queues of the container, of the task, or of the instance.
-fn memory_mounts(
-    task: &TaskDefinition,
-    container: &ContainerDefinition,
-    around: &Surroundings<'_>,
-) -> Result<Vec<Mount>> {
-    const SHM: &str = "/dev/shm";
-    const SAFE: [&str; 3] = ["nosuid", "noexec", "nodev"];
-    let bind = |target, source| mount(target, "bind", source, &["rbind", "rprivate", "rw"]);
-    // The queues are those of the IPC namespace, whoever's that is.
-    let mut all = vec![mount("/dev/mqueue", "mqueue", Path::new("mqueue"), &SAFE)?];
-    match (task.ipc_mode, &around.shared.shm) {
-        (Some(IpcMode::None), _) => {}
-        (Some(IpcMode::Host), _) => all.push(bind(SHM, Path::new(SHM))?),
-        (_, Some(shared)) => all.push(bind(SHM, shared)?),
-        (_, None) => {
-            let mib = container.shared_memory_mib.unwrap_or(SHARED_MEMORY_MIB);
-            let size = format!("size={mib}m");
-            let [suid, exec, dev] = SAFE;
-            all.push(mount(
-                SHM,
-                "tmpfs",
-                Path::new("tmpfs"),
-                &[suid, exec, dev, "mode=1777", &size],
-            )?);
-        }
-    }
-    Ok(all)
-}
-
-fn tmpfs_mount(tmpfs: &Tmpfs) -> Result<Mount> {
-    let size = format!("size={}m", tmpfs.size_mib);
-    let mut options = vec!["nosuid", "nodev", "noexec", "mode=1777", &size];
-    for option in &tmpfs.mount_options {
-        // What the user asks for stands in for our default.
-        let opposite = match option.as_str() {
-            "suid" => "nosuid",
-            "dev" => "nodev",
-            "exec" => "noexec",
-            text if text.starts_with("mode=") => "mode=1777",
-            _ => "",
-        };
-        options.retain(|o| *o != opposite);
-        options.push(option);
-    }
-    mount(&tmpfs.container_path, "tmpfs", Path::new("tmpfs"), &options)
 }
 
 #[cfg(test)]

@@ -190,10 +190,11 @@ impl Runtime {
                 cgroup_v2: self.cgroups().version() == Version::V2,
                 volumes: &self.volumes(assignment)?,
                 shared: &self.shared(assignment),
-                devices: &devices::named(&container.devices)?,
+                devices: &devices::of(container)?,
                 init: self.init_of(container)?,
                 metadata: record.endpoint.as_deref().map(metadata::uri),
                 hostname: &hostname,
+                bounding: bounding_set(),
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                     .maximum
                     .unwrap_or(u64::MAX),
@@ -288,6 +289,13 @@ impl Runtime {
         }
         Ok(paths)
     }
+}
+
+/// The agent's own bounding set of capabilities; none where the kernel does not say.
+fn bounding_set() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default()
 }
 
 fn is_interactive(assignment: &Assignment, key: &ContainerKey) -> bool {

@@ -1,12 +1,14 @@
-//! Devices of the instance that a container gets: those that its definition names.
+//! Devices of the instance that a container gets: those that its definition names, and all of them
+//! if it is privileged.
 //!
 //! It looks at nodes and opens none. What a container may do with one, the runtime enforces by the
 //! container's cgroup.
 
 use crate::error::{Context, Error, Name, Result};
-use muster_model::spec::{Device, DevicePermission};
+use muster_model::spec::{ContainerDefinition, Device, DevicePermission};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::{FileType, Mode, major, minor, stat};
+use std::fs;
 use std::path::Path;
 
 /// A node of the instance, where the container sees it, and what it may do there: `rwm`.
@@ -16,9 +18,42 @@ pub struct Node {
     pub access: String,
 }
 
+/// What is below /dev and each container has for itself.
+const OWN: [&str; 5] = ["pts", "shm", "fd", "mqueue", "console"];
+/// Directories in each other: /dev has two or three.
+const DEPTH_MAX: usize = 8;
+
 /// # Errors
-/// A path of the instance is not there, or is no device.
-pub fn named(devices: &[Device]) -> Result<Vec<Node>> {
+/// A path of the instance that the definition names is not there, or is no device.
+pub fn of(container: &ContainerDefinition) -> Result<Vec<Node>> {
+    let mut nodes = named(&container.devices)?;
+    if container.privileged {
+        collect(Path::new("/dev"), DEPTH_MAX, &mut nodes);
+    }
+    Ok(nodes)
+}
+
+/// As Docker: what cannot be looked at is left out. What the definition names at a path is there.
+fn collect(dir: &Path, depth: usize, nodes: &mut Vec<Node>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Ok(kind) = entry.file_type() else { continue };
+        if OWN.iter().any(|own| name == *own) {
+            continue;
+        }
+        if kind.is_dir() && depth > 0 {
+            collect(&path, depth - 1, nodes);
+        } else if !kind.is_symlink()
+            && !nodes.iter().any(|node| *node.device.path() == path)
+            && let Ok(Some(device)) = look(&path, &path)
+        {
+            nodes.push(Node { device, access: access(&[]) });
+        }
+    }
+}
+
+fn named(devices: &[Device]) -> Result<Vec<Node>> {
     devices.iter().map(node).collect()
 }
 

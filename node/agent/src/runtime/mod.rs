@@ -13,6 +13,7 @@ pub mod devices;
 pub mod engine;
 pub mod exec;
 pub mod hollow;
+mod mounts;
 mod ready;
 mod restart;
 pub mod rootfs;

@@ -99,6 +99,7 @@ pub fn checked(
         )?,
         init_process: linux.init_process_enabled.unwrap_or_default(),
         devices: devices(&linux_at.field("devices"), &linux.devices)?,
+        privileged: wire.privileged.unwrap_or_default(),
         links: sharing::links(&at.field("links"), &wire.links, is_hostname)?,
     })
 }

@@ -1,6 +1,6 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::find;
+use super::{find, privilege};
 use crate::cluster::{Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole};
 use crate::command::{Bootstrap, CreateCluster, Resource, Response};
 use crate::error::{Error, Kind};
@@ -86,6 +86,7 @@ pub(super) fn update(
     let old = find::active_cluster(state, id)?;
     let mut new = Cluster::clone(&old);
     new.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    privilege::may_become(state, &old, &new)?;
     if new != *old {
         new.version += 1;
         state.put_cluster(Arc::new(new));
