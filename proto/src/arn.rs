@@ -26,6 +26,10 @@ impl<'a> Arns<'a> {
         Self { region: &meta.region, account: &meta.account }
     }
 
+    pub fn new(account: &'a str, region: &'a str) -> Self {
+        Self { region, account }
+    }
+
     fn arn(&self, resource: std::fmt::Arguments<'_>) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
     }

@@ -3,7 +3,8 @@
 use super::{At, name, tags, text};
 use crate::{arn, pb};
 use muster_model::cluster::{
-    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, ZONE_RESERVE_SETTING, zone_reserve,
+    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
+    ZONE_RESERVE_SETTING, zone_reserve,
 };
 use muster_model::command::CreateCluster;
 use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
@@ -100,7 +101,10 @@ fn nothing_else(
 }
 
 fn known_settings() -> String {
-    format!("{}, {HEALTHY_AFTER_SETTING} or {ZONE_RESERVE_SETTING}ZONE", CONTAINER_INSIGHTS.0)
+    let insights = CONTAINER_INSIGHTS.0;
+    format!(
+        "{insights}, {HEALTHY_AFTER_SETTING}, {PRIVILEGED_SETTING} or {ZONE_RESERVE_SETTING}ZONE"
+    )
 }
 
 fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
@@ -126,18 +130,23 @@ fn reserve(at: &At<'_>, zone: &str, value: &str) -> Result<(), Error> {
     }
 }
 
+fn one_of(at: &At<'_>, value: &str, values: &[&str]) -> Result<(), Error> {
+    match values.contains(&value) {
+        true => Ok(()),
+        false => Err(at.field("value").invalid(value, values.join(", "))),
+    }
+}
+
 fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
-    let (known, values) = CONTAINER_INSIGHTS;
     let list = At::Field("settings");
     let mut settings = BTreeMap::new();
     for (index, setting) in wire.iter().enumerate() {
         let at = list.index(index);
         match setting.name.as_str() {
-            name if name == known => {
-                if !values.contains(&setting.value.as_str()) {
-                    return Err(at.field("value").invalid(&setting.value, values.join(", ")));
-                }
+            name if name == CONTAINER_INSIGHTS.0 => {
+                one_of(&at, &setting.value, &CONTAINER_INSIGHTS.1)?
             }
+            PRIVILEGED_SETTING => one_of(&at, &setting.value, &PRIVILEGED_VALUES)?,
             HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
             other => match other.strip_prefix(ZONE_RESERVE_SETTING).filter(|z| !z.is_empty()) {
                 Some(zone) => reserve(&at, zone, &setting.value)?,

@@ -21,6 +21,7 @@ mod manager;
 mod mark;
 mod plan;
 mod policy;
+mod privilege;
 mod report;
 mod request;
 mod reserve;

@@ -17,6 +17,11 @@ pub const HEALTHY_AFTER_SETTING: &str = "taskHealthyAfterSeconds";
 /// name follows, and the value is `cpu:N,memory:N` (units, MiB), or empty for nothing.
 pub const ZONE_RESERVE_SETTING: &str = "zoneReserve:";
 
+/// The setting of a cluster that says whether its tasks may have privileged containers: one of
+/// `PRIVILEGED_VALUES`, and the latter unless it is set.
+pub const PRIVILEGED_SETTING: &str = "privilegedContainers";
+pub const PRIVILEGED_VALUES: [&str; 2] = ["enabled", "disabled"];
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterStatus {
     #[default]

@@ -25,7 +25,8 @@ pub enum Command {
     Update {
         name: String,
         /// containerInsights; taskHealthyAfterSeconds: how long a task without a health check runs
-        /// before it counts as healthy, 10 if it is not set.
+        /// before it counts as healthy, 10 if it is not set; privilegedContainers: enabled or
+        /// disabled, which it is if it is not set.
         #[arg(
             long = "setting",
             required_unless_present = "reserve_zones",

@@ -1,14 +1,14 @@
 //! One container of a task definition.
 
-use super::life::{depends_on, health_check, restart_policy, start_timeout};
-use super::linux::{capability_names, tmpfs, ulimits};
+use super::life::{depends_on, health_check, restart_policy, start_timeout, stop_timeout};
+use super::linux::{capability_names, devices, tmpfs, ulimits};
 use super::logs::logs;
 use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
-use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
+use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX};
 use muster_model::spec::{
     AppProtocol, ContainerDefinition, MountPoint, PortMapping, Protocol, Volume,
 };
@@ -66,17 +66,11 @@ pub fn checked(
         capabilities_add: capability_names(&capabilities_at.field("add"), &capabilities.add)?,
         capabilities_drop: capability_names(&capabilities_at.field("drop"), &capabilities.drop)?,
         docker_labels: labels(&at.field("dockerLabels"), &wire.docker_labels)?,
-        stop_timeout_secs: wire
-            .stop_timeout
-            .map(|secs| {
-                amount(&at.field("stopTimeout"), secs, 0..=STOP_TIMEOUT_SECS_MAX, "seconds")
-            })
-            .transpose()?,
-        log_configuration: wire
-            .log_configuration
-            .as_ref()
-            .map(|wire| logs(&at.field("logConfiguration"), wire))
-            .transpose()?,
+        stop_timeout_secs: stop_timeout(&at.field("stopTimeout"), wire.stop_timeout)?,
+        log_configuration: match &wire.log_configuration {
+            Some(wire) => Some(logs(&at.field("logConfiguration"), wire)?),
+            None => None,
+        },
         extra_hosts: extra_hosts(&at.field("extraHosts"), &wire.extra_hosts)?,
         dns_servers: dns_servers(&at.field("dnsServers"), &wire.dns_servers)?,
         pseudo_terminal: wire.pseudo_terminal,
@@ -103,6 +97,10 @@ pub fn checked(
             &at.field("systemControls"),
             &wire.system_controls,
         )?,
+        init_process: linux.init_process_enabled.unwrap_or_default(),
+        devices: devices(&linux_at.field("devices"), &linux.devices)?,
+        privileged: wire.privileged.unwrap_or_default(),
+        links: sharing::links(&at.field("links"), &wire.links, is_hostname)?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::{find, reserve};
+use super::{find, privilege, reserve};
 use crate::cluster::{
     Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole, ZONE_RESERVE_SETTING,
 };
@@ -90,6 +90,7 @@ pub(super) fn update(
     let old = find::active_cluster(state, id)?;
     let mut new = Cluster::clone(&old);
     set(&mut new, settings)?;
+    privilege::may_become(state, &old, &new)?;
     if new != *old {
         new.version += 1;
         reserve::set(state, &old, &new);

@@ -1,6 +1,6 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, deployment, find, reserve};
+use super::{author, deployment, find, privilege, reserve};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
@@ -49,8 +49,9 @@ pub(super) fn create(
     command: &CreateService,
 ) -> Result<Response, Error> {
     let spec = &command.spec;
-    find::active_cluster(state, command.cluster)?;
-    find::active_definition(state, command.definition)?;
+    let cluster = find::active_cluster(state, command.cluster)?;
+    let definition = find::active_definition(state, command.definition)?;
+    privilege::admit(&cluster, &definition)?;
     if spec.name.is_empty() {
         return Err(Error::invalid("serviceName", "", "1 to 255 characters"));
     }
@@ -99,7 +100,9 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     let current = old.primary().map(|primary| primary.definition);
     let next = match command.definition {
         Some(id) if Some(id) != current => {
-            find::active_definition(state, id)?;
+            let definition = find::active_definition(state, id)?;
+            let cluster = find::active_cluster(state, old.cluster)?;
+            privilege::admit(&cluster, &definition)?;
             Some(id)
         }
         // The service runs this one already, so it may be INACTIVE by now.
