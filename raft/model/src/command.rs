@@ -14,7 +14,7 @@ use crate::ids::{
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
-use crate::placement::Placement;
+use crate::placement::PlacementChange;
 use crate::policy::Holder;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
@@ -265,7 +265,7 @@ pub struct ServiceChange {
     pub desired_count: Option<u32>,
     pub minimum_healthy_percent: Option<u32>,
     pub maximum_percent: Option<u32>,
-    pub placement: Option<Placement>,
+    pub placement: Option<PlacementChange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check_grace_secs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
