@@ -243,8 +243,9 @@ pub fn detail(status: &Status) -> Option<pb::ErrorDetail> {
     pb::ErrorDetail::decode(any.value.as_slice()).ok()
 }
 
-/// The error with its texts cut to what fits into headers.
-fn bounded(mut error: Error) -> Error {
+/// The error with at most `TEXT_CHARS_MAX` characters of each text, however long what it repeats
+/// of a request was.
+pub fn bounded(mut error: Error) -> Error {
     let texts: Vec<&mut String> = match &mut error {
         Error::Invalid { field, value, allowed } => vec![field, value, allowed],
         Error::NotFound { name, .. }
