@@ -160,6 +160,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::AccessKey => {
             format!("Access key {name:?} not found: see `muster access-key list`.")
         }
+        Kind::CapacityProvider => format!("{name:?}: see DescribeCapacityProviders."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
     }
 }

@@ -1,6 +1,6 @@
 //! Requests about services.
 
-use super::{At, deployment, name, number, placement, tags};
+use super::{At, capacity, deployment, name, number, placement, tags};
 use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
@@ -22,6 +22,7 @@ pub fn create(
     wire: &pb::CreateServiceRequest,
 ) -> Result<Command, Error> {
     name(&At::Field("serviceName"), &wire.service_name)?;
+    capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
     controller(wire.deployment_controller.as_ref())?;
     managed_tags(wire.enable_ecs_managed_tags)?;
@@ -55,11 +56,12 @@ pub fn create(
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;
     spec.az_rebalancing = asked.unwrap_or(spec.can_rebalance());
     let tags = tags(&At::Field("tags"), &wire.tags)?;
-    let cluster = arn::cluster(state, &wire.cluster)?.id;
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    capacity::no_default(state, cluster, &wire.launch_type)?;
     Ok(Command::CreateService(CreateService {
         id: ids.service(),
         deployment: ids.deployment(),
-        cluster,
+        cluster: cluster.id,
         definition: arn::definition(state, &wire.task_definition)?.id,
         spec: Arc::new(spec),
         tags,

@@ -6,6 +6,7 @@
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
 use crate::breaker::CircuitBreaker;
+use crate::capacity::{AutoScalingGroup, AutoScalingGroupChange, ClusterProviders};
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -185,6 +186,33 @@ pub enum Command {
         deployment: DeploymentId,
         stop: StopType,
     },
+    Capacity(CapacityCommand),
+}
+
+/// About capacity providers. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CapacityCommand {
+    Create {
+        name: Arc<str>,
+        #[serde(with = "named")]
+        group: Arc<AutoScalingGroup>,
+        tags: Tags,
+    },
+    Update {
+        name: Arc<str>,
+        #[serde(with = "named")]
+        change: Arc<AutoScalingGroupChange>,
+    },
+    Delete {
+        name: Arc<str>,
+    },
+    /// Replaces the providers of a cluster and its default strategy.
+    Put(ClusterProviders),
+    /// A cluster that is created with providers; theirs is the id of `create`.
+    CreateCluster {
+        create: CreateCluster,
+        providers: ClusterProviders,
+    },
 }
 
 /// ECS `stopType`.
@@ -305,13 +333,14 @@ pub struct RegisterInstance {
 }
 
 /// What can carry tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     Cluster(ClusterId),
     Service(ServiceId),
     Task(TaskId),
     Instance(InstanceId),
     Definition(DefinitionId),
+    CapacityProvider(Arc<str>),
 }
 
 /// What an agent last saw of a task. `instance` is who said it, from its certificate.
@@ -416,4 +445,5 @@ pub enum Response {
         refused: Vec<(InstanceId, Blocker)>,
     },
     AccessKey(AccessKeyId),
+    CapacityProvider(Arc<str>),
 }

@@ -5,6 +5,7 @@
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
 use crate::access_key::AccessKey;
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
@@ -53,6 +54,8 @@ pub struct Changes {
     pub settings: Vec<Change<AccountSetting>>,
     pub access_keys: Vec<Change<AccessKey>>,
     pub policies: Vec<Change<Policy>>,
+    pub capacity_providers: Vec<Change<CapacityProvider>>,
+    pub cluster_providers: Vec<Change<ClusterProviders>>,
 }
 
 impl State {
@@ -77,6 +80,8 @@ impl State {
             settings: values(&before.settings, &after.settings),
             access_keys: values(&before.access_keys, &after.access_keys),
             policies: values(&before.policies, &after.policies),
+            capacity_providers: values(&before.capacity_providers, &after.capacity_providers),
+            cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
         }
     }
 }
@@ -153,7 +158,19 @@ impl Changes {
         rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
+            .chain(rows(
+                of,
+                &self.cluster_providers,
+                |r| key::cluster_providers(r.cluster),
+                Row::ClusterProviders,
+            ))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
+            .chain(rows(
+                Table::CapacityProviders,
+                &self.capacity_providers,
+                |r| key::text(&r.name),
+                Row::CapacityProvider,
+            ))
     }
 }
 
