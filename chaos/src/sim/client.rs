@@ -258,7 +258,7 @@ impl World {
         if daemon {
             placement.strategies.clear();
         }
-        let spec = ServiceSpec {
+        let mut spec = ServiceSpec {
             name: format!("s{}", self.clients.next_name),
             desired_count: if daemon { 0 } else { self.dice.between(0, 5) as u32 },
             scheduling: strategies[usize::from(daemon)],
@@ -269,6 +269,7 @@ impl World {
             propagate_service_tags: false,
             ..ServiceSpec::default()
         };
+        spec.az_rebalancing &= spec.can_rebalance();
         Some(Command::CreateService(CreateService {
             id: ServiceId::from_bits(0),
             deployment: muster_model::DeploymentId::from_bits(0),

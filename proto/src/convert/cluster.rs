@@ -1,15 +1,15 @@
 //! Requests about clusters and about the tags of any resource.
 
-use super::{At, name, tags, text};
+use super::{At, capacity, name, tags, text};
 use crate::{arn, pb};
 use muster_model::cluster::{
     DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
     ZONE_RESERVE_SETTING, zone_reserve,
 };
-use muster_model::command::CreateCluster;
+use muster_model::command::{CapacityCommand, CreateCluster};
 use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
-use muster_model::{Command, Error, IdSource, State};
+use muster_model::{ClusterId, Command, Error, IdSource, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,20 +18,29 @@ const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
     ("containerInsights", ["enabled", "disabled", "enhanced"]);
 
 /// CreateCluster; without a name it is `default`.
-pub fn create(ids: &mut IdSource, wire: &pb::CreateClusterRequest) -> Result<Command, Error> {
+pub fn create(
+    state: &State,
+    ids: &mut IdSource,
+    wire: &pb::CreateClusterRequest,
+) -> Result<Command, Error> {
     let cluster_name = match wire.cluster_name.as_str() {
         "" => DEFAULT_CLUSTER,
         given => given,
     };
     name(&At::Field("clusterName"), cluster_name)?;
-    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
     nothing_else(wire.configuration.as_ref(), wire.service_connect_defaults.as_ref())?;
-    Ok(Command::CreateCluster(CreateCluster {
+    let create = CreateCluster {
         id: ids.cluster(),
         name: Arc::from(cluster_name),
         settings: settings(&wire.settings)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
-    }))
+    };
+    let strategy = &wire.default_capacity_provider_strategy;
+    if wire.capacity_providers.is_empty() && strategy.is_empty() {
+        return Ok(Command::CreateCluster(create));
+    }
+    let providers = capacity::of_cluster(state, create.id, &wire.capacity_providers, strategy)?;
+    Ok(Command::Capacity(CapacityCommand::CreateCluster { create, providers }))
 }
 
 /// UpdateCluster: its settings; the rest is not built.
@@ -51,36 +60,28 @@ pub fn update_settings(
     set(state, &wire.cluster, &wire.settings)
 }
 
-/// PutClusterCapacityProviders: there are none to put, so only none may be put.
+/// PutClusterCapacityProviders: replaces both lists.
 pub fn put_providers(
     state: &State,
     wire: &pb::PutClusterCapacityProvidersRequest,
 ) -> Result<Command, Error> {
-    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
-    set(state, &wire.cluster, &[])
+    let cluster = named(state, &wire.cluster)?;
+    let strategy = &wire.default_capacity_provider_strategy;
+    let wanted = capacity::of_cluster(state, cluster, &wire.capacity_providers, strategy)?;
+    Ok(Command::Capacity(CapacityCommand::Put(wanted)))
+}
+
+/// ECS requires the name.
+fn named(state: &State, cluster: &str) -> Result<ClusterId, Error> {
+    match cluster {
+        "" => Err(Error::invalid("cluster", "", "a name or an ARN")),
+        text => Ok(arn::cluster(state, text)?.id),
+    }
 }
 
 fn set(state: &State, cluster: &str, wire: &[pb::Setting]) -> Result<Command, Error> {
-    if cluster.is_empty() {
-        return Err(Error::invalid("cluster", "", "a name or an ARN"));
-    }
-    let settings = settings(wire)?;
-    Ok(Command::UpdateCluster { cluster: arn::cluster(state, cluster)?.id, settings })
-}
-
-fn no_providers(
-    providers: &[String],
-    strategy: &[pb::CapacityProviderStrategyItem],
-) -> Result<(), Error> {
-    let named = providers.iter().chain(strategy.iter().map(|item| &item.capacity_provider));
-    match named.into_iter().next() {
-        None => Ok(()),
-        Some(name) => Err(At::Field("capacityProviders").unsupported(
-            name,
-            "capacity providers are not built; leave the lists empty: tasks run on the cluster's \
-             container instances, which join with `muster join`",
-        )),
-    }
+    let (settings, cluster) = (settings(wire)?, named(state, cluster)?);
+    Ok(Command::UpdateCluster { cluster, settings })
 }
 
 /// Settings of what is not built; an empty one asks for nothing.
@@ -160,12 +161,9 @@ fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
     Ok(settings)
 }
 
-/// DeleteCluster; ECS requires the name.
+/// DeleteCluster.
 pub fn delete(state: &State, wire: &pb::DeleteClusterRequest) -> Result<Command, Error> {
-    if wire.cluster.is_empty() {
-        return Err(Error::invalid("cluster", "", "a name or an ARN"));
-    }
-    Ok(Command::DeleteCluster { cluster: arn::cluster(state, &wire.cluster)?.id })
+    Ok(Command::DeleteCluster { cluster: named(state, &wire.cluster)? })
 }
 
 /// TagResource: sets the tags that are given, keeps the others.

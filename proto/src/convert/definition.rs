@@ -193,13 +193,19 @@ pub fn deregister(
     Ok(Command::DeregisterTaskDefinition { definition })
 }
 
-fn revision(state: &State, text: &str) -> Result<DefinitionId, Error> {
-    if arn::family(state, text)?.1.is_none() {
-        return Err(Error::invalid(
+/// Refuses what does not name one revision, whether or not there is such a one.
+pub fn one_revision(state: &State, text: &str) -> Result<(), Error> {
+    match arn::family(state, text)? {
+        (_, Some(_)) => Ok(()),
+        (_, None) => Err(Error::invalid(
             "taskDefinition",
             text,
             "Revision is missing. (Write family:revision.)",
-        ));
+        )),
     }
+}
+
+fn revision(state: &State, text: &str) -> Result<DefinitionId, Error> {
+    one_revision(state, text)?;
     Ok(arn::definition(state, text)?.id)
 }

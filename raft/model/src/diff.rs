@@ -5,6 +5,7 @@
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
 use crate::access_key::AccessKey;
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
@@ -54,6 +55,8 @@ pub struct Changes {
     pub established: Vec<Change<Established>>,
     pub access_keys: Vec<Change<AccessKey>>,
     pub policies: Vec<Change<Policy>>,
+    pub capacity_providers: Vec<Change<CapacityProvider>>,
+    pub cluster_providers: Vec<Change<ClusterProviders>>,
 }
 
 impl State {
@@ -79,6 +82,8 @@ impl State {
             established: values(&before.established, &after.established),
             access_keys: values(&before.access_keys, &after.access_keys),
             policies: values(&before.policies, &after.policies),
+            capacity_providers: values(&before.capacity_providers, &after.capacity_providers),
+            cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
         }
     }
 }
@@ -156,7 +161,19 @@ impl Changes {
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
             .chain(rows(of, &self.established, |r| key::established(r.service), Row::Established))
+            .chain(rows(
+                of,
+                &self.cluster_providers,
+                |r| key::cluster_providers(r.cluster),
+                Row::ClusterProviders,
+            ))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
+            .chain(rows(
+                Table::CapacityProviders,
+                &self.capacity_providers,
+                |r| key::text(&r.name),
+                Row::CapacityProvider,
+            ))
     }
 }
 

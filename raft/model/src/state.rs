@@ -5,6 +5,7 @@
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
 use crate::access_key::{AccessKey, AccessKeyId};
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
 use crate::command::Response;
 use crate::error::Error;
@@ -23,6 +24,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+mod capacity;
 mod daemon;
 mod facing;
 mod fit;
@@ -117,6 +119,8 @@ pub struct State {
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     pub(crate) established: OrdMap<ServiceId, Arc<Established>>,
     pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
+    pub(crate) capacity_providers: OrdMap<Arc<str>, Arc<CapacityProvider>>,
+    pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
 
     pub(crate) index: Indexes,
 }

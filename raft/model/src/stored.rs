@@ -6,6 +6,7 @@
 //! freely.
 
 use crate::access_key::AccessKey;
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
 use crate::hash::Fnv;
@@ -35,10 +36,11 @@ pub enum Table {
     Marks,
     AccessKeys,
     Policies,
+    CapacityProviders,
 }
 
 impl Table {
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 14] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -52,6 +54,7 @@ impl Table {
         Self::Marks,
         Self::AccessKeys,
         Self::Policies,
+        Self::CapacityProviders,
     ];
 
     /// The name of its column family; never changes.
@@ -70,6 +73,7 @@ impl Table {
             Self::Marks => "marks",
             Self::AccessKeys => "access_keys",
             Self::Policies => "policies",
+            Self::CapacityProviders => "capacity_providers",
         }
     }
 
@@ -105,12 +109,14 @@ pub enum Row {
     AccessKey(Arc<AccessKey>),
     Policy(Arc<Policy>),
     Established(Arc<Established>),
+    CapacityProvider(Arc<CapacityProvider>),
+    ClusterProviders(Arc<ClusterProviders>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
 pub(crate) mod key {
     use crate::cluster::UserRole;
-    use crate::ids::{DefinitionId, ServiceId, TaskId};
+    use crate::ids::{ClusterId, DefinitionId, ServiceId, TaskId};
     use crate::mark::SettingKey;
     use crate::policy::{Holder, Policy};
 
@@ -162,6 +168,9 @@ pub(crate) mod key {
     pub fn established(service: ServiceId) -> Vec<u8> {
         [&[4], &service.bits().to_be_bytes()[..]].concat()
     }
+    pub fn cluster_providers(cluster: ClusterId) -> Vec<u8> {
+        [&[5], &cluster.bits().to_be_bytes()[..]].concat()
+    }
 }
 
 impl Row {
@@ -180,9 +189,11 @@ impl Row {
             Self::Protection(_)
             | Self::Deletion(_)
             | Self::AccountSetting(_)
-            | Self::Established(_) => Table::Marks,
+            | Self::Established(_)
+            | Self::ClusterProviders(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
+            Self::CapacityProvider(_) => Table::CapacityProviders,
         }
     }
 
@@ -206,6 +217,8 @@ impl Row {
             Self::Established(row) => key::established(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
+            Self::CapacityProvider(row) => key::text(&row.name),
+            Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
         }
     }
 }
@@ -228,8 +241,10 @@ impl State {
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
             .chain(self.established.values().cloned().map(Row::Established))
+            .chain(self.cluster_providers.values().cloned().map(Row::ClusterProviders))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
+            .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -285,6 +300,8 @@ impl State {
             Row::Established(row) => self.put_established(row),
             Row::AccessKey(row) => self.put_access_key(row),
             Row::Policy(row) => self.put_policy(row),
+            Row::CapacityProvider(row) => self.put_capacity_provider(row),
+            Row::ClusterProviders(row) => self.put_cluster_providers(row),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::{find, privilege, reserve};
+use super::{capacity, find, privilege, reserve};
+use crate::capacity::CapacityProvider;
 use crate::cluster::{
     Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole, ZONE_RESERVE_SETTING,
 };
@@ -117,6 +118,7 @@ pub(super) fn delete(state: &mut State, id: ClusterId) -> Result<Response, Error
     row.deleted_at = Some(state.now());
     row.version += 1;
     state.put_cluster(Arc::new(row));
+    state.remove_cluster_providers(id);
     forget_deleted(state);
     Ok(Response::Cluster(id))
 }
@@ -154,7 +156,7 @@ fn forget_deleted(state: &mut State) {
 /// Sets, then removes. Something deleted takes no tags; a stopped task does.
 pub(super) fn tag(
     state: &mut State,
-    resource: Resource,
+    resource: &Resource,
     set: &Tags,
     remove: &[String],
 ) -> Result<Response, Error> {
@@ -177,17 +179,24 @@ pub(super) fn tag(
         }};
     }
     match resource {
-        Resource::Cluster(id) => tag_row!(find::active_cluster(state, id)?, put_cluster),
-        Resource::Service(id) => tag_row!(find::active_service(state, id)?, put_service),
-        Resource::Task(id) => tag_row!(find::task(state, id)?, put_task),
-        Resource::Instance(id) => tag_row!(find::registered_instance(state, id)?, put_instance),
+        Resource::Cluster(id) => tag_row!(find::active_cluster(state, *id)?, put_cluster),
+        Resource::Service(id) => tag_row!(find::active_service(state, *id)?, put_service),
+        Resource::Task(id) => tag_row!(find::task(state, *id)?, put_task),
+        Resource::Instance(id) => tag_row!(find::registered_instance(state, *id)?, put_instance),
         // The tags stand in what was registered; running tasks have their own.
         Resource::Definition(id) => {
-            let old = find::definition(state, id)?;
+            let old = find::definition(state, *id)?;
             if let Some(tags) = change(&Arc::new(old.spec.tags.clone()))? {
                 let mut new = DefinitionRow::clone(&old);
                 Arc::make_mut(&mut new.spec).tags = Tags::clone(&tags);
                 state.put_definition(Arc::new(new));
+            }
+        }
+        Resource::CapacityProvider(name) => {
+            let old = capacity::own(state, name, "tagged")?;
+            if let Some(tags) = change(&old.tags)? {
+                let row = CapacityProvider { tags, ..CapacityProvider::clone(&old) };
+                state.put_capacity_provider(Arc::new(row));
             }
         }
     }

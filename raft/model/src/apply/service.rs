@@ -5,6 +5,7 @@ use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
 use crate::limits;
+use crate::placement::PlacementChange;
 use crate::service::{Backoff, DeploymentConfiguration, Service, ServiceSpec, ServiceStatus};
 use crate::state::State;
 use std::sync::Arc;
@@ -43,6 +44,32 @@ fn fits_daemon(spec: &ServiceSpec, asked: Option<u32>) -> Result<(), Error> {
     Err(Error::invalid(field, value, why))
 }
 
+/// What no service can be, whatever overtook the request that makes it so, in ECS's words. A
+/// service from before a rule stays as it is until its user touches what the rule is about.
+fn can_roll(deployment: &DeploymentConfiguration) -> Result<(), Error> {
+    match (deployment.minimum_healthy_percent, deployment.maximum_percent) {
+        (100, 100) => Err(Error::invalid(
+            "deploymentConfiguration",
+            "100 and 100",
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block \
+             deployments.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn can_rebalance(spec: &ServiceSpec) -> Result<(), Error> {
+    match spec.can_rebalance() {
+        true => Ok(()),
+        false => Err(Error::invalid(
+            "availabilityZoneRebalancing",
+            "ENABLED",
+            "DISABLED with DAEMON, with a maximumPercent of 100, and where the first placement \
+             strategy is not spread over attribute:ecs.availability-zone",
+        )),
+    }
+}
+
 pub(super) fn create(
     state: &mut State,
     by: &crate::Principal,
@@ -68,6 +95,10 @@ pub(super) fn create(
     }
     desired_in_range(spec.desired_count)?;
     fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
+    can_roll(&spec.deployment)?;
+    if spec.az_rebalancing {
+        can_rebalance(spec)?;
+    }
     let services = state.service_count(command.cluster) + 1;
     find::at_most("services in the cluster", services, limits::SERVICES_PER_CLUSTER_MAX)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
@@ -118,6 +149,12 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     let mut new = Service::clone(&old);
     let spec = changed(&old.spec, &command.change);
     fits_daemon(&spec, command.change.desired_count)?;
+    if spec.deployment != old.spec.deployment {
+        can_roll(&spec.deployment)?;
+    }
+    if command.change.az_rebalancing == Some(true) {
+        can_rebalance(&spec)?;
+    }
     if spec != *old.spec {
         new.spec = Arc::new(spec);
     }
@@ -140,7 +177,9 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
         change.minimum_healthy_percent.unwrap_or(deployment.minimum_healthy_percent);
     deployment.maximum_percent = change.maximum_percent.unwrap_or(deployment.maximum_percent);
     if let Some(placement) = &change.placement {
-        spec.placement = placement.clone();
+        let PlacementChange { constraints, strategies } = placement.clone();
+        spec.placement.constraints = constraints.unwrap_or(spec.placement.constraints);
+        spec.placement.strategies = strategies.unwrap_or(spec.placement.strategies);
     }
     spec.health_check_grace_secs = change.health_check_grace_secs.or(spec.health_check_grace_secs);
     spec.enable_execute_command =
