@@ -80,7 +80,8 @@ fn readme(cluster: &Cluster, clients: &Environment, manager: &str) {
     cluster.run(&["service", "delete", "web", "--force"]);
 }
 
-/// A service of AWS's moves over: what ECS answers of it runs here, but for what is named; and what this cluster answers of it is the same service again.
+/// A service of AWS's moves over: what ECS answers of it runs here, but for what is named; and what
+/// this cluster answers of it is the same service again.
 fn moving(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     let dir = cluster.dir.path();
     let document = |name: &str| {

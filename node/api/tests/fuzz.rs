@@ -2,11 +2,11 @@
 //! those of its answer: head, body, signature, operation, rules. `cargo xtask fuzz` runs it for
 //! long; the corpus is in chaos/fuzz.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a target fails by panicking")]
+
 mod support;
 
 mod door {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a target fails by panicking")]
-
     use super::support::{Bench, definition};
     use muster_api::ecs::Trust;
     use muster_api::ecs::listener::{Transport, serve};

@@ -21,7 +21,7 @@ pub(super) fn count_halted(changes: &Changes) -> u64 {
 
 pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
     for change in &changes.services {
-        check_service(before, change)?;
+        check_service(before, after, change)?;
     }
     let created = changes.tasks.iter().filter(|change| change.before.is_none());
     for task in created.filter_map(|change| change.after.as_ref()) {
@@ -35,7 +35,7 @@ pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> R
     Ok(())
 }
 
-fn check_service(before: &State, change: &Change<Service>) -> Result<(), String> {
+fn check_service(before: &State, after: &State, change: &Change<Service>) -> Result<(), String> {
     let (Some(was), Some(is)) = (&change.before, &change.after) else { return Ok(()) };
     if is.status != ServiceStatus::Active {
         return Ok(());
@@ -46,7 +46,7 @@ fn check_service(before: &State, change: &Change<Service>) -> Result<(), String>
             (Some(_), halt) if halt != old.halt || new.rollout != RolloutState::Failed => {
                 return Err(format!("{} goes on although it failed", short(new.id)));
             }
-            (None, Some(halt)) => failed(before, was, is, old, halt)?,
+            (None, Some(halt)) => failed([before, after], was, is, old, halt)?,
             _ => {}
         }
     }
@@ -54,15 +54,18 @@ fn check_service(before: &State, change: &Change<Service>) -> Result<(), String>
 }
 
 /// What fails by the breaker's verdict has earned it, and gives way to what should take its place.
+/// A plan that loses an instance lowers what a DAEMON service should have before its verdict.
 fn failed(
-    before: &State,
+    around: [&State; 2],
     was: &Service,
     is: &Service,
     old: &Deployment,
     halt: Halt,
 ) -> Result<(), String> {
     let breaker = was.spec.circuit_breaker;
-    let least = breaker.threshold.failures(before.desired_count(was));
+    let desired = around.map(|state| state.desired_count(was));
+    let least = desired.map(|desired| breaker.threshold.failures(desired));
+    let least = least.into_iter().min().unwrap_or(0);
     let by_itself = halt.cause == HaltCause::TasksFailed;
     if by_itself && !(breaker.enable && old.failed_tasks >= least) {
         let failures = old.failed_tasks;

@@ -1,9 +1,9 @@
 //! `muster import`: task definitions and services as `aws ecs describe-...` prints them, made here.
 //!
 //! What only answers carry is dropped. What asks for something that Muster does not have is an
-//! error that names it; `--leave-out` is how a user says that it is not needed. All of a document is
-//! read before any of it is made. Invariant: nothing that was asked for is lost without having been
-//! named.
+//! error that names it; `--leave-out` is how a user says that it is not needed. All of a document
+//! is read before any of it is made. Invariant: nothing that was asked for is lost without having
+//! been named.
 
 use super::CliError;
 use super::context::Context;
