@@ -14,7 +14,7 @@ use super::net::{Down, Net, Up};
 use super::trace::Trace;
 use super::{Counts, Outcome, Part, Violation, setting};
 use muster_model::dispatch::Held;
-use muster_model::{Error, Millis, Response, SessionId, TaskId, Time};
+use muster_model::{Error, Millis, Response, SessionId, TaskId, Time, limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -348,7 +348,10 @@ impl World {
         if self.now.since(calm) >= ORPHAN_MAX {
             self.judge_orphans();
         }
-        let unrest = self.unrest();
+        // An agent that was cut off until then may be missed yet, though it is on its way back.
+        let missed = self.now.since(calm) < limits::LEASE;
+        let early = || missed.then(|| "a lease of before may run out".to_owned());
+        let unrest = self.unrest().or_else(early);
         match (self.rest_since, unrest) {
             (None, None) => {
                 self.rest_since = Some(self.now);

@@ -482,13 +482,21 @@ def refusals_are_ecs_own():
     ]:
         assert refused(call, cluster="lab", **words)[0] == "InvalidParameterException", words
     provider = {"autoScalingGroupArn": "arn:aws:autoscaling:::autoScalingGroup:a"}
+    made = ecs.create_capacity_provider(name="a", autoScalingGroupProvider=provider)
+    assert made["capacityProvider"]["status"] == "ACTIVE", made
     name, says = refused(
-        ecs.create_capacity_provider, name="a", autoScalingGroupProvider=provider
+        ecs.run_task, cluster="lab", taskDefinition="web",
+        capacityProviderStrategy=[{"capacityProvider": "a"}],
     )
-    assert (name, "CreateCapacityProvider" in says) == ("UnsupportedFeatureException", True), says
-    none = ecs.describe_capacity_providers(capacityProviders=["a"])
-    assert none["capacityProviders"] == [], none
-    assert [row["reason"] for row in none["failures"]] == ["MISSING"]
+    assert (name, "capacity" in says) == ("UnsupportedFeatureException", True), says
+    name, says = refused(
+        ecs.create_task_set, cluster="lab", service="web", taskDefinition="web"
+    )
+    assert (name, "CreateTaskSet" in says) == ("UnsupportedFeatureException", True), says
+    shown = ecs.describe_capacity_providers(capacityProviders=["a", "b"])
+    assert [row["name"] for row in shown["capacityProviders"]] == ["a"], shown
+    assert [row["reason"] for row in shown["failures"]] == ["MISSING"]
+    ecs.delete_capacity_provider(capacityProvider="a")
     ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=0)
     none = ecs.describe_task_sets(cluster="lab", service="web", taskSets=["ecs-svc/1"])
     assert (none["taskSets"], none["failures"][0]["reason"]) == ([], "MISSING")

@@ -10,6 +10,7 @@ pub mod codec;
 mod disk;
 mod error;
 mod forward;
+mod frames;
 mod guard;
 mod health;
 pub mod limits;

@@ -12,8 +12,8 @@ use crate::limits::LOG_CACHE_BYTES_MAX;
 use crate::log::{Tail, size_of};
 use crate::machine::AppliedState;
 use crate::rows;
-use crate::tables;
 use crate::types::{LogId, RaftEntry, StoredMembership, Vote};
+use crate::{frames, tables};
 use muster_model::{Index, Row, State, Table};
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
@@ -192,6 +192,7 @@ impl Db {
         let options = options();
         let known = families();
         if path.join("CURRENT").exists() {
+            frames::check(&path)?;
             let found = DB::list_cf(&options, &path).map_err(|e| StoreError::rocks(&path, e))?;
             if let Some(newer) = found.iter().find(|name| !known.contains(&name.as_str())) {
                 return Err(StoreError::UpgradeRequired {

@@ -109,6 +109,33 @@ fn write_ahead_logs(dir: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|ext| ext == "log")).collect()
 }
 
+/// RocksDB reads such a file for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_says_it_was_used_before_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let live = root.path().join("live");
+    let mut bare = Bare::open(&live).unwrap();
+    append(&mut bare, [command(1, 0)]).await;
+    bare.close().await;
+    let files = std::fs::read_dir(live.join("db")).unwrap().map(|file| file.unwrap().path());
+    let named = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let logs: Vec<String> = files.map(|path| named(&path)).collect();
+    let logs: Vec<&String> =
+        logs.iter().filter(|n| n.starts_with("MANIFEST-") || n.ends_with(".log")).collect();
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    for (at, log) in logs.iter().enumerate() {
+        let dir = root.path().join(at.to_string());
+        copy_dir(&live, &dir);
+        let path = dir.join("db").join(log);
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes[6], 1, "{log} begins with a whole record");
+        bytes[6] = 5;
+        std::fs::write(&path, bytes).unwrap();
+        let said = found(&dir).err().unwrap().to_string();
+        assert!(said.contains("type 5, which is never written"), "{log}: {said}");
+    }
+}
+
 /// A power cut keeps a prefix of what was written and a mark that was true at some earlier time.
 /// Damage keeps the mark: then the same prefix must be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
