@@ -129,7 +129,7 @@ impl Model {
                 return Ok(Some((one, *message)));
             }
             ("string", Shape::Text) | ("boolean", Shape::Bool) => true,
-            ("timestamp", Shape::Seconds) => true,
+            ("timestamp", Shape::Seconds) | ("double", Shape::Real) => true,
             ("integer", Shape::Int { high, .. }) => *high >= i128::from(i32::MAX),
             ("long", Shape::Int { high, .. }) => *high >= i128::from(i64::MAX),
             ("map", Shape::TextMap) => self.kind(self.inner(one, "value")) == "string",

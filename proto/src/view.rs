@@ -11,6 +11,7 @@ mod instance;
 mod life;
 mod operator;
 mod service;
+mod strategy;
 mod task;
 mod waiting;
 

@@ -28,6 +28,7 @@ mod rebalance;
 mod replicas;
 mod rollout;
 mod roster;
+mod shift;
 mod tally;
 mod view;
 mod witness;

@@ -26,6 +26,7 @@ mod request;
 mod reset;
 mod scratch;
 mod service;
+mod shift;
 mod task;
 
 pub use scratch::Scratch;
@@ -109,6 +110,12 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::DeletePolicy { holder, name } => policy::delete(state, holder, name),
         Command::StopServiceDeployment { service, deployment, stop } => {
             deployment::stop(state, *service, *deployment, *stop)
+        }
+        Command::PauseServiceDeployment { service, deployment } => {
+            shift::pause(state, *service, *deployment)
+        }
+        Command::ContinueServiceDeployment { service, deployment, hook, action } => {
+            shift::resume(state, *service, *deployment, hook.as_deref(), *action)
         }
     }
 }

@@ -20,8 +20,10 @@ use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
 use crate::stored::named;
+use crate::strategy::{DeploymentStrategy, HookAction};
 use crate::task::{Blocker, Observed, StopCode, Waiting};
 use crate::time::{Millis, Time};
+use crate::turn::Turn;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -185,6 +187,17 @@ pub enum Command {
         deployment: DeploymentId,
         stop: StopType,
     },
+    PauseServiceDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+    },
+    /// Without a hook: whatever the deployment waits for.
+    ContinueServiceDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+        hook: Option<Arc<str>>,
+        action: HookAction,
+    },
 }
 
 /// ECS `stopType`.
@@ -274,6 +287,8 @@ pub struct ServiceChange {
     pub az_rebalancing: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DeploymentStrategy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -389,6 +404,12 @@ pub enum Step {
         service: ServiceId,
         deployment: DeploymentId,
         back_to: Option<DeploymentId>,
+    },
+    /// What a deployment that shifts traffic does next.
+    Turn {
+        service: ServiceId,
+        deployment: DeploymentId,
+        turn: Turn,
     },
 }
 

@@ -11,6 +11,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
 use crate::task::Task;
@@ -53,6 +54,8 @@ pub struct Changes {
     pub settings: Vec<Change<AccountSetting>>,
     pub access_keys: Vec<Change<AccessKey>>,
     pub policies: Vec<Change<Policy>>,
+    pub shifts: Vec<Change<Shift>>,
+    pub pauses: Vec<Change<Pause>>,
 }
 
 impl State {
@@ -77,6 +80,8 @@ impl State {
             settings: values(&before.settings, &after.settings),
             access_keys: values(&before.access_keys, &after.access_keys),
             policies: values(&before.policies, &after.policies),
+            shifts: values(&before.shifts, &after.shifts),
+            pauses: values(&before.pauses, &after.pauses),
         }
     }
 }
@@ -153,6 +158,8 @@ impl Changes {
         rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
+            .chain(rows(of, &self.shifts, |r| key::shift(r.service), Row::Shift))
+            .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
     }
 }

@@ -16,6 +16,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::spec::{Named, Resources, TaskDefinition};
 use crate::task::Task;
 use crate::time::Time;
@@ -28,9 +29,11 @@ mod facing;
 mod fit;
 mod index;
 mod marks;
+mod sides;
 
 pub use facing::Facing;
 pub use index::HostPort;
+pub use sides::Side;
 
 /// A registered task definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +117,8 @@ pub struct State {
     pub(crate) deletions: OrdMap<DefinitionId, Arc<Deletion>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
+    pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
+    pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
 
     pub(crate) index: Indexes,
 }

@@ -14,6 +14,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,8 @@ pub enum Row {
     AccountSetting(Arc<AccountSetting>),
     AccessKey(Arc<AccessKey>),
     Policy(Arc<Policy>),
+    Shift(Arc<Shift>),
+    Pause(Arc<Pause>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -149,6 +152,12 @@ pub(crate) mod key {
     pub fn deletion(definition: DefinitionId) -> Vec<u8> {
         [&[1], &definition.0.to_be_bytes()[..]].concat()
     }
+    pub fn shift(service: ServiceId) -> Vec<u8> {
+        [&[4], &service.bits().to_be_bytes()[..]].concat()
+    }
+    pub fn pause(service: ServiceId) -> Vec<u8> {
+        [&[5], &service.bits().to_be_bytes()[..]].concat()
+    }
     /// Names are text without a zero byte, so no two keys are one, and none is a principal less
     /// than another's.
     pub fn setting(of: &SettingKey) -> Vec<u8> {
@@ -174,6 +183,7 @@ impl Row {
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
             Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
+            Self::Shift(_) | Self::Pause(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
         }
@@ -196,6 +206,8 @@ impl Row {
             Self::Protection(row) => key::protection(row.task),
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
+            Self::Shift(row) => key::shift(row.service),
+            Self::Pause(row) => key::pause(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
         }
@@ -219,6 +231,8 @@ impl State {
             .chain(self.protections.values().cloned().map(Row::Protection))
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
+            .chain(self.shifts.values().cloned().map(Row::Shift))
+            .chain(self.pauses.values().cloned().map(Row::Pause))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
     }
@@ -275,6 +289,8 @@ impl State {
             Row::AccountSetting(row) => self.put_setting(row),
             Row::AccessKey(row) => self.put_access_key(row),
             Row::Policy(row) => self.put_policy(row),
+            Row::Shift(row) => self.put_shift(row),
+            Row::Pause(row) => self.put_pause(row),
         }
     }
 }

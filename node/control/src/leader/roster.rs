@@ -1,4 +1,5 @@
-//! A service's tasks as its reconciler sees them: what each still is good for.
+//! The tasks of a service, or of one side of it, as its reconciler sees them: what each still is
+//! good for.
 //!
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `failing`, `old`,
 //! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do
@@ -7,7 +8,7 @@
 use super::failing::{self, Verdict};
 use super::view::View;
 use muster_model::{
-    Desired, InstanceId, InstanceStatus, Millis, Phase, Service, State, Task, Time,
+    Desired, InstanceId, InstanceStatus, Millis, Phase, Service, Side, State, Task, Time,
 };
 use std::sync::Arc;
 
@@ -32,13 +33,13 @@ pub(super) struct Member {
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Of the newest deployment, on instances that stay.
+    /// Of the side's deployment, on instances that stay.
     pub good: Vec<Member>,
-    /// Of older deployments.
+    /// Of others.
     pub old: Vec<Member>,
     /// Of any deployment: their health checks fail.
     pub failing: Vec<Member>,
-    /// Of the newest deployment, on instances that are draining.
+    /// Of the side's deployment, on instances that are draining.
     pub draining: Vec<Member>,
     /// Of a DAEMON service, on instances that are to have none (any more).
     pub away: Vec<Member>,
@@ -55,11 +56,11 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub fn of(state: &State, service: &Service, view: &View) -> Self {
+    pub fn of(state: &State, service: &Service, side: Side, view: &View) -> Self {
         let mut roster = Self::default();
-        let newest = service.primary().map(|d| d.id);
+        let newest = state.deployment_on(service, side);
         let after = state.healthy_after(service.cluster);
-        for task in state.tasks_of(service.id) {
+        for task in state.tasks_of(service.id).filter(|t| state.side_of(service, t) == side) {
             let counts = state.in_place(service, task);
             if !task.wanted() {
                 roster.ending += usize::from(counts && is_ending(task));

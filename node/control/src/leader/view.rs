@@ -111,6 +111,7 @@ impl Dirty {
             | Step::Advance { service, .. }
             | Step::Event { service, .. }
             | Step::FailDeployment { service, .. }
+            | Step::Turn { service, .. }
             | Step::Retire { service } => {
                 self.services.insert(*service);
                 self.waiting = true;
