@@ -19,6 +19,7 @@ mod output;
 mod placement;
 mod policy;
 mod service;
+mod strategy;
 mod task;
 mod taskdef;
 mod token;
