@@ -7,7 +7,7 @@ use muster_model::spec::NetworkMode;
 use muster_model::task::{Blocker, Waiting};
 use muster_model::{
     Desired, Health, Instance, InstanceId, InstanceStatus, Millis, RolloutState, Service,
-    ServiceStatus, State, Task, Time, limits,
+    ServiceStatus, Side, State, Task, Time, limits,
 };
 use std::collections::BTreeSet;
 
@@ -99,6 +99,23 @@ fn hurt_lately(state: &State, service: &Service, now: Time) -> bool {
     state.tasks_of(service.id).any(|task| hurt(task))
 }
 
+/// A deployment that shifts traffic has a turn to take, now or when some time is over, or starts
+/// tasks yet.
+fn shifting(state: &State, service: &Service) -> Option<String> {
+    let name = &service.spec.name;
+    let stage = state.shift(service.id)?.stage.shown();
+    if state.next_turn(service).map_or_else(|wait| wait.until().is_some(), |_| true) {
+        return Some(format!("{name} goes on from {stage}"));
+    }
+    let lacks = |side: &Side| {
+        let own = |task: &&std::sync::Arc<Task>| state.side_of(service, task) == *side;
+        let wanted = state.tasks_of(service.id).filter(own).filter(|task| task.wanted());
+        wanted.count() < state.desired_on(service, *side) as usize
+    };
+    let lacks = state.sides(service).iter().any(lacks);
+    lacks.then(|| format!("{name} lacks tasks in {stage}"))
+}
+
 fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     let name = &service.spec.name;
     if service.status == ServiceStatus::Draining {
@@ -117,6 +134,9 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
         && service.backoff.until + Millis::from_secs(1) > now
     {
         return Some(format!("{name} waits for its back-off"));
+    }
+    if let Some(why) = shifting(state, service) {
+        return Some(why);
     }
     if state.waiting().any(|task| task.service() == Some(service.id)) {
         return None;
