@@ -2,8 +2,8 @@
 //! good for.
 //!
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `failing`, `old`,
-//! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do
-//! not count.
+//! `draining`, `away`; but a DAEMON service's task that stays to the last on a draining instance is
+//! in none. `away` has only such services' tasks, and does not count in their numbers.
 
 use super::failing::{self, Verdict};
 use super::view::View;
@@ -43,8 +43,6 @@ pub(super) struct Roster {
     pub draining: Vec<Member>,
     /// Of a DAEMON service, on instances that are to have none (any more).
     pub away: Vec<Member>,
-    /// Of a DAEMON service, on draining instances that other tasks have not left yet.
-    pub staying: Vec<Member>,
     /// Told to stop, not stopped yet: they still run beside the others.
     pub ending: usize,
     /// When the next Young one becomes Healthy.
@@ -76,9 +74,9 @@ impl Roster {
             roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
             let member = Member { task: task.clone(), standing, spared: until.is_some() };
             if !counts {
-                match draining(state, task).is_some_and(|on| !state.only_daemons_on(on)) {
-                    true => roster.staying.push(member),
-                    false => roster.away.push(member),
+                // On a draining instance it stays until the other tasks have left.
+                if draining(state, task).is_none_or(|on| state.only_daemons_on(on)) {
+                    roster.away.push(member);
                 }
             } else if verdict == Verdict::Failing {
                 roster.failing.push(member);
@@ -119,12 +117,6 @@ impl Roster {
     /// Everything that exists, for the ceiling: also what is still stopping.
     pub fn all(&self) -> usize {
         self.good.len() + self.outgoing() + self.ending
-    }
-
-    /// Every wanted task.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        let all = [&self.good, &self.failing, &self.old, &self.draining, &self.away, &self.staying];
-        all.into_iter().flatten()
     }
 
     pub fn outgoing(&self) -> usize {
