@@ -48,11 +48,7 @@ pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response,
 
 fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
     let by = &entry.by;
-    let early = matches!(
-        entry.command,
-        Command::Bootstrap(_) | Command::Takeover { .. } | Command::RaiseLevel { .. }
-    );
-    if !early && !state.bootstrapped() {
+    if !state.bootstrapped() && !may_come_first(&entry.command) {
         return Err(Error::Unavailable { why: "no cluster yet: run `muster init`".into() });
     }
     match &entry.command {
@@ -118,6 +114,10 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             shift::resume(state, *service, *deployment, hook.as_deref(), *action)
         }
     }
+}
+
+fn may_come_first(command: &Command) -> bool {
+    matches!(command, Command::Bootstrap(_) | Command::Takeover { .. } | Command::RaiseLevel { .. })
 }
 
 impl State {
