@@ -132,7 +132,7 @@ impl World {
         self.judge("versions", versions::check_entry(before, &changes, entry));
         self.judge("rollouts", rollouts::check_entry(before, after, &changes));
         self.counts.rollouts_halted += rollouts::count_halted(&changes);
-        self.judge("traffic", traffic::check_entry(before, after, &changes));
+        self.judge("traffic", traffic::check_entry(before, after, &changes, entry));
         let (begun, shifted) = traffic::count(&changes);
         self.counts.shifts_begun += begun;
         self.counts.shifts_done += shifted;

@@ -124,16 +124,16 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     if service.status != ServiceStatus::Active {
         return None;
     }
-    // Its user has to continue it, whatever it has got to.
-    if state.pause(service.id).is_some() {
-        return None;
-    }
     let desired = state.desired_count(service);
     let tasks = || state.tasks_of(service.id).filter(|task| state.in_place(service, task));
     if tasks().filter(|task| task.wanted()).count() < desired as usize
         && service.backoff.until + Millis::from_secs(1) > now
     {
         return Some(format!("{name} waits for its back-off"));
+    }
+    // Its user has to continue it, whatever it has got to.
+    if state.pause(service.id).is_some() {
+        return None;
     }
     if let Some(why) = shifting(state, service) {
         return Some(why);

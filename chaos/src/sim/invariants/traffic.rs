@@ -5,16 +5,21 @@
 
 use crate::sim::world::short;
 use muster_model::diff::Change;
-use muster_model::{Changes, Pause, Shift, Stage, State, Task, Weight};
+use muster_model::{Changes, Command, Entry, Pause, Shift, Stage, State, Step, Task, Turn, Weight};
 
-pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
+pub(super) fn check_entry(
+    before: &State,
+    after: &State,
+    changes: &Changes,
+    entry: &Entry,
+) -> Result<(), String> {
     for change in &changes.shifts {
         match (&change.before, &change.after) {
             (was, Some(is)) => {
                 let was = was.as_deref().filter(|was| was.green == is.green);
                 went_on(before, after, was, is)?;
             }
-            (Some(was), None) => ended(after, was)?,
+            (Some(was), None) => ended(before, after, was, entry)?,
             (None, None) => {}
         }
     }
@@ -77,11 +82,26 @@ fn is_whole(before: &State, after: &State, shift: &Shift) -> bool {
 }
 
 /// Green has all of the traffic after its last stage, and none if it ends before.
-fn ended(after: &State, was: &Shift) -> Result<(), String> {
+fn ended(before: &State, after: &State, was: &Shift, entry: &Entry) -> Result<(), String> {
     let newest = after.service(was.service).and_then(|row| Some(row.primary()?.id));
     let took_over = newest == Some(was.green);
     let service = after.service(was.service);
     let active = service.is_some_and(|row| row.status == muster_model::ServiceStatus::Active);
+    // With nothing to clean up the last stage is entered and left in one plan.
+    let mut steps = match &entry.command {
+        Command::Plan { steps, .. } => steps.iter(),
+        _ => [].iter(),
+    };
+    let cleans_up = |step: &Step| match step {
+        Step::Turn { deployment, turn: Turn::Enter { stage: Stage::CleanUp, .. }, .. } => {
+            *deployment == was.green
+        }
+        _ => false,
+    };
+    if active && took_over && was.stage == Stage::BakeTime && steps.any(cleans_up) {
+        let last = Shift { stage: Stage::CleanUp, ..was.clone() };
+        return went_on(before, after, Some(was), &last);
+    }
     if active && took_over && was.stage != Stage::CleanUp {
         let stage = was.stage.shown();
         return Err(format!("{} took all traffic over from {stage}", short(was.green)));
