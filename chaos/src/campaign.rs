@@ -12,20 +12,23 @@ mod hub;
 mod intruder;
 mod kernel;
 mod linear;
+mod percents;
 mod record;
 mod registers;
 mod report;
 mod resuming;
 mod rows;
+mod soak;
 mod strikes;
 mod watching;
 mod workload;
 
 pub use field::INTERRUPTED;
 pub use rows::{ROWS, Row, What};
+pub use soak::{MINUTES_MAX as SOAK_MINUTES_MAX, MINUTES_MIN as SOAK_MINUTES_MIN};
 
 use crate::cluster::{self, Shape};
-use field::Field;
+use field::{Field, Load};
 use record::Strike;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,13 +60,16 @@ pub struct Options {
     /// Instead of the row's own number.
     pub times: Option<u32>,
     pub seed: u64,
+    /// No faults: the workload alone for so long, and the strict form of I11.
+    pub soak: Option<Duration>,
     /// Where the report goes.
     pub out: PathBuf,
 }
 
 impl Options {
     fn chosen(&self, row: &Row) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)
+        let named = self.rows.is_empty() || self.rows.iter().any(|name| name == row.name);
+        named && self.soak.is_none()
     }
 }
 
@@ -86,9 +92,14 @@ pub fn run(options: &Options) -> Result<bool, String> {
          without; seed {}",
         options.seed
     );
-    let opened = catch_unwind(|| Field::open(shape, options.seed));
+    let load = if options.soak.is_some() { Load::Steady } else { Load::Mixed };
+    let opened = catch_unwind(|| Field::open(shape, options.seed, load));
     let mut field = opened.map_err(|_| "the cluster did not form".to_owned())??;
-    let mut ended = catch_unwind(AssertUnwindSafe(|| strike_all(&mut field, options)))
+    let work = AssertUnwindSafe(|| match options.soak {
+        Some(time) => soak(&mut field, time),
+        None => strike_all(&mut field, options),
+    });
+    let mut ended = catch_unwind(work)
         .unwrap_or_else(|_| Err("a step of the campaign failed; see above".into()));
     field.stop.end();
     if let Err(why) = &ended {
@@ -102,6 +113,13 @@ pub fn run(options: &Options) -> Result<bool, String> {
     report.write(&options.out)?;
     println!("{report}");
     Ok(report.passed())
+}
+
+fn soak(field: &mut Field, time: Duration) -> Result<(), String> {
+    field.record.begin_row("soak");
+    heal::well(field)?;
+    soak::run(field, time)?;
+    heal::batch(field)
 }
 
 fn strike_all(field: &mut Field, options: &Options) -> Result<(), String> {

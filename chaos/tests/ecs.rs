@@ -80,6 +80,37 @@ fn readme(cluster: &Cluster, clients: &Environment, manager: &str) {
     cluster.run(&["service", "delete", "web", "--force"]);
 }
 
+/// A service of AWS's moves over: what ECS answers of it runs here, but for what is named; and what this cluster answers of it is the same service again.
+fn moving(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
+    let dir = cluster.dir.path();
+    let document = |name: &str| {
+        let text = std::fs::read_to_string(root().join("chaos/tests/ecs").join(name)).unwrap();
+        let file = dir.join(name).to_string_lossy().into_owned();
+        std::fs::write(&file, text.replace("IMAGE", &cluster.registry.busybox())).unwrap();
+        file
+    };
+    let (definition, service) = (document("shop.json"), document("shop-service.json"));
+    assert_eq!(cluster.run(&["import", &definition]), "task definition shop:1\n");
+    let refused = cluster.ask(&["import", &service]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("loadBalancers is not supported"), "{said}");
+    let without = ["--leave-out", "loadBalancers", "--leave-out", "enableECSManagedTags"];
+    cluster.run(&[&["import", &service], without.as_slice()].concat());
+    cluster.run(&["service", "wait", "shop", "--timeout", "60"]);
+    let tasks = cluster.tasks("shop");
+    let task = tasks[0]["taskArn"].as_str().unwrap();
+    assert_eq!(cluster.run(&["task", "logs", task]).trim(), "web | open for business");
+
+    let mut aws = tool(cluster, key, manager, &clients.program("aws"));
+    let answered = done(aws.args(["ecs", "describe-services", "--services", "shop"]));
+    let again = dir.join("again.json").to_string_lossy().into_owned();
+    std::fs::write(&again, answered).unwrap();
+    let asked = cluster.json(&["import", &again, "--dry-run"]);
+    assert_eq!((&asked[0]["serviceName"], &asked[0]["desiredCount"]), (&json!("shop"), &json!(2)));
+    assert_eq!(asked[0]["placementStrategy"].as_array().map(Vec::len), Some(2), "{asked}");
+    cluster.run(&["service", "delete", "shop", "--force"]);
+}
+
 fn tutorial(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     let home = tempfile::tempdir().unwrap();
     let script = root().join("chaos/tests/ecs/tutorial.sh");
@@ -112,6 +143,7 @@ fn aws_and_boto3_drive_real_containers_at_any_manager() {
     let leader = cluster.wait_leader();
     let follower = follower(&cluster, &leader);
     readme(&cluster, &clients, &follower);
+    moving(&cluster, &clients, &key, &follower);
     tutorial(&cluster, &clients, &key, &follower);
     suite(&cluster, &clients, &key, &leader);
     suite(&cluster, &clients, &key, &follower);

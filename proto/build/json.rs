@@ -11,7 +11,7 @@ pub const PUBLIC: &str = "muster.v1";
 
 /// Lists that real ECS clients index without asking, and values that mean something when empty;
 /// they are written even then, as are all lists of responses.
-const ALWAYS: [(&str, &[&str]); 12] = [
+const ALWAYS: [(&str, &[&str]); 13] = [
     ("KeyValuePair", &["name", "value"]),
     ("Tag", &["key", "value"]),
     (
@@ -46,6 +46,7 @@ const ALWAYS: [(&str, &[&str]); 12] = [
     ("Task", &["containers", "tags", "attachments", "attributes"]),
     ("TaskOverride", &["containerOverrides", "inferenceAcceleratorOverrides"]),
     ("Container", &["networkBindings", "networkInterfaces"]),
+    ("CapacityProvider", &["tags"]),
     ("ServiceDeployment", &["sourceServiceRevisions"]),
     ("ServiceRevision", &["containerImages", "loadBalancers", "serviceRegistries"]),
     ("ContainerInstance", &["registeredResources", "remainingResources", "attributes", "tags"]),

@@ -35,6 +35,15 @@ const FIELDS: [(&str, &str); 16] = [
     ("clusters", "Cluster"),
 ];
 
+/// Capacity providers are named differently from request to request, and a cluster's lists of them
+/// are not what is acted on.
+const OF_PROVIDERS: [(&str, &str); 4] = [
+    ("CreateCapacityProviderRequest", "name"),
+    ("UpdateCapacityProviderRequest", "name"),
+    ("DeleteCapacityProviderRequest", "capacity_provider"),
+    ("DescribeCapacityProvidersRequest", "capacity_providers"),
+];
+
 /// Lists act on the cluster that they are of; what else they name only narrows them.
 const OF_LISTS: [&str; 3] = ["resource_arn", "cluster", "clusters"];
 
@@ -82,17 +91,22 @@ pub fn declared(pool: &DescriptorPool) -> Result<Vec<Declared>, Box<dyn Error>> 
 
 fn of(rpc: String, action: String, request: MessageDescriptor, auth: String) -> Declared {
     let list = rpc.rsplit('.').next().is_some_and(|method| method.starts_with("List"));
-    let found = FIELDS.iter().find_map(|(name, kind)| {
+    let provider = OF_PROVIDERS.iter().filter(|(of, _)| *of == request.name());
+    let provider = provider.map(|(_, field)| (*field, "CapacityProvider"));
+    let of_account = OF_PROVIDERS.iter().any(|(of, _)| *of == request.name());
+    let found = provider.chain(FIELDS).find_map(|(name, kind)| {
         let field = request.get_field_by_name(name)?;
-        let telling = field.kind() == Kind::String && (!list || OF_LISTS.contains(name));
-        telling.then_some((*kind, field))
+        let telling = field.kind() == Kind::String && (!list || OF_LISTS.contains(&name));
+        telling.then_some((kind, field))
     });
     let many = found.as_ref().is_some_and(|(_, f)| f.cardinality() == Cardinality::Repeated);
     let on = found.map(|(kind, field)| match (kind, request.name()) {
         ("Cluster", EVERY_CLUSTER) => ("ClusterOrAll", field.name().to_owned()),
         (kind, _) => (kind, field.name().to_owned()),
     });
+    // No cluster means none there, not `default`.
     let cluster = request.get_field_by_name("cluster").is_some_and(|f| f.kind() == Kind::String);
+    let cluster = cluster && !of_account;
     let tags = request.get_field_by_name("tags").is_some_and(|field| {
         field.kind().as_message().is_some_and(|message| message.name() == "Tag")
     });

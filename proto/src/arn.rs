@@ -26,6 +26,10 @@ impl<'a> Arns<'a> {
         Self { region: &meta.region, account: &meta.account }
     }
 
+    pub fn new(account: &'a str, region: &'a str) -> Self {
+        Self { region, account }
+    }
+
     fn arn(&self, resource: std::fmt::Arguments<'_>) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
     }
@@ -109,6 +113,7 @@ pub fn of_response(state: &State, response: &Response) -> Vec<String> {
             let rows = ids.iter().filter_map(|id| state.task(*id));
             rows.map(|row| arns.task(&name_of(state, row.cluster), row.id)).collect()
         }
+        Response::CapacityProvider(name) => vec![arns.capacity_provider(name)],
         // What has no ARN.
         Response::Done
         | Response::Plan { .. }
@@ -259,18 +264,35 @@ pub fn definition<'s>(state: &'s State, text: &str) -> Result<&'s Arc<Definition
     row.ok_or_else(|| Error::not_found(Kind::TaskDefinition, text))
 }
 
-/// The row that an ARN names, for tags: a cluster, a service, a task, a container instance or a
-/// revision of a task definition.
+/// The name of the capacity provider that `text`, in `field`, names by itself or by its ARN.
+pub fn capacity_provider<'t>(field: &str, state: &State, text: &'t str) -> Result<&'t str, Error> {
+    let resource = Arns::of(state).resource(field, text)?;
+    let name = resource.strip_prefix("capacity-provider/").unwrap_or(resource);
+    let charset = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    match !name.is_empty() && name.bytes().all(charset) {
+        true => Ok(name),
+        false => Err(Error::invalid(field, text, "the name or the ARN of a capacity provider")),
+    }
+}
+
+/// The row that an ARN names, for tags: a cluster, a service, a task, a container instance, a
+/// revision of a task definition or a capacity provider.
 pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
     const FIELD: &str = "resourceArn";
-    let allowed =
-        "the ARN of a cluster, a service, a task, a container instance or a task definition";
+    let allowed = "the ARN of a cluster, a service, a task, a container instance, a task \
+                   definition or a capacity provider";
     let invalid = || Error::invalid(FIELD, text, allowed);
     let path = Arns::of(state).resource(FIELD, text)?;
     let (kind, rest) =
         path.split_once('/').filter(|_| text.starts_with("arn:")).ok_or_else(invalid)?;
     if kind == "cluster" {
         return cluster(state, rest).map(|row| Resource::Cluster(row.id));
+    }
+    if kind == "capacity-provider" {
+        let name = capacity_provider(FIELD, state, text)?;
+        let row = state.capacity_provider(name).filter(|row| row.deleted_at.is_none());
+        let row = row.ok_or_else(|| Error::not_found(Kind::CapacityProvider, name))?;
+        return Ok(Resource::CapacityProvider(row.name.clone()));
     }
     if kind == "task-definition" {
         return match family(state, text)? {

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod attribute;
+pub mod capacity;
 pub mod cluster;
 pub mod definition;
 pub mod deployment;

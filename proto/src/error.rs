@@ -160,6 +160,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::AccessKey => {
             format!("Access key {name:?} not found: see `muster access-key list`.")
         }
+        Kind::CapacityProvider => format!("{name:?}: see DescribeCapacityProviders."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
     }
 }
@@ -243,8 +244,9 @@ pub fn detail(status: &Status) -> Option<pb::ErrorDetail> {
     pb::ErrorDetail::decode(any.value.as_slice()).ok()
 }
 
-/// The error with its texts cut to what fits into headers.
-fn bounded(mut error: Error) -> Error {
+/// The error with at most `TEXT_CHARS_MAX` characters of each text, however long what it repeats
+/// of a request was.
+pub fn bounded(mut error: Error) -> Error {
     let texts: Vec<&mut String> = match &mut error {
         Error::Invalid { field, value, allowed } => vec![field, value, allowed],
         Error::NotFound { name, .. }

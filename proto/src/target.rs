@@ -36,6 +36,7 @@ pub enum On {
     Task,
     Instance,
     Definition,
+    CapacityProvider,
     /// A family that gets a new revision.
     Family,
     /// Whatever an ARN names.

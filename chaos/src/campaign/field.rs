@@ -49,6 +49,15 @@ pub struct Field {
     _janitor: Janitor,
 }
 
+/// What users do meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Everything, with new names all along.
+    Mixed,
+    /// What leaves no history of its own behind: services that stay, tasks, registers, counters.
+    Steady,
+}
+
 /// `deploy/lib/janitor`, waiting for this process to end.
 struct Janitor(Child);
 
@@ -64,7 +73,7 @@ impl Field {
     ///
     /// # Errors
     /// Something of it cannot be started; what was is cleared away.
-    pub fn open(shape: Shape, seed: u64) -> Result<Self, String> {
+    pub fn open(shape: Shape, seed: u64, load: Load) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
         let dir = tempfile::Builder::new().prefix("muster-chaos-").tempdir().map_err(text)?;
         let lab = Lab::new();
@@ -89,7 +98,7 @@ impl Field {
             _janitor: janitor,
         };
         field.prepare()?;
-        field.start_workload()?;
+        field.start_workload(load)?;
         Ok(field)
     }
 
@@ -113,7 +122,7 @@ impl Field {
         })
     }
 
-    fn start_workload(&mut self) -> Result<(), String> {
+    fn start_workload(&mut self, load: Load) -> Result<(), String> {
         let doors = (0..4).map(|n| self.door(n).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let counters = self.cluster_arn(COUNTERS)?;
         let tags = self.cluster_arn(registers::CLUSTER)?;
@@ -122,7 +131,9 @@ impl Field {
         for lane in 0..2u64 {
             let clients = doors.clone();
             runtime.spawn(registers::registers(clients, tags.clone(), lane, stop.clone()));
-            runtime.spawn(registers::rows(doors.clone(), LONG.into(), lane, stop.clone()));
+            if load == Load::Mixed {
+                runtime.spawn(registers::rows(doors.clone(), LONG.into(), lane, stop.clone()));
+            }
         }
         for (n, door) in doors.iter().enumerate() {
             let (arn, key) = (counters.clone(), format!("counter{n}"));
@@ -130,8 +141,11 @@ impl Field {
             runtime.spawn(counter);
         }
         for (lane, door) in doors.iter().take(2).enumerate() {
-            let door = door.clone();
-            runtime.spawn(workload::churn(door, lane, promised.clone(), stop.clone()));
+            let (door, promised, stop) = (door.clone(), promised.clone(), stop.clone());
+            match load {
+                Load::Mixed => runtime.spawn(workload::churn(door, lane, promised, stop)),
+                Load::Steady => runtime.spawn(workload::steady(door, lane, promised, stop)),
+            };
         }
         runtime.spawn(workload::bursts(doors[2].clone(), promised.clone(), stop.clone()));
         let (dialer, told, record) = (self.dialer.clone(), self.told.clone(), self.record.clone());
@@ -152,7 +166,9 @@ impl Field {
         Ok(())
     }
 
-    fn cluster_arn(&self, name: &str) -> Result<String, String> {
+    /// # Errors
+    /// There is no such cluster.
+    pub fn cluster_arn(&self, name: &str) -> Result<String, String> {
         let answer = self.cluster.json(&["cluster", "describe", name]);
         let arn = answer["clusters"][0]["clusterArn"].as_str();
         arn.map(str::to_owned).ok_or_else(|| format!("cluster {name} has no ARN: {answer}"))

@@ -1,10 +1,12 @@
 //! The second observer: what each manager has applied, from a watch on each and from its status.
 //!
 //! It keeps the newest row of every task and instance per manager and checks, after each message,
-//! what must hold in any applied state: I6 (no instance has more placed on it than it registered,
-//! no host port twice), I7 (no task goes back), and that a stopped task says why. Of the status it
-//! keeps the hash of each applied index: equal indexes must have equal hashes (I2).
+//! what must hold in any applied state: I4 (`percents`), I6 (no instance has more placed on it
+//! than it registered, no host port twice), I7 (no task goes back), and that a stopped task says
+//! why. Of the status it keeps the hash of each applied index: equal indexes must have equal hashes
+//! (I2).
 
+use super::percents::Percents;
 use super::record::Record;
 use super::workload::Stop;
 use muster_proto::client::Dialer;
@@ -14,7 +16,7 @@ use pb::operator_client::OperatorClient;
 use pb::watch_response::change::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks at a manager's status.
 const STATUS_EVERY: Duration = Duration::from_millis(700);
@@ -45,8 +47,13 @@ pub struct SeenTask {
     /// Host name of its instance.
     pub host: String,
     pub group: String,
-    cpu: i64,
-    ports: Vec<(String, i32)>,
+    /// The managers want it stopped.
+    pub to_stop: bool,
+    pub stop_code: String,
+    /// When it was first seen running, by the observer's clock.
+    pub running_since: Option<Instant>,
+    pub cpu: i64,
+    pub ports: Vec<(String, i32)>,
 }
 
 /// One manager's applied state, as far as it is watched.
@@ -55,6 +62,7 @@ struct View {
     tasks: BTreeMap<String, SeenTask>,
     /// Registered CPU units.
     instances: BTreeMap<String, i64>,
+    percents: Percents,
     resume: String,
     synced: bool,
 }
@@ -105,7 +113,9 @@ impl Views {
             match change.row {
                 Some(Row::Task(task)) => view.task(manager, task, record),
                 Some(Row::ContainerInstance(instance)) => view.instance(instance),
+                Some(Row::Service(service)) => view.percents.service(&service),
                 Some(Row::RemovedArn(arn)) => {
+                    view.percents.forget(&arn);
                     view.tasks.remove(&arn);
                     view.instances.remove(&arn);
                 }
@@ -132,6 +142,8 @@ impl View {
         if task.last_status == "STOPPED" && task.stop_code.is_empty() {
             record.breach("I8", format!("{manager}: task {arn} is STOPPED and nobody says why"));
         }
+        let running = task.last_status == "RUNNING";
+        let since = self.tasks.get(&arn).and_then(|old| old.running_since);
         let bindings = task.containers.iter().flat_map(|c| &c.network_bindings);
         let seen = SeenTask {
             cpu: task.cpu.parse().unwrap_or(0),
@@ -140,7 +152,13 @@ impl View {
             instance: task.container_instance_arn,
             host: task.instance_name,
             group: task.group,
+            to_stop: task.desired_status == "STOPPED",
+            stop_code: task.stop_code,
+            running_since: since.or_else(|| running.then(Instant::now)),
         };
+        if let Some(old) = self.tasks.get(&arn) {
+            self.percents.task(old, &seen);
+        }
         self.tasks.insert(arn, seen);
     }
 
@@ -150,8 +168,13 @@ impl View {
         self.instances.insert(instance.container_instance_arn, cpu);
     }
 
-    /// I6 of this state.
-    fn check(&self, manager: &str, record: &Record) {
+    /// I4 and I6 of this state.
+    fn check(&mut self, manager: &str, record: &Record) {
+        let (broken, services) = self.percents.check(&self.tasks);
+        record.count("I4 services checked", services);
+        for what in broken {
+            record.breach("I4", format!("{manager}: {what}"));
+        }
         let mut used: BTreeMap<&str, i64> = BTreeMap::new();
         let mut ports = BTreeSet::new();
         let placed = self.tasks.values().filter(|t| !t.instance.is_empty());
@@ -207,7 +230,7 @@ async fn watch_once(
     // A manager that was away may have to catch up with what it had shown: begin anew.
     locked(&views.views).insert(address.to_owned(), View::default());
     let channel = dialer(address).map_err(tonic::Status::unavailable)?;
-    let kinds = vec!["task".to_owned(), "container-instance".to_owned()];
+    let kinds = ["service", "task", "container-instance"].map(str::to_owned).to_vec();
     let request = pb::WatchRequest { kinds, ..Default::default() };
     let mut stream = LiveClient::new(channel).watch(request).await?.into_inner();
     while !stop.now() {

@@ -24,6 +24,8 @@ pub const ONCE: &str = "once";
 /// Resource whose tags the counters write.
 pub const COUNTERS: &str = "counters";
 const CHURN_PAUSE: Duration = Duration::from_millis(400);
+/// A soak is long, and not for load.
+const STEADY_PAUSE: Duration = Duration::from_secs(5);
 const BURST_PAUSE: Duration = Duration::from_millis(1500);
 /// How often a resting client looks whether the rest is over.
 const REST_LOOK: Duration = Duration::from_millis(20);
@@ -203,6 +205,31 @@ pub async fn delete(door: &Door, name: &str) -> Result<(), Error> {
         pb::DeleteServiceRequest { service: name.to_owned(), force: true, ..Default::default() };
     let call = async |channel, request| EcsClient::new(channel).delete_service(request).await;
     door.write(request, call).await.map(|_| ())
+}
+
+/// Scales and redeploys one service for ever: what a soak does, which leaves no deleted names
+/// behind.
+pub async fn steady(door: Arc<Door>, lane: usize, promised: Arc<Promised>, stop: Stop) {
+    let name = format!("steady{lane}");
+    while create(&door, &name, 2).await.is_err() {
+        if !stop.go().await {
+            return;
+        }
+        tokio::time::sleep(CHURN_PAUSE).await;
+    }
+    for step in 0.. {
+        if !stop.go().await {
+            return;
+        }
+        promised.service(&name, None);
+        let desired = [4, 3, 2][step % 3];
+        match update(&door, &name, desired, step.is_multiple_of(3)).await {
+            Ok(()) => promised.service(&name, Some(Wanted::Desired(desired))),
+            Err(Error::UnknownOutcome { .. } | Error::Unavailable { .. }) => {}
+            Err(error) => refused(door.record(), &name, step, &error),
+        }
+        tokio::time::sleep(STEADY_PAUSE).await;
+    }
 }
 
 /// Runs one-shot tasks, and stops one of each burst of long ones.

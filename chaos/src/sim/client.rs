@@ -6,9 +6,10 @@
 
 use super::dice::Branch;
 use super::log::Proposer;
-use super::setting::FAMILIES;
+use super::setting::{FAMILIES, ZONES};
 use super::world::{Event, World};
 use crate::sim::Wish;
+use muster_model::cluster::ZONE_RESERVE_SETTING;
 use muster_model::command::{CreateService, RunTask, ServiceChange, StopType, UpdateService};
 use muster_model::placement::{
     BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
@@ -205,7 +206,8 @@ impl World {
             73..75 => self.stop_deployment(state),
             75..80 => self.pause_or_continue(state),
             80..87 => self.stop_task(state),
-            87..97 => self.set_status(state),
+            87..95 => self.set_status(state),
+            95..97 => self.reserve_zone(),
             _ => {
                 let instance = self.any_instance(state)?;
                 // The last machine of a cluster stays.
@@ -213,6 +215,19 @@ impl World {
                 (!few).then_some(Command::DeregisterInstance { instance, force: true })
             }
         }
+    }
+
+    /// A machine has some 1024 cpu units and 768 MiB, a zone of a cluster one to three machines.
+    fn reserve_zone(&mut self) -> Option<Command> {
+        let cluster = self.dice.pick(&self.clients.clusters.clone())?;
+        let zone = self.dice.pick(&ZONES)?;
+        let (cpu, memory) = (self.dice.below(5) * 256, self.dice.below(5) * 192);
+        let value = match self.dice.percent(30) {
+            true => String::new(),
+            false => format!("cpu:{cpu},memory:{memory}"),
+        };
+        let settings = [(format!("{ZONE_RESERVE_SETTING}{zone}"), value)].into();
+        Some(Command::UpdateCluster { cluster, settings })
     }
 
     fn any_service(&mut self, state: &State) -> Option<ServiceId> {
@@ -249,7 +264,7 @@ impl World {
         if daemon {
             placement.strategies.clear();
         }
-        let spec = ServiceSpec {
+        let mut spec = ServiceSpec {
             name: format!("s{}", self.clients.next_name),
             desired_count: if daemon { 0 } else { self.dice.between(0, 5) as u32 },
             scheduling: strategies[usize::from(daemon)],
@@ -261,6 +276,7 @@ impl World {
             propagate_service_tags: false,
             ..ServiceSpec::default()
         };
+        spec.az_rebalancing &= spec.can_rebalance();
         Some(Command::CreateService(CreateService {
             id: ServiceId::from_bits(0),
             deployment: muster_model::DeploymentId::from_bits(0),

@@ -17,6 +17,7 @@ mod orders;
 mod orphans;
 mod plans;
 mod quiet;
+mod reserve;
 mod rollouts;
 mod same_state;
 mod slots;
@@ -125,6 +126,7 @@ impl World {
         self.judge("slots", slots::check(after, &changes));
         self.judge("capacity", capacity::check(after, &changes));
         self.judge("clusters", clusters::check(after, &changes));
+        self.judge("reserve", reserve::check(before, after, &changes));
         self.judge("authority", authority::check_entry(before, base, &changes, entry));
         let answered = &mut self.observers.answered;
         let once = writes::check_entry(answered, &changes, entry, answer);

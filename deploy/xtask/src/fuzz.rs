@@ -46,6 +46,9 @@ const HERE: Home =
 /// What the store reads is known to nobody else, and only it may link RocksDB.
 const STORE: Home = Home { package: "muster-store", folder: "raft/store", which: &["--lib"] };
 
+/// The whole door needs a cluster behind it, which the API's own tests have.
+const API: Home = Home { package: "muster-api", folder: "node/api", which: &["--test", "fuzz"] };
+
 struct Target {
     name: &'static str,
     module: &'static str,
@@ -78,6 +81,7 @@ const TARGETS: &[Target] = &[
     here("small_text", "names", 256),
     here("signed_request", "signature", 4096),
     here("sts_form", "signature", 1024),
+    Target { name: "ecs_door", module: "door", home: API, bytes_max: 8192 },
     here("certificate", "certificate", 4096),
     here("certificate_request", "certificate", 4096),
     here("pem", "certificate", 8192),

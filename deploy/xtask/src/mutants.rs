@@ -4,6 +4,7 @@
 //! A mutant is a patch beside the code, not a switch in it: nothing of it can ship. It does not
 //! know what a patch breaks. Invariant: the tree itself is never touched.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub const USAGE: &str = "usage: cargo xtask mutants [--only NAME] [--seeds N] [-
 
 /// A mutant that makes the simulator or a test hang is stopped, and was caught.
 const SECONDS_MAX: &str = "900";
+/// What `timeout` exits with when it stopped a program.
+const TIMED_OUT: i32 = 124;
 /// Fewer would not be a suite.
 const CAUGHT_MIN: usize = 20;
 const PURE_TESTS: &str = "-p muster-model -p muster-control";
@@ -195,7 +198,9 @@ impl Bench {
 
     /// Without a mutant everything must hold, or what follows says nothing.
     fn baseline(&self) -> Result<(), String> {
-        self.build().map_err(|why| format!("the tree does not build: {why}"))?;
+        // From nothing it compiles every dependency, which a slow machine needs long for.
+        let first = Command::new("cargo");
+        self.build(first).map_err(|why| format!("the tree does not build: {why}"))?;
         match self.simulate()? {
             None => Ok(()),
             Some(fate) => Err(format!("the tree fails without a mutant: {fate}")),
@@ -240,7 +245,7 @@ impl Bench {
 
     fn ask(&self, mutant: &Mutant) -> Result<Fate, String> {
         if !self.store {
-            if let Err(why) = self.build() {
+            if let Err(why) = self.build(limited("cargo")) {
                 return Ok(Fate::Invalid(why));
             }
             if let Some(fate) = self.simulate()? {
@@ -250,28 +255,30 @@ impl Bench {
         self.test(&mutant.tests)
     }
 
-    fn cargo(&self, verb: &str) -> Command {
-        let mut cargo = Command::new("timeout");
-        cargo.args([SECONDS_MAX, "cargo", verb]).current_dir(&self.tree);
-        cargo.env("CARGO_TARGET_DIR", &self.target);
-        cargo
+    /// In the copy, with its own target directory.
+    fn at<'a>(&self, cargo: &'a mut Command) -> &'a mut Command {
+        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target)
     }
 
-    fn build(&self) -> Result<(), String> {
-        let words = ["-q", "-p", "muster-chaos", "--bin", "muster-sim"];
-        let built = output(self.cargo("build").args(words))?;
-        let text = String::from_utf8_lossy(&built.stderr);
-        match built.status.success() {
-            true => Ok(()),
-            false => Err(text.lines().find(|l| l.starts_with("error")).unwrap_or("?").to_owned()),
+    fn build(&self, mut cargo: Command) -> Result<(), String> {
+        let words = ["build", "-q", "-p", "muster-chaos", "--bin", "muster-sim"];
+        let built = output(self.at(&mut cargo).args(words))?;
+        if built.status.success() {
+            return Ok(());
         }
+        let text = String::from_utf8_lossy(&built.stderr);
+        let error = text.lines().find(|line| line.starts_with("error"));
+        Err(match (error, built.status.code()) {
+            (Some(error), _) => error.to_owned(),
+            (None, Some(TIMED_OUT)) => format!("stopped after {SECONDS_MAX} s"),
+            (None, _) => format!("{}: {}", built.status, first_line(&built.stderr)),
+        })
     }
 
     /// `None`: all seeds kept every law.
     fn simulate(&self) -> Result<Option<Fate>, String> {
         let program = self.target.join("debug/muster-sim");
-        let mut command = Command::new("timeout");
-        command.arg(SECONDS_MAX).arg(program);
+        let mut command = limited(program);
         command.args(["--seed", "1", "--seeds", &self.seeds, "--stop", "--quiet"]);
         let ran = output(&mut command)?;
         if ran.status.success() {
@@ -292,8 +299,8 @@ impl Bench {
 
     fn test(&self, tests: &str) -> Result<Fate, String> {
         let words = tests.split_whitespace();
-        let mut command = self.cargo("test");
-        let ran = output(command.arg("--no-fail-fast").args(words))?;
+        let mut cargo = limited("cargo");
+        let ran = output(self.at(&mut cargo).args(["test", "--no-fail-fast"]).args(words))?;
         if ran.status.success() {
             return Ok(Fate::Survived);
         }
@@ -311,6 +318,13 @@ impl Bench {
             }
         })
     }
+}
+
+/// A program that is stopped after [`SECONDS_MAX`].
+fn limited(program: impl AsRef<OsStr>) -> Command {
+    let mut timeout = Command::new("timeout");
+    timeout.arg(SECONDS_MAX).arg(program);
+    timeout
 }
 
 fn output(command: &mut Command) -> Result<Output, String> {

@@ -17,6 +17,8 @@ const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 const EMPTY_POLL: Duration = Duration::from_millis(2);
 /// Period of the CPU quota, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+/// Linux shows times to programs in hundredths of a second, whatever its own clock.
+pub const TICK_NANOS: u64 = 10_000_000;
 /// CPU units of one core in ECS.
 const CPU_UNITS_PER_CORE: u64 = 1024;
 
@@ -33,6 +35,14 @@ pub struct Usage {
     pub memory_bytes: u64,
     pub pids: u64,
     pub oom_kills: u64,
+    pub cpu_user_nanos: u64,
+    pub cpu_system_nanos: u64,
+    /// What the group may have; 0 without a limit.
+    pub memory_limit_bytes: u64,
+    /// Files in memory that the kernel would give up first: part of `memory_bytes`.
+    pub memory_reclaimable_bytes: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
 }
 
 /// Size of a whole task, which caps the sum of its containers.
@@ -180,20 +190,83 @@ impl Cgroups {
             fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
         };
         let oom_kills = keyed(&self.oom_file(path), "oom_kill");
+        // The kernel's way to say that there is none is a number near 2^63, or a word.
+        let limit = |file| Some(number(file)).filter(|bytes| *bytes < 1 << 60).unwrap_or(0);
         match self.version {
             Version::V1 => Usage {
                 cpu_nanos: number(self.file("cpuacct", path, "cpuacct.usage")),
                 memory_bytes: number(self.file("memory", path, "memory.usage_in_bytes")),
                 pids: number(self.file("pids", path, "pids.current")),
                 oom_kills,
+                cpu_user_nanos: keyed(&self.file("cpuacct", path, "cpuacct.stat"), "user")
+                    * TICK_NANOS,
+                cpu_system_nanos: keyed(&self.file("cpuacct", path, "cpuacct.stat"), "system")
+                    * TICK_NANOS,
+                memory_limit_bytes: limit(self.file("memory", path, "memory.limit_in_bytes")),
+                memory_reclaimable_bytes: keyed(
+                    &self.file("memory", path, "memory.stat"),
+                    "total_inactive_file",
+                ),
+                read_bytes: self.io_v1(path, "Read"),
+                written_bytes: self.io_v1(path, "Write"),
             },
             Version::V2 => Usage {
                 cpu_nanos: keyed(&self.file("", path, "cpu.stat"), "usage_usec") * 1000,
                 memory_bytes: number(self.file("", path, "memory.current")),
                 pids: number(self.file("", path, "pids.current")),
                 oom_kills,
+                cpu_user_nanos: keyed(&self.file("", path, "cpu.stat"), "user_usec") * 1000,
+                cpu_system_nanos: keyed(&self.file("", path, "cpu.stat"), "system_usec") * 1000,
+                memory_limit_bytes: limit(self.file("", path, "memory.max")),
+                memory_reclaimable_bytes: keyed(
+                    &self.file("", path, "memory.stat"),
+                    "inactive_file",
+                ),
+                read_bytes: self.io_v2(path, "rbytes="),
+                written_bytes: self.io_v2(path, "wbytes="),
             },
         }
+    }
+
+    /// Lines `8:0 Read 4096`, one per device and kind.
+    fn io_v1(&self, path: &str, kind: &str) -> u64 {
+        let file = self.file("blkio", path, "blkio.throttle.io_service_bytes");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let of_kind = words.filter(|words| words.get(1) == Some(&kind));
+        let bytes = of_kind.filter_map(|words| words.get(2)?.parse::<u64>().ok());
+        bytes.fold(0, u64::saturating_add)
+    }
+
+    /// Lines `8:0 rbytes=4096 wbytes=0 ...`, one per device.
+    fn io_v2(&self, path: &str, key: &str) -> u64 {
+        let text = fs::read_to_string(self.file("", path, "io.stat")).unwrap_or_default();
+        let words = text.split_whitespace().filter_map(|word| word.strip_prefix(key));
+        words.filter_map(|n| n.parse::<u64>().ok()).fold(0, u64::saturating_add)
+    }
+
+    /// Moves a process of ours, and all that it will start, into a group of its own.
+    pub fn join(&self, path: &str, pid: u32) -> io::Result<()> {
+        // Version 1: those that count for the task, and need no more than the directory.
+        let trees = match self.version {
+            Version::V1 => ["memory", "pids"].map(|c| self.dir(c, path)).to_vec(),
+            Version::V2 => vec![self.dir("", path)],
+        };
+        for dir in trees {
+            fs::create_dir_all(&dir)?;
+            fs::write(dir.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a process is in the group itself.
+    pub fn has_members(&self, path: &str) -> bool {
+        let controller = match self.version {
+            Version::V1 => "pids",
+            Version::V2 => "",
+        };
+        let members = fs::read_to_string(self.file(controller, path, "cgroup.procs"));
+        members.is_ok_and(|text| !text.trim().is_empty())
     }
 
     /// Kills every process in the group and below, and waits until none is left.

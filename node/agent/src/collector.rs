@@ -5,9 +5,10 @@
 //! records), not at what should have happened. A process counts as ours only by id, start time and
 //! boot. Invariant: a container that runs and is journalled is never touched.
 
-use crate::error::Result;
+use crate::error::{Context, Name, Result};
 use crate::journal::{ContainerKey, ContainerRecord, StoredTask};
 use crate::network::{self, Attachment};
+use crate::runtime::shared::PAUSE;
 use crate::runtime::shim::{Exit, Process, Watch, read_exit, read_watch, write_exit};
 use crate::runtime::{Runtime, lost_exit, now_ms, restarts, rootfs};
 use muster_control::io::{Found, FoundContainer};
@@ -51,6 +52,7 @@ impl Runtime {
             known.add(owned);
         }
         self.sweep(&known, &mut booted.notes).await?;
+        self.serve_metadata().context(Name::ResourceInitialization, "metadata endpoint")?;
         self.expire_logs();
         Ok(booted)
     }
@@ -102,6 +104,10 @@ impl Runtime {
                 if let Some(attachment) = &record.attachment {
                     self.network().adopt(attachment);
                 }
+                self.answer_for(key, record);
+                if record.attachment.is_none() && record.endpoint.is_some() {
+                    self.network().lead_to_metadata().await;
+                }
                 let pid = watch.pid;
                 self.watch(key.clone(), record, watch);
                 owned.push(Owned::new(key, record));
@@ -118,6 +124,7 @@ impl Runtime {
                     self.network().adopt(attachment);
                     self.network().withdraw(attachment);
                 }
+                self.answer_for(key, record);
                 owned.push(Owned::new(key, record));
                 let finished_at = Time(exit.finished_at);
                 let status = ContainerStatus {
@@ -187,7 +194,8 @@ impl Runtime {
         let groups = self.cgroups();
         for task in groups.tasks() {
             for container in groups.containers(&task) {
-                if !known.has(&task, &container) {
+                let paused = container == PAUSE && known.tasks.contains(&task);
+                if !paused && !known.has(&task, &container) {
                     let path = groups.container_path(&task, &container);
                     let gone = groups.kill_all(&path).and_then(|()| groups.remove(&path));
                     note(format!("cgroup {path}"), gone);
@@ -203,6 +211,11 @@ impl Runtime {
             if !known.attachments.iter().any(|a| a.netns == netns) {
                 let gone = network::remove_namespace(&netns);
                 note(format!("network namespace {}", netns.display()), gone);
+            }
+        }
+        for task in crate::journal::names_in(&self.shared_root()) {
+            if !known.tasks.contains(&task) {
+                note(format!("namespaces of task {task}"), self.unshare(&task));
             }
         }
         for name in crate::journal::names_in(&self.journal().tasks_dir()) {
@@ -222,7 +235,7 @@ impl Runtime {
 }
 
 /// When the container was started, if it ever was.
-fn started_at(dir: &Path) -> Option<Time> {
+pub(crate) fn started_at(dir: &Path) -> Option<Time> {
     let text = fs::read_to_string(dir.join("started")).ok()?;
     text.trim().parse().ok().map(Time)
 }

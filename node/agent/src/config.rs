@@ -57,6 +57,10 @@ pub struct AgentConfig {
     /// The shim that outlives the agent; absent: `muster-shim` beside this program.
     #[serde(default)]
     pub shim: Option<PathBuf>,
+    /// Process 1 of containers with `initProcessEnabled`; it runs in their images, so it must be
+    /// linked statically.
+    #[serde(default = "default_init")]
+    pub init: PathBuf,
     /// Name of the cgroup below which this instance gets its own, and every container of it one.
     #[serde(default = "default_cgroup_root")]
     pub cgroup_root: String,
@@ -94,12 +98,19 @@ pub struct BridgeConfig {
     pub name: String,
     /// Its IPv4 network in CIDR form; the first address is the machine's.
     pub subnet: String,
+    /// Whether its containers reach 169.254.169.254, where clouds answer a machine about itself:
+    /// its own credentials among it.
+    pub instance_metadata: bool,
 }
 
 // Only this section has defaults of its own: a whole `AgentConfig` never comes from nothing.
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self { name: "muster0".to_owned(), subnet: "172.31.240.0/20".to_owned() }
+        Self {
+            name: "muster0".to_owned(),
+            subnet: "172.31.240.0/20".to_owned(),
+            instance_metadata: false,
+        }
     }
 }
 
@@ -243,6 +254,11 @@ fn default_reserved_ports() -> Vec<u16> {
 
 fn default_runtime() -> PathBuf {
     PathBuf::from("runc")
+}
+
+/// Of the package tini.
+fn default_init() -> PathBuf {
+    PathBuf::from("/usr/bin/tini-static")
 }
 
 fn default_cgroup_root() -> String {

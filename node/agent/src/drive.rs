@@ -148,6 +148,7 @@ impl Drive {
         match output {
             WorkerOutput::Obeyed { .. } => {}
             WorkerOutput::Report { sequence, reports } => {
+                self.lanes.learn(&reports);
                 metrics::counter!("muster_agent_reports_total").increment(reports.len() as u64);
                 if let Some(outbox) = &self.outbox {
                     outbox.report(sequence, &reports);

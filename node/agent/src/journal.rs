@@ -68,6 +68,9 @@ pub struct ContainerRecord {
     pub image_digest: String,
     pub stop_signal: Option<String>,
     pub attachment: Option<Attachment>,
+    /// The id of its metadata endpoint; none without a network.
+    #[serde(default)]
+    pub endpoint: Option<String>,
 }
 
 impl ContainerRecord {
@@ -75,6 +78,7 @@ impl ContainerRecord {
         key: &ContainerKey,
         image: &crate::image::Image,
         attachment: Option<Attachment>,
+        endpoint: Option<String>,
     ) -> Self {
         Self {
             format: FORMAT,
@@ -82,6 +86,7 @@ impl ContainerRecord {
             image_digest: image.digest.clone(),
             stop_signal: image.config.stop_signal.clone(),
             attachment,
+            endpoint,
         }
     }
 }
@@ -288,6 +293,8 @@ mod tests {
         let spec = TaskDefinition { containers: vec![container], ..Default::default() };
         Assignment {
             task: TaskId::from_bits(bits),
+            account: "000000000000".into(),
+            region: "local".into(),
             cluster: "default".into(),
             family: "f".into(),
             revision: muster_model::Revision(3),

@@ -13,6 +13,7 @@ pub mod image;
 pub mod journal;
 mod lock;
 pub mod logs;
+pub mod metadata;
 pub mod network;
 pub mod program;
 pub mod runtime;

@@ -94,3 +94,22 @@ fn the_hosts_secrets_and_switches_are_out_of_reach() {
         lab
     });
 }
+
+#[test]
+fn a_privileged_container_may_do_what_root_of_the_instance_may() {
+    lab(|mut lab| async {
+        let text = "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; \
+                    mount -t tmpfs none /mnt && echo mounted; \
+                    echo 0 > /proc/sys/net/ipv4/ip_forward && echo written; \
+                    ls -l /dev/full /dev/kmsg | wc -l";
+        let mut main = script("main", &format!("mkdir -p /mnt; {text}"));
+        main.privileged = true;
+        let (exit, log) = lab.finish(task(NetworkMode::None, vec![main])).await;
+        assert_eq!(exit.exit_code, Some(0), "{log}");
+        assert!(log.contains("NoNewPrivs:\t0") && log.contains("Seccomp:\t0"), "{log}");
+        assert!(log.contains("mounted\nwritten\n2\n"), "{log}");
+        let (_, log) = lab.finish(task(NetworkMode::None, vec![script("main", text)])).await;
+        assert!(!log.contains("mounted") && !log.contains("written"), "{log}");
+        lab
+    });
+}

@@ -183,7 +183,7 @@ fn a_program_that_is_not_in_the_image_fails_with_its_name() {
         let main =
             ContainerDefinition { command: vec!["/no/such/program".into()], ..script("main", "") };
         let assignment = assign(task(NetworkMode::Bridge, vec![main]));
-        lab.runtime.begin(&assignment).unwrap();
+        lab.runtime.begin(&assignment).await.unwrap();
         let error = lab.runtime.create(&assignment, &"main".into()).await.unwrap_err().to_string();
         assert!(error.starts_with("CannotCreateContainerError: "), "{error}");
         assert!(error.contains("/no/such/program"), "{error}");
@@ -197,7 +197,7 @@ fn a_program_that_is_not_in_the_image_fails_with_its_name() {
 fn a_container_that_was_killed_before_its_start_says_so() {
     lab(|mut lab| async {
         let assignment = assign(task(NetworkMode::None, vec![script("main", "true")]));
-        lab.runtime.begin(&assignment).unwrap();
+        lab.runtime.begin(&assignment).await.unwrap();
         lab.runtime.create(&assignment, &"main".into()).await.unwrap();
         let key = key(&assignment, "main");
         lab.runtime.kill(&key);
@@ -218,7 +218,7 @@ fn an_unknown_user_or_capability_fails_before_anything_runs() {
             main.user = user.map(str::to_owned);
             main.capabilities_add.extend(capability.map(str::to_owned));
             let assignment = assign(task(NetworkMode::None, vec![main]));
-            lab.runtime.begin(&assignment).unwrap();
+            lab.runtime.begin(&assignment).await.unwrap();
             let error = lab.runtime.create(&assignment, &"main".into()).await.unwrap_err();
             assert!(error.to_string().contains(wanted), "{error}");
         }

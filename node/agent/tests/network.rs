@@ -125,7 +125,7 @@ fn a_taken_host_port_is_refused_by_name() {
     lab(|lab| async {
         let refused = async |definition: ContainerDefinition, mode| {
             let assignment = assign(task(mode, vec![definition]));
-            lab.runtime.begin(&assignment).unwrap();
+            lab.runtime.begin(&assignment).await.unwrap();
             lab.runtime.create(&assignment, &"web".into()).await.unwrap_err().to_string()
         };
         let listener = std::net::TcpListener::bind("0.0.0.0:32811").unwrap();

@@ -63,7 +63,7 @@ fn agent_in_a_process_of_its_own() {
         let agent = Runtime::open(config, sender).unwrap();
         agent.boot().await.unwrap();
         let assignment = assign(definition(&Path::new(&dir).join("shared")));
-        agent.begin(&assignment).unwrap();
+        agent.begin(&assignment).await.unwrap();
         agent.pull(&assignment, None).await.unwrap();
         for name in ["early", "late"] {
             agent.create(&assignment, &name.into()).await.unwrap();
@@ -242,7 +242,7 @@ fn what_no_journal_knows_is_swept_and_named() {
 fn a_container_that_was_created_and_not_started_is_taken_back() {
     lab(|lab| async {
         let assignment = assign(task(NetworkMode::Bridge, vec![script("main", "true")]));
-        lab.runtime.begin(&assignment).unwrap();
+        lab.runtime.begin(&assignment).await.unwrap();
         lab.runtime.create(&assignment, &"main".into()).await.unwrap();
         let (lab, booted) = lab.restart().await;
         assert!(matches!(fate(&booted, "main"), FoundContainer::Missing), "{booted:?}");

@@ -5,7 +5,10 @@
 mod lab;
 
 use lab::{assign, key, lab, script, task};
-use muster_model::spec::{MountPoint, NetworkMode, Volume, VolumeFrom};
+use muster_agent::cgroup::Cgroups;
+use muster_model::spec::{
+    Device, DevicePermission, IpcMode, Link, MountPoint, NetworkMode, PidMode, Volume, VolumeFrom,
+};
 use std::io::Write;
 
 #[test]
@@ -68,6 +71,124 @@ fn an_interactive_container_has_an_input_that_stays_open() {
         assert_eq!(lab.log(&talks).await, "heard one\n");
         lab.runtime.kill(&talks);
         lab.exit(&talks).await;
+        lab
+    });
+}
+
+#[test]
+fn an_init_process_passes_signals_on_and_reaps_orphans() {
+    lab(|mut lab| async {
+        // Nobody waits for the inner shell: its end stays unless process 1 asks for it.
+        let text = "cat /proc/1/comm; ((exit 3) &); \
+                    until ! grep -q zombie /proc/[0-9]*/status; do sleep 0.05; done; \
+                    trap 'echo stopped; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+        let mut main = script("main", text);
+        main.init_process = true;
+        let assignment = assign(task(NetworkMode::None, vec![main]));
+        lab.run(&assignment).await;
+        let main = key(&assignment, "main");
+        lab.printed(&main, "ready").await;
+        lab.runtime.stop(&main).unwrap();
+        assert_eq!(lab.exit(&main).await.exit_code, Some(5));
+        let log = lab.log(&main).await;
+        assert!(log.starts_with("docker-init\n") && log.ends_with("stopped\n"), "{log}");
+        lab
+    });
+}
+
+#[test]
+fn devices_are_the_instance_s_with_the_permissions_that_were_given() {
+    lab(|mut lab| async {
+        // The kernel's log under another name, which may only be written.
+        let text = "true > /dev/own && echo opened; true < /dev/own";
+        let mut main = script("main", text);
+        main.devices = vec![Device {
+            host_path: "/dev/kmsg".into(),
+            container_path: "/dev/own".into(),
+            permissions: vec![DevicePermission::Write],
+        }];
+        let (_, log) = lab.finish(task(NetworkMode::None, vec![main.clone()])).await;
+        assert!(log.starts_with("opened\n"), "{log}");
+        assert!(log.contains("/dev/own: Operation not permitted"), "{log}");
+        main.devices[0].host_path = "/dev/nothing".into();
+        let assignment = assign(task(NetworkMode::None, vec![main]));
+        lab.runtime.begin(&assignment).await.unwrap();
+        let refused = lab.runtime.create(&assignment, &"main".into()).await.unwrap_err();
+        assert!(refused.to_string().contains("device \"/dev/nothing\""), "{refused}");
+        lab
+    });
+}
+
+#[test]
+fn linked_containers_are_known_by_name() {
+    lab(|mut lab| async {
+        let mut db = script("db", "exec sleep 60");
+        db.hostname = Some("store".into());
+        let mut app = script("app", "cat /etc/hosts; ping -c 1 -W 5 base >/dev/null && echo there");
+        app.links = vec![Link { container: "db".into(), alias: "base".into() }];
+        let assignment = assign(task(NetworkMode::Bridge, vec![db, app]));
+        lab.run(&assignment).await;
+        let app = key(&assignment, "app");
+        assert_eq!(lab.exit(&app).await.exit_code, Some(0));
+        let log = lab.log(&app).await;
+        assert!(log.contains("10.91.0.2\tbase store db\n") && log.ends_with("there\n"), "{log}");
+        lab
+    });
+}
+
+#[test]
+fn containers_of_a_task_share_processes_and_memory_if_it_says_so() {
+    lab(|mut lab| async {
+        let one = script("one", "echo 42 > /dev/shm/f; sleep 77 & wait");
+        let see = "until cat /dev/shm/f 2>/dev/null; do sleep 0.05; done; \
+                   ps | grep -c '[s]leep 77$'; cat /proc/1/comm; df -m /dev/shm | tail -1";
+        let mut two = script("two", see);
+        two.shared_memory_mib = Some(7);
+        let mut definition = task(NetworkMode::None, vec![one, two]);
+        definition.pid_mode = Some(PidMode::Task);
+        definition.ipc_mode = Some(IpcMode::Task);
+        let assignment = assign(definition);
+        lab.run(&assignment).await;
+        let (one, two) = (key(&assignment, "one"), key(&assignment, "two"));
+        lab.exit(&two).await;
+        let log = lab.log(&two).await;
+        assert!(log.starts_with("42\n1\nmuster-pause\n") && log.contains(" 7 "), "{log}");
+        // A new agent finds all of it, and the task that is deleted takes all of it along.
+        let (mut lab, booted) = lab.restart().await;
+        assert_eq!(booted.notes, Vec::<String>::new());
+        lab.runtime.begin(&assignment).await.unwrap();
+        let group = format!("{}/{}/one", lab.config.cgroup_prefix, assignment.task);
+        assert!(Cgroups::detect("/").unwrap().has_members(&group));
+        lab.runtime.stop(&one).unwrap();
+        lab.runtime.kill(&one);
+        // What it started goes with it, although another process is number one there.
+        lab.exit(&one).await;
+        assert!(!Cgroups::detect("/").unwrap().has_members(&group));
+        lab.runtime.delete(assignment.task).await.unwrap();
+        let left = std::fs::read_dir(lab.config.run_dir.join("shared")).unwrap().count();
+        assert_eq!(left, 0);
+        lab
+    });
+}
+
+#[test]
+fn host_modes_show_the_instance_s_and_none_has_no_shared_memory() {
+    lab(|mut lab| async {
+        let show = "readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc; ls -d /dev/shm";
+        let own = |kind: &str| {
+            let path = format!("/proc/self/ns/{kind}");
+            std::fs::read_link(path).unwrap().display().to_string()
+        };
+        let mut definition = task(NetworkMode::None, vec![script("main", show)]);
+        definition.pid_mode = Some(PidMode::Host);
+        definition.ipc_mode = Some(IpcMode::Host);
+        let (_, log) = lab.finish(definition.clone()).await;
+        assert_eq!(log, format!("{}\n{}\n/dev/shm\n", own("pid"), own("ipc")));
+        definition.pid_mode = None;
+        definition.ipc_mode = Some(IpcMode::None);
+        let (_, log) = lab.finish(definition).await;
+        assert!(!log.contains(&own("pid")) && !log.contains(&own("ipc")), "{log}");
+        assert!(log.contains("/dev/shm: No such file"), "{log}");
         lab
     });
 }

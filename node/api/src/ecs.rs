@@ -37,6 +37,8 @@ const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
 const RESET_PATH: &str = "/_muster/reset";
 /// As what a request is counted that names no operation of ECS.
 const UNKNOWN: &str = "unknown";
+/// Longer than any target, path or content type that ECS's clients send.
+const TEXT_CHARS_SHOWN: usize = 200;
 const JSON: &str = "application/x-amz-json-1.1";
 
 /// An answer, before it is HTTP.
@@ -186,8 +188,8 @@ fn target(head: &Parts) -> Result<Target, Refusal> {
     if head.method != Method::POST || head.uri.path() != "/" {
         return Err(Refusal::unknown_operation(format!(
             "{} {} is not served: ECS's operations are POST /",
-            head.method,
-            head.uri.path()
+            cut(head.method.as_str()),
+            cut(head.uri.path())
         )));
     }
     let kind = text(&head.headers, "content-type");
@@ -206,6 +208,10 @@ fn target(head: &Parts) -> Result<Target, Refusal> {
 
 /// A header as text, cut to what an answer may repeat; empty if it is missing.
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
-    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.get(..200).unwrap_or(value)
+    cut(headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+/// What an answer may repeat of a text.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(TEXT_CHARS_SHOWN).map_or(text, |(end, _)| &text[..end])
 }

@@ -8,6 +8,7 @@ mod access_key;
 mod account;
 mod agent;
 mod attribute;
+mod capacity;
 mod cluster;
 mod definition;
 mod deployment;

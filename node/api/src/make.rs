@@ -9,7 +9,7 @@ pub fn create_cluster(
     draft: &mut Draft<'_>,
     wire: &pb::CreateClusterRequest,
 ) -> Result<Command, Error> {
-    convert::cluster::create(&mut draft.ids, wire)
+    convert::cluster::create(draft.state, &mut draft.ids, wire)
 }
 
 /// A repeat deletes the cluster it deleted, not a new one of the same name.

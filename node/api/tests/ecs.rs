@@ -206,10 +206,10 @@ async fn unknown_members_are_ignored_and_missing_capabilities_named() {
     let (_bench, door) = open().await;
     let body = json!({ "clusterName": "blue", "colour": "blue", "capacityProviders": [] });
     ask(&door, "CreateCluster", body).await;
-    let body = json!({ "clusterName": "red", "capacityProviders": ["FARGATE"] });
-    let (exception, message) = refused(&door, head("CreateCluster"), &body.to_string()).await;
+    let body = json!({ "service": "web", "loadBalancers": [{ "containerName": "main" }] });
+    let (exception, message) = refused(&door, head("UpdateService"), &body.to_string()).await;
     assert_eq!(exception, "UnsupportedFeatureException");
-    assert!(message.contains("capacityProviders"), "{message}");
+    assert!(message.contains("loadBalancers"), "{message}");
     assert!(!message.contains("--lenient"), "{message}");
 }
 
@@ -296,10 +296,8 @@ async fn a_conflict_names_what_its_token_made_by_arn() {
 
 /// What tools look for before they do without.
 #[tokio::test]
-async fn capacity_providers_and_task_sets_are_looked_for_in_vain() {
+async fn task_sets_are_looked_for_in_vain() {
     let (_bench, door) = open().await;
-    let none = ask(&door, "DescribeCapacityProviders", json!({})).await;
-    assert_eq!(none, json!({ "capacityProviders": [], "failures": [] }));
     let body = json!({ "cluster": "default", "service": "web", "taskSets": ["ecs-svc/1"] });
     let told = refused(&door, head("DescribeTaskSets"), &body.to_string()).await;
     assert_eq!(told.0, "ServiceNotFoundException");

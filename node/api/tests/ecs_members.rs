@@ -141,7 +141,7 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
         "targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1" }]);
     let network = json!({ "awsvpcConfiguration": { "subnets": ["subnet-1"] } });
     let (providers, balancers, sets) =
-        ("capacity providers are not built", "load balancers are not built", "task sets");
+        ("placing tasks by capacity providers", "load balancers are not built", "task sets");
     let awsvpc = "awsvpc networking is not built";
     let create = |more: Value| {
         let mut body = json!({ "serviceName": "new", "taskDefinition": "web" });
@@ -161,7 +161,7 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
         (create(json!({ "deploymentController": { "type": "EXTERNAL" } })), sets),
         (create(json!({ "deploymentController": { "type": "CODE_DEPLOY" } })), sets),
         (create(json!({ "launchType": "FARGATE" })), "(Fargate) is not built"),
-        (update("capacityProviderStrategy", &strategy), providers),
+        (update("capacityProviderStrategy", &strategy), "nothing is placed by them"),
         (update("loadBalancers", &balancer), balancers),
         (update("networkConfiguration", &network), awsvpc),
         (run("capacityProviderStrategy", &strategy), providers),
@@ -171,20 +171,6 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
             ("RegisterTaskDefinition", definition(json!({ "networkMode": "awsvpc" }))),
             "a network interface per task is not built",
         ),
-        (
-            ("CreateCluster", json!({ "clusterName": "c", "capacityProviders": ["FARGATE"] })),
-            providers,
-        ),
-        (
-            (
-                "PutClusterCapacityProviders",
-                json!({ "cluster": "default",
-            "capacityProviders": ["mine"], "defaultCapacityProviderStrategy": [] }),
-            ),
-            providers,
-        ),
-        (("CreateCapacityProvider", json!({ "name": "mine" })), providers),
-        (("DeleteCapacityProvider", json!({ "capacityProvider": "mine" })), providers),
         (("CreateTaskSet", json!({ "service": "web", "taskDefinition": "web" })), sets),
         (("DeleteTaskSet", json!({ "service": "web", "taskSet": "a" })), sets),
         (("UpdateTaskSet", json!({ "service": "web", "taskSet": "a" })), sets),

@@ -105,6 +105,9 @@ async fn operation(
         "DescribeCapacityProviders" => {
             one!(DescribeCapacityProvidersRequest, describe_capacity_providers)
         }
+        "CreateCapacityProvider" => one!(CreateCapacityProviderRequest, create_capacity_provider),
+        "UpdateCapacityProvider" => one!(UpdateCapacityProviderRequest, update_capacity_provider),
+        "DeleteCapacityProvider" => one!(DeleteCapacityProviderRequest, delete_capacity_provider),
         "DescribeTaskSets" => one!(DescribeTaskSetsRequest, describe_task_sets),
         "UpdateContainerAgent" => one!(UpdateContainerAgentRequest, update_container_agent),
         other => panic!("unknown rpc {other}"),

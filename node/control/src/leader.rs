@@ -26,6 +26,7 @@ mod place;
 mod reap;
 mod rebalance;
 mod replicas;
+mod reserve;
 mod rollout;
 mod roster;
 mod shift;
@@ -191,8 +192,8 @@ impl Leader {
         out
     }
 
-    /// The second half, to be called after each `hear`: what to propose, which takes thought, and
-    /// when to call again.
+    /// The second half, to be called after each `hear`, or once after several that came together:
+    /// what to propose, which takes thought, and when to call again.
     pub fn decide(&mut self, now: Time) -> Vec<LeaderOutput> {
         let mut out = Vec::new();
         if self.silent {

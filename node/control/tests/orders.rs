@@ -99,3 +99,33 @@ fn a_report_of_an_older_session_is_not_acknowledged_in_the_newer_one() {
     let outputs = leader.handle(world.at, LeaderInput::Proposed { ticket, result });
     assert!(!outputs.iter().any(|o| matches!(o, LeaderOutput::Ack { .. })), "{outputs:?}");
 }
+
+/// A shell that hears all who wait before it asks for a decision gets one entry for all of them.
+#[test]
+fn reports_that_are_heard_before_a_decision_are_one_entry() {
+    let world = World::from_text(
+        "
+        instance i1 cpu=1024 mem=1024 ready
+        instance i2 cpu=1024 mem=1024 ready
+        definition web cpu=256 mem=128
+        run t1 t2 definition=web
+        place t1 i1
+        place t2 i2
+        ",
+    );
+    let mut leader = leader(&world);
+    hello(&world, &mut leader, world.instance("i1"), OLD);
+    hello(&world, &mut leader, world.instance("i2"), NEW);
+    for (on, task, session) in [("i1", "t1", OLD), ("i2", "t2", NEW)] {
+        let instance = world.instance(on);
+        let observed = Observed { phase: Phase::Running, ..Observed::default() };
+        let reports = vec![TaskReport { task: world.task(task), instance, observed }];
+        let input = LeaderInput::Report { instance, session, sequence: 1, reports };
+        assert_eq!(leader.hear(world.at, input), []);
+    }
+    let entries = leader.decide(world.at).into_iter().filter_map(|output| match output {
+        LeaderOutput::Propose { command: Command::Report { reports }, .. } => Some(reports.len()),
+        _ => None,
+    });
+    assert_eq!(entries.collect::<Vec<_>>(), [2]);
+}

@@ -9,9 +9,10 @@
 mod reference;
 mod stage;
 
-use muster_model::{Command, Placement};
+use muster_model::{Command, Health, InstanceId, Placement, Step};
 use proptest::prelude::*;
 use stage::Stage;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 #[derive(Clone, Debug)]
@@ -23,6 +24,20 @@ struct Machine {
     mem: u32,
     gpus: u8,
     ready: bool,
+}
+
+/// What befalls the cluster before the wish of this number.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// The reserve of a zone, in steps of 512 units and MiB; nothing at 0.
+    Reserve {
+        zone: u8,
+        cpu: u32,
+        mem: u32,
+    },
+    /// One of the machines.
+    Drain(usize),
+    Lose(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +93,7 @@ fn machine() -> impl Strategy<Value = Machine> {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    let places = proptest::collection::vec(0u8..PLACES.len() as u8, 0..4);
+    let places = proptest::collection::vec(0u8..PLACES.len() as u8, 0..6);
     (0u8..6, 1u8..12, places, 0u8..14, 0u8..5, 0u8..3).prop_map(
         |(definition, count, place, member, distinct, run)| Wish {
             definition,
@@ -89,6 +104,45 @@ fn wish() -> impl Strategy<Value = Wish> {
             run: run == 0,
         },
     )
+}
+
+fn turn() -> impl Strategy<Value = (usize, Turn)> {
+    let reserve = (0u8..3, 0u32..8, 0u32..8).prop_map(|(zone, cpu, mem)| Turn::Reserve {
+        zone,
+        cpu: cpu * 512,
+        mem: mem * 512,
+    });
+    let machine = || 0usize..24;
+    let turn = prop_oneof![
+        3 => reserve,
+        1 => machine().prop_map(Turn::Drain),
+        1 => machine().prop_map(Turn::Lose),
+    ];
+    (0usize..7, turn)
+}
+
+impl Turn {
+    fn take(&self, stage: &mut Stage, machines: usize) {
+        match self {
+            Self::Reserve { zone, cpu, mem } => {
+                let zone = ["az-a", "az-b", "az-c"][usize::from(*zone)];
+                let value = match (cpu, mem) {
+                    (0, 0) => String::new(),
+                    _ => format!("cpu:{cpu},memory:{mem}"),
+                };
+                stage.world.run(&format!("settings default zoneReserve:{zone}={value}"));
+            }
+            Self::Drain(machine) => {
+                stage.world.run(&format!("drain i{}", machine % machines));
+            }
+            Self::Lose(machine) => {
+                let instance = stage.world.instance(&format!("i{}", machine % machines));
+                let health = Health::Down { since: stage.world.at };
+                stage.world.plan(vec![Step::SetHealth { instance, health }]);
+            }
+        }
+        stage.show_state();
+    }
 }
 
 impl Machine {
@@ -179,6 +233,7 @@ proptest! {
     fn every_decision_is_the_one_of_a_full_scan(
         machines in proptest::collection::vec(machine(), 1..24),
         wishes in proptest::collection::vec(wish(), 1..7),
+        turns in proptest::collection::vec(turn(), 0..6),
         late in proptest::collection::vec(machine(), 0..3),
         scaled in 0u8..15,
     ) {
@@ -189,6 +244,10 @@ proptest! {
         }
         settle(&mut stage);
         for (number, wish) in wishes.iter().enumerate() {
+            for (_, turn) in turns.iter().filter(|(before, _)| *before == number) {
+                turn.take(&mut stage, machines.len());
+                settle(&mut stage);
+            }
             stage.world.run(&wish.line(number));
             stage.show_state();
             settle(&mut stage);
@@ -218,4 +277,33 @@ proptest! {
 #[test]
 fn a_placement_without_strategies_is_spread_over_zones_then_instances() {
     assert_eq!(Placement::default().effective().len(), 2);
+}
+
+/// Where each of these tasks of a run goes with `random`, on ten empty instances.
+fn drawn(tasks: &str) -> Vec<InstanceId> {
+    let mut world = String::from("definition web cpu=1 mem=1\n");
+    for n in 0..10 {
+        let _ = writeln!(world, "instance i{n} az=az-a cpu=100000 mem=100000 ready");
+    }
+    let mut stage = Stage::new();
+    stage.quiet = true;
+    stage.world.extend(&world);
+    stage.world.run(&format!("run {tasks} definition=web:1 place=random"));
+    stage.lead();
+    settle(&mut stage);
+    let names = tasks.split(' ').map(|name| stage.world.task(name));
+    let placed = names.map(|id| stage.world.state.task(id).and_then(|task| task.instance));
+    placed.map(|on| on.expect("not placed")).collect()
+}
+
+/// The draw is the task's: neither the order, nor who else is placed, nor the leader changes it.
+#[test]
+fn random_is_drawn_from_the_tasks_id() {
+    const TASKS: &str = "t0 t1 t2 t3 t4 t5 t6 t7 t8 t9";
+    let all = drawn(TASKS);
+    assert_eq!(all, drawn(TASKS), "the same log");
+    let different: BTreeSet<InstanceId> = all.iter().copied().collect();
+    assert!(different.len() > 3, "ten draws from ten: {different:?}");
+    // The first of them alone, under the same id.
+    assert_eq!(drawn("t0"), all[..1]);
 }

@@ -12,7 +12,7 @@ use muster_control::worker::Worker;
 use muster_model::dispatch::{Assignment, Assignments, Order};
 use muster_model::fixture::{BEGIN, Line, script::record};
 use muster_model::life::{Condition, Dependency, HealthCheck, RestartPolicy};
-use muster_model::spec::{ContainerDefinition, PortMapping, Protocol, TaskDefinition};
+use muster_model::spec::{ContainerDefinition, Link, PortMapping, Protocol, TaskDefinition};
 use muster_model::task::ContainerStatus;
 use muster_model::{
     Epoch, HealthStatus, Index, InstanceId, Millis, Resources, Revision, SessionId, TaskId,
@@ -198,6 +198,8 @@ fn assignment(line: &mut Line) -> Assignment {
     let spec = TaskDefinition { containers, cpu, memory_mib, ..TaskDefinition::default() };
     Assignment {
         task: id,
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: Arc::from("default"),
         family: Arc::from("web"),
         revision: Revision(1),
@@ -208,7 +210,7 @@ fn assignment(line: &mut Line) -> Assignment {
     }
 }
 
-/// `after=app:db:HEALTHY`, `within=db:10` (its start timeout), `checked=db` or
+/// `after=app:db:HEALTHY`, `link=app:db`, `within=db:10` (its start timeout), `checked=db` or
 /// `checked=db:INTERVAL:TIMEOUT:RETRIES:START_PERIOD`, `restarts=app` or `restarts=app:CODE,CODE`.
 fn lives(line: &mut Line, containers: &mut [ContainerDefinition]) {
     let of = |containers: &mut [ContainerDefinition], name: &str| {
@@ -221,6 +223,12 @@ fn lives(line: &mut Line, containers: &mut [ContainerDefinition]) {
         let dependency = Dependency { container: parts[1].into(), condition };
         let at = of(containers, parts[0]);
         containers[at].depends_on.push(dependency);
+    }
+    for text in line.take_all("link") {
+        let (name, container) = text.split_once(':').unwrap();
+        let link = Link { container: container.into(), alias: container.into() };
+        let at = of(containers, name);
+        containers[at].links.push(link);
     }
     for text in line.take_all("within") {
         let (name, limit) = text.split_once(':').unwrap();

@@ -18,7 +18,7 @@ use muster_model::{
 use muster_proto::convert::dispatch as convert;
 use muster_proto::dispatch as pb;
 use muster_replica::Instant;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -178,11 +178,14 @@ enum Heard {
 impl Reader {
     async fn run(self, mut incoming: Streaming<pb::AgentMessage>) {
         let (instance, session) = (self.session.instance, self.session.id);
+        // Waited for once, not per word: thousands of readers wait for the end of the same reign.
+        let mut closed = pin!(self.session.closing.token.cancelled());
+        let mut ended = pin!(self.reign.ended.cancelled());
         let why = loop {
             let heard = tokio::select! {
                 said = incoming.message() => said.map_or_else(Heard::Broken, Heard::Said),
-                () = self.session.closing.token.cancelled() => Heard::Closed,
-                () = self.reign.ended.cancelled() => Heard::ReignEnded,
+                () = &mut closed => Heard::Closed,
+                () = &mut ended => Heard::ReignEnded,
             };
             let input = match heard {
                 Heard::Said(Some(message)) => self.judge(message),

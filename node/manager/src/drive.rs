@@ -2,11 +2,14 @@
 //! says.
 //!
 //! It decides nothing but order: a state is heard before anything that was said after it was
-//! applied. It owns every task it starts and joins them when it ends. Invariant: once the reign is
+//! applied, and of what agents said everything that waits before the brain thinks once about all of
+//! it. It owns every task it starts and joins them when it ends. Invariant: once the reign is
 //! over (leadership, term or epoch lost) nothing more is performed.
 
 use crate::hub::Hub;
-use crate::limits::{PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX};
+use crate::limits::{
+    AGENTS_HEARD_MAX, PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX,
+};
 use crate::spans;
 use crate::wire;
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
@@ -116,6 +119,7 @@ impl Drive {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Over> {
+        let started = Instant::now();
         match event {
             Event::Ended => return Err(Over::Stopped),
             Event::Leadership => self.still_leading()?,
@@ -124,10 +128,7 @@ impl Drive {
                 self.hear_state()?;
                 self.tick();
             }
-            Event::Agent(input) => {
-                self.hear_state()?;
-                self.tell(input);
-            }
+            Event::Agent(input) => self.hear_agents(input)?,
             Event::Proposed(done) => {
                 // The answer was applied here before it came: the brain sees its effect first.
                 self.hear_state()?;
@@ -135,7 +136,22 @@ impl Drive {
             }
         }
         self.tick_if_due();
+        self.decide();
         self.start_proposals();
+        metrics::histogram!("muster_leader_handle_seconds").record(started.elapsed());
+        Ok(())
+    }
+
+    /// This word and those that wait behind it: a thousand reports that came together are one
+    /// entry and one plan, not as many as the brain can make while they are heard.
+    fn hear_agents(&mut self, first: LeaderInput) -> Result<(), Over> {
+        self.hear_state()?;
+        self.hear(first);
+        for _ in 1..AGENTS_HEARD_MAX {
+            let Ok(input) = self.events.try_recv() else { break };
+            self.hear_state()?;
+            self.hear(input);
+        }
         Ok(())
     }
 
@@ -158,13 +174,13 @@ impl Drive {
         if meta.epoch != self.mandate.epoch || meta.leader != self.mandate.manager {
             return Err(Over::Epoch);
         }
-        self.tell(LeaderInput::State(state));
+        self.hear(LeaderInput::State(state));
         Ok(())
     }
 
     fn tick(&mut self) {
         self.wake_at = None;
-        self.tell(LeaderInput::Tick);
+        self.hear(LeaderInput::Tick);
     }
 
     /// Under a flood of other events the clock must still be looked at.
@@ -174,14 +190,17 @@ impl Drive {
         }
     }
 
-    fn tell(&mut self, input: LeaderInput) {
-        let started = Instant::now();
-        // Agents have their orders while the leader thinks about the next plan.
+    /// Agents have their orders at once, while the brain has yet to think about the next plan.
+    fn hear(&mut self, input: LeaderInput) {
         let outputs = self.leader.hear(self.hub.now(), input);
         self.perform_all(outputs);
+    }
+
+    fn decide(&mut self) {
+        let started = Instant::now();
         let outputs = self.leader.decide(self.hub.now());
         self.perform_all(outputs);
-        metrics::histogram!("muster_leader_handle_seconds").record(started.elapsed());
+        metrics::histogram!("muster_leader_decide_seconds").record(started.elapsed());
     }
 
     fn perform_all(&mut self, outputs: Vec<LeaderOutput>) {
@@ -229,7 +248,8 @@ impl Drive {
             let Some((ticket, _)) = self.waiting.pop_back() else { return };
             let why = format!("{PROPOSALS_WAITING_MAX} proposals of this leader wait already");
             tracing::error!(%why, "leader proposes faster than the log takes");
-            self.tell(LeaderInput::Proposed { ticket, result: Err(Error::Unavailable { why }) });
+            self.hear(LeaderInput::Proposed { ticket, result: Err(Error::Unavailable { why }) });
+            self.decide();
         }
     }
 
@@ -274,7 +294,7 @@ impl Drive {
                 if let Err(error) = &result {
                     tracing::debug!(%error, "a proposal of this leader was not accepted");
                 }
-                self.tell(LeaderInput::Proposed { ticket, result });
+                self.hear(LeaderInput::Proposed { ticket, result });
             }
             // Its ticket is lost with it; the brain's own patience must cover that.
             Err(error) => tracing::error!(%error, "a proposal's task failed"),

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// its period fits once; a full queue slows the agents' streams, never the leader.
 pub const EVENTS_MAX: usize = 8192;
 
+/// What agents said that the brain hears before it thinks once about all of it. At some 3 µs each
+/// it thinks at least once per millisecond; more would win little, as a plan takes several.
+pub const AGENTS_HEARD_MAX: usize = 256;
+
 /// Messages waiting for one agent. Deltas are small and an agent reads at once; one that is this
 /// far behind hangs, and is better served by a new session with the complete set.
 pub const SESSION_QUEUE_MAX: usize = 64;

@@ -6,9 +6,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The only argument of a shim that watches no container.
+pub const PAUSE: &str = "--pause";
+
 /// How to call the shim, printed when it is called otherwise.
 const USAGE: &str = "usage: muster-shim --runc PATH --root DIR --id ID --bundle DIR --dir DIR \
-    --oom-file PATH --log-bytes N --log-files N --create-timeout-ms N [--stdin yes]";
+    --oom-file PATH --log-bytes N --log-files N --create-timeout-ms N [--stdin yes], or \
+    muster-shim --pause";
 
 /// Smallest log file allowed: one line of the longest kind must fit.
 const LOG_BYTES_MIN: u64 = 128 * 1024;

@@ -7,6 +7,9 @@
 //! From then on it copies output into a rotating log, waits for the container's first process and
 //! leaves `exit.json` behind. It never starts, signals or deletes anything: that is the agent's.
 //!
+//! Called with `--pause` it does none of this: it is the first process of a namespace of process
+//! ids that containers share, reaps what is orphaned there, and ends when it is killed.
+//!
 //! It does not know what a task is. Invariant: whatever fails around it (a full disk, a killed
 //! agent, a closed pipe), the container is never blocked and the exit code is written once.
 
@@ -16,10 +19,14 @@ mod record;
 mod supervise;
 
 use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, fork, setsid};
-use std::io::Write;
+use std::io::{Read, Write};
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(args::PAUSE) {
+        pause();
+    }
     let plan = match args::Plan::parse(std::env::args().skip(1)) {
         Ok(plan) => plan,
         Err(why) => {
@@ -32,6 +39,24 @@ fn main() {
         std::process::exit(1);
     }
     std::process::exit(supervise::run(&plan));
+}
+
+/// Holds a namespace of process ids. Until the agent writes a byte it is not known anywhere, and
+/// goes when the agent does.
+fn pause() -> ! {
+    let mut told = [0];
+    if !matches!(std::io::stdin().read(&mut told), Ok(1)) {
+        std::process::exit(0);
+    }
+    let _ = setsid();
+    let _ = prctl::set_name(c"muster-pause");
+    // Nobody asks what becomes of orphans: the kernel reaps them then.
+    #[allow(unsafe_code)]
+    // SAFETY: ignoring a signal installs no handler code.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+    loop {
+        nix::unistd::pause();
+    }
 }
 
 /// Says how creation went. The agent reads this to its end, so the caller closes stdout after it.

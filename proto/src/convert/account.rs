@@ -43,6 +43,8 @@ pub const KNOWN: [Known; 12] = [
     known("taskLongArnFormat", SWITCH, "enabled"),
 ];
 
+/// What an error repeats of a name that is none: the longest of ECS's is half as long.
+const NAME_CHARS_SHOWN: usize = 80;
 /// ECS: characters of a principal's ARN.
 const PRINCIPAL_CHARS_MAX: usize = 2048;
 
@@ -50,7 +52,10 @@ const PRINCIPAL_CHARS_MAX: usize = 2048;
 pub fn named(name: &str) -> Result<&'static Known, Error> {
     KNOWN.iter().find(|known| known.name == name).ok_or_else(|| {
         let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
-        Error::invalid("name", name, names.join(", "))
+        // ECS's sentence, which begins with what was asked.
+        let asked: String = name.chars().take(NAME_CHARS_SHOWN).collect();
+        let allowed = format!("{asked} should be one of [{}] (Names are ECS's.)", names.join(","));
+        Error::invalid("name", name, allowed)
     })
 }
 

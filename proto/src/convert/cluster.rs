@@ -1,34 +1,46 @@
 //! Requests about clusters and about the tags of any resource.
 
-use super::{At, name, tags, text};
+use super::{At, capacity, name, tags, text};
 use crate::{arn, pb};
-use muster_model::cluster::{DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING};
-use muster_model::command::CreateCluster;
-use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
+use muster_model::cluster::{
+    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
+    ZONE_RESERVE_SETTING, zone_reserve,
+};
+use muster_model::command::{CapacityCommand, CreateCluster};
+use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
-use muster_model::{Command, Error, IdSource, State};
+use muster_model::{ClusterId, Command, Error, IdSource, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The one setting ECS has for clusters, and its values. Another is ours: see `settings`.
+/// The one setting ECS has for clusters, and its values. The others are ours: see `settings`.
 const CONTAINER_INSIGHTS: (&str, [&str; 3]) =
     ("containerInsights", ["enabled", "disabled", "enhanced"]);
 
 /// CreateCluster; without a name it is `default`.
-pub fn create(ids: &mut IdSource, wire: &pb::CreateClusterRequest) -> Result<Command, Error> {
+pub fn create(
+    state: &State,
+    ids: &mut IdSource,
+    wire: &pb::CreateClusterRequest,
+) -> Result<Command, Error> {
     let cluster_name = match wire.cluster_name.as_str() {
         "" => DEFAULT_CLUSTER,
         given => given,
     };
     name(&At::Field("clusterName"), cluster_name)?;
-    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
     nothing_else(wire.configuration.as_ref(), wire.service_connect_defaults.as_ref())?;
-    Ok(Command::CreateCluster(CreateCluster {
+    let create = CreateCluster {
         id: ids.cluster(),
         name: Arc::from(cluster_name),
         settings: settings(&wire.settings)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
-    }))
+    };
+    let strategy = &wire.default_capacity_provider_strategy;
+    if wire.capacity_providers.is_empty() && strategy.is_empty() {
+        return Ok(Command::CreateCluster(create));
+    }
+    let providers = capacity::of_cluster(state, create.id, &wire.capacity_providers, strategy)?;
+    Ok(Command::Capacity(CapacityCommand::CreateCluster { create, providers }))
 }
 
 /// UpdateCluster: its settings; the rest is not built.
@@ -48,36 +60,28 @@ pub fn update_settings(
     set(state, &wire.cluster, &wire.settings)
 }
 
-/// PutClusterCapacityProviders: there are none to put, so only none may be put.
+/// PutClusterCapacityProviders: replaces both lists.
 pub fn put_providers(
     state: &State,
     wire: &pb::PutClusterCapacityProvidersRequest,
 ) -> Result<Command, Error> {
-    no_providers(&wire.capacity_providers, &wire.default_capacity_provider_strategy)?;
-    set(state, &wire.cluster, &[])
+    let cluster = named(state, &wire.cluster)?;
+    let strategy = &wire.default_capacity_provider_strategy;
+    let wanted = capacity::of_cluster(state, cluster, &wire.capacity_providers, strategy)?;
+    Ok(Command::Capacity(CapacityCommand::Put(wanted)))
+}
+
+/// ECS requires the name.
+fn named(state: &State, cluster: &str) -> Result<ClusterId, Error> {
+    match cluster {
+        "" => Err(Error::invalid("cluster", "", "a name or an ARN")),
+        text => Ok(arn::cluster(state, text)?.id),
+    }
 }
 
 fn set(state: &State, cluster: &str, wire: &[pb::Setting]) -> Result<Command, Error> {
-    if cluster.is_empty() {
-        return Err(Error::invalid("cluster", "", "a name or an ARN"));
-    }
-    let settings = settings(wire)?;
-    Ok(Command::UpdateCluster { cluster: arn::cluster(state, cluster)?.id, settings })
-}
-
-fn no_providers(
-    providers: &[String],
-    strategy: &[pb::CapacityProviderStrategyItem],
-) -> Result<(), Error> {
-    let named = providers.iter().chain(strategy.iter().map(|item| &item.capacity_provider));
-    match named.into_iter().next() {
-        None => Ok(()),
-        Some(name) => Err(At::Field("capacityProviders").unsupported(
-            name,
-            "capacity providers are not built; leave the lists empty: tasks run on the cluster's \
-             container instances, which join with `muster join`",
-        )),
-    }
+    let (settings, cluster) = (settings(wire)?, named(state, cluster)?);
+    Ok(Command::UpdateCluster { cluster, settings })
 }
 
 /// Settings of what is not built; an empty one asks for nothing.
@@ -98,7 +102,10 @@ fn nothing_else(
 }
 
 fn known_settings() -> String {
-    format!("{} or {HEALTHY_AFTER_SETTING}", CONTAINER_INSIGHTS.0)
+    let insights = CONTAINER_INSIGHTS.0;
+    format!(
+        "{insights}, {HEALTHY_AFTER_SETTING}, {PRIVILEGED_SETTING} or {ZONE_RESERVE_SETTING}ZONE"
+    )
 }
 
 fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
@@ -112,20 +119,40 @@ fn seconds(at: &At<'_>, value: &str) -> Result<(), Error> {
     }
 }
 
+/// How much of a zone is kept free of growth; an empty value ends it.
+fn reserve(at: &At<'_>, zone: &str, value: &str) -> Result<(), Error> {
+    text(&at.field("name"), zone, 1..=NAME_CHARS_MAX)?;
+    match value.is_empty() || zone_reserve(value).is_some() {
+        true => Ok(()),
+        false => {
+            let allowed = "cpu:N,memory:N (units, MiB; 0 to 4294967295), or nothing to end it";
+            Err(at.field("value").invalid(value, allowed))
+        }
+    }
+}
+
+fn one_of(at: &At<'_>, value: &str, values: &[&str]) -> Result<(), Error> {
+    match values.contains(&value) {
+        true => Ok(()),
+        false => Err(at.field("value").invalid(value, values.join(", "))),
+    }
+}
+
 fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
-    let (known, values) = CONTAINER_INSIGHTS;
     let list = At::Field("settings");
     let mut settings = BTreeMap::new();
     for (index, setting) in wire.iter().enumerate() {
         let at = list.index(index);
         match setting.name.as_str() {
-            name if name == known => {
-                if !values.contains(&setting.value.as_str()) {
-                    return Err(at.field("value").invalid(&setting.value, values.join(", ")));
-                }
+            name if name == CONTAINER_INSIGHTS.0 => {
+                one_of(&at, &setting.value, &CONTAINER_INSIGHTS.1)?
             }
+            PRIVILEGED_SETTING => one_of(&at, &setting.value, &PRIVILEGED_VALUES)?,
             HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
-            other => return Err(at.field("name").invalid(other, known_settings())),
+            other => match other.strip_prefix(ZONE_RESERVE_SETTING).filter(|z| !z.is_empty()) {
+                Some(zone) => reserve(&at, zone, &setting.value)?,
+                None => return Err(at.field("name").invalid(other, known_settings())),
+            },
         }
         if settings.insert(setting.name.clone(), setting.value.clone()).is_some() {
             return Err(at.field("name").invalid(&setting.name, "each setting once"));
@@ -134,12 +161,9 @@ fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
     Ok(settings)
 }
 
-/// DeleteCluster; ECS requires the name.
+/// DeleteCluster.
 pub fn delete(state: &State, wire: &pb::DeleteClusterRequest) -> Result<Command, Error> {
-    if wire.cluster.is_empty() {
-        return Err(Error::invalid("cluster", "", "a name or an ARN"));
-    }
-    Ok(Command::DeleteCluster { cluster: arn::cluster(state, &wire.cluster)?.id })
+    Ok(Command::DeleteCluster { cluster: named(state, &wire.cluster)? })
 }
 
 /// TagResource: sets the tags that are given, keeps the others.

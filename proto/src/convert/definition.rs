@@ -3,6 +3,7 @@
 mod container;
 mod life;
 mod linux;
+mod logs;
 mod platform;
 mod ports;
 mod sharing;
@@ -46,7 +47,7 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
     };
     let limit = Limit { cpu: some(task.cpu), memory_mib: some(task.memory_mib) };
     let containers = containers(&wire.container_definitions, network_mode, &volumes, &limit)?;
-    Ok(TaskDefinition {
+    let spec = TaskDefinition {
         family: wire.family.clone(),
         containers,
         network_mode,
@@ -59,7 +60,11 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
         execution_role_arn: role(&At::Field("executionRoleArn"), &wire.execution_role_arn)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
         runtime_platform: wire.runtime_platform.as_ref().map(platform::checked).transpose()?,
-    })
+        pid_mode: sharing::pid_mode(&wire.pid_mode)?,
+        ipc_mode: sharing::ipc_mode(&wire.ipc_mode)?,
+    };
+    sharing::check_ipc(&At::Field("containerDefinitions"), &spec)?;
+    Ok(spec)
 }
 
 /// The size of the whole task, as far as it names one.
@@ -188,13 +193,19 @@ pub fn deregister(
     Ok(Command::DeregisterTaskDefinition { definition })
 }
 
-fn revision(state: &State, text: &str) -> Result<DefinitionId, Error> {
-    if arn::family(state, text)?.1.is_none() {
-        return Err(Error::invalid(
+/// Refuses what does not name one revision, whether or not there is such a one.
+pub fn one_revision(state: &State, text: &str) -> Result<(), Error> {
+    match arn::family(state, text)? {
+        (_, Some(_)) => Ok(()),
+        (_, None) => Err(Error::invalid(
             "taskDefinition",
             text,
             "Revision is missing. (Write family:revision.)",
-        ));
+        )),
     }
+}
+
+fn revision(state: &State, text: &str) -> Result<DefinitionId, Error> {
+    one_revision(state, text)?;
     Ok(arn::definition(state, text)?.id)
 }

@@ -106,6 +106,8 @@ fn assignment_to_wire(assignment: &Assignment) -> Result<wire::Assignment, Error
         .map_err(|error| Error::invalid("spec", error.to_string(), "an encodable definition"))?;
     Ok(wire::Assignment {
         task: id_to_wire(assignment.task.bits()),
+        account: assignment.account.to_string(),
+        region: assignment.region.to_string(),
         cluster: assignment.cluster.to_string(),
         family: assignment.family.to_string(),
         revision: assignment.revision.0,
@@ -129,6 +131,8 @@ fn assignment_from_wire(assignment: &wire::Assignment) -> Result<Assignment, Err
     };
     Ok(Assignment {
         task: task_id("task", &assignment.task)?,
+        account: clip(&assignment.account),
+        region: clip(&assignment.region),
         cluster: clip(&assignment.cluster),
         family: clip(&assignment.family),
         revision: Revision(assignment.revision),

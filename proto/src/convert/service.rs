@@ -1,10 +1,10 @@
 //! Requests about services.
 
-use super::{At, deployment, name, number, placement, strategy, tags};
+use super::{At, capacity, deployment, name, number, placement, strategy, tags};
 use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
-use muster_model::placement::Placement;
+use muster_model::placement::PlacementChange;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
     Command, DeploymentStrategy, Error, IdSource, SchedulingStrategy, ServiceSpec, State,
@@ -24,6 +24,7 @@ pub fn create(
     wire: &pb::CreateServiceRequest,
 ) -> Result<Command, Error> {
     name(&At::Field("serviceName"), &wire.service_name)?;
+    capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
     controller(wire.deployment_controller.as_ref())?;
     managed_tags(wire.enable_ecs_managed_tags)?;
@@ -42,7 +43,10 @@ pub fn create(
         name: wire.service_name.clone(),
         desired_count: desired_count(wire.desired_count)?,
         scheduling,
-        deployment: whole(usual, minimum, maximum)?,
+        deployment: DeploymentConfiguration {
+            minimum_healthy_percent: minimum.unwrap_or(usual.minimum_healthy_percent),
+            maximum_percent: maximum.unwrap_or(usual.maximum_percent),
+        },
         placement: placement::placement(&wire.placement_constraints, &wire.placement_strategy)?,
         propagate_service_tags: propagate(&wire.propagate_tags)?,
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
@@ -52,26 +56,23 @@ pub fn create(
         strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
     };
     // As in ECS, it is on unless it was said or cannot be.
-    let asked = rebalancing(&wire.availability_zone_rebalancing, &spec)?;
+    let asked = rebalancing(&wire.availability_zone_rebalancing)?;
     spec.az_rebalancing = asked.unwrap_or(spec.can_rebalance());
     let tags = tags(&At::Field("tags"), &wire.tags)?;
-    let cluster = arn::cluster(state, &wire.cluster)?.id;
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    capacity::no_default(state, cluster, &wire.launch_type)?;
     Ok(Command::CreateService(CreateService {
         id: ids.service(),
         deployment: ids.deployment(),
-        cluster,
+        cluster: cluster.id,
         definition: arn::definition(state, &wire.task_definition)?.id,
         spec: Arc::new(spec),
         tags,
     }))
 }
 
-/// The lists that are replaced, each alone or both, and with them the other as it is; `None`: they
-/// stay.
-fn changed_placement(
-    now: &Placement,
-    wire: &pb::UpdateServiceRequest,
-) -> Result<Option<Placement>, Error> {
+/// The lists that are replaced, each alone or both; `None`: they stay.
+fn changed_placement(wire: &pb::UpdateServiceRequest) -> Result<Option<PlacementChange>, Error> {
     let constraints = wire.set_placement || wire.set_placement_constraints;
     let strategies = wire.set_placement || wire.set_placement_strategy;
     let unsaid = |list: usize, set: bool| list > 0 && !set;
@@ -81,17 +82,15 @@ fn changed_placement(
         let allowed = "true with placementConstraints or placementStrategy";
         return Err(Error::invalid("setPlacement", "false", allowed));
     }
-    let mut wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
-    if !constraints {
-        wanted.constraints.clone_from(&now.constraints);
-    }
-    if !strategies {
-        wanted.strategies.clone_from(&now.strategies);
-    }
-    Ok((constraints || strategies).then_some(wanted))
+    let wanted = placement::placement(&wire.placement_constraints, &wire.placement_strategy)?;
+    Ok((constraints || strategies).then_some(PlacementChange {
+        constraints: constraints.then_some(wanted.constraints),
+        strategies: strategies.then_some(wanted.strategies),
+    }))
 }
 
-/// UpdateService: fields that are absent stay as they are.
+/// UpdateService: fields that are absent stay as they are when it is applied; what must fit the
+/// service as it is then, `apply` judges.
 pub fn update(
     state: &State,
     ids: &mut IdSource,
@@ -104,13 +103,6 @@ pub fn update(
     let wanted = wire.deployment_configuration.as_ref();
     let (minimum, maximum) = percents(wanted)?;
     let circuit_breaker = deployment::breaker(wanted)?;
-    let deployment = whole(service.spec.deployment, minimum, maximum)?;
-    let placement = changed_placement(&service.spec.placement, wire)?;
-    let spec = ServiceSpec {
-        deployment,
-        placement: placement.as_ref().unwrap_or(&service.spec.placement).clone(),
-        ..ServiceSpec::clone(&service.spec)
-    };
     let definition = match wire.task_definition.as_str() {
         "" => None,
         text => Some(arn::definition(state, text)?.id),
@@ -120,10 +112,10 @@ pub fn update(
         desired_count: wire.desired_count.map(desired_count).transpose()?,
         minimum_healthy_percent: minimum,
         maximum_percent: maximum,
-        placement,
+        placement: changed_placement(wire)?,
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
-        az_rebalancing: rebalancing(&wire.availability_zone_rebalancing, &spec)?,
+        az_rebalancing: rebalancing(&wire.availability_zone_rebalancing)?,
         circuit_breaker,
         strategy: strategy::strategy(&service.spec.strategy, wanted)?,
     };
@@ -171,27 +163,6 @@ fn percents(
     ))
 }
 
-/// Both percents together must let a deployment move.
-fn whole(
-    old: DeploymentConfiguration,
-    minimum: Option<u32>,
-    maximum: Option<u32>,
-) -> Result<DeploymentConfiguration, Error> {
-    let new = DeploymentConfiguration {
-        minimum_healthy_percent: minimum.unwrap_or(old.minimum_healthy_percent),
-        maximum_percent: maximum.unwrap_or(old.maximum_percent),
-    };
-    if new.minimum_healthy_percent == 100 && new.maximum_percent == 100 {
-        return Err(Error::invalid(
-            "deploymentConfiguration",
-            "100 and 100",
-            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block \
-             deployments.",
-        ));
-    }
-    Ok(new)
-}
-
 /// What goes with DAEMON and what does not, `apply` says: it is the service's for good.
 fn scheduling(text: &str) -> Result<SchedulingStrategy, Error> {
     match text {
@@ -224,18 +195,13 @@ fn managed_tags(wanted: bool) -> Result<(), Error> {
     }
 }
 
-/// `None`: nothing was said. `spec` is the service as it will be.
-fn rebalancing(text: &str, spec: &ServiceSpec) -> Result<Option<bool>, Error> {
+/// `None`: nothing was said. Whether the service can be rebalanced, `apply` says.
+fn rebalancing(text: &str) -> Result<Option<bool>, Error> {
     let at = At::Field("availabilityZoneRebalancing");
     match text {
         "" => Ok(None),
         "DISABLED" => Ok(Some(false)),
-        "ENABLED" if spec.can_rebalance() => Ok(Some(true)),
-        "ENABLED" => Err(at.invalid(
-            text,
-            "DISABLED with DAEMON, with a maximumPercent of 100, and where the first placement \
-             strategy is not spread over attribute:ecs.availability-zone",
-        )),
+        "ENABLED" => Ok(Some(true)),
         other => Err(at.invalid(other, "ENABLED or DISABLED")),
     }
 }

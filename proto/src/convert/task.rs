@@ -1,7 +1,7 @@
 //! Requests about tasks.
 
 use super::definition::{environment, requirements, words};
-use super::{At, amount, at_most, given, mib, number, placement, tags, text};
+use super::{At, amount, at_most, capacity, given, mib, number, placement, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
 use muster_model::limits::{
@@ -20,6 +20,7 @@ const SERVICE_GROUP: &str = "service:";
 
 /// RunTask: one new id per task.
 pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Result<Command, Error> {
+    capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
     let count = match wire.count {
         0 => 1,
@@ -33,7 +34,8 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     }
     started_by(&At::Field("startedBy"), &wire.started_by)?;
     let tags = tags(&At::Field("tags"), &wire.tags)?;
-    let cluster = arn::cluster(state, &wire.cluster)?.id;
+    let cluster = arn::cluster(state, &wire.cluster)?;
+    capacity::no_default(state, cluster, &wire.launch_type)?;
     let row = arn::definition(state, &wire.task_definition)?;
     let mut overrides = match &wire.overrides {
         Some(wire) => overrides(wire, &row.spec)?,
@@ -43,7 +45,7 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     overrides.placement = placement;
     let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
     Ok(Command::RunTask(RunTask {
-        cluster,
+        cluster: cluster.id,
         definition: row.id,
         tasks: (0..count).map(|_| ids.task(state.now())).collect(),
         group: Arc::from(group),
@@ -65,6 +67,8 @@ pub fn start(
         cluster: wire.cluster.clone(),
         task_definition: wire.task_definition.clone(),
         count,
+        // Whoever names the instances asks no provider.
+        launch_type: placement::EC2.into(),
         group: wire.group.clone(),
         started_by: wire.started_by.clone(),
         overrides: wire.overrides.clone(),

@@ -30,6 +30,11 @@ pub(super) fn words(error: &Error) -> (&'static str, &str) {
         Error::Exists { kind: Kind::Service, .. } => {
             (INVALID, "Creation of service was not idempotent.")
         }
+        Error::Exists { kind: Kind::CapacityProvider, .. } => (
+            CLIENT,
+            "The specified capacity provider already exists. To change the configuration of an \
+             existing capacity provider, update the capacity provider.",
+        ),
         Error::Exists { .. } | Error::Compacted { .. } => (INVALID, ""),
         Error::NotActive { kind, .. } => inactive(*kind),
         Error::InUse { kind, what, .. } => used(*kind, what),
@@ -77,6 +82,11 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
             "There's no update available for this Amazon ECS container agent.",
         ),
         Kind::AccountSetting => (INVALID, ""),
+        Kind::CapacityProvider => (
+            CLIENT,
+            "The specified capacity provider does not exist. Specify a valid name or ARN and try \
+             again.",
+        ),
         Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy => {
             ("ResourceNotFoundException", "")
         }
@@ -110,7 +120,7 @@ fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
         Kind::Service => (INVALID, "The service cannot be stopped while it is scaled above 0."),
         Kind::ContainerInstance => (INVALID, "Found running tasks on the instance."),
         Kind::Task => (INVALID, ""),
-        Kind::TaskDefinition => (CLIENT, ""),
+        Kind::TaskDefinition | Kind::CapacityProvider => (CLIENT, ""),
         _ => ("ResourceInUseException", ""),
     }
 }

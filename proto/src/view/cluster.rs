@@ -1,6 +1,6 @@
 //! Clusters with their counts.
 
-use super::{int, pending, tags};
+use super::{capacity, int, pending, tags};
 use crate::arn::Arns;
 use crate::pb;
 use muster_model::{
@@ -65,6 +65,7 @@ fn show(state: &State, row: &Cluster, counts: &Counts) -> pb::Cluster {
         ClusterStatus::Active => "ACTIVE",
         ClusterStatus::Inactive => "INACTIVE",
     };
+    let providers = state.providers_of(row.id);
     pb::Cluster {
         cluster_arn: Arns::of(state).cluster(&row.name),
         cluster_name: row.name.to_string(),
@@ -76,8 +77,10 @@ fn show(state: &State, row: &Cluster, counts: &Counts) -> pb::Cluster {
         settings: row.settings.iter().map(setting).collect(),
         tags: tags(&row.tags),
         statistics: statistics(counts),
-        capacity_providers: Vec::new(),
-        default_capacity_provider_strategy: Vec::new(),
+        capacity_providers: providers
+            .map_or_else(Vec::new, |row| row.names.iter().map(ToString::to_string).collect()),
+        default_capacity_provider_strategy: providers
+            .map_or_else(Vec::new, |row| capacity::strategy(&row.strategy)),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::pb;
 use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
-    AppProtocol, ContainerDefinition, CpuArchitecture, Named, NetworkMode, PortMapping, Protocol,
-    RuntimePlatform, Tags, Ulimit, VolumeFrom,
+    AppProtocol, ContainerDefinition, CpuArchitecture, Device, DevicePermission, IpcMode, Link,
+    Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags, Ulimit, VolumeFrom,
 };
 use muster_model::{DefinitionRow, State, TaskDefinition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
         delete_requested_at: deleted.map(timestamp),
         requires_attributes: requires(spec),
         runtime_platform: spec.runtime_platform.map(platform),
+        pid_mode: spec.pid_mode.map(pid_mode).unwrap_or_default().into(),
+        ipc_mode: spec.ipc_mode.map(ipc_mode).unwrap_or_default().into(),
     }
 }
 
@@ -89,6 +91,29 @@ fn network_mode(mode: NetworkMode) -> &'static str {
         NetworkMode::Bridge => "bridge",
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
+    }
+}
+
+fn pid_mode(mode: PidMode) -> &'static str {
+    match mode {
+        PidMode::Host => "host",
+        PidMode::Task => "task",
+    }
+}
+
+fn ipc_mode(mode: IpcMode) -> &'static str {
+    match mode {
+        IpcMode::Host => "host",
+        IpcMode::Task => "task",
+        IpcMode::None => "none",
+    }
+}
+
+/// As it was written: an alias that is the name itself is none.
+fn link(row: &Link) -> String {
+    match row.alias == row.container {
+        true => row.container.clone(),
+        false => format!("{}:{}", row.container, row.alias),
     }
 }
 
@@ -167,6 +192,8 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
         restart_policy: spec.restart_policy.as_ref().map(life::restart_policy),
         interactive: spec.interactive.then_some(true),
         dns_search_domains: spec.dns_search_domains.clone(),
+        links: spec.links.iter().map(link).collect(),
+        privileged: spec.privileged.then_some(true),
     }
 }
 
@@ -223,7 +250,11 @@ fn linux_parameters(spec: &ContainerDefinition) -> Option<pb::LinuxParameters> {
         mount_options: row.mount_options.clone(),
     };
     let changed = !spec.capabilities_add.is_empty() || !spec.capabilities_drop.is_empty();
-    let shown = changed || !spec.tmpfs.is_empty() || spec.shared_memory_mib.is_some();
+    let shown = changed
+        || !spec.tmpfs.is_empty()
+        || spec.shared_memory_mib.is_some()
+        || spec.init_process
+        || !spec.devices.is_empty();
     shown.then(|| pb::LinuxParameters {
         capabilities: changed.then(|| pb::KernelCapabilities {
             add: spec.capabilities_add.clone(),
@@ -231,5 +262,20 @@ fn linux_parameters(spec: &ContainerDefinition) -> Option<pb::LinuxParameters> {
         }),
         tmpfs: spec.tmpfs.iter().map(tmpfs).collect(),
         shared_memory_size: spec.shared_memory_mib.map(super::int),
+        init_process_enabled: spec.init_process.then_some(true),
+        devices: spec.devices.iter().map(device).collect(),
     })
+}
+
+fn device(row: &Device) -> pb::Device {
+    let permission = |permission: &DevicePermission| match permission {
+        DevicePermission::Read => "read".to_owned(),
+        DevicePermission::Write => "write".to_owned(),
+        DevicePermission::Mknod => "mknod".to_owned(),
+    };
+    pb::Device {
+        host_path: row.host_path.clone(),
+        container_path: row.container_path.clone(),
+        permissions: row.permissions.iter().map(permission).collect(),
+    }
 }

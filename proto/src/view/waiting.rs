@@ -57,6 +57,7 @@ fn lacks(blocker: Blocker) -> &'static str {
         Blocker::MemberOf(_) => "outside memberOf",
         Blocker::Resource(_) => "short of a resource",
         Blocker::Skew => "where the spread would exceed its maxSkew",
+        Blocker::Reserve => "in zones whose reserve is kept free of growth",
     }
 }
 
@@ -75,6 +76,11 @@ fn short(shortfall: &Shortfall) -> String {
         Shortfall::Named { name, wanted, free } => {
             format!("has {free} {name} free, {wanted} wanted")
         }
+        Shortfall::Reserve { cpu, memory_mib } => {
+            format!(
+                "is in a zone that lacks {cpu} cpu units and {memory_mib} MiB beyond its reserve"
+            )
+        }
     }
 }
 
@@ -87,6 +93,8 @@ pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
         (Some((_, Shortfall::MemoryMib { .. })), _) => "RESOURCE:MEMORY".into(),
         (Some((_, Shortfall::Port { .. })), _) => "RESOURCE:PORTS".into(),
         (Some((_, Shortfall::Named { name, .. })), _) => format!("RESOURCE:{name}"),
+        (Some((_, Shortfall::Reserve { cpu: 0, .. })), _) => "RESOURCE:MEMORY".into(),
+        (Some((_, Shortfall::Reserve { .. })), _) => "RESOURCE:CPU".into(),
         (None, Some((blocker, _))) => state.code(task, *blocker),
         (None, None) => "RESOURCE".into(),
     };

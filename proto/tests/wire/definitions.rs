@@ -133,6 +133,8 @@ fn again(world: &World, family: &str) -> pb::RegisterTaskDefinitionRequest {
         tags: view::tags(&row.spec.tags),
         client_token: String::new(),
         runtime_platform: shown.runtime_platform,
+        pid_mode: shown.pid_mode,
+        ipc_mode: shown.ipc_mode,
     }
 }
 

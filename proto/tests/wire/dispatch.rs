@@ -22,6 +22,8 @@ fn orders() -> Assignments {
     let task = TaskId::from_bits(u128::MAX - 7);
     let assignment = Assignment {
         task,
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: "default".into(),
         family: "web".into(),
         revision: Revision(3),

@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -18,6 +18,7 @@ const KINDS: [Kind; 13] = [
     Kind::Target,
     Kind::AgentUpdate,
     Kind::AccountSetting,
+    Kind::CapacityProvider,
 ];
 
 fn every() -> Vec<Error> {

@@ -61,7 +61,7 @@ fn an_id_is_looked_for_in_the_named_cluster_only() {
         cluster_name: "other".into(),
         ..Default::default()
     };
-    let command = convert::cluster::create(&mut world.ids, &request).unwrap();
+    let command = convert::cluster::create(&world.state, &mut world.ids, &request).unwrap();
     world.apply(command).unwrap();
     let state = &world.state;
     let other = arn::cluster(state, "other").unwrap();

@@ -136,7 +136,7 @@ fn commands(world: &mut World, operation: &str, json: &str) -> Result<Vec<Comman
     match operation {
         "register" => one(convert::definition::register(&of(json)?)),
         "deregister" => one(convert::definition::deregister(state, &of(json)?)),
-        "create-cluster" => one(convert::cluster::create(ids, &of(json)?)),
+        "create-cluster" => one(convert::cluster::create(state, ids, &of(json)?)),
         "delete-cluster" => one(convert::cluster::delete(state, &of(json)?)),
         "tag" => one(convert::cluster::tag(state, &of(json)?)),
         "untag" => one(convert::cluster::untag(state, &of(json)?)),

@@ -12,6 +12,7 @@ use crate::time::Time;
 
 mod access_key;
 mod bounds;
+mod capacity;
 mod cluster;
 mod definition;
 mod deployment;
@@ -21,8 +22,10 @@ mod manager;
 mod mark;
 mod plan;
 mod policy;
+mod privilege;
 mod report;
 mod request;
+mod reserve;
 mod reset;
 mod scratch;
 mod service;
@@ -67,7 +70,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::RunTask(command) => task::run(state, command, entry.trace),
         Command::StopTask { task, reason } => task::stop_by_user(state, *task, reason),
         Command::TagResource { resource, set, remove } => {
-            cluster::tag(state, *resource, set, remove)
+            cluster::tag(state, resource, set, remove)
         }
         Command::RegisterInstance(command) => instance::register(state, by, command),
         Command::UpdateInstanceStatus { instance, status } => {
@@ -107,6 +110,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::StopServiceDeployment { service, deployment, stop } => {
             deployment::stop(state, *service, *deployment, *stop)
         }
+        Command::Capacity(command) => capacity::decide(state, command),
         Command::PauseServiceDeployment { service, deployment } => {
             shift::pause(state, *service, *deployment)
         }

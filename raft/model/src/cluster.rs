@@ -1,10 +1,11 @@
 //! Clusters, and the cluster-wide rows: managers, users, join tokens and the authority.
 
 use crate::ids::{ClusterId, RaftId};
-use crate::spec::Tags;
+use crate::spec::{Resources, Tags};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 /// The cluster that exists from `init` on.
@@ -12,6 +13,14 @@ pub const DEFAULT_CLUSTER: &str = "default";
 /// The setting of a cluster that says how many seconds a task without any check runs before it
 /// counts as healthy.
 pub const HEALTHY_AFTER_SETTING: &str = "taskHealthyAfterSeconds";
+/// Begins the name of the setting that says how much of a zone is kept free of growth; the zone's
+/// name follows, and the value is `cpu:N,memory:N` (units, MiB), or empty for nothing.
+pub const ZONE_RESERVE_SETTING: &str = "zoneReserve:";
+
+/// The setting of a cluster that says whether its tasks may have privileged containers: one of
+/// `PRIVILEGED_VALUES`, and the latter unless it is set.
+pub const PRIVILEGED_SETTING: &str = "privilegedContainers";
+pub const PRIVILEGED_VALUES: [&str; 2] = ["enabled", "disabled"];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterStatus {
@@ -32,6 +41,27 @@ pub struct Cluster {
     /// When it became `Inactive`.
     pub deleted_at: Option<Time>,
     pub version: u64,
+}
+
+impl Cluster {
+    /// What it keeps of which zone, in order of names; what `State` says of it stands in
+    /// `state/reserve.rs`.
+    pub fn zone_reserves(&self) -> impl Iterator<Item = (&str, Resources)> {
+        let from = self.settings.range::<str, _>((Included(ZONE_RESERVE_SETTING), Unbounded));
+        from.map_while(|(name, value)| Some((name.strip_prefix(ZONE_RESERVE_SETTING)?, value)))
+            .filter_map(|(zone, value)| Some((zone, zone_reserve(value)?)))
+            .filter(|(_, reserve)| *reserve != Resources::default())
+    }
+}
+
+/// `cpu:N,memory:N`, both of them, in this order. `None` for anything else.
+pub fn zone_reserve(text: &str) -> Option<Resources> {
+    let (cpu, memory) = text.strip_prefix("cpu:")?.split_once(",memory:")?;
+    let number = |digits: &str| {
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u32>().ok().filter(|_| plain)
+    };
+    Some(Resources { cpu: number(cpu)?, memory_mib: number(memory)? })
 }
 
 /// A Raft member as the cluster knows it. Membership itself is the consensus library's.

@@ -6,6 +6,7 @@
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
 use crate::breaker::CircuitBreaker;
+use crate::capacity::{AutoScalingGroup, AutoScalingGroupChange, ClusterProviders};
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -14,7 +15,7 @@ use crate::ids::{
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
-use crate::placement::Placement;
+use crate::placement::PlacementChange;
 use crate::policy::Holder;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
@@ -187,6 +188,7 @@ pub enum Command {
         deployment: DeploymentId,
         stop: StopType,
     },
+    Capacity(CapacityCommand),
     PauseServiceDeployment {
         service: ServiceId,
         deployment: DeploymentId,
@@ -197,6 +199,32 @@ pub enum Command {
         deployment: DeploymentId,
         hook: Option<Arc<str>>,
         action: HookAction,
+    },
+}
+
+/// About capacity providers. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CapacityCommand {
+    Create {
+        name: Arc<str>,
+        #[serde(with = "named")]
+        group: Arc<AutoScalingGroup>,
+        tags: Tags,
+    },
+    Update {
+        name: Arc<str>,
+        #[serde(with = "named")]
+        change: Arc<AutoScalingGroupChange>,
+    },
+    Delete {
+        name: Arc<str>,
+    },
+    /// Replaces the providers of a cluster and its default strategy.
+    Put(ClusterProviders),
+    /// A cluster that is created with providers; theirs is the id of `create`.
+    CreateCluster {
+        create: CreateCluster,
+        providers: ClusterProviders,
     },
 }
 
@@ -278,7 +306,7 @@ pub struct ServiceChange {
     pub desired_count: Option<u32>,
     pub minimum_healthy_percent: Option<u32>,
     pub maximum_percent: Option<u32>,
-    pub placement: Option<Placement>,
+    pub placement: Option<PlacementChange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check_grace_secs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -320,13 +348,14 @@ pub struct RegisterInstance {
 }
 
 /// What can carry tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     Cluster(ClusterId),
     Service(ServiceId),
     Task(TaskId),
     Instance(InstanceId),
     Definition(DefinitionId),
+    CapacityProvider(Arc<str>),
 }
 
 /// What an agent last saw of a task. `instance` is who said it, from its certificate.
@@ -437,4 +466,5 @@ pub enum Response {
         refused: Vec<(InstanceId, Blocker)>,
     },
     AccessKey(AccessKeyId),
+    CapacityProvider(Arc<str>),
 }

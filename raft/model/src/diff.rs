@@ -5,10 +5,11 @@
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
 use crate::access_key::AccessKey;
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
@@ -52,8 +53,11 @@ pub struct Changes {
     pub protections: Vec<Change<Protection>>,
     pub deletions: Vec<Change<Deletion>>,
     pub settings: Vec<Change<AccountSetting>>,
+    pub established: Vec<Change<Established>>,
     pub access_keys: Vec<Change<AccessKey>>,
     pub policies: Vec<Change<Policy>>,
+    pub capacity_providers: Vec<Change<CapacityProvider>>,
+    pub cluster_providers: Vec<Change<ClusterProviders>>,
     pub shifts: Vec<Change<Shift>>,
     pub pauses: Vec<Change<Pause>>,
 }
@@ -78,8 +82,11 @@ impl State {
             protections: values(&before.protections, &after.protections),
             deletions: values(&before.deletions, &after.deletions),
             settings: values(&before.settings, &after.settings),
+            established: values(&before.established, &after.established),
             access_keys: values(&before.access_keys, &after.access_keys),
             policies: values(&before.policies, &after.policies),
+            capacity_providers: values(&before.capacity_providers, &after.capacity_providers),
+            cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
             shifts: values(&before.shifts, &after.shifts),
             pauses: values(&before.pauses, &after.pauses),
         }
@@ -158,9 +165,22 @@ impl Changes {
         rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
+            .chain(rows(of, &self.established, |r| key::established(r.service), Row::Established))
+            .chain(rows(
+                of,
+                &self.cluster_providers,
+                |r| key::cluster_providers(r.cluster),
+                Row::ClusterProviders,
+            ))
             .chain(rows(of, &self.shifts, |r| key::shift(r.service), Row::Shift))
             .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
+            .chain(rows(
+                Table::CapacityProviders,
+                &self.capacity_providers,
+                |r| key::text(&r.name),
+                Row::CapacityProvider,
+            ))
     }
 }
 

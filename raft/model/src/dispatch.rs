@@ -13,6 +13,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     pub task: TaskId,
+    /// Of the cluster of managers, for ARNs.
+    #[serde(default)]
+    pub account: Arc<str>,
+    #[serde(default)]
+    pub region: Arc<str>,
     /// The task's cluster by name, for labels, logs and metadata.
     pub cluster: Arc<str>,
     pub family: Arc<str>,

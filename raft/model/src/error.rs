@@ -24,6 +24,7 @@ pub enum Kind {
     AccountSetting,
     AccessKey,
     Policy,
+    CapacityProvider,
 }
 
 impl std::fmt::Display for Kind {
@@ -42,6 +43,7 @@ impl std::fmt::Display for Kind {
             Self::AccountSetting => "account setting",
             Self::AccessKey => "access key",
             Self::Policy => "policy",
+            Self::CapacityProvider => "capacity provider",
         })
     }
 }

@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod access_key;
+mod capacity;
 mod instance;
 mod line;
 mod operations;

@@ -17,8 +17,12 @@ pub const GPU_RESOURCE: &str = "GPU";
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
 /// Begins the attribute by which an agent says that it takes a log driver; ECS's name for it.
 pub const LOG_DRIVER_ATTRIBUTE: &str = "com.amazonaws.ecs.capability.logging-driver.";
-/// Log drivers that agents take: output goes to files on the instance, with rotation.
-pub const LOG_DRIVERS: [&str; 1] = ["json-file"];
+/// Log drivers that agents take. With each of them output goes to files on the instance, with
+/// rotation, where `muster task logs` reads it: what `awslogs` says of CloudWatch is kept and shown
+/// (docs/decisions/0016-awslogs.md).
+pub const LOG_DRIVERS: [&str; 2] = [AWSLOGS, JSON_FILE];
+pub const AWSLOGS: &str = "awslogs";
+pub const JSON_FILE: &str = "json-file";
 
 /// What an operator wants of it (ECS `status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 pub mod access_key;
 pub mod apply;
 pub mod breaker;
+pub mod capacity;
 pub mod cluster;
 pub mod command;
 pub mod diff;
@@ -39,6 +40,7 @@ pub mod turn;
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use apply::{Scratch, apply};
 pub use breaker::{CircuitBreaker, Threshold};
+pub use capacity::CapacityProvider;
 pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};
 pub use diff::Changes;

@@ -14,6 +14,9 @@ pub const SERVICES_PER_CLUSTER_MAX: usize = 50_000;
 pub const DESIRED_COUNT_MAX: u32 = 10_000;
 /// ECS: clusters per account.
 pub const CLUSTERS_MAX: usize = 10_000;
+/// Zones of a cluster with a reserve: a region of Amazon's has at most six, a site may have more
+/// rooms. Each is summed up per plan.
+pub const ZONE_RESERVES_MAX: usize = 32;
 /// Four times ECS's quota of container instances, over all clusters.
 pub const INSTANCES_MAX: usize = 20_000;
 /// The size at which state still fits a 4 GiB manager.
@@ -57,6 +60,18 @@ pub const PROTECTION_MINUTES_MAX: u32 = 2880;
 pub const PROTECTION_MINUTES_DEFAULT: u32 = 120;
 /// A dozen settings of each of some hundred users.
 pub const ACCOUNT_SETTINGS_MAX: usize = 2000;
+/// Some 500 bytes each; who has more has made a name per run.
+pub const CAPACITY_PROVIDERS_MAX: usize = 1000;
+/// ECS: capacity providers of a cluster.
+pub const CLUSTER_PROVIDERS_MAX: usize = 20;
+/// ECS: providers in one strategy, and the ranges of `weight` and `base`.
+pub const STRATEGY_ITEMS_MAX: usize = 20;
+pub const STRATEGY_WEIGHT_MAX: u32 = 1000;
+pub const STRATEGY_BASE_MAX: u32 = 100_000;
+/// ECS: `minimumScalingStepSize` and `maximumScalingStepSize`, instances.
+pub const SCALING_STEP_MAX: u32 = 10_000;
+/// ECS: `instanceWarmupPeriod`, seconds.
+pub const INSTANCE_WARMUP_SECS_MAX: u32 = 10_000;
 /// Names of resources of one container or instance. Ten containers' stay below 256, so that a byte
 /// numbers them.
 pub const NAMED_RESOURCES_MAX: usize = 20;
@@ -132,6 +147,8 @@ pub const POLICY_NAME_CHARS_MAX: usize = 128;
 
 /// Deleted clusters that can still be described.
 pub const INACTIVE_CLUSTERS_MAX: usize = 100;
+/// Deleted capacity providers that can still be described.
+pub const INACTIVE_CAPACITY_PROVIDERS_MAX: usize = 100;
 /// An entry remembers at most one request and forgets at most this many old ones.
 pub const REQUESTS_FORGOTTEN_PER_ENTRY: usize = 8;
 

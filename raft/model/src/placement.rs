@@ -70,6 +70,15 @@ pub struct Placement {
     pub strategies: Vec<PlacementStrategy>,
 }
 
+/// The lists of a placement that an update replaces. One that is `None` stays as it is when the
+/// update is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlacementChange {
+    pub constraints: Option<Vec<PlacementConstraint>>,
+    pub strategies: Option<Vec<PlacementStrategy>>,
+}
+
 impl Placement {
     pub fn is_default(&self) -> bool {
         *self == Self::default()

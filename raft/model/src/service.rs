@@ -64,7 +64,8 @@ pub enum SchedulingStrategy {
     /// As many as its user says.
     #[default]
     Replica,
-    /// One on each ACTIVE instance that satisfies its constraints (`State::desired_count`).
+    /// One on each instance that accepts tasks and satisfies its constraints
+    /// (`State::desired_count`).
     Daemon,
 }
 

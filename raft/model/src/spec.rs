@@ -4,7 +4,7 @@
 //! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
 //! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
 
-use crate::life::{Dependency, HealthCheck, RestartPolicy};
+use crate::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
@@ -121,6 +121,46 @@ pub struct VolumeFrom {
     pub read_only: bool,
 }
 
+/// ECS `linuxParameters.devices[]`: a device of the instance, as the container sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host_path: String,
+    pub container_path: String,
+    /// Without any, as in ECS: all three.
+    pub permissions: Vec<DevicePermission>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DevicePermission {
+    Read,
+    Write,
+    Mknod,
+}
+
+/// ECS `links[]`: another container of the task, which this one reaches by the names in its
+/// /etc/hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub container: String,
+    pub alias: String,
+}
+
+/// ECS `pidMode`: whose processes containers see beside their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidMode {
+    Host,
+    Task,
+}
+
+/// ECS `ipcMode`: whose shared memory, semaphores and message queues containers use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcMode {
+    Host,
+    Task,
+    /// Its own, and no /dev/shm.
+    None,
+}
+
 /// ECS `logConfiguration`. Only `json-file` is built: `max-size`, `max-file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfiguration {
@@ -187,6 +227,16 @@ pub struct ContainerDefinition {
     /// ECS `systemControls`: settings of the kernel that each container has for itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub system_controls: BTreeMap<String, String>,
+    /// ECS `linuxParameters.initProcessEnabled`: process 1 passes signals on and reaps orphans.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub init_process: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// All that root of the instance may, where its cluster allows that: see `privilege`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
 }
 
 impl ContainerDefinition {
@@ -196,6 +246,13 @@ impl ContainerDefinition {
             cpu: self.cpu,
             memory_mib: self.memory_reservation_mib.or(self.memory_mib).unwrap_or(0),
         }
+    }
+
+    /// Which containers of the task it starts after and is stopped before: those it names, and
+    /// those it is linked to, as in ECS.
+    pub fn dependencies(&self) -> impl Iterator<Item = (&str, Condition)> {
+        let named = self.depends_on.iter().map(|d| (d.container.as_str(), d.condition));
+        named.chain(self.links.iter().map(|link| (link.container.as_str(), Condition::Start)))
     }
 
     pub fn stop_timeout_secs(&self) -> u32 {
@@ -221,6 +278,12 @@ pub struct TaskDefinition {
     pub tags: Tags,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_platform: Option<RuntimePlatform>,
+    /// `None`: each container sees its own processes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_mode: Option<PidMode>,
+    /// `None`: each container has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc_mode: Option<IpcMode>,
 }
 
 impl TaskDefinition {

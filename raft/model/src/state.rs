@@ -5,6 +5,7 @@
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
 use crate::access_key::{AccessKey, AccessKeyId};
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
 use crate::command::Response;
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::ids::{
     Slot, TaskId,
 };
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection, SettingKey};
+use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
@@ -24,15 +25,18 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+mod capacity;
 mod daemon;
 mod facing;
 mod fit;
 mod index;
 mod marks;
+mod reserve;
 mod sides;
 
 pub use facing::Facing;
 pub use index::HostPort;
+pub use reserve::Room;
 pub use sides::Side;
 
 /// A registered task definition.
@@ -116,7 +120,10 @@ pub struct State {
     pub(crate) protections: OrdMap<TaskId, Arc<Protection>>,
     pub(crate) deletions: OrdMap<DefinitionId, Arc<Deletion>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
+    pub(crate) established: OrdMap<ServiceId, Arc<Established>>,
     pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
+    pub(crate) capacity_providers: OrdMap<Arc<str>, Arc<CapacityProvider>>,
+    pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
     pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
 

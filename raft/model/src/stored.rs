@@ -6,12 +6,13 @@
 //! freely.
 
 use crate::access_key::AccessKey;
+use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
 use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
-use crate::mark::{AccountSetting, Deletion, Protection};
+use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
@@ -36,10 +37,11 @@ pub enum Table {
     Marks,
     AccessKeys,
     Policies,
+    CapacityProviders,
 }
 
 impl Table {
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 14] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -53,6 +55,7 @@ impl Table {
         Self::Marks,
         Self::AccessKeys,
         Self::Policies,
+        Self::CapacityProviders,
     ];
 
     /// The name of its column family; never changes.
@@ -71,6 +74,7 @@ impl Table {
             Self::Marks => "marks",
             Self::AccessKeys => "access_keys",
             Self::Policies => "policies",
+            Self::CapacityProviders => "capacity_providers",
         }
     }
 
@@ -105,6 +109,9 @@ pub enum Row {
     AccountSetting(Arc<AccountSetting>),
     AccessKey(Arc<AccessKey>),
     Policy(Arc<Policy>),
+    Established(Arc<Established>),
+    CapacityProvider(Arc<CapacityProvider>),
+    ClusterProviders(Arc<ClusterProviders>),
     Shift(Arc<Shift>),
     Pause(Arc<Pause>),
 }
@@ -112,7 +119,7 @@ pub enum Row {
 /// Keys: big-endian, so that their order as bytes is the order of ids.
 pub(crate) mod key {
     use crate::cluster::UserRole;
-    use crate::ids::{DefinitionId, ServiceId, TaskId};
+    use crate::ids::{ClusterId, DefinitionId, ServiceId, TaskId};
     use crate::mark::SettingKey;
     use crate::policy::{Holder, Policy};
 
@@ -153,10 +160,10 @@ pub(crate) mod key {
         [&[1], &definition.0.to_be_bytes()[..]].concat()
     }
     pub fn shift(service: ServiceId) -> Vec<u8> {
-        [&[4], &service.bits().to_be_bytes()[..]].concat()
+        [&[6], &service.bits().to_be_bytes()[..]].concat()
     }
     pub fn pause(service: ServiceId) -> Vec<u8> {
-        [&[5], &service.bits().to_be_bytes()[..]].concat()
+        [&[7], &service.bits().to_be_bytes()[..]].concat()
     }
     /// Names are text without a zero byte, so no two keys are one, and none is a principal less
     /// than another's.
@@ -166,6 +173,12 @@ pub(crate) mod key {
             Some(principal) => (3, &**principal),
         };
         [&[kind], principal.as_bytes(), &[0], of.name.as_bytes()].concat()
+    }
+    pub fn established(service: ServiceId) -> Vec<u8> {
+        [&[4], &service.bits().to_be_bytes()[..]].concat()
+    }
+    pub fn cluster_providers(cluster: ClusterId) -> Vec<u8> {
+        [&[5], &cluster.bits().to_be_bytes()[..]].concat()
     }
 }
 
@@ -182,10 +195,16 @@ impl Row {
             Self::User(_) => Table::Users,
             Self::Event(..) => Table::Events,
             Self::Request(..) => Table::Requests,
-            Self::Protection(_) | Self::Deletion(_) | Self::AccountSetting(_) => Table::Marks,
-            Self::Shift(_) | Self::Pause(_) => Table::Marks,
+            Self::Protection(_)
+            | Self::Deletion(_)
+            | Self::AccountSetting(_)
+            | Self::Established(_)
+            | Self::ClusterProviders(_)
+            | Self::Shift(_)
+            | Self::Pause(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
+            Self::CapacityProvider(_) => Table::CapacityProviders,
         }
     }
 
@@ -206,10 +225,13 @@ impl Row {
             Self::Protection(row) => key::protection(row.task),
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
+            Self::Established(row) => key::established(row.service),
             Self::Shift(row) => key::shift(row.service),
             Self::Pause(row) => key::pause(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
+            Self::CapacityProvider(row) => key::text(&row.name),
+            Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
         }
     }
 }
@@ -231,10 +253,13 @@ impl State {
             .chain(self.protections.values().cloned().map(Row::Protection))
             .chain(self.deletions.values().cloned().map(Row::Deletion))
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
+            .chain(self.established.values().cloned().map(Row::Established))
+            .chain(self.cluster_providers.values().cloned().map(Row::ClusterProviders))
             .chain(self.shifts.values().cloned().map(Row::Shift))
             .chain(self.pauses.values().cloned().map(Row::Pause))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
+            .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -287,8 +312,11 @@ impl State {
             Row::Protection(row) => self.put_protection(row),
             Row::Deletion(row) => self.put_deletion(row),
             Row::AccountSetting(row) => self.put_setting(row),
+            Row::Established(row) => self.put_established(row),
             Row::AccessKey(row) => self.put_access_key(row),
             Row::Policy(row) => self.put_policy(row),
+            Row::CapacityProvider(row) => self.put_capacity_provider(row),
+            Row::ClusterProviders(row) => self.put_cluster_providers(row),
             Row::Shift(row) => self.put_shift(row),
             Row::Pause(row) => self.put_pause(row),
         }

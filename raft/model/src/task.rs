@@ -154,6 +154,8 @@ pub enum Blocker {
     Skew,
     /// The named resource of this number, from 0, in the order of names: `State::code` names it.
     Resource(u8),
+    /// What the cluster keeps of the zone: this would be growth (`state/reserve.rs`).
+    Reserve,
 }
 
 impl Blocker {
@@ -177,6 +179,7 @@ impl Blocker {
             Self::Memory => "RESOURCE:MEMORY",
             Self::Ports => "RESOURCE:PORTS",
             Self::Resource(_) => "RESOURCE",
+            Self::Reserve => "RESOURCE:RESERVE",
             Self::Constraint | Self::MemberOf(_) | Self::Skew => "ATTRIBUTE",
         }
     }
@@ -193,16 +196,34 @@ impl Blocker {
             Self::Ports => 600,
             Self::Constraint => 601,
             Self::Skew => 602,
+            Self::Reserve => 603,
         }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shortfall {
-    Cpu { wanted: u32, free: u32 },
-    MemoryMib { wanted: u32, free: u32 },
-    Port { port: u16 },
-    Named { name: Arc<str>, wanted: u32, free: u32 },
+    Cpu {
+        wanted: u32,
+        free: u32,
+    },
+    MemoryMib {
+        wanted: u32,
+        free: u32,
+    },
+    Port {
+        port: u16,
+    },
+    Named {
+        name: Arc<str>,
+        wanted: u32,
+        free: u32,
+    },
+    /// What its zone lacks beyond the reserve.
+    Reserve {
+        cpu: u32,
+        memory_mib: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -243,9 +243,9 @@ fn daemons_are_alone(before: &State, state: &State) {
         for task in state.tasks_of(row.id).filter(|task| task.reserves()) {
             assert!(on.insert(task.instance), "two tasks of daemon {} on one instance", row.id);
         }
-        let instances = state.instances().filter(|instance| {
-            instance.cluster == row.cluster && instance.status == InstanceStatus::Active
-        });
+        let instances = state
+            .instances()
+            .filter(|instance| instance.cluster == row.cluster && instance.accepts_tasks());
         let active = row.status == ServiceStatus::Active;
         let wanted = if active { instances.count() } else { 0 };
         assert_eq!(state.desired_count(row) as usize, wanted);
@@ -253,6 +253,17 @@ fn daemons_are_alone(before: &State, state: &State) {
             all(before, old) < all(state, row) && before.instances().eq(state.instances())
         });
         assert!(!grew || all(state, row) <= wanted, "too many tasks of daemon {}", row.id);
+    }
+}
+
+/// What of a reserve is a service's own: at most the places it should have, and where one is kept.
+fn places_are_few(state: &State) {
+    let marks = State::diff(&State::default(), state).established;
+    for row in marks.iter().filter_map(|change| change.latest()) {
+        let service = state.service(row.service).expect("a mark of no service");
+        assert!((1..=service.spec.desired_count).contains(&row.places), "{row:?} of {service:?}");
+        let cluster = state.cluster(service.cluster).expect("a service of no cluster");
+        assert!(cluster.keeps_reserves(), "{row:?} in {cluster:?}");
     }
 }
 
@@ -329,6 +340,7 @@ proptest! {
             capacity_holds(&run.state);
             slots_are_unique(&run.state);
             daemons_are_alone(&before, &run.state);
+            places_are_few(&run.state);
             // Over several entries at once, as the store does it in a batch.
             if number % 3 == 0 {
                 indexes_are_a_rebuild(&run.state);

@@ -62,18 +62,67 @@ fn a_query_means_the_instances_that_are_as_it_says() {
         let (fixture, _) = recorded.split_once("----\n").unwrap();
         let world = World::from_text(fixture);
         let mut now = format!("{fixture}----\n");
-        now += &answered(recorded.strip_prefix(&now).unwrap(), |line| {
-            let query = Query::parse(line).unwrap();
-            let meant = world
-                .state
-                .instances()
-                .filter(|instance| query.matches(&Facing { state: &world.state, instance }));
-            let names: Vec<String> =
-                meant.map(|row| world.name_of(Noun::Instance, row.id.bits())).collect();
-            if names.is_empty() { "none".into() } else { names.join(" ") }
-        });
+        now += &answered(recorded.strip_prefix(&now).unwrap(), |line| answer(&world, line));
         now
     });
+}
+
+/// Each subject with a value that two of three instances can have.
+const SUBJECTS: [(&str, &str); 7] = [
+    ("attribute:stack", "prod"),
+    ("agentConnected", "true"),
+    ("agentVersion", "1.5.0"),
+    ("ec2InstanceId", "i2"),
+    ("registeredAt", "2023-11-14T22:13:21"),
+    ("runningTasksCount", "1"),
+    ("task:group", "service:web"),
+];
+
+/// Each operator by its sign and by its word.
+const OPERATORS: [(&str, &str); 12] = [
+    ("==", "equals"),
+    ("!=", "not_equals"),
+    (">", "greater_than"),
+    (">=", "greater_than_equal"),
+    ("<", "less_than"),
+    ("<=", "less_than_equal"),
+    ("in", "in"),
+    ("!in", "not_in"),
+    ("=~", "matches"),
+    ("!~", "not_matches"),
+    ("exists", "exists"),
+    ("!exists", "not_exists"),
+];
+
+#[test]
+fn every_subject_takes_its_operators_by_sign_and_by_word_and_no_others() {
+    check("operators.txt", |recorded| {
+        let (fixture, _) = recorded.split_once("----\n").unwrap();
+        let world = World::from_text(fixture);
+        let mut now = format!("{fixture}----\n");
+        for (subject, value) in SUBJECTS {
+            for (sign, word) in OPERATORS {
+                let of = match sign {
+                    "in" | "!in" => format!(" [{value}]"),
+                    "exists" | "!exists" => String::new(),
+                    _ => format!(" {value}"),
+                };
+                let answers = [sign, word]
+                    .map(|operator| answer(&world, &format!("{subject} {operator}{of}")));
+                assert_eq!(answers[0], answers[1], "{subject} {sign} and {word}");
+                writeln!(now, "{subject} {sign}{of}: {}", answers[0]).unwrap();
+            }
+        }
+        now
+    });
+}
+
+fn answer(world: &World, text: &str) -> String {
+    let Ok(query) = Query::parse(text) else { return "refused".into() };
+    let all = world.state.instances();
+    let meant = all.filter(|row| query.matches(&Facing { state: &world.state, instance: row }));
+    let names: Vec<_> = meant.map(|row| world.name_of(Noun::Instance, row.id.bits())).collect();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
 #[test]

@@ -146,6 +146,8 @@ fn from_manager_seeds() -> Vec<Vec<u8>> {
     let row = world.state.latest("web").expect("web:1");
     let run = Assignment {
         task: world.task("t1"),
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: "default".into(),
         family: "web".into(),
         revision: row.revision,

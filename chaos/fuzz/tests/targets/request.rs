@@ -91,7 +91,7 @@ fn request(number: u8, form: &Form<'_>) {
     let (s, ids) = (&world.state, &mut world.ids);
     let one = |command: Result<Command, Error>| vec![command];
     let commands: Option<Vec<Result<Command, Error>>> = match number % 15 {
-        0 => form.read().map(|m| one(cluster::create(ids, &m))),
+        0 => form.read().map(|m| one(cluster::create(s, ids, &m))),
         1 => form.read().map(|m| one(cluster::delete(s, &m))),
         2 => form.read().map(|m| one(cluster::tag(s, &m))),
         3 => form.read().map(|m| one(cluster::untag(s, &m))),

@@ -9,12 +9,18 @@ const EVIDENCE_CHARS: usize = 600;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let form = if self.full { "full" } else { "short" };
-        writeln!(f, "\n== fault campaign, {form}, seed {}, {:.0} s ==", self.seed, self.seconds)?;
+        let form = match (self.soak, self.full) {
+            (true, _) => "soak",
+            (false, true) => "fault campaign, full",
+            (false, false) => "fault campaign, short",
+        };
+        writeln!(f, "\n== {form}, seed {}, {:.0} s ==", self.seed, self.seconds)?;
         if let Some(why) = &self.early {
             writeln!(f, "ENDED EARLY: {why}")?;
         }
-        self.rows(f)?;
+        if !self.soak {
+            self.rows(f)?;
+        }
         self.latencies(f)?;
         writeln!(f, "\ninvariants")?;
         for (name, what, unchecked) in INVARIANTS {

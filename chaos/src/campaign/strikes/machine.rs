@@ -5,13 +5,15 @@
 use super::{Span, Struck, library, say};
 use crate::campaign::field::Field;
 use crate::campaign::heal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Debian's libfaketime, for processes with threads.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// How long a process may live after an fsync that failed.
 const DEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long reads fail: a follower comes back in the middle of it.
+const UNREADABLE: Duration = Duration::from_secs(6);
 /// Bytes of a small disk: room for the thresholds of free space, and a little to work with.
 const DISK: &str = "1200M";
 
@@ -36,7 +38,7 @@ fn make_leader(field: &Field, number: u32) -> Result<(), String> {
     })
 }
 
-/// Jumps of up to an hour, to and fro, of the leader's and a worker's wall clock.
+/// The leader's wall clock jumps by up to an hour, to and fro; or runs 5 % too fast, then too slow.
 ///
 /// # Errors
 /// The machine refuses, or libfaketime is missing.
@@ -55,17 +57,20 @@ pub fn clock(field: &mut Field, _: Span) -> Result<Struck, String> {
     make_leader(field, number)?;
     let term = |field: &Field| field.statuses().into_iter().flatten().map(|s| s.term).max();
     let (before, struck) = (term(field), field.record.now());
-    let jump = 1 + field.below(3600) as i64;
-    for offset in [jump, -jump, 0] {
-        say(&file, &format!("{offset:+}"))?;
+    let jump = 1 + field.below(3600);
+    let (times, what) = match field.turn() % 3 {
+        2 => (["+0 x1.05".into(), "+0 x0.95".into()], "5 % too fast, 5 % too slow".to_owned()),
+        _ => ([format!("+{jump}"), format!("-{jump}")], format!("by +{jump} s, -{jump} s")),
+    };
+    for time in times.into_iter().chain(["+0".to_owned()]) {
+        say(&file, &time)?;
         field.last(Duration::from_secs(3))?;
     }
     let healed = field.record.now();
+    let what = format!("wall clock of the leader {host} {what} and back");
     if term(field) != before {
-        let what = format!("a jump of {host}'s wall clock by {jump} s moved the leader");
-        field.record.breach("I9", what);
+        field.record.breach("I9", format!("{what}: the leader changed"));
     }
-    let what = format!("wall clock of the leader {host} by +{jump} s, -{jump} s and back");
     Ok(Struck { what, struck, healed, replaced: None })
 }
 
@@ -96,6 +101,8 @@ pub fn slow(field: &mut Field, span: Span) -> Result<Struck, String> {
 }
 
 /// The leader's fsync, or its write, fails: its process must end, and not take the data for synced.
+/// Or its reads fail, while a follower needs what it must read: it may end or go on, but must not
+/// answer what it could not read.
 ///
 /// # Errors
 /// The machine refuses.
@@ -103,9 +110,10 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
     let host = format!("m{number}");
     let file = bad_disk(field, number)?;
-    let (order, call) = match field.turn() % 2 {
+    let (order, call) = match field.turn() % 3 {
         0 => ("fail", "fsync"),
-        _ => ("fail-write", "write"),
+        1 => ("fail-write", "write"),
+        _ => return unreadable(field, number, &file),
     };
     let struck = field.record.now();
     say(&file, order)?;
@@ -125,28 +133,65 @@ pub fn failing(field: &mut Field, _: Span) -> Result<Struck, String> {
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 
-/// The leader's disk fills up to the last byte, and is emptied again.
+fn unreadable(field: &mut Field, number: u32, file: &Path) -> Result<Struck, String> {
+    let host = format!("m{number}");
+    let other = format!("m{}", 1 + number % field.shape.managers);
+    field.cluster.kill(&other);
+    let struck = field.record.now();
+    say(file, "fail-read")?;
+    let waited = field.last(UNREADABLE / 2);
+    field.cluster.start(&other);
+    let waited = waited.and_then(|()| field.last(UNREADABLE / 2));
+    say(file, "")?;
+    waited?;
+    let lived = field.cluster.pid(&host).is_some();
+    if !lived {
+        field.cluster.reap(&host);
+        field.cluster.start(&host);
+    }
+    let fate = if lived { "went on" } else { "ended" };
+    let what = format!("reads of the leader {host} fail while {other} comes back; it {fate}");
+    Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
+}
+
+/// Moves a host's data to a small disk of its own and starts its daemon there.
+fn small_disk(field: &mut Field, host: &str) -> Result<String, String> {
+    let (path, image) = (field.cluster.path(host), field.cluster.path(host).join("image"));
+    let (data, image) = (path.join("data"), image.to_string_lossy().into_owned());
+    let data = data.to_string_lossy().into_owned();
+    field.cluster.kill(host);
+    // In the host's own mount namespace: gone with the host, at the latest.
+    let lab = &field.cluster.lab;
+    if !Path::new(&image).exists() {
+        let script = "truncate -s $3 $1 && mkfs.ext4 -q $1 && mkdir $2.new && \
+                      mount -o loop $1 $2.new && cp -a $2/. $2.new/ && umount $2.new && \
+                      rmdir $2.new && mount -o loop $1 $2";
+        lab.done(&["run", host, "sh", "-c", script, "sh", &image, &data, DISK]);
+    }
+    field.cluster.start(host);
+    heal::well(field)?;
+    Ok(data)
+}
+
+/// The disk of the leader, of a follower or of an agent fills up to the last byte, and is emptied
+/// again. The agent is one without real containers: a disk cannot be put under what runs.
 ///
 /// # Errors
 /// The machine refuses.
 pub fn full(field: &mut Field, span: Span) -> Result<Struck, String> {
     let number = 1 + field.below(3) as u32;
-    let host = format!("m{number}");
-    let (path, image) = (field.cluster.path(&host), field.cluster.path(&host).join("image"));
-    let (data, image) = (path.join("data"), image.to_string_lossy().into_owned());
-    let data = data.to_string_lossy().into_owned();
-    field.cluster.kill(&host);
-    // In the host's own mount namespace: gone with the host, at the latest.
-    let lab = &field.cluster.lab;
-    if !std::path::Path::new(&image).exists() {
-        let script = "truncate -s $3 $1 && mkfs.ext4 -q $1 && mkdir $2.new && \
-                      mount -o loop $1 $2.new && cp -a $2/. $2.new/ && umount $2.new && \
-                      rmdir $2.new && mount -o loop $1 $2";
-        lab.done(&["run", &host, "sh", "-c", script, "sh", &image, &data, DISK]);
+    let (who, host) = match field.turn() % 3 {
+        0 => ("leader", format!("m{number}")),
+        1 => ("follower", format!("m{number}")),
+        // Rows that crash workers come before this one: a crash takes the small disk away.
+        _ => ("agent", format!("w{}", field.shape.workers + field.shape.simulated)),
+    };
+    let data = small_disk(field, &host)?;
+    match who {
+        "leader" => make_leader(field, number)?,
+        "follower" => make_leader(field, 1 + number % field.shape.managers)?,
+        _ => {}
     }
-    field.cluster.start(&host);
-    heal::well(field)?;
-    make_leader(field, number)?;
     let struck = field.record.now();
     let fill = "fallocate -l $(($(stat -f -c '%a*%S' $1))) $1/filler || \
                 dd if=/dev/zero of=$1/filler bs=1M 2>/dev/null; true";
@@ -163,6 +208,6 @@ pub fn full(field: &mut Field, span: Span) -> Result<Struck, String> {
         field.cluster.start(&host);
     }
     let fate = if alive { "its process lived" } else { "its process ended" };
-    let what = format!("disk of the leader {host} full ({left} bytes left); {fate}, {led} led");
+    let what = format!("disk of the {who} {host} full ({left} bytes left); {fate}, {led} led");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }

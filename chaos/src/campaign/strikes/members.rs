@@ -3,6 +3,7 @@
 
 use super::{Span, Struck};
 use crate::campaign::field::Field;
+use crate::campaign::record::Micros;
 use muster_proto::pb;
 use pb::ecs_client::EcsClient;
 use std::fs;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// A damaged manager either ends or serves within this.
 const DECIDED_WITHIN: Duration = Duration::from_secs(15);
+/// How old a log is that is put back.
+const STALE_BY: Duration = Duration::from_secs(3);
 /// Definitions written to make a log long, and the bytes of each: three times the log that is kept.
 const DEFINITIONS: u32 = 150;
 const DEFINITION_BYTES: usize = 40_000;
@@ -126,8 +129,9 @@ fn lengthen(field: &Field) -> Result<(), String> {
     })
 }
 
-/// A follower's largest log or table is damaged while it is down: it must refuse or
-/// rebuild, and never serve them. Whatever it does, it is then replaced, as an operator would.
+/// A follower's largest log or table is damaged while it is down, or its log is one of seconds ago:
+/// it must refuse or rebuild, and never serve them. Whatever it does, it is then replaced, as an
+/// operator would.
 ///
 /// # Errors
 /// Nobody leads, or the machine refuses.
@@ -135,23 +139,52 @@ pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
     let leader = field.wait_leader()?;
     let number = 1 + leader % field.shape.managers;
     let host = format!("m{number}");
-    let struck = field.record.now();
-    field.cluster.kill(&host);
     // As the host sees it: its data may be on a disk of its own.
     let init = field.cluster.lab.done(&["init-pid", &host]);
     let data = field.cluster.path(&host).join("data");
     let seen =
         Path::new("/proc").join(init).join("root").join(data.strip_prefix("/").unwrap_or(&data));
+    let harm = match field.turn() % 5 {
+        2 => return stale(field, number, &seen),
+        1 => Harm::Zeroes,
+        3 => Harm::Cut,
+        _ => Harm::Flip,
+    };
+    field.cluster.kill(&host);
+    let struck = field.record.now();
     let endings = if field.below(2) == 0 { ["sst", "log"] } else { ["log", "sst"] };
     // There are no tables before the first one is full.
     let Some(file) = endings.iter().find_map(|ending| largest(&seen, ending)) else {
         field.cluster.start(&host);
         return Err(format!("{host} has neither logs nor tables in {}", data.display()));
     };
-    let harm = [Harm::Flip, Harm::Zeroes, Harm::Flip, Harm::Cut][(field.turn() % 4) as usize];
     // The end of a log may be missing after any crash: only a table that is short is damaged.
     let harm = if file.extension().is_some_and(|e| e == "sst") { harm } else { harm.of_log() };
     let place = hurt(&file, harm).map_err(|error| format!("{}: {error}", file.display()))?;
+    damaged(field, number, struck, &format!("{}, {harm:?} at {place}", named(&file)))
+}
+
+/// The log of some seconds ago, as a backup of files brings it back.
+fn stale(field: &mut Field, number: u32, data: &Path) -> Result<Struck, String> {
+    let log = largest(data, "log").ok_or_else(|| format!("no log in {}", data.display()))?;
+    let failed = |error: std::io::Error| format!("{}: {error}", log.display());
+    let older = field.cluster.dir.path().join("older");
+    fs::copy(&log, &older).map_err(failed)?;
+    field.last(STALE_BY)?;
+    field.cluster.kill(&format!("m{number}"));
+    let struck = field.record.now();
+    fs::copy(&older, &log).map_err(failed)?;
+    let how = format!("{}, as it was {} s ago", named(&log), STALE_BY.as_secs());
+    damaged(field, number, struck, &how)
+}
+
+fn named(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Starts a manager with damaged files, sees what it does, and replaces it.
+fn damaged(field: &mut Field, number: u32, struck: Micros, how: &str) -> Result<Struck, String> {
+    let host = format!("m{number}");
     field.cluster.start(&host);
     let fate = field.until("it ends or serves", DECIDED_WITHIN, || {
         let serves = field.status(number).is_some();
@@ -162,8 +195,7 @@ pub fn corruption(field: &mut Field, _: Span) -> Result<Struck, String> {
         }
     })?;
     replace(field, number)?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let what = format!("{harm:?} at {place} of {host}'s {name}: {fate}; replaced");
+    let what = format!("{host}'s {how}: {fate}; replaced");
     Ok(Struck { what, struck, healed: field.record.now(), replaced: None })
 }
 

@@ -45,8 +45,7 @@ pub fn cut(field: &mut Field, _: Span) -> Result<Struck, String> {
         field.cluster.reap(host);
         let (data, left) = places(field, host);
         // In the host's own mounts: its data may be on a disk of its own, which stays in place.
-        let put =
-            "diff -rq $1 $2 | wc -l; find $1 -mindepth 1 -delete; cp -a $2/. $1/ && rm -rf $2";
+        let put = "diff -rq $1 $2 | wc -l; find $1 -mindepth 1 -delete; cp -a $2/. $1/ && rm -rf $2 $2.new";
         let differ = field.cluster.lab.done(&["run", host, "sh", "-c", put, "sh", &data, &left]);
         lost += differ.parse::<u64>().unwrap_or(0);
     }

@@ -283,6 +283,8 @@ fn name() -> Arc<str> {
 fn assignment(task: u8) -> Assignment {
     Assignment {
         task: id(task),
+        account: NAME.clone(),
+        region: NAME.clone(),
         cluster: NAME.clone(),
         family: NAME.clone(),
         revision: Revision(1),

@@ -84,7 +84,17 @@ fn has_room(state: &State, task: &Task, instance: &Instance) -> bool {
         ports.push(port);
     }
     debug_assert!(spec.network_mode == NetworkMode::Bridge);
-    state.check_place(task, instance, &ports).is_ok()
+    state.check_place(task, instance, &ports).is_ok() && leaves_reserve(state, task, instance)
+}
+
+/// Growth has no room where only a zone's reserve is left.
+fn leaves_reserve(state: &State, task: &Task, instance: &Instance) -> bool {
+    let service = task.service().and_then(|id| state.service(id));
+    let spared = service.is_some_and(|row| {
+        row.spec.is_daemon() || state.seated(row.id) < state.established(row.id)
+    });
+    let (zone, size) = (&instance.spec.zone, state.reservation(task));
+    spared || state.missing_for_growth(task.cluster, zone, size).is_none()
 }
 
 /// Zones are not evened out soon after a task ended by itself.

@@ -43,12 +43,15 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
         },
         runc: config.runtime.clone(),
         shim: config.shim_path(),
+        init: config.init.clone(),
+        zone: config.zone.clone(),
         cgroup_prefix: format!("/{}/{short}", config.cgroup_root.trim_matches('/')),
         bridge: BridgeConfig {
             name: config.bridge.name.clone(),
             subnet: subnet
                 .parse()
                 .map_err(|why: String| Error::invalid("bridge.subnet", subnet, why))?,
+            instance_metadata: config.bridge.instance_metadata,
         },
         registries,
         pull_behavior: config.registry.pull.into(),

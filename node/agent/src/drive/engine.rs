@@ -7,7 +7,7 @@ use futures::Stream;
 use muster_control::io::{ContainerEvent, Found, Signal};
 use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
-use muster_model::{Error, TaskId, Time};
+use muster_model::{Error, TaskId, TaskReport, Time};
 use muster_proto::dispatch as pb;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,6 +83,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn signal(&self, task: TaskId, container: Arc<str>, signal: Signal);
     /// Removes all that there is of a task: `Deleted`.
     async fn delete(&self, task: TaskId);
+
+    /// What is being reported of tasks: an engine that answers their containers keeps it.
+    fn learn(&self, _reports: &[TaskReport]) {}
 
     async fn logs(&self, task: TaskId, ask: LogsAsk) -> Result<Lines, Error>;
     /// Dropping the output ends the command.

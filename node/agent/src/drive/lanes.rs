@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use muster_control::io::Signal;
 use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
-use muster_model::{TaskId, TraceId};
+use muster_model::{TaskId, TaskReport, TraceId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,11 @@ impl Lanes {
             lanes: HashMap::new(),
             traces: HashMap::new(),
         }
+    }
+
+    /// The brain's own picture of some tasks.
+    pub fn learn(&self, reports: &[TaskReport]) {
+        self.engine.learn(reports);
     }
 
     /// Resolves when an action has ended; never while there is none.

@@ -101,6 +101,8 @@ pub fn task(n: u128) -> TaskId {
 pub fn assignment(n: u128) -> Arc<Assignment> {
     Arc::new(Assignment {
         task: task(n),
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: "default".into(),
         family: "app".into(),
         revision: Revision(1),

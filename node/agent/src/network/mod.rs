@@ -35,6 +35,8 @@ pub struct BridgeConfig {
     /// At most 15 characters, as for every network interface.
     pub name: String,
     pub subnet: Subnet,
+    /// Whether containers reach the machine's own metadata address.
+    pub instance_metadata: bool,
 }
 
 /// What a container in `bridge` mode has; kept in the journal.
@@ -61,7 +63,9 @@ pub struct Network {
 impl Network {
     /// Must be called inside a tokio runtime. Touches nothing yet: the bridge is made with the
     /// first container, so an agent without `bridge` tasks needs no rights here.
-    pub fn new(config: BridgeConfig, netns_dir: &Path) -> Result<Self> {
+    ///
+    /// `metadata_port` of loopback is where containers find their metadata.
+    pub fn new(config: BridgeConfig, netns_dir: &Path, metadata_port: u16) -> Result<Self> {
         let name = &config.name;
         let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if name.is_empty() || name.len() > 15 || !name.bytes().all(good) {
@@ -75,7 +79,7 @@ impl Network {
             .context(Name::ContainerNetworking, format!("cannot make {}", netns_dir.display()))?;
         Ok(Self {
             addresses: Mutex::new(Addresses::new(config.subnet)),
-            nat: Nat::new(&config.name, config.subnet),
+            nat: Nat::new(&config, metadata_port),
             netns_dir: netns_dir.to_owned(),
             bridge_index: tokio::sync::OnceCell::new(),
             links,
@@ -164,6 +168,14 @@ impl Network {
         result.context(Name::ContainerNetworking, what())?;
         removed.context(Name::ContainerNetworking, what())?;
         unpublished
+    }
+
+    /// Makes the metadata endpoint reachable from the instance's own network. Containers run
+    /// without it as well.
+    pub async fn lead_to_metadata(&self) {
+        if let Err(error) = self.nat.apply().await {
+            tracing::warn!(%error, "containers on this network do not reach their metadata");
+        }
     }
 
     async fn ensure_bridge(&self) -> Result<u32> {

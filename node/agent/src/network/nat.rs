@@ -4,8 +4,9 @@
 //! nothing half done. Many changes at once become one call of `nft`: who waits for the lock finds
 //! that somebody else has already written a newer list.
 
-use super::Subnet;
+use super::{BridgeConfig, Subnet};
 use crate::error::{Error, Name, Result};
+use crate::metadata::{ADDRESS, INSTANCE_ADDRESS};
 use muster_model::spec::Protocol;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +21,17 @@ use tokio::process::Command;
 const NFT: &str = "nft";
 /// 5000 ports take about a second on a small machine.
 const NFT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What stays the same in the table.
+struct Ground {
+    table: String,
+    bridge: String,
+    subnet: Subnet,
+    /// Of loopback, where the metadata endpoint listens.
+    metadata_port: u16,
+    /// Whether containers reach the machine's own metadata address.
+    instance_metadata: bool,
+}
 
 /// A host port that leads to a port of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +51,7 @@ struct Wanted {
 }
 
 pub struct Nat {
-    table: String,
-    bridge: String,
-    subnet: Subnet,
+    ground: Ground,
     wanted: Mutex<Wanted>,
     /// The version that is in the kernel; held while `nft` runs.
     applied: tokio::sync::Mutex<u64>,
@@ -58,11 +68,15 @@ fn key(protocol: Protocol, port: u16) -> (u8, u16) {
 }
 
 impl Nat {
-    pub fn new(bridge: &str, subnet: Subnet) -> Self {
+    pub fn new(config: &BridgeConfig, metadata_port: u16) -> Self {
         Self {
-            table: format!("muster-{bridge}"),
-            bridge: bridge.to_owned(),
-            subnet,
+            ground: Ground {
+                table: format!("muster-{}", config.name),
+                bridge: config.name.clone(),
+                subnet: config.subnet,
+                metadata_port,
+                instance_metadata: config.instance_metadata,
+            },
             wanted: Mutex::new(Wanted::default()),
             applied: tokio::sync::Mutex::new(0),
         }
@@ -118,7 +132,7 @@ impl Nat {
         }
         let (rules, version) = {
             let wanted = self.lock();
-            (render(&self.table, &self.bridge, self.subnet, &wanted.ports), wanted.version)
+            (render(&self.ground, &wanted.ports), wanted.version)
         };
         nft(&rules).await?;
         *applied = version;
@@ -128,12 +142,13 @@ impl Nat {
     pub async fn drop_table(&self) -> Result<()> {
         let mut applied = self.applied.lock().await;
         *applied = 0;
-        nft(&format!("table ip {0}\ndelete table ip {0}\n", self.table)).await
+        nft(&format!("table ip {0}\ndelete table ip {0}\n", self.ground.table)).await
     }
 }
 
 /// The whole table. Declaring it first makes the deletion valid when there is none yet.
-fn render(table: &str, bridge: &str, subnet: Subnet, ports: &Ports) -> String {
+fn render(ground: &Ground, ports: &Ports) -> String {
+    let Ground { table, bridge, subnet, metadata_port, .. } = ground;
     let mut text = format!("table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n");
     for (name, protocol) in [("tcp", 6), ("udp", 17)] {
         let _ = write!(
@@ -149,11 +164,15 @@ fn render(table: &str, bridge: &str, subnet: Subnet, ports: &Ports) -> String {
         }
         text.push_str("  }\n");
     }
+    text.push_str(&guard(ground));
     // From outside, and from this host itself (which never passes prerouting).
-    for (chain, hook) in [("prerouting", "prerouting"), ("output", "output")] {
+    for (hook, from) in
+        [("prerouting", format!("iifname \"{bridge}\" ")), ("output", String::new())]
+    {
         let _ = write!(
             text,
-            "  chain {chain} {{\n    type nat hook {hook} priority -100\n\
+            "  chain {hook} {{\n    type nat hook {hook} priority -100\n\
+             \x20   {from}ip daddr {ADDRESS} tcp dport 80 dnat to 127.0.0.1:{metadata_port}\n\
              \x20   fib daddr type local dnat ip to tcp dport map @tcp_ports\n\
              \x20   fib daddr type local dnat ip to udp dport map @udp_ports\n  }}\n"
         );
@@ -167,6 +186,27 @@ fn render(table: &str, bridge: &str, subnet: Subnet, ports: &Ports) -> String {
          \x20   ip saddr {subnet} oifname \"{bridge}\" ct status dnat masquerade\n\
          \x20   ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade\n  }}\n}}\n"
     );
+    text
+}
+
+/// Before any address is translated. The bridge takes packets for the host's loopback, because the
+/// metadata endpoint and replies need it; what a container itself addresses there is not for it.
+fn guard(ground: &Ground) -> String {
+    let from = format!("iifname \"{}\"", ground.bridge);
+    let mut text = format!(
+        "  chain guard {{\n    type filter hook prerouting priority -150\n\
+         \x20   {from} ip daddr 127.0.0.0/8 drop\n  }}\n"
+    );
+    if !ground.instance_metadata {
+        // Refused at once, so that clients do not wait for it.
+        for hook in ["input", "forward"] {
+            let _ = write!(
+                text,
+                "  chain instance_{hook} {{\n    type filter hook {hook} priority 0\n\
+                 \x20   {from} ip daddr {INSTANCE_ADDRESS} reject\n  }}\n"
+            );
+        }
+    }
     text
 }
 
@@ -204,14 +244,29 @@ async fn nft(rules: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn nat(instance_metadata: bool) -> Nat {
+        let subnet = "10.88.1.0/24".parse().unwrap();
+        Nat::new(&BridgeConfig { name: "muster0".into(), subnet, instance_metadata }, 4000)
+    }
+
+    #[test]
+    fn the_machine_s_own_metadata_is_open_only_if_it_is_said() {
+        let table = |open| render(&nat(open).ground, &Ports::new());
+        let metadata = "iifname \"muster0\" ip daddr 169.254.170.2 tcp dport 80 dnat to \
+                        127.0.0.1:4000";
+        assert!(table(false).contains(metadata) && table(true).contains(metadata));
+        assert_eq!(table(false).matches("ip daddr 169.254.169.254 reject").count(), 2);
+        assert!(!table(true).contains("169.254.169.254"));
+    }
+
     #[test]
     fn the_table_lists_each_binding_under_its_protocol() {
-        let nat = Nat::new("muster0", "10.88.1.0/24".parse().unwrap());
+        let nat = nat(false);
         let binding = |protocol| Binding { container_port: 80, host_port: 32768, protocol };
         let address = Ipv4Addr::new(10, 88, 1, 2);
         nat.adopt(&[binding(Protocol::Tcp)], address);
         let ports = &nat.lock().ports;
-        let text = render("muster-muster0", "muster0", nat.subnet, ports);
+        let text = render(&nat.ground, ports);
         let (tcp, udp) = text.split_once("map udp_ports").unwrap();
         assert!(tcp.contains("elements = { 32768 : 10.88.1.2 . 80 }"), "{text}");
         assert!(!udp.contains("elements"), "{text}");
@@ -220,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_refused_for_the_same_protocol_only() {
-        let nat = Nat::new("muster0", "10.88.1.0/24".parse().unwrap());
+        let nat = nat(false);
         let address = Ipv4Addr::new(10, 88, 1, 2);
         let b = Binding { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
         nat.adopt(&[b], address);

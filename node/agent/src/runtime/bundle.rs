@@ -4,19 +4,23 @@
 //! it gets, how limits are counted. It opens no file and knows no clock; `user` was resolved and
 //! namespaces, volumes and cgroups were named by the caller.
 
+use super::devices::Node;
+use super::mounts::{INIT, mounts};
 use super::seccomp;
+use super::shared::Shared;
 use super::user::User;
-use super::volumes::mount_points;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
-use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition, Tmpfs, Ulimit};
+use crate::metadata::VARIABLE;
+use muster_model::spec::{
+    ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Ulimit,
+};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
     LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -28,8 +32,6 @@ pub const PIDS_MAX: i64 = 4096;
 const CPU_SHARES_MIN: u64 = 2;
 /// The kernel's maximum.
 const CPU_SHARES_MAX: u64 = 262_144;
-/// Docker's size of /dev/shm.
-const SHARED_MEMORY_MIB: u32 = 64;
 /// As systemd gives services: enough for servers, few enough for programs that close all.
 const NOFILE: (u64, u64) = (1024, 524_288);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -80,7 +82,16 @@ pub struct Surroundings<'a> {
     pub cgroup_v2: bool,
     /// Where each volume of the task is on this instance.
     pub volumes: &'a BTreeMap<String, PathBuf>,
+    /// Namespaces that the containers of the task share.
+    pub shared: &'a Shared,
+    pub devices: &'a [Node],
+    /// Process 1, which runs the container's command.
+    pub init: Option<&'a Path>,
+    /// Where it asks about itself, if it has a network.
+    pub metadata: Option<String>,
     pub hostname: &'a str,
+    /// Capabilities that the agent itself could pass on, a bit each: what root of the instance has.
+    pub bounding: u64,
     /// The agent's own hard limit of open files, which a container's default must not exceed.
     pub nofile_max: u64,
 }
@@ -92,18 +103,30 @@ pub fn spec(
     image: &Config,
     around: &Surroundings<'_>,
 ) -> Result<Spec> {
-    let capabilities = capabilities(&container.capabilities_add, &container.capabilities_drop)?;
+    let capabilities = match container.privileged {
+        true => within(around.bounding),
+        false => capabilities(&container.capabilities_add, &container.capabilities_drop)?,
+    };
     let what = || format!("container {:?}", container.name);
-    let linux = LinuxBuilder::default()
-        .resources(resources(container).context(Name::CannotCreateContainer, what())?)
+    let mut linux = LinuxBuilder::default()
+        .resources(resources(container, around).context(Name::CannotCreateContainer, what())?)
+        .devices(around.devices.iter().map(|node| node.device.clone()).collect::<Vec<_>>())
         .cgroups_path(around.cgroup)
         .namespaces(namespaces(task, around).context(Name::CannotCreateContainer, what())?)
-        .seccomp(seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?)
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .sysctl(sysctls(task.network_mode, container))
-        .build()
-        .context(Name::CannotCreateContainer, what())?;
+        .sysctl(sysctls(task.network_mode, container));
+    if !container.privileged {
+        let filter =
+            seccomp::profile(&capabilities).context(Name::CannotCreateContainer, what())?;
+        linux = linux
+            .seccomp(filter)
+            .masked_paths(MASKED.map(str::to_owned).to_vec())
+            .readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
+    }
+    let mut linux = linux.build().context(Name::CannotCreateContainer, what())?;
+    if container.privileged {
+        // The builder has paths of its own.
+        linux.set_masked_paths(None).set_readonly_paths(None);
+    }
     let root = RootBuilder::default()
         .path(around.dir.join("rootfs"))
         .readonly(container.readonly_root_filesystem)
@@ -111,7 +134,7 @@ pub fn spec(
         .context(Name::CannotCreateContainer, what())?;
     SpecBuilder::default()
         .version("1.0.2")
-        .process(process(container, image, around, capabilities)?)
+        .process(process(task, container, image, around, capabilities)?)
         .root(root)
         .hostname(around.hostname)
         .mounts(mounts(task, container, around)?)
@@ -193,7 +216,22 @@ fn every_capability() -> Vec<Capability> {
         .collect()
 }
 
+/// Linux's capabilities in the order of their bits.
+const KERNEL_ORDER: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
+     NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO \
+     SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME \
+     SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG \
+     WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+
+/// Those of a bounding set, a bit each.
+fn within(bounding: u64) -> HashSet<Capability> {
+    let all = KERNEL_ORDER.split_whitespace().enumerate();
+    let there = all.filter(|(bit, _)| bounding >> bit & 1 == 1);
+    there.filter_map(|(_, name)| Capability::from_str(name).ok()).collect()
+}
+
 fn process(
+    task: &TaskDefinition,
     container: &ContainerDefinition,
     image: &Config,
     around: &Surroundings<'_>,
@@ -227,18 +265,35 @@ fn process(
     let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
-        .args(arguments(container, image)?)
-        .env(environment(container, image, around.hostname))
+        .args(with_init(task, around, arguments(container, image)?))
+        .env(with_metadata(environment(container, image, around.hostname), around))
         .cwd(cwd)
         .capabilities(sets)
         .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
-        .no_new_privileges(true)
+        .no_new_privileges(!container.privileged)
         .build()
         .context(Name::CannotCreateContainer, what())?;
     // The builder's defaults name profiles that this machine may not have.
     process.set_apparmor_profile(None).set_selinux_label(None);
     process.set_io_priority(None).set_scheduler(None);
     Ok(process)
+}
+
+/// A container cannot be told of another's endpoint.
+fn with_metadata(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
+    variables.retain(|text| text.split_once('=').is_none_or(|(name, _)| name != VARIABLE));
+    variables.extend(around.metadata.iter().map(|uri| format!("{VARIABLE}={uri}")));
+    variables
+}
+
+/// The init process first, if there is one. Where it is not process 1, it asks for orphans.
+fn with_init(task: &TaskDefinition, around: &Surroundings<'_>, words: Vec<String>) -> Vec<String> {
+    if around.init.is_none() {
+        return words;
+    }
+    let adopts = task.pid_mode.is_some().then_some("-s");
+    let own = [INIT].into_iter().chain(adopts).chain(["--"]).map(str::to_owned);
+    own.chain(words).collect()
 }
 
 fn rlimits(ulimits: &[Ulimit], nofile_max: u64) -> Result<Vec<PosixRlimit>> {
@@ -259,7 +314,10 @@ fn rlimits(ulimits: &[Ulimit], nofile_max: u64) -> Result<Vec<PosixRlimit>> {
     limits.into_iter().map(build).collect()
 }
 
-fn resources(container: &ContainerDefinition) -> std::result::Result<LinuxResources, OciSpecError> {
+fn resources(
+    container: &ContainerDefinition,
+    around: &Surroundings<'_>,
+) -> std::result::Result<LinuxResources, OciSpecError> {
     let shares = u64::from(container.cpu).clamp(CPU_SHARES_MIN, CPU_SHARES_MAX);
     let bytes = |mib: u32| i64::from(mib) << 20;
     let mut memory = LinuxMemoryBuilder::default();
@@ -270,9 +328,16 @@ fn resources(container: &ContainerDefinition) -> std::result::Result<LinuxResour
     if let Some(mib) = container.memory_reservation_mib {
         memory = memory.reservation(bytes(mib));
     }
-    let deny_all = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
+    // All or none, then those that it was given.
+    let first = LinuxDeviceCgroupBuilder::default().allow(container.privileged).access("rwm");
+    let mut rules = vec![first.build()?];
+    for Node { device, access } in around.devices {
+        let rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(device.typ());
+        let rule = rule.major(device.major()).minor(device.minor()).access(access);
+        rules.push(rule.build()?);
+    }
     LinuxResourcesBuilder::default()
-        .devices(vec![deny_all])
+        .devices(rules)
         .cpu(LinuxCpuBuilder::default().shares(shares).build()?)
         .memory(memory.build()?)
         .pids(LinuxPidsBuilder::default().limit(PIDS_MAX).build()?)
@@ -284,18 +349,24 @@ fn namespaces(
     around: &Surroundings<'_>,
 ) -> std::result::Result<Vec<LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType as Kind;
-    let mut kinds = vec![Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Mount];
+    let mut kinds = vec![Kind::Uts, Kind::Mount];
     if around.cgroup_v2 {
         kinds.push(Kind::Cgroup);
     }
     let plain = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
     let mut all = kinds.into_iter().map(plain).collect::<std::result::Result<Vec<_>, _>>()?;
-    match (task.network_mode, around.netns) {
-        (NetworkMode::Host, _) => {}
-        (_, Some(path)) => {
-            all.push(LinuxNamespaceBuilder::default().typ(Kind::Network).path(path).build()?);
-        }
-        (_, None) => all.push(plain(Kind::Network)?),
+    let joined = |kind, path: Option<&Path>| match path {
+        Some(path) => LinuxNamespaceBuilder::default().typ(kind).path(path).build(),
+        None => plain(kind),
+    };
+    if task.network_mode != NetworkMode::Host {
+        all.push(joined(Kind::Network, around.netns)?);
+    }
+    if task.pid_mode != Some(PidMode::Host) {
+        all.push(joined(Kind::Pid, around.shared.pid.as_deref())?);
+    }
+    if task.ipc_mode != Some(IpcMode::Host) {
+        all.push(joined(Kind::Ipc, around.shared.ipc.as_deref())?);
     }
     Ok(all)
 }
@@ -312,76 +383,6 @@ fn sysctls(mode: NetworkMode, container: &ContainerDefinition) -> HashMap<String
     };
     all.extend(container.system_controls.clone());
     all
-}
-
-fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mount> {
-    MountBuilder::default()
-        .destination(target)
-        .typ(kind)
-        .source(source)
-        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
-        .build()
-        .context(Name::CannotCreateContainer, target)
-}
-
-fn mounts(
-    task: &TaskDefinition,
-    container: &ContainerDefinition,
-    around: &Surroundings<'_>,
-) -> Result<Vec<Mount>> {
-    let shm = format!("size={}m", container.shared_memory_mib.unwrap_or(SHARED_MEMORY_MIB));
-    let system: [(&str, &str, &[&str]); 7] = [
-        ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        (
-            "/dev/pts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
-        ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-    ];
-    let mut all = Vec::new();
-    for (target, kind, options) in system {
-        all.push(mount(target, kind, Path::new(kind), options)?);
-    }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let options = ["rbind", "rprivate", "rw"];
-        all.push(mount(&format!("/etc/{name}"), "bind", &around.dir.join(name), &options)?);
-    }
-    for tmpfs in &container.tmpfs {
-        all.push(tmpfs_mount(tmpfs)?);
-    }
-    for point in &mount_points(task, container) {
-        let source = around.volumes.get(&point.source_volume).ok_or_else(|| {
-            let name = &container.name;
-            let text = format!("container {name:?}: volume {:?} is unknown", point.source_volume);
-            Error::new(Name::CannotCreateVolume, text)
-        })?;
-        let mode = if point.read_only { "ro" } else { "rw" };
-        all.push(mount(&point.container_path, "bind", source, &["rbind", "rprivate", mode])?);
-    }
-    Ok(all)
-}
-
-fn tmpfs_mount(tmpfs: &Tmpfs) -> Result<Mount> {
-    let size = format!("size={}m", tmpfs.size_mib);
-    let mut options = vec!["nosuid", "nodev", "noexec", "mode=1777", &size];
-    for option in &tmpfs.mount_options {
-        // What the user asks for stands in for our default.
-        let opposite = match option.as_str() {
-            "suid" => "nosuid",
-            "dev" => "nodev",
-            "exec" => "noexec",
-            text if text.starts_with("mode=") => "mode=1777",
-            _ => "",
-        };
-        options.retain(|o| *o != opposite);
-        options.push(option);
-    }
-    mount(&tmpfs.container_path, "tmpfs", Path::new("tmpfs"), &options)
 }
 
 #[cfg(test)]

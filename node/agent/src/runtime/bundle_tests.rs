@@ -1,7 +1,7 @@
 //! What a definition and an image become, read back from the JSON that the runtime gets.
 
 use super::*;
-use muster_model::spec::MountPoint;
+use muster_model::spec::{MountPoint, Tmpfs};
 
 fn image() -> Config {
     Config {
@@ -22,7 +22,12 @@ fn json(task: &TaskDefinition, container: &ContainerDefinition) -> serde_json::V
         cgroup: "/m/a/t/c",
         cgroup_v2: false,
         volumes: &volumes,
+        shared: &Shared::default(),
+        devices: &[],
+        init: None,
+        metadata: None,
         hostname: "h",
+        bounding: 1 << 21,
         nofile_max: 20_000,
     };
     serde_json::to_value(spec(task, container, &image(), &around).unwrap()).unwrap()
@@ -101,6 +106,17 @@ fn privileges_are_docker_s_defaults_without_new_ones() {
 }
 
 #[test]
+fn a_privileged_container_has_what_the_instance_can_give() {
+    let container = ContainerDefinition { privileged: true, ..Default::default() };
+    let json = json(&TaskDefinition::default(), &container);
+    let process = &json["process"];
+    assert_eq!(process["capabilities"]["bounding"], serde_json::json!(["CAP_SYS_ADMIN"]));
+    assert_eq!(process["noNewPrivileges"], false);
+    assert!(json["linux"]["seccomp"].is_null() && json["linux"]["maskedPaths"].is_null());
+    assert_eq!(json["linux"]["resources"]["devices"][0]["allow"], true);
+}
+
+#[test]
 fn capabilities_are_added_and_dropped_by_any_spelling() {
     let list = |texts: &[&str]| texts.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
     let set = capabilities(&list(&["net_admin"]), &list(&["CAP_CHOWN"])).unwrap();
@@ -161,7 +177,12 @@ fn bad_values_name_the_field() {
         cgroup: "/m",
         cgroup_v2: true,
         volumes: &volumes,
+        shared: &Shared::default(),
+        devices: &[],
+        init: None,
+        metadata: None,
         hostname: "h",
+        bounding: 1 << 21,
         nofile_max: 20_000,
     };
     let error = |container: ContainerDefinition| {

@@ -4,6 +4,7 @@
 //! ports are opened. Whatever fails, all of it is taken back before the error is told.
 
 use super::bundle::{self, Surroundings};
+use super::devices;
 use super::rootfs::{self, Etc};
 use super::shim::{self, Launch, LogLimits};
 use super::{Runtime, user};
@@ -11,14 +12,16 @@ use crate::cgroup::{TaskLimits, Version};
 use crate::error::{Context, Error, Name, Result};
 use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord};
+use crate::metadata;
 use crate::network::{Attachment, check_port_free};
 use muster_model::dispatch::Assignment;
+use muster_model::instance::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A container that waits to be started.
@@ -47,9 +50,12 @@ impl Runtime {
             None => self.pull_image(&container.image, None).await?,
         };
         let bindings = bindings(assignment, container);
-        let record =
-            ContainerRecord::new(&key, &image, self.attachment(&key, assignment, &bindings)?);
+        let attachment = self.attachment(&key, assignment, &bindings)?;
+        let networked = assignment.spec.network_mode != NetworkMode::None;
+        let endpoint = networked.then(metadata::new_id);
+        let record = ContainerRecord::new(&key, &image, attachment, endpoint);
         self.journal().write_container(&key, &record)?;
+        self.answer_for(&key, &record);
         match self.make(&key, assignment, image, &record).await {
             Ok(pid) => Ok(Created {
                 id: record.id,
@@ -65,6 +71,14 @@ impl Runtime {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// From here on its metadata endpoint answers.
+    pub(crate) fn answer_for(&self, key: &ContainerKey, record: &ContainerRecord) {
+        if let Some(id) = &record.endpoint {
+            let address = record.attachment.as_ref().map(|a| a.address);
+            self.metadata().add(id, key, address);
         }
     }
 
@@ -96,6 +110,10 @@ impl Runtime {
         let attach = async {
             match &record.attachment {
                 Some(attachment) => self.network().attach(attachment).await,
+                None if record.endpoint.is_some() => {
+                    self.network().lead_to_metadata().await;
+                    Ok(())
+                }
                 None => Ok(()),
             }
         };
@@ -172,7 +190,12 @@ impl Runtime {
                 cgroup: &group,
                 cgroup_v2: self.cgroups().version() == Version::V2,
                 volumes: &self.volumes(assignment)?,
+                shared: &self.shared(assignment),
+                devices: &devices::of(container)?,
+                init: self.init_of(container)?,
+                metadata: record.endpoint.as_deref().map(metadata::uri),
                 hostname: &hostname,
+                bounding: bounding_set(),
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                     .maximum
                     .unwrap_or(u64::MAX),
@@ -181,6 +204,48 @@ impl Runtime {
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
         fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
         Ok(log)
+    }
+
+    /// The init process to begin with, if the container asks for one.
+    fn init_of(&self, container: &ContainerDefinition) -> Result<Option<&Path>> {
+        let init = self.config().init.as_path();
+        if !container.init_process {
+            return Ok(None);
+        }
+        if init.is_file() {
+            return Ok(Some(init));
+        }
+        let text = format!(
+            "container {:?}: initProcessEnabled: {} is not on this instance; install the package \
+             tini, or name another with `init` in the agent's configuration",
+            container.name,
+            init.display()
+        );
+        Err(Error::new(Name::CannotCreateContainer, text))
+    }
+
+    /// Puts the names of the containers that this one is linked to into its /etc/hosts. They have
+    /// been started, as it depends on them; one that is started in place keeps its address.
+    pub(super) fn write_links(&self, key: &ContainerKey) -> Result<()> {
+        let Some(task) = self.journal().read_task(key.task) else { return Ok(()) };
+        let containers = &task.assignment.spec.containers;
+        let Some(container) = containers.iter().find(|c| *c.name == *key.name) else {
+            return Ok(());
+        };
+        let mut hosts = Vec::new();
+        for link in &container.links {
+            let linked = ContainerKey::new(key.task, &link.container.as_str().into());
+            let address = self.journal().read_container(&linked).and_then(|r| r.attachment);
+            let address = address.map(|attachment| attachment.address).ok_or_else(|| {
+                let text = format!("links: container {:?} has no address", link.container);
+                Error::new(Name::CannotStartContainer, text)
+            })?;
+            let definition = containers.iter().find(|c| c.name == link.container);
+            let hostname = definition.and_then(|c| c.hostname.clone());
+            hosts.push((address, rootfs::names_of(link, hostname)));
+        }
+        rootfs::add_hosts(&self.journal().container_dir(key), &hosts)
+            .context(Name::CannotStartContainer, format!("container {:?}: links", key.name))
     }
 
     /// As Docker: the user's, the instance's on its own network, else something short and unique.
@@ -227,6 +292,13 @@ impl Runtime {
     }
 }
 
+/// The agent's own bounding set of capabilities; none where the kernel does not say.
+fn bounding_set() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default()
+}
+
 fn is_interactive(assignment: &Assignment, key: &ContainerKey) -> bool {
     assignment.spec.containers.iter().any(|c| *c.name == *key.name && c.interactive)
 }
@@ -253,9 +325,9 @@ pub(super) fn log_limits(
         let text = format!("container {:?}: logConfiguration {what}", container.name);
         Error::new(Name::CannotCreateContainer, text)
     };
-    if config.driver != "json-file" {
-        let driver = &config.driver;
-        return Err(bad(format!("logDriver {driver:?} is not built in; allowed is json-file")));
+    if !LOG_DRIVERS.contains(&config.driver.as_str()) {
+        let (driver, allowed) = (&config.driver, LOG_DRIVERS.join(", "));
+        return Err(bad(format!("logDriver {driver:?} is not built in; allowed: {allowed}")));
     }
     let mut limits = standard;
     if let Some(text) = config.options.get("max-size") {
@@ -306,6 +378,8 @@ mod tests {
         assert!(error(&[("max-size", "1k")]).contains("128k"));
         assert!(error(&[("max-size", "10x")]).contains("max-size \"10x\""));
         assert!(error(&[("max-file", "0")]).contains("1 to 100"));
-        assert!(limits("awslogs", &[]).unwrap_err().to_string().contains("awslogs"));
+        let group = [("awslogs-group", "/ecs/web"), ("max-buffer-size", "25m")];
+        assert_eq!(limits("awslogs", &group).unwrap(), LogLimits::STANDARD);
+        assert!(limits("syslog", &[]).unwrap_err().to_string().contains("awslogs, json-file"));
     }
 }

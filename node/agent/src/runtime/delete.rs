@@ -24,6 +24,8 @@ impl Runtime {
         let this = self.clone();
         blocking(move || {
             let name = task.to_string();
+            this.unshare(&name)
+                .context(Name::CannotStopContainer, format!("namespaces of task {name}"))?;
             this.cgroups()
                 .remove(&this.cgroups().task_path(&name))
                 .context(Name::CannotStopContainer, format!("cgroup of task {name}"))?;
@@ -65,6 +67,7 @@ impl Runtime {
 
     /// Takes back one container, in whatever state it is.
     pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
+        self.metadata().remove(key);
         self.end_process(key).await?;
         let dir = self.journal().container_dir(key);
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);

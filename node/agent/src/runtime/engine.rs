@@ -14,7 +14,7 @@ use muster_control::io::{ContainerEvent, Found, Signal};
 use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
 use muster_model::task::ContainerStatus;
-use muster_model::{Error, Kind, Phase, TaskId, Time};
+use muster_model::{Error, Kind, Phase, TaskId, TaskReport, Time};
 use muster_proto::dispatch as pb;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl RuncEngine {
     }
 
     async fn pull_all(&self, assignment: &Assignment) -> crate::error::Result<()> {
-        self.runtime.begin(assignment)?;
+        self.runtime.begin(assignment).await?;
         self.runtime.pull(assignment, None).await
     }
 
@@ -209,6 +209,10 @@ impl Engine for RuncEngine {
         }
         // What resists is found and tried again at the next start; the task itself is over.
         self.tell(task, ContainerEvent::Deleted).await;
+    }
+
+    fn learn(&self, reports: &[TaskReport]) {
+        self.runtime.metadata().learn(reports);
     }
 
     async fn logs(&self, task: TaskId, ask: LogsAsk) -> Result<Lines, Error> {

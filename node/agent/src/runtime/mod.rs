@@ -9,14 +9,17 @@ pub mod bundle;
 mod check;
 mod create;
 mod delete;
+pub mod devices;
 pub mod engine;
 pub mod exec;
 pub mod hollow;
+mod mounts;
 mod ready;
 mod restart;
 pub mod rootfs;
 pub mod runc;
 pub mod seccomp;
+pub mod shared;
 pub mod shim;
 pub mod user;
 mod volumes;
@@ -26,6 +29,7 @@ use crate::error::{Error, Name, Result};
 use crate::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
+use crate::metadata::Metadata;
 use crate::network::{BridgeConfig, Network};
 use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
@@ -57,6 +61,10 @@ pub struct RuntimeConfig {
     pub runc: PathBuf,
     /// `muster-shim`.
     pub shim: PathBuf,
+    /// Process 1 of containers that ask for one; runs in any image, so it is linked statically.
+    pub init: PathBuf,
+    /// The availability zone, for metadata.
+    pub zone: String,
     /// Absolute in the cgroup tree; one agent each.
     pub cgroup_prefix: String,
     pub bridge: BridgeConfig,
@@ -93,6 +101,7 @@ struct Inner {
     journal: Journal,
     images: Arc<Store>,
     network: Network,
+    metadata: Metadata,
     cgroups: Cgroups,
     runc: Runc,
     live: Mutex<HashMap<ContainerKey, Live>>,
@@ -118,10 +127,16 @@ impl Runtime {
             config.pull_behavior,
             config.layer_limits,
         )?;
+        let metadata = Metadata::open(&config.zone).map_err(|e| {
+            let text = format!("cannot listen on loopback for the metadata endpoint: {e}");
+            Error::new(Name::ResourceInitialization, text)
+        })?;
+        let netns_dir = config.run_dir.join("netns");
         let inner = Inner {
             journal: Journal::open(&config.data_dir)?,
             images: Arc::new(images),
-            network: Network::new(config.bridge.clone(), &config.run_dir.join("netns"))?,
+            network: Network::new(config.bridge.clone(), &netns_dir, metadata.port())?,
+            metadata,
             cgroups: Cgroups::detect(&config.cgroup_prefix)?,
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
@@ -140,6 +155,21 @@ impl Runtime {
 
     pub(crate) fn network(&self) -> &Network {
         &self.inner.network
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
+    /// Runs until the agent ends.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.watchers.spawn(stop.run_until_cancelled_owned(work));
+    }
+
+    /// Whether the container lives.
+    pub(crate) fn runs(&self, key: &ContainerKey) -> bool {
+        self.live().contains_key(key)
     }
 
     pub(crate) fn cgroups(&self) -> &Cgroups {
@@ -162,10 +192,11 @@ impl Runtime {
         self.inner.pulled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Journals that a task begins, and makes its volumes.
-    pub fn begin(&self, assignment: &Assignment) -> Result<()> {
+    /// Journals that a task begins, and makes what its containers have together.
+    pub async fn begin(&self, assignment: &Assignment) -> Result<()> {
         self.journal().write_task(assignment, false)?;
-        self.volumes(assignment).map(drop)
+        self.volumes(assignment)?;
+        self.share(assignment).await
     }
 
     /// Journals that a task is to stop.
@@ -210,6 +241,7 @@ impl Runtime {
             let text = format!("cannot write {}: {e}", file.display());
             Error::new(Name::CannotStartContainer, text)
         })?;
+        self.write_links(key)?;
         let live = self.live().get(key).cloned();
         let init = live.and_then(|live| Process::open(live.watch.pid, live.watch.start));
         self.runc().start(&key.id(), init.as_ref()).await?;
@@ -275,12 +307,28 @@ impl Runtime {
         self.inner.watchers.spawn(async move {
             let Some(exit) = stop.run_until_cancelled(exit_of(&dir, &watch)).await else { return };
             this.live().remove(&key);
+            this.end_companions(&key).await;
             if let Some(attachment) = attachment {
                 this.network().withdraw(&attachment);
             }
             // The queue is closed when the agent ends: the next one finds the record.
             let _ = this.inner.ended.send(Ended { key, exit }).await;
         });
+    }
+
+    /// Ends what the first process of a container leaves behind where the kernel does not, because
+    /// its process ids are not its own. Docker does the same.
+    async fn end_companions(&self, key: &ContainerKey) {
+        let shares = |task: crate::journal::TaskRecord| task.assignment.spec.pid_mode.is_some();
+        if !self.journal().read_task(key.task).is_some_and(shares) {
+            return;
+        }
+        let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
+        let cgroups = self.cgroups().clone();
+        let killed = tokio::task::spawn_blocking(move || cgroups.kill_all(&group)).await;
+        if let Ok(Err(error)) = killed {
+            tracing::warn!(task = %key.task, container = %key.name, %error, "processes left");
+        }
     }
 
     /// Ends what this value runs itself. Containers run on.

@@ -2,7 +2,7 @@
 //! that the instance provides.
 
 use crate::image::Image;
-use muster_model::spec::{ContainerDefinition, NetworkMode};
+use muster_model::spec::{ContainerDefinition, Link, NetworkMode};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -119,6 +119,35 @@ pub fn write_etc(dir: &Path, etc: &Etc<'_>) -> io::Result<()> {
     fs::write(dir.join("hosts"), hosts(etc, &of_host("/etc/hosts")))?;
     fs::write(dir.join("hostname"), format!("{}\n", etc.hostname))?;
     fs::write(dir.join("resolv.conf"), resolv_conf(etc, &of_host("/etc/resolv.conf")))
+}
+
+/// What a linked container is called, as Docker has it: by its alias first.
+pub fn names_of(link: &Link, hostname: Option<String>) -> String {
+    let mut names = vec![link.alias.clone()];
+    for name in hostname.into_iter().chain([link.container.clone()]) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" ")
+}
+
+/// Adds lines to a container's `hosts`, those that are not there. The file is mounted into the
+/// container, so it is written in place.
+pub fn add_hosts(dir: &Path, lines: &[(Ipv4Addr, String)]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let path = dir.join("hosts");
+    let mut text = fs::read_to_string(&path)?;
+    for (address, names) in lines {
+        let line = format!("{address}\t{names}");
+        if !text.lines().any(|there| there == line) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    fs::write(path, text)
 }
 
 fn hosts(etc: &Etc<'_>, of_host: &str) -> String {

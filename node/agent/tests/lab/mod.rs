@@ -123,8 +123,14 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         run_dir: dir.join("run"),
         runc: "runc".into(),
         shim: shim(),
+        init: "/usr/bin/tini-static".into(),
+        zone: "az-1".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
-        bridge: BridgeConfig { name: "mutest0".into(), subnet: "10.91.0.0/24".parse().unwrap() },
+        bridge: BridgeConfig {
+            name: "mutest0".into(),
+            subnet: "10.91.0.0/24".parse().unwrap(),
+            instance_metadata: false,
+        },
         registries: Registries::default(),
         pull_behavior: PullBehavior::Default,
         layer_limits: LayerLimits::STANDARD,
@@ -226,6 +232,8 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
     let ports = definition.port_mappings().map(|(_, p)| p.host_port).collect();
     Arc::new(Assignment {
         task: TaskId::from_bits(u128::from(std::process::id()) << 64 | bits),
+        account: "000000000000".into(),
+        region: "local".into(),
         cluster: "default".into(),
         family: "test".into(),
         revision: Revision(1),
@@ -273,7 +281,7 @@ impl Lab {
 
     /// Pulls, creates and starts every container of the task.
     pub async fn run(&self, assignment: &Arc<Assignment>) -> Vec<Created> {
-        self.runtime.begin(assignment).unwrap();
+        self.runtime.begin(assignment).await.unwrap();
         self.runtime.pull(assignment, None).await.unwrap();
         let mut created = Vec::new();
         for container in &assignment.spec.containers {

@@ -7,7 +7,7 @@ use super::identify::Unidentified;
 use super::{JSON, Reply};
 use http::StatusCode;
 use muster_model::Error;
-use muster_proto::error::{ecs, face, from_status};
+use muster_proto::error::{bounded, ecs, face, from_status};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -40,7 +40,7 @@ impl Refusal {
     /// A body that is no message of its operation; asking for what is not built keeps its own name.
     pub fn undecodable(error: Error) -> Self {
         match error {
-            Error::Invalid { .. } => Self::serialization(ecs::message(&error)),
+            Error::Invalid { .. } => Self::serialization(ecs::message(&bounded(error))),
             other => other.into(),
         }
     }
@@ -90,6 +90,7 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
+        let error = bounded(error);
         let face = face(&error);
         let message = ecs::message(&error);
         let resources = match error {

@@ -1,4 +1,4 @@
-//! What tools look for and this release has none of: capacity providers and task sets.
+//! What tools look for and this release has none of: task sets.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -7,14 +7,6 @@ use muster_model::Error;
 use muster_proto::pb;
 
 impl Dispatcher {
-    pub async fn describe_capacity_providers(
-        &self,
-        call: &Call,
-        request: pb::DescribeCapacityProvidersRequest,
-    ) -> Result<pb::DescribeCapacityProvidersResponse, Error> {
-        read::absent::capacity_providers(&*self.view(call, request.stale).await?, &request)
-    }
-
     pub async fn describe_task_sets(
         &self,
         call: &Call,

@@ -1,6 +1,6 @@
 //! What ECS's own agent calls. Agents of Muster join and keep a session instead, so nothing that is
 //! said here changes a row, and nothing is acknowledged that was not taken down
-//! (docs/decisions/0012).
+//! (docs/decisions/0012 and 0014).
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -21,7 +21,7 @@ fn joins(what: &str) -> Error {
 }
 
 impl Dispatcher {
-    /// This manager, as the cluster knows it.
+    /// Nothing here answers `Poll`, so no endpoint is named for it.
     pub async fn discover_poll_endpoint(
         &self,
         call: &Call,
@@ -32,16 +32,11 @@ impl Dispatcher {
         if !request.container_instance.is_empty() {
             resolve::instance(&state, cluster, &request.container_instance)?;
         }
-        let me =
-            state.manager(self.replica.status().id).map(|row| format!("https://{}/", row.address));
-        let endpoint = me.ok_or_else(|| Error::Unavailable {
-            why: "this manager has not joined yet: ask another one".into(),
-        })?;
-        let (telemetry_endpoint, service_connect_endpoint) = (endpoint.clone(), String::new());
-        Ok(pb::DiscoverPollEndpointResponse {
-            endpoint,
-            telemetry_endpoint,
-            service_connect_endpoint,
+        Err(Error::Unsupported {
+            feature: "an endpoint to poll".into(),
+            instead: "agents that speak ECS's own protocol are not served; join the machine with \
+                      `muster join --role worker`"
+                .into(),
         })
     }
 

@@ -54,7 +54,6 @@ impl Dispatcher {
         Ok(pb::UpdateClusterSettingsResponse { cluster: Some(shown(&written)?) })
     }
 
-    /// There are none: only empty lists are put.
     pub async fn put_cluster_capacity_providers(
         &self,
         call: &Call,

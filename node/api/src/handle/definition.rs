@@ -76,6 +76,9 @@ impl Dispatcher {
     ) -> Result<pb::DeleteTaskDefinitionsResponse, Error> {
         let texts = &request.task_definitions;
         convert::some_names("taskDefinitions", texts, DELETE_DEFINITIONS_MAX)?;
+        // A name that is none refuses the call before anything is deleted.
+        let state = call.seeing(self.replica.state());
+        texts.iter().try_for_each(|text| convert::definition::one_revision(&state, text))?;
         let mut answer = pb::DeleteTaskDefinitionsResponse::default();
         for text in texts {
             let token = Token { client: &request.client_token, part: text };

@@ -31,6 +31,8 @@ impl Dispatcher {
         request: pb::RunTaskRequest,
     ) -> Result<pb::RunTaskResponse, Error> {
         // First: Fargate would need no instances, so none being there is no answer to it.
+        let strategy = &request.capacity_provider_strategy;
+        convert::capacity::no_strategy(&request.launch_type, strategy)?;
         convert::launch_type(&request.launch_type)?;
         self.require_instances(call, &request.cluster).await?;
         let fresh = fresh_for(&request.task_definition);

@@ -1,4 +1,4 @@
-//! Tags on clusters, services, tasks and container instances.
+//! Tags on whatever has an ARN.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;

@@ -110,6 +110,7 @@ fn acted(state: &State, on: On, text: &str, cluster: Option<&Named<'_>>) -> (Act
             _ => missing("container-instance"),
         },
         On::Definition => definition(state, text, cluster),
+        On::CapacityProvider => capacity_provider(state, text),
         On::Family => of(arns_family(state, text), None),
         On::Named => named(state, text),
     }
@@ -132,6 +133,17 @@ fn definition(state: &State, text: &str, cluster: Option<&Named<'_>>) -> (Acted,
     (Acted { arn, cluster, tags }, settled)
 }
 
+/// It is in no cluster.
+fn capacity_provider(state: &State, text: &str) -> (Acted, bool) {
+    let name = arn::capacity_provider("capacityProvider", state, text);
+    let arn = match name {
+        Ok(name) => Arns::of(state).capacity_provider(name),
+        Err(_) => text.to_owned(),
+    };
+    let row = name.ok().and_then(|name| state.capacity_provider(name));
+    (Acted { arn, cluster: None, tags: row.map(|row| row.tags.clone()) }, row.is_some())
+}
+
 /// All revisions of a family: which one it will be is not known before it is registered.
 fn arns_family(state: &State, family: &str) -> String {
     let meta = state.meta();
@@ -140,8 +152,10 @@ fn arns_family(state: &State, family: &str) -> String {
 
 /// Whatever an ARN names.
 fn named(state: &State, text: &str) -> (Acted, bool) {
-    if matches!(arn::resource(state, text), Ok(Resource::Definition(_))) {
-        return definition(state, text, None);
+    match arn::resource(state, text) {
+        Ok(Resource::Definition(_)) => return definition(state, text, None),
+        Ok(Resource::CapacityProvider(name)) => return capacity_provider(state, &name),
+        _ => {}
     }
     let arns = Arns::of(state);
     let row = arn::resource(state, text).ok().and_then(|resource| match resource {
@@ -164,8 +178,8 @@ fn named(state: &State, text: &str) -> (Acted, bool) {
             let cluster = arn::name_of(state, row.cluster);
             Some((arns.instance(&cluster, id), row.cluster, row.tags.clone()))
         }
-        // It is in no cluster.
-        Resource::Definition(_) => None,
+        // They are in no cluster.
+        Resource::Definition(_) | Resource::CapacityProvider(_) => None,
     });
     match row {
         Some((arn, id, tags)) => {

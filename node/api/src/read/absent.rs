@@ -1,33 +1,11 @@
-//! Capacity providers and task sets, of which there are none: tools that look for some before they
-//! do without find none, and what they name is MISSING.
+//! Task sets, of which there are none: tools that look for some before they do without find none,
+//! and what they name is MISSING.
 
 use crate::limits::DESCRIBE_MAX;
-use crate::page::Page;
 use muster_model::{Error, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::PageSizes;
 use muster_proto::pb;
 use muster_proto::view::missing;
-
-/// ECS lists FARGATE and FARGATE_SPOT in every account; here they are nobody's.
-///
-/// # Errors
-/// `NotFound` for a cluster that is named, `Invalid` for too many names or a bad page.
-pub fn capacity_providers(
-    state: &State,
-    request: &pb::DescribeCapacityProvidersRequest,
-) -> Result<pb::DescribeCapacityProvidersResponse, Error> {
-    if !request.cluster.is_empty() {
-        arn::cluster(state, &request.cluster)?;
-    }
-    let names = &request.capacity_providers;
-    at_most("capacityProviders", names)?;
-    let sizes = PageSizes::SHORT;
-    Page::sized("capacity providers", &request.next_token, request.max_results, sizes)?;
-    let arns = Arns::of(state);
-    let failures = names.iter().map(|text| missing(or_arn(text, |id| arns.capacity_provider(id))));
-    Ok(pb::DescribeCapacityProvidersResponse { failures: failures.collect(), ..Default::default() })
-}
 
 /// # Errors
 /// `NotFound` for cluster or service, `Invalid` for too many names.

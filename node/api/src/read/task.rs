@@ -43,8 +43,9 @@ struct Filter {
     family: Option<String>,
     started_by: Option<String>,
     stopped: bool,
-    /// False where only another launch type than ours is asked for.
-    ours: bool,
+    /// Whether there can be any: all that runs here has one launch type, and nothing a desired
+    /// status of PENDING.
+    any: bool,
 }
 
 impl Filter {
@@ -59,10 +60,14 @@ impl Filter {
             "" => None,
             text => Some(arn::service_or_deleted(state, cluster, text)?.id),
         };
-        let stopped = match request.desired_status.as_str() {
-            "" | "RUNNING" => false,
-            "STOPPED" => true,
-            other => return Err(Error::invalid("desiredStatus", other, "RUNNING, STOPPED")),
+        let (stopped, desired) = match request.desired_status.as_str() {
+            "" | "RUNNING" => (false, true),
+            "STOPPED" => (true, true),
+            // ECS takes it, and never desires it of a task.
+            "PENDING" => (false, false),
+            other => {
+                return Err(Error::invalid("desiredStatus", other, "RUNNING, PENDING, STOPPED"));
+            }
         };
         Ok(Self {
             cluster: cluster.id,
@@ -71,7 +76,7 @@ impl Filter {
             family: given(&request.family),
             started_by: given(&request.started_by),
             stopped,
-            ours: has_launch_type(&request.launch_type)?,
+            any: has_launch_type(&request.launch_type)? && desired,
         })
     }
 
@@ -82,7 +87,7 @@ impl Filter {
             // A deployment's id is the `startedBy` of its tasks.
             Owner::Service { deployment, .. } => deployment.shown() == *wanted,
         };
-        self.ours
+        self.any
             && task.cluster == self.cluster
             && task.wanted() != self.stopped
             && self.instance.is_none_or(|wanted| task.instance == Some(wanted))
@@ -93,9 +98,9 @@ impl Filter {
 
     /// Tells the tokens of different lists apart.
     fn kind(&self) -> String {
-        let Self { cluster, instance, service, family, started_by, stopped, ours } = self;
+        let Self { cluster, instance, service, family, started_by, stopped, any } = self;
         format!(
-            "tasks {cluster} {instance:?} {service:?} {family:?} {started_by:?} {stopped} {ours}"
+            "tasks {cluster} {instance:?} {service:?} {family:?} {started_by:?} {stopped} {any}"
         )
     }
 }

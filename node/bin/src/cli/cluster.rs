@@ -4,6 +4,7 @@ use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
 use clap::Subcommand;
+use muster_model::cluster::ZONE_RESERVE_SETTING;
 use muster_proto::pb;
 
 #[derive(Debug, Subcommand)]
@@ -18,14 +19,24 @@ pub enum Command {
     #[command(after_help = "Example:\n  muster cluster describe default")]
     Describe { name: String },
     /// Change settings; those that are not named stay as they are.
-    #[command(after_help = "Example:\n  muster cluster update default --setting \
-        taskHealthyAfterSeconds=5")]
+    #[command(after_help = "Examples:\n  muster cluster update default --setting \
+        taskHealthyAfterSeconds=5\n  muster cluster update default --reserve-zone \
+        az-a=cpu:2048,memory:4096\n  muster cluster update default --reserve-zone az-a=none")]
     Update {
         name: String,
         /// containerInsights; taskHealthyAfterSeconds: how long a task without a health check runs
-        /// before it counts as healthy, 10 if it is not set.
-        #[arg(long = "setting", required = true, value_name = "NAME=VALUE")]
+        /// before it counts as healthy, 10 if it is not set; privilegedContainers: enabled or
+        /// disabled, which it is if it is not set.
+        #[arg(
+            long = "setting",
+            required_unless_present = "reserve_zones",
+            value_name = "NAME=VALUE"
+        )]
         settings: Vec<String>,
+        /// How many cpu units and MiB of a zone to keep free of growth, for tasks of services that
+        /// lose their places; `none` ends it. The setting zoneReserve:ZONE.
+        #[arg(long = "reserve-zone", value_name = "ZONE=cpu:N,memory:N")]
+        reserve_zones: Vec<String>,
     },
     /// Remove an empty cluster.
     #[command(after_help = "Example:\n  muster cluster delete staging")]
@@ -49,9 +60,10 @@ impl Command {
                 show(context, &clusters)
             }
             Self::Describe { name } => show(context, &describe(context, vec![name]).await?),
-            Self::Update { name, settings } => {
-                let settings =
-                    settings.iter().map(|text| setting(text)).collect::<Result<_, _>>()?;
+            Self::Update { name, settings, reserve_zones } => {
+                let settings = settings.iter().map(|text| setting(text));
+                let reserves = reserve_zones.iter().map(|text| reserve(text));
+                let settings = settings.chain(reserves).collect::<Result<_, _>>()?;
                 let request = pb::UpdateClusterSettingsRequest {
                     cluster: name,
                     settings,
@@ -77,6 +89,15 @@ fn setting(text: &str) -> Result<pb::Setting, CliError> {
         return Err(CliError::Usage(why));
     };
     Ok(pb::Setting { name: name.into(), value: value.into() })
+}
+
+fn reserve(text: &str) -> Result<pb::Setting, CliError> {
+    let Some((zone, value)) = text.split_once('=') else {
+        let why = format!("--reserve-zone {text:?}: ZONE=cpu:N,memory:N, or ZONE=none to end it");
+        return Err(CliError::Usage(why));
+    };
+    let value = if value == "none" { "" } else { value };
+    Ok(pb::Setting { name: format!("{ZONE_RESERVE_SETTING}{zone}"), value: value.into() })
 }
 
 async fn list(context: &Context) -> Result<Vec<String>, CliError> {

@@ -10,6 +10,7 @@ mod deployment;
 mod error;
 mod events;
 mod foresight;
+mod import;
 mod init;
 mod instance;
 mod join;
@@ -110,6 +111,8 @@ enum Command {
         #[command(subcommand)]
         command: taskdef::Command,
     },
+    /// Make here what `aws ecs describe-task-definition` or `describe-services` printed there.
+    Import(import::Import),
     /// Services keep a number of tasks running.
     #[command(
         after_help = "Example:\n  muster service create web --task-definition web --desired-count 6"
@@ -197,6 +200,7 @@ impl Command {
         match self {
             Self::Cluster { command } => command.run(context).await,
             Self::Taskdef { command } => command.run(context).await,
+            Self::Import(import) => import.run(context).await,
             Self::Service { command } => command.run(context).await,
             Self::Task { command } => command.run(context).await,
             Self::Instance { command } => command.run(context).await,

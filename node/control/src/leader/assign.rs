@@ -232,6 +232,8 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
     let row = state.definition(task.definition)?;
     Some(Assignment {
         task: task.id,
+        account: state.meta().account.clone(),
+        region: state.meta().region.clone(),
         cluster: state.cluster(task.cluster)?.name.clone(),
         family: row.family.clone(),
         revision: row.revision,

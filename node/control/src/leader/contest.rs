@@ -12,11 +12,12 @@ use super::filter::Wish;
 use super::fleet::{At, ClassId, Entry, Fleet, Order};
 use super::index::{Index, OwnerKey, Signature};
 use super::keys::{Key, Keys, draw};
+use super::reserve::Reserves;
 use muster_model::foresight::PREFER_ZERO;
 use muster_model::limits::PLACEMENT_STRATEGIES_MAX;
 use muster_model::placement::BinpackField;
 use muster_model::query::Query;
-use muster_model::{InstanceId, State, TaskId};
+use muster_model::{InstanceId, Resources, State, TaskId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
@@ -62,6 +63,7 @@ pub(super) struct Contest {
     touched: BTreeSet<At>,
     out: BTreeSet<At>,
     spreads: Vec<Spread>,
+    reserves: Reserves,
     lanes: Vec<Lane>,
 }
 
@@ -75,6 +77,7 @@ impl Contest {
             touched: BTreeSet::new(),
             out: BTreeSet::new(),
             spreads: Vec::new(),
+            reserves: wish.reserves.clone(),
             lanes: Vec::new(),
         };
         let all = index.fleet.classes_in(signature.cluster).to_vec();
@@ -252,7 +255,7 @@ impl Contest {
     }
 
     fn head(&self) -> Option<At> {
-        let heads = self.lanes.iter().filter(|lane| !self.skewed(lane)).filter_map(|lane| {
+        let heads = self.lanes.iter().filter(|lane| self.takes(lane)).filter_map(|lane| {
             let (rank, id, at) = lane.head()?;
             Some((self.across(lane, rank), &*lane.zone, id, at))
         });
@@ -262,7 +265,7 @@ impl Contest {
     /// With `random` every candidate is ranked: the draw is the task's and the instance's alone.
     fn drawn(&self, index: &Index, wish: &Wish, task: TaskId) -> Option<At> {
         let mut best: Option<(Rank, &str, InstanceId, At)> = None;
-        for lane in self.lanes.iter().filter(|lane| !self.skewed(lane)) {
+        for lane in self.lanes.iter().filter(|lane| self.takes(lane)) {
             for (_, _, id, at) in index.fleet.shelf(lane.class, self.order, Bound::Unbounded) {
                 let barred = wish.distinct && self.own.get(at).is_some_and(|own| *own > 0);
                 if barred || self.out.contains(at) || !wish.fits(index, *at) {
@@ -315,6 +318,7 @@ impl Contest {
     pub fn placed(&mut self, index: &Index, wish: &Wish, at: At) {
         *self.own.entry(at).or_default() += 1;
         let class = index.fleet.class_of(at);
+        self.reserves.placed(class);
         if let Some(lane) = self.lane_of(class).map(|number| &self.lanes[number]) {
             for (spread, value) in self.spreads.iter_mut().zip(&lane.values) {
                 spread.counts[*value] += 1;
@@ -331,6 +335,22 @@ impl Contest {
     /// Whether a hard skew keeps tasks from this class now.
     pub fn holds_back(&self, class: ClassId) -> bool {
         self.lane_of(class).is_some_and(|number| self.skewed(&self.lanes[number]))
+    }
+
+    /// What the zone of this class lacks beyond its reserve for the next task.
+    pub fn missing(&self, class: ClassId) -> Option<Resources> {
+        self.reserves.missing(class)
+    }
+
+    /// Whether the reserve of a zone keeps the next task from a class that has room.
+    pub fn is_kept_back(&self) -> bool {
+        let kept = |lane: &Lane| self.missing(lane.class).is_some();
+        self.lanes.iter().any(|lane| kept(lane) && lane.head().is_some())
+    }
+
+    /// Whether what tasks elsewhere do lets the next one go to this class.
+    fn takes(&self, lane: &Lane) -> bool {
+        !self.skewed(lane) && self.missing(lane.class).is_none()
     }
 
     /// Lanes stand in the order of their classes.

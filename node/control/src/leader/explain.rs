@@ -234,6 +234,7 @@ pub(super) fn unplaced(
             format!(" has insufficient {} available.", resource(draft.state(), task, number))
         }
         Blocker::Skew => " is where one more task would exceed the maxSkew of your spread.".into(),
+        Blocker::Reserve => " is in a zone whose reserve is kept free of growth.".into(),
     };
     let why: &str = &why;
     let text = format!("{UNPLACED} The closest matching (container-instance {instance}){why}");

@@ -1,12 +1,13 @@
 //! Which instances a task can go to, and for each that it cannot: why.
 //!
 //! Filters in ECS's order: status, agent, cpu, memory, named resources, ports, then placement
-//! constraints; an
-//! instance is counted under the first that removes it. Invariant: what passes here is what
-//! `apply` accepts.
+//! constraints; an instance is counted under the first that removes it. What tasks elsewhere decide
+//! as well, a hard skew and the reserves of zones, comes after them (`contest.rs`). Invariant: what
+//! passes here is what `apply` accepts, as far as the instance goes.
 
 use super::fleet::{At, ClassId, Fleet, Gate};
 use super::index::{Index, OwnerKey, Signature};
+use super::reserve::Reserves;
 use muster_model::placement::{Placement, PlacementConstraint};
 use muster_model::query::Query;
 use muster_model::spec::Named;
@@ -24,6 +25,8 @@ pub(super) struct Wish {
     /// Of the service or the run: its strategies.
     pub placement: Arc<Placement>,
     pub distinct: bool,
+    /// What it may take of the zones, before anything is placed.
+    pub reserves: Reserves,
     has_ports: bool,
     members: Vec<Member>,
 }
@@ -54,6 +57,7 @@ impl Wish {
             named: signature.named.clone(),
             has_ports: definition.port_mappings().next().is_some(),
             distinct: daemon,
+            reserves: Reserves::of(state, index, signature),
             members: Vec::new(),
             placement: placement.clone(),
             definition: definition.clone(),

@@ -24,6 +24,7 @@
 use muster_model::placement::BinpackField;
 use muster_model::query::{Query, Subject};
 use muster_model::spec::Named;
+use muster_model::state::Room;
 use muster_model::{ClusterId, Instance, InstanceId, InstanceStatus, Resources, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -76,6 +77,8 @@ pub(super) struct Class {
     kind: Kind,
     members: BTreeSet<At>,
     shelves: Vec<(Order, BTreeSet<Entry>)>,
+    /// What is free on its open members, summed up.
+    room: Room,
 }
 
 impl Class {
@@ -236,30 +239,37 @@ impl Fleet {
         self.known.insert(kind.clone(), id);
         self.of_cluster.entry(kind.cluster).or_default().push(id);
         let shelves = vec![(Order::default(), BTreeSet::new())];
-        self.classes.push(Class { kind, members: BTreeSet::new(), shelves });
+        let (members, room) = (BTreeSet::new(), Room::default());
+        self.classes.push(Class { kind, members, shelves, room });
         id
     }
 
     // ---- shelves ----
 
     fn shelve(&mut self, at: At) {
-        self.on_shelves(at, |shelf, entry| {
+        self.on_shelves(at, Room::plus, |shelf, entry| {
             shelf.insert(entry);
         });
     }
 
     fn unshelve(&mut self, at: At) {
-        self.on_shelves(at, |shelf, entry| {
+        self.on_shelves(at, Room::minus, |shelf, entry| {
             shelf.remove(&entry);
         });
     }
 
-    fn on_shelves(&mut self, at: At, change: impl Fn(&mut BTreeSet<Entry>, Entry)) {
+    fn on_shelves(
+        &mut self,
+        at: At,
+        count: impl Fn(Room, Resources) -> Room,
+        change: impl Fn(&mut BTreeSet<Entry>, Entry),
+    ) {
         let slot = at as usize;
         if self.gates[slot] != Gate::Open {
             return;
         }
         let class = self.class_of[slot] as usize;
+        self.classes[class].room = count(self.classes[class].room, self.free[slot]);
         for number in 0..self.classes[class].shelves.len() {
             let entry = self.entry(self.classes[class].shelves[number].0, at);
             change(&mut self.classes[class].shelves[number].1, entry);
@@ -332,6 +342,22 @@ impl Fleet {
         self.of_cluster.get(&cluster).map_or(&[], Vec::as_slice)
     }
 
+    /// The classes of a zone.
+    pub fn classes_of<'a>(
+        &'a self,
+        cluster: ClusterId,
+        zone: &'a str,
+    ) -> impl Iterator<Item = ClassId> + 'a {
+        let all = self.classes_in(cluster).iter().copied();
+        all.filter(move |class| **self.class_at(*class).zone() == *zone)
+    }
+
+    /// What is free in a zone, on open instances.
+    pub fn room_in(&self, cluster: ClusterId, zone: &str) -> Room {
+        let classes = self.classes_of(cluster, zone).map(|class| self.class_at(class).room);
+        classes.fold(Room::default(), Room::and)
+    }
+
     pub fn cluster_of(&self, at: At) -> ClusterId {
         self.class_at(self.class_of(at)).kind.cluster
     }
@@ -394,12 +420,15 @@ impl Fleet {
         )
     }
 
-    /// Entries on shelves that no member accounts for.
+    /// Entries on shelves that no member accounts for, and rooms that are not what members have.
     pub fn strays(&self) -> usize {
         let open = |at: &&At| self.gates[**at as usize] == Gate::Open;
         let strays = |class: &Class| {
-            let open = class.members.iter().filter(open).count();
-            class.shelves.iter().map(|(_, shelf)| shelf.len().abs_diff(open)).sum::<usize>()
+            let open: Vec<At> = class.members.iter().filter(open).copied().collect();
+            let free = open.iter().map(|at| self.free[*at as usize]);
+            let wrong = usize::from(class.room != free.fold(Room::default(), Room::plus));
+            let shelves = class.shelves.iter().map(|(_, shelf)| shelf.len().abs_diff(open.len()));
+            shelves.sum::<usize>() + wrong
         };
         self.classes.iter().map(strays).sum()
     }

@@ -6,11 +6,12 @@
 //! the positions instances have in the fleet.
 
 use super::fleet::{At, Fleet};
+use muster_model::diff::Change;
 use muster_model::placement::Placement;
 use muster_model::spec::Named;
 use muster_model::{
-    ClusterId, DefinitionId, InstanceId, InstanceStatus, Owner, Resources, ServiceId, Slot, State,
-    Task, TaskId, Time, limits,
+    ClusterId, DefinitionId, Instance, InstanceId, InstanceStatus, Owner, Resources, ServiceId,
+    Slot, State, Task, TaskId, Time, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -95,10 +96,15 @@ pub(super) struct Stir {
     pub left: BTreeSet<ClusterId>,
 }
 
+/// Per zone.
+type Kept = BTreeMap<String, Resources>;
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     base: State,
     pub fleet: Fleet,
+    /// What clusters keep of their zones; only those that do.
+    reserves: BTreeMap<ClusterId, Kept>,
     /// Wanted tasks of an owner per position.
     counts: BTreeMap<OwnerKey, BTreeMap<At, u32>>,
     waiting: BTreeMap<Signature, Queue>,
@@ -124,7 +130,16 @@ impl Index {
         }
         let changes = State::diff(&self.base, state);
         let before_all = std::mem::replace(&mut self.base, state.clone());
+        for row in changes.clusters.iter().filter_map(|change| change.latest()) {
+            let kept = row.zone_reserves().map(|(zone, reserve)| (zone.to_owned(), reserve));
+            let kept: Kept = kept.collect();
+            match kept.is_empty() {
+                true => self.reserves.remove(&row.id),
+                false => self.reserves.insert(row.id, kept),
+            };
+        }
         for change in &changes.instances {
+            self.stir_drained(state, change);
             match (&change.before, &change.after) {
                 (_, Some(row)) if row.status != InstanceStatus::Inactive => {
                     let at = self.fleet.enter(row, state.free(row));
@@ -156,6 +171,14 @@ impl Index {
             self.stir.positions.extend(self.fleet.position(instance));
             self.refresh(instance);
         }
+    }
+
+    /// Tasks on an instance that begins or ends to drain keep their place no longer, or again.
+    fn stir_drained(&mut self, state: &State, change: &Change<Instance>) {
+        let status = |row: &Option<Arc<Instance>>| row.as_ref().map(|row| row.status);
+        let row = change.after.as_ref().filter(|_| status(&change.before) != status(&change.after));
+        let tasks = row.into_iter().flat_map(|row| state.tasks_on(row.id));
+        self.stir.owners.extend(tasks.map(|task| OwnerKey::of(task)));
     }
 
     /// Closes these instances to new tasks, and opens those that are no longer among them.
@@ -311,6 +334,7 @@ impl Index {
             let _ = writeln!(text, "{}", self.fleet.describe(at));
         }
         let _ = writeln!(text, "strays {}", self.fleet.strays());
+        let _ = writeln!(text, "reserves {:?}", self.reserves);
         for (owner, counts) in &self.counts {
             let ids = counts.iter().map(|(at, count)| (self.fleet.ids[*at as usize], count));
             let ids: BTreeMap<_, _> = ids.collect();
@@ -323,6 +347,11 @@ impl Index {
     }
 
     // ---- reading ----
+
+    /// What the cluster keeps of its zones; `None`: nothing.
+    pub fn reserves(&self, cluster: ClusterId) -> Option<&Kept> {
+        self.reserves.get(&cluster)
+    }
 
     pub fn waiting(&self) -> &BTreeMap<Signature, Queue> {
         &self.waiting

@@ -113,9 +113,10 @@ fn place_all(
     }
     if nowhere {
         index.noticed(&signature.owner);
-        parking.park(index, signature, &wish, contest.is_skewed());
+        parking.park(index, signature, &wish, &contest);
         let count = || Tally::of(draft.state(), index, signature, &wish, &contest);
-        let tally = match wish.shape(signature).filter(|_| !contest.is_skewed()) {
+        let held = contest.is_skewed() || contest.is_kept_back();
+        let tally = match wish.shape(signature).filter(|_| !held) {
             Some(shape) => told.entry(shape).or_insert_with(count).clone(),
             None => count(),
         };

@@ -177,7 +177,9 @@ fn find(
                 Resources { cpu: most.cpu.max(free.cpu), memory_mib }
             })
         });
-        if !size.fits_in(*room) {
+        // A move is growth: what it leaves comes free later.
+        let missing = || state.missing_for_growth(task.cluster, zone, size);
+        if !size.fits_in(*room) || missing().is_some() {
             return None;
         }
         let own = |row: &Instance| {

@@ -7,7 +7,7 @@ use super::filter::Wish;
 use super::fleet::At;
 use super::index::{Index, Signature};
 use muster_model::task::{Blocker, Shortfall, Waiting};
-use muster_model::{InstanceId, State};
+use muster_model::{InstanceId, Resources, State};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -54,12 +54,18 @@ impl Tally {
                 let (blocker, port) = match wish.judge(index, state, &signature.owner, at) {
                     Err(why) => why,
                     Ok(()) if contest.holds_back(*class) => (Blocker::Skew, 0),
+                    Ok(()) if contest.missing(*class).is_some() => (Blocker::Reserve, 0),
                     Ok(()) => {
                         candidates.push(at);
                         continue;
                     }
                 };
-                let shortfall = shortfall(state, index, at, wish, blocker, port);
+                let shortfall = match (blocker, contest.missing(*class)) {
+                    (Blocker::Reserve, Some(Resources { cpu, memory_mib })) => {
+                        Some(Shortfall::Reserve { cpu, memory_mib })
+                    }
+                    _ => shortfall(state, index, at, wish, blocker, port),
+                };
                 tally.remove(index.fleet.ids[at as usize], blocker, shortfall);
             }
         }
@@ -77,6 +83,9 @@ impl Tally {
                 | Shortfall::MemoryMib { wanted, free }
                 | Shortfall::Named { wanted, free, .. },
             ) => share(*wanted, *free),
+            Some(Shortfall::Reserve { cpu, memory_mib }) => {
+                u64::from(*cpu) + u64::from(*memory_mib)
+            }
             Some(Shortfall::Port { .. }) | None => 0,
         };
         let closeness = (blocker.depth(), Reverse(distance), Reverse(id));

@@ -80,7 +80,6 @@ impl Dirty {
         self.services.extend(tasks.filter_map(|task| task.service()));
         for change in &changes.instances {
             let Some(row) = change.latest() else { continue };
-            self.services.extend(state.daemons(row.cluster));
             self.mark_instance(row.id, state);
         }
     }
@@ -100,6 +99,8 @@ impl Dirty {
 
     fn mark_instance(&mut self, id: InstanceId, state: &State) {
         self.instances.insert(id);
+        let cluster = state.instance(id).map(|row| row.cluster);
+        self.services.extend(cluster.into_iter().flat_map(|cluster| state.daemons(cluster)));
         self.services.extend(state.tasks_on(id).filter_map(|task| task.service()));
         self.waiting = true;
     }

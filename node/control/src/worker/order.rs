@@ -1,4 +1,5 @@
-//! Which container of a task may start now, and which must wait to be stopped: ECS's `dependsOn`.
+//! Which container of a task may start now, and which must wait to be stopped: ECS's `dependsOn`
+//! and `links`.
 //!
 //! It reads lives and healths and changes nothing. What has no dependency waits for none; that
 //! containers otherwise start in the order of the definition is `task`'s. Invariant: no container
@@ -27,12 +28,11 @@ pub(super) fn turn(
 ) -> Turn {
     let mut turn = Turn::Now;
     let Some(definition) = spec.containers.get(index) else { return turn };
-    for dependency in &definition.depends_on {
+    for (name, condition) in definition.dependencies() {
         let named = spec.containers.iter().zip(containers);
-        let mut named = named.filter(|(d, _)| d.name == dependency.container);
+        let mut named = named.filter(|(d, _)| d.name == name);
         // The edge refused any other name.
         let Some((on, container)) = named.next() else { continue };
-        let condition = dependency.condition;
         if met(condition, container) {
             continue;
         }
@@ -89,6 +89,6 @@ pub(super) fn is_held(spec: &TaskDefinition, containers: &[Container], index: us
     let mut others = spec.containers.iter().zip(containers);
     others.any(|(other, container)| {
         container.life != Life::Ended
-            && other.depends_on.iter().any(|d| d.container == definition.name)
+            && other.dependencies().any(|(name, _)| name == definition.name)
     })
 }

@@ -199,6 +199,8 @@ impl Machine {
         }
         let assignment = Assignment {
             task: id,
+            account: "000000000000".into(),
+            region: "local".into(),
             cluster: Arc::from("default"),
             family: Arc::from("web"),
             revision: Revision(1),

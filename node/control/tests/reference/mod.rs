@@ -53,6 +53,7 @@ impl Decision {
         let all = || state.instances().filter(|row| row.cluster == task.cluster);
         let fits = all().filter(|row| state.fit(task, row).is_ok() && has_left(state, task, row));
         let fits = fits.filter(|row| !too_skewed(state, task, &placement, row));
+        let fits = fits.filter(|row| replaces(state, task) || leaves_reserve(state, task, row));
         let ranked = fits.map(|row| (rank(state, task, &placement, row), row.id));
         Self { ranked: ranked.collect() }
     }
@@ -81,6 +82,40 @@ fn has_left(state: &State, task: &Task, row: &Instance) -> bool {
 fn declares(state: &State, task: &Task, row: &Instance) -> bool {
     let wanted = state.spec_of(task).expect("no such definition").named_reservation();
     wanted.iter().all(|(name, wanted)| row.spec.resources.get(name).is_some_and(|n| n >= wanted))
+}
+
+/// Whether fewer tasks of its service keep their place than did before, or nothing is asked of it.
+fn replaces(state: &State, task: &Task) -> bool {
+    let Some(service) = task.service().and_then(|id| state.service(id)) else { return false };
+    let stays = |other: &&Arc<Task>| {
+        let on = other.instance.and_then(|id| state.instance(id));
+        other.service() == Some(service.id)
+            && other.wanted()
+            && on.is_some_and(|on| on.status == InstanceStatus::Active)
+            && !state.is_unhealthy(other)
+    };
+    let seated = state.tasks().filter(stays).count();
+    service.spec.is_daemon() || (seated as u32) < state.established(service.id)
+}
+
+/// Of what the task takes, its zone has as much left as its cluster keeps there.
+fn leaves_reserve(state: &State, task: &Task, row: &Instance) -> bool {
+    let cluster = state.cluster(task.cluster).expect("no such cluster");
+    let setting = cluster.settings.get(&format!("zoneReserve:{}", row.spec.zone));
+    let Some(reserve) = setting.and_then(|text| muster_model::cluster::zone_reserve(text)) else {
+        return true;
+    };
+    let zone = || {
+        let all = state.instances().filter(|other| other.cluster == row.cluster);
+        all.filter(|other| other.accepts_tasks() && other.spec.zone == row.spec.zone)
+    };
+    let size = state.reservation(task);
+    let cpu: u64 = zone().map(|other| u64::from(state.free(other).cpu)).sum();
+    let memory: u64 = zone().map(|other| u64::from(state.free(other).memory_mib)).sum();
+    let leaves = |free: u64, keeps: u32, takes: u32| {
+        takes == 0 || free >= u64::from(keeps) + u64::from(takes)
+    };
+    leaves(cpu, reserve.cpu, size.cpu) && leaves(memory, reserve.memory_mib, size.memory_mib)
 }
 
 fn placement(state: &State, task: &Task) -> Placement {

@@ -1,16 +1,16 @@
 //! One container of a task definition.
 
-use super::life::{depends_on, health_check, restart_policy, start_timeout};
-use super::linux::{capability_names, tmpfs, ulimits};
+use super::life::{depends_on, health_check, restart_policy, start_timeout, stop_timeout};
+use super::linux::{capability_names, devices, tmpfs, ulimits};
+use super::logs::logs;
 use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
 use crate::pb;
 use muster_model::Error;
-use muster_model::instance::LOG_DRIVERS;
-use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX, STOP_TIMEOUT_SECS_MAX};
+use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX};
 use muster_model::spec::{
-    AppProtocol, ContainerDefinition, LogConfiguration, MountPoint, PortMapping, Protocol, Volume,
+    AppProtocol, ContainerDefinition, MountPoint, PortMapping, Protocol, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -66,17 +66,11 @@ pub fn checked(
         capabilities_add: capability_names(&capabilities_at.field("add"), &capabilities.add)?,
         capabilities_drop: capability_names(&capabilities_at.field("drop"), &capabilities.drop)?,
         docker_labels: labels(&at.field("dockerLabels"), &wire.docker_labels)?,
-        stop_timeout_secs: wire
-            .stop_timeout
-            .map(|secs| {
-                amount(&at.field("stopTimeout"), secs, 0..=STOP_TIMEOUT_SECS_MAX, "seconds")
-            })
-            .transpose()?,
-        log_configuration: wire
-            .log_configuration
-            .as_ref()
-            .map(|wire| logs(&at.field("logConfiguration"), wire))
-            .transpose()?,
+        stop_timeout_secs: stop_timeout(&at.field("stopTimeout"), wire.stop_timeout)?,
+        log_configuration: match &wire.log_configuration {
+            Some(wire) => Some(logs(&at.field("logConfiguration"), wire)?),
+            None => None,
+        },
         extra_hosts: extra_hosts(&at.field("extraHosts"), &wire.extra_hosts)?,
         dns_servers: dns_servers(&at.field("dnsServers"), &wire.dns_servers)?,
         pseudo_terminal: wire.pseudo_terminal,
@@ -103,6 +97,10 @@ pub fn checked(
             &at.field("systemControls"),
             &wire.system_controls,
         )?,
+        init_process: linux.init_process_enabled.unwrap_or_default(),
+        devices: devices(&linux_at.field("devices"), &linux.devices)?,
+        privileged: wire.privileged.unwrap_or_default(),
+        links: sharing::links(&at.field("links"), &wire.links, is_hostname)?,
     })
 }
 
@@ -301,37 +299,6 @@ fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<Strin
         no_nul(at, value)?;
     }
     Ok(wire.clone())
-}
-
-/// Output goes to files on the instance, with rotation; other drivers are not built.
-fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration, Error> {
-    let driver = at.field("logDriver");
-    match wire.log_driver.as_str() {
-        known if LOG_DRIVERS.contains(&known) => {}
-        "awsfirelens" | "awslogs" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog" => {
-            let instead = "other log drivers are not built; use json-file or leave logConfiguration \
-                           out: `muster task logs` reads it";
-            return Err(driver.unsupported(&wire.log_driver, instead));
-        }
-        other => return Err(driver.invalid(other, LOG_DRIVERS.join(", "))),
-    }
-    for (option, value) in &wire.options {
-        let at = at.field("options");
-        let digits = |text: &str| {
-            !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
-        };
-        let size = value.strip_suffix(['k', 'm', 'g']).unwrap_or(value);
-        let fits = match option.as_str() {
-            "max-size" => digits(size) && size.parse() != Ok(0_u32),
-            "max-file" => digits(value) && value.parse() != Ok(0_u32),
-            _ => return Err(at.invalid(option, "max-size, max-file")),
-        };
-        if !fits {
-            let allowed = "a number from 1; max-size with k, m or g";
-            return Err(at.field(option).invalid(value, allowed));
-        }
-    }
-    Ok(LogConfiguration { driver: wire.log_driver.clone(), options: wire.options.clone() })
 }
 
 fn extra_hosts(at: &At<'_>, wire: &[pb::HostEntry]) -> Result<BTreeMap<String, String>, Error> {

@@ -11,7 +11,7 @@ use muster_model::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use muster_model::limits::{
     CONTAINERS_PER_DEFINITION_MAX, HEALTH_INTERVAL_SECS, HEALTH_RETRIES, HEALTH_START_PERIOD_SECS,
     HEALTH_TIMEOUT_SECS, IGNORED_EXIT_CODES_MAX, RESTART_PERIOD_SECS, START_TIMEOUT_SECS_MAX,
-    START_TIMEOUT_SECS_MIN,
+    START_TIMEOUT_SECS_MIN, STOP_TIMEOUT_SECS_MAX,
 };
 use muster_model::spec::ContainerDefinition;
 use std::collections::BTreeSet;
@@ -43,6 +43,10 @@ pub fn depends_on(at: &At<'_>, wire: &[pb::ContainerDependency]) -> Result<Vec<D
 pub fn start_timeout(at: &At<'_>, wire: Option<i32>) -> Result<Option<u32>, Error> {
     let range = START_TIMEOUT_SECS_MIN..=START_TIMEOUT_SECS_MAX;
     wire.map(|secs| amount(at, secs, range, "seconds")).transpose()
+}
+
+pub fn stop_timeout(at: &At<'_>, wire: Option<i32>) -> Result<Option<u32>, Error> {
+    wire.map(|secs| amount(at, secs, 0..=STOP_TIMEOUT_SECS_MAX, "seconds")).transpose()
 }
 
 pub fn health_check(
@@ -162,9 +166,8 @@ fn cycle(containers: &[ContainerDefinition]) -> Option<Vec<&str>> {
     let mut settled: BTreeSet<&str> = BTreeSet::new();
     loop {
         let waits = |c: &&ContainerDefinition| !settled.contains(c.name.as_str());
-        let ready = |c: &&ContainerDefinition| {
-            c.depends_on.iter().all(|d| settled.contains(d.container.as_str()))
-        };
+        let ready =
+            |c: &&ContainerDefinition| c.dependencies().all(|(name, _)| settled.contains(name));
         if let Some(next) = containers.iter().filter(waits).find(ready) {
             settled.insert(&next.name);
             continue;
@@ -173,8 +176,7 @@ fn cycle(containers: &[ContainerDefinition]) -> Option<Vec<&str>> {
         let mut path = vec![containers.iter().find(waits)?.name.as_str()];
         loop {
             let last = containers.iter().find(|c| path.last() == Some(&c.name.as_str()))?;
-            let next = last.depends_on.iter().find(|d| !settled.contains(d.container.as_str()))?;
-            let next = next.container.as_str();
+            let (next, _) = last.dependencies().find(|(name, _)| !settled.contains(name))?;
             if let Some(start) = path.iter().position(|name| *name == next) {
                 path.push(next);
                 return Some(path.split_off(start));

@@ -1,4 +1,4 @@
-//! What of Linux a container may have: resource limits, tmpfs mounts, capabilities.
+//! What of Linux a container may have: resource limits, tmpfs mounts, capabilities, devices.
 //!
 //! It does not know what the runtime's default set of capabilities is.
 
@@ -7,11 +7,13 @@ use crate::convert::{At, amount, at_most};
 use crate::pb;
 use muster_model::Error;
 use muster_model::limits::MEMORY_MIB_MAX;
-use muster_model::spec::{Tmpfs, Ulimit};
+use muster_model::spec::{Device, DevicePermission, Tmpfs, Ulimit};
 use std::collections::BTreeSet;
 
 /// A tmpfs is memory of the task: more than a few are a mistake.
 const TMPFS_MAX: usize = 50;
+/// Accelerators of a large machine, several nodes each.
+const DEVICES_MAX: usize = 100;
 
 /// ECS's names of resource limits.
 const ULIMITS: [&str; 15] = [
@@ -155,6 +157,48 @@ pub fn tmpfs(at: &At<'_>, wire: &[pb::Tmpfs]) -> Result<Vec<Tmpfs>, Error> {
         })
     };
     wire.iter().enumerate().map(mount).collect()
+}
+
+pub fn devices(at: &At<'_>, wire: &[pb::Device]) -> Result<Vec<Device>, Error> {
+    at_most(at, wire.len(), DEVICES_MAX, "devices")?;
+    let mut devices: Vec<Device> = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate() {
+        let at = at.index(index);
+        absolute(&at.field("hostPath"), &wire.host_path)?;
+        // As in ECS: where it is on the instance, unless given.
+        let container_path = match wire.container_path.as_str() {
+            "" => &wire.host_path,
+            given => given,
+        };
+        let path = at.field("containerPath");
+        absolute(&path, container_path)?;
+        if devices.iter().any(|other| other.container_path == *container_path) {
+            return Err(path.invalid(container_path, "each path once"));
+        }
+        devices.push(Device {
+            host_path: wire.host_path.clone(),
+            container_path: container_path.to_owned(),
+            permissions: permissions(&at.field("permissions"), &wire.permissions)?,
+        });
+    }
+    Ok(devices)
+}
+
+fn permissions(at: &At<'_>, wire: &[String]) -> Result<Vec<DevicePermission>, Error> {
+    let mut permissions = Vec::new();
+    for (index, word) in wire.iter().enumerate() {
+        let permission = match word.as_str() {
+            "read" => DevicePermission::Read,
+            "write" => DevicePermission::Write,
+            "mknod" => DevicePermission::Mknod,
+            other => return Err(at.index(index).invalid(other, "read, write or mknod")),
+        };
+        if permissions.contains(&permission) {
+            return Err(at.index(index).invalid(word, "each permission once"));
+        }
+        permissions.push(permission);
+    }
+    Ok(permissions)
 }
 
 pub fn capability_names(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {

@@ -1,19 +1,24 @@
-//! What a container has of others and of the kernel: another container's volumes, kernel settings,
-//! names that resolvers complete, the size of /dev/shm.
+//! What a container has of others and of the kernel: another container's volumes and address,
+//! processes and memory shared with others, kernel settings, names that resolvers complete, the
+//! size of /dev/shm.
 //!
-//! It does not know where a volume is. Invariant: no setting reaches beyond the container's own
-//! namespaces.
+//! It does not know where a volume is. Invariant: no kernel setting reaches beyond the namespaces
+//! of the task.
 
 use crate::convert::{At, amount, at_most};
 use crate::pb;
 use muster_model::Error;
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, MEMORY_MIB_MAX};
-use muster_model::spec::{ContainerDefinition, NetworkMode, VolumeFrom};
+use muster_model::spec::{
+    ContainerDefinition, IpcMode, Link, NetworkMode, PidMode, TaskDefinition, VolumeFrom,
+};
 use std::collections::BTreeMap;
 
 /// More than resolvers of any libc have ever searched.
 const SEARCH_DOMAINS_MAX: usize = 32;
 const SYSTEM_CONTROLS_MAX: usize = 100;
+/// Some names for each of the other containers of a task.
+const LINKS_MAX: usize = 50;
 /// A setting is a number or a few.
 const VALUE_CHARS_MAX: usize = 256;
 /// The kernel's settings that each namespace has for itself, as Docker and ECS allow them.
@@ -36,6 +41,47 @@ pub fn volumes_from(at: &At<'_>, wire: &[pb::VolumeFrom]) -> Result<Vec<VolumeFr
         read_only: wire.read_only,
     };
     Ok(wire.iter().map(from).collect())
+}
+
+/// `NAME` or `NAME:ALIAS`, as Docker's.
+pub fn links(
+    at: &At<'_>,
+    wire: &[String],
+    is_hostname: impl Fn(&str) -> bool,
+) -> Result<Vec<Link>, Error> {
+    at_most(at, wire.len(), LINKS_MAX, "links")?;
+    let mut links: Vec<Link> = Vec::with_capacity(wire.len());
+    for (index, text) in wire.iter().enumerate() {
+        let at = at.index(index);
+        let (container, alias) = text.split_once(':').unwrap_or((text, text));
+        if !is_hostname(alias) {
+            return Err(at.invalid(text, "NAME or NAME:ALIAS, the alias a host name"));
+        }
+        if links.iter().any(|other| other.alias == alias) {
+            return Err(at.invalid(text, "each alias once"));
+        }
+        links.push(Link { container: container.to_owned(), alias: alias.to_owned() });
+    }
+    Ok(links)
+}
+
+pub fn pid_mode(wire: &str) -> Result<Option<PidMode>, Error> {
+    match wire {
+        "" => Ok(None),
+        "host" => Ok(Some(PidMode::Host)),
+        "task" => Ok(Some(PidMode::Task)),
+        other => Err(At::Field("pidMode").invalid(other, "host, task, or none at all")),
+    }
+}
+
+pub fn ipc_mode(wire: &str) -> Result<Option<IpcMode>, Error> {
+    match wire {
+        "" => Ok(None),
+        "host" => Ok(Some(IpcMode::Host)),
+        "task" => Ok(Some(IpcMode::Task)),
+        "none" => Ok(Some(IpcMode::None)),
+        other => Err(At::Field("ipcMode").invalid(other, "host, task, none, or nothing at all")),
+    }
 }
 
 pub fn search_domains(
@@ -104,6 +150,44 @@ pub fn check(
         let shared = |name: &&String| network == NetworkMode::Host && name.starts_with(NETWORK);
         if let Some(name) = container.system_controls.keys().find(shared) {
             let allowed = "no net.* with networkMode host: the instance's own network has them";
+            return Err(at.field("systemControls").invalid(name, allowed));
+        }
+        check_links(&at.field("links"), container, containers, network)?;
+    }
+    Ok(())
+}
+
+fn check_links(
+    at: &At<'_>,
+    container: &ContainerDefinition,
+    containers: &[ContainerDefinition],
+    network: NetworkMode,
+) -> Result<(), Error> {
+    for (index, link) in container.links.iter().enumerate() {
+        let at = at.index(index);
+        if network != NetworkMode::Bridge {
+            let allowed = "links with networkMode bridge only: else containers share an address";
+            return Err(at.invalid(&link.container, allowed));
+        }
+        let mut others = containers.iter().filter(|c| c.name != container.name);
+        if !others.any(|c| c.name == link.container) {
+            let allowed = "the name of another container of the task";
+            return Err(at.invalid(&link.container, allowed));
+        }
+    }
+    Ok(())
+}
+
+/// Settings of the IPC namespace are nobody's own where it is the instance's.
+pub fn check_ipc(list: &At<'_>, task: &TaskDefinition) -> Result<(), Error> {
+    if task.ipc_mode != Some(IpcMode::Host) {
+        return Ok(());
+    }
+    for (index, container) in task.containers.iter().enumerate() {
+        let own = |name: &&String| !name.starts_with(NETWORK);
+        if let Some(name) = container.system_controls.keys().find(own) {
+            let at = list.index(index);
+            let allowed = "net.* only with ipcMode host: the instance's own IPC has the others";
             return Err(at.field("systemControls").invalid(name, allowed));
         }
     }

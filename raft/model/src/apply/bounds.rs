@@ -10,8 +10,9 @@
 //! It does not know why a task is to go, or which one should. Invariant: a count in here is what
 //! counting the state anew would give.
 
+use super::reserve::Reserves;
 use crate::error::Error;
-use crate::ids::ServiceId;
+use crate::ids::{ClusterId, ServiceId};
 use crate::service::{Service, ServiceStatus};
 use crate::state::{Side, State};
 use crate::task::Task;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     tallies: BTreeMap<(ServiceId, Side), Tally>,
+    /// What zones' reserves let it place.
+    pub reserves: Reserves,
 }
 
 /// Of a DAEMON service only tasks where they should be (`State::in_place`): the others stand for
@@ -104,6 +107,15 @@ impl Bounds {
             tally.existing = tally.existing.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// An instance of the cluster accepts tasks from now on, or no longer does: a DAEMON service
+    /// should have another number of them.
+    pub fn change(&mut self, state: &State, cluster: ClusterId) {
+        for service in state.daemons(cluster) {
+            self.forget(service);
+        }
+        self.reserves.change(cluster);
     }
 
     /// Counts a task that is lost with its instance; nothing is left to refuse.

@@ -1,7 +1,10 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::find;
-use crate::cluster::{Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole};
+use super::{capacity, find, privilege, reserve};
+use crate::capacity::CapacityProvider;
+use crate::cluster::{
+    Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole, ZONE_RESERVE_SETTING,
+};
 use crate::command::{Bootstrap, CreateCluster, Resource, Response};
 use crate::error::{Error, Kind};
 use crate::ids::ClusterId;
@@ -64,16 +67,18 @@ pub(super) fn create(state: &mut State, command: &CreateCluster) -> Result<Respo
     }
     find::at_most("clusters", state.index.cluster_names.len() + 1, limits::CLUSTERS_MAX)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
-    state.put_cluster(Arc::new(Cluster {
+    let mut row = Cluster {
         id: command.id,
         name: command.name.clone(),
         status: ClusterStatus::Active,
-        settings: command.settings.clone(),
+        settings: BTreeMap::new(),
         tags: Arc::new(command.tags.clone()),
         created_at: state.now(),
         deleted_at: None,
         version: 1,
-    }));
+    };
+    set(&mut row, &command.settings)?;
+    state.put_cluster(Arc::new(row));
     Ok(Response::Cluster(command.id))
 }
 
@@ -85,12 +90,21 @@ pub(super) fn update(
 ) -> Result<Response, Error> {
     let old = find::active_cluster(state, id)?;
     let mut new = Cluster::clone(&old);
-    new.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    set(&mut new, settings)?;
+    privilege::may_become(state, &old, &new)?;
     if new != *old {
         new.version += 1;
+        reserve::set(state, &old, &new);
         state.put_cluster(Arc::new(new));
     }
     Ok(Response::Cluster(id))
+}
+
+/// A reserve that is set to nothing is gone.
+fn set(row: &mut Cluster, settings: &BTreeMap<String, String>) -> Result<(), Error> {
+    row.settings.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    row.settings.retain(|name, value| !name.starts_with(ZONE_RESERVE_SETTING) || !value.is_empty());
+    find::at_most("zones with a reserve", row.zone_reserves().count(), limits::ZONE_RESERVES_MAX)
 }
 
 /// Refused while anything lives in it. `default` may go too, as in ECS.
@@ -104,6 +118,7 @@ pub(super) fn delete(state: &mut State, id: ClusterId) -> Result<Response, Error
     row.deleted_at = Some(state.now());
     row.version += 1;
     state.put_cluster(Arc::new(row));
+    state.remove_cluster_providers(id);
     forget_deleted(state);
     Ok(Response::Cluster(id))
 }
@@ -141,7 +156,7 @@ fn forget_deleted(state: &mut State) {
 /// Sets, then removes. Something deleted takes no tags; a stopped task does.
 pub(super) fn tag(
     state: &mut State,
-    resource: Resource,
+    resource: &Resource,
     set: &Tags,
     remove: &[String],
 ) -> Result<Response, Error> {
@@ -164,17 +179,24 @@ pub(super) fn tag(
         }};
     }
     match resource {
-        Resource::Cluster(id) => tag_row!(find::active_cluster(state, id)?, put_cluster),
-        Resource::Service(id) => tag_row!(find::active_service(state, id)?, put_service),
-        Resource::Task(id) => tag_row!(find::task(state, id)?, put_task),
-        Resource::Instance(id) => tag_row!(find::registered_instance(state, id)?, put_instance),
+        Resource::Cluster(id) => tag_row!(find::active_cluster(state, *id)?, put_cluster),
+        Resource::Service(id) => tag_row!(find::active_service(state, *id)?, put_service),
+        Resource::Task(id) => tag_row!(find::task(state, *id)?, put_task),
+        Resource::Instance(id) => tag_row!(find::registered_instance(state, *id)?, put_instance),
         // The tags stand in what was registered; running tasks have their own.
         Resource::Definition(id) => {
-            let old = find::definition(state, id)?;
+            let old = find::definition(state, *id)?;
             if let Some(tags) = change(&Arc::new(old.spec.tags.clone()))? {
                 let mut new = DefinitionRow::clone(&old);
                 Arc::make_mut(&mut new.spec).tags = Tags::clone(&tags);
                 state.put_definition(Arc::new(new));
+            }
+        }
+        Resource::CapacityProvider(name) => {
+            let old = capacity::own(state, name, "tagged")?;
+            if let Some(tags) = change(&old.tags)? {
+                let row = CapacityProvider { tags, ..CapacityProvider::clone(&old) };
+                state.put_capacity_provider(Arc::new(row));
             }
         }
     }

@@ -57,10 +57,10 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::CreateTasks { service, deployment, tasks } => {
             create_tasks(state, bounds, *service, *deployment, tasks)
         }
-        Step::Place { task, instance, ports } => place(state, *task, *instance, ports),
+        Step::Place { task, instance, ports } => place(state, bounds, *task, *instance, ports),
         Step::Stop { task, code, reason } => stop(state, bounds, *task, *code, reason),
         Step::Abandon { task } => abandon(state, bounds, *task),
-        Step::SetHealth { instance, health } => set_health(state, *instance, *health),
+        Step::SetHealth { instance, health } => set_health(state, bounds, *instance, *health),
         Step::Advance { service, deployment, rollout } => {
             bounds.forget(*service);
             deployment::advance(state, *service, *deployment, *rollout)
@@ -122,10 +122,17 @@ fn create_tasks(
     Ok(())
 }
 
-fn place(state: &mut State, id: TaskId, instance: InstanceId, ports: &[u16]) -> Result<(), Error> {
+fn place(
+    state: &mut State,
+    bounds: &mut Bounds,
+    id: TaskId,
+    instance: InstanceId,
+    ports: &[u16],
+) -> Result<(), Error> {
     let task = find::task(state, id)?;
     let instance = find::instance(state, instance)?;
     state.check_place(&task, &instance, ports)?;
+    bounds.reserves.take(state, &task, &instance)?;
     let mut task = Task::clone(&task);
     task.instance = Some(instance.id);
     task.placed_at = Some(state.now());
@@ -152,6 +159,7 @@ fn stop(
         return Err(Error::refused(format!("task {id} is protected from scale-in")));
     }
     bounds.may_stop(state, &task)?;
+    bounds.reserves.leave(&task);
     task::stop(state, &task, code, reason(why));
     if unhealthy {
         report::gave_up(state, &task);
@@ -174,18 +182,25 @@ fn abandon(state: &mut State, bounds: &mut Bounds, id: TaskId) -> Result<(), Err
         return Err(Error::refused(why));
     }
     bounds.lose(state, &task);
+    bounds.reserves.leave(&task);
     task::abandon(state, &task);
     Ok(())
 }
 
 /// Saying the same again is not an error: leases are judged at every tick. While it is `Down`,
 /// `since` stays when it was first so.
-fn set_health(state: &mut State, id: InstanceId, health: Health) -> Result<(), Error> {
+fn set_health(
+    state: &mut State,
+    bounds: &mut Bounds,
+    id: InstanceId,
+    health: Health,
+) -> Result<(), Error> {
     let old = find::registered_instance(state, id)?;
     let down = |health: Health| matches!(health, Health::Down { .. });
     if old.health == health || (down(old.health) && down(health)) {
         return Ok(());
     }
+    bounds.change(state, old.cluster);
     let mut new = Instance::clone(&old);
     new.health = health;
     new.version += 1;

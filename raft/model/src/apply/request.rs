@@ -9,8 +9,11 @@
 //! client that repeats its call through another manager gets other ids into the entry.
 
 use crate::access_key::{AccessKeyId, SealedSecret};
-use crate::command::{Command, CreateCluster, CreateService, Entry, RegisterInstance, Response};
-use crate::command::{RunTask, StartTask, UpdateService};
+use crate::capacity::ClusterProviders;
+use crate::command::{
+    CapacityCommand, Command, CreateCluster, CreateService, Entry, RegisterInstance, Response,
+    RunTask, StartTask, UpdateService,
+};
 use crate::error::Error;
 use crate::hash;
 use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ServiceId, TaskId};
@@ -98,6 +101,7 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         Response::Instance(id) => vec![id.to_string()],
         Response::Manager(id) => vec![id.to_string()],
         Response::AccessKey(id) => vec![id.to_string()],
+        Response::CapacityProvider(name) => vec![name.to_string()],
     }
 }
 
@@ -107,6 +111,12 @@ fn fingerprint(command: &Command) -> u64 {
         Command::CreateCluster(c) => {
             let plain = CreateCluster { id: ClusterId::from_bits(0), ..c.clone() };
             hash::of(&Command::CreateCluster(plain))
+        }
+        Command::Capacity(CapacityCommand::CreateCluster { create, providers }) => {
+            let cluster = ClusterId::from_bits(0);
+            let create = CreateCluster { id: cluster, ..create.clone() };
+            let providers = ClusterProviders { cluster, ..providers.clone() };
+            hash::of(&Command::Capacity(CapacityCommand::CreateCluster { create, providers }))
         }
         Command::CreateService(c) => {
             let id = ServiceId::from_bits(0);

@@ -1,10 +1,11 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, deployment, find, shift};
+use super::{author, deployment, find, privilege, reserve, shift};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
 use crate::limits;
+use crate::placement::PlacementChange;
 use crate::service::{Backoff, DeploymentConfiguration, Service, ServiceSpec, ServiceStatus};
 use crate::state::State;
 use std::sync::Arc;
@@ -48,14 +49,41 @@ fn fits_daemon(spec: &ServiceSpec, asked: Option<u32>) -> Result<(), Error> {
     Err(Error::invalid(field, value, why))
 }
 
+/// What no service can be, whatever overtook the request that makes it so, in ECS's words. A
+/// service from before a rule stays as it is until its user touches what the rule is about.
+fn can_roll(deployment: &DeploymentConfiguration) -> Result<(), Error> {
+    match (deployment.minimum_healthy_percent, deployment.maximum_percent) {
+        (100, 100) => Err(Error::invalid(
+            "deploymentConfiguration",
+            "100 and 100",
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block \
+             deployments.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn can_rebalance(spec: &ServiceSpec) -> Result<(), Error> {
+    match spec.can_rebalance() {
+        true => Ok(()),
+        false => Err(Error::invalid(
+            "availabilityZoneRebalancing",
+            "ENABLED",
+            "DISABLED with DAEMON, with a maximumPercent of 100, and where the first placement \
+             strategy is not spread over attribute:ecs.availability-zone",
+        )),
+    }
+}
+
 pub(super) fn create(
     state: &mut State,
     by: &crate::Principal,
     command: &CreateService,
 ) -> Result<Response, Error> {
     let spec = &command.spec;
-    find::active_cluster(state, command.cluster)?;
-    find::active_definition(state, command.definition)?;
+    let cluster = find::active_cluster(state, command.cluster)?;
+    let definition = find::active_definition(state, command.definition)?;
+    privilege::admit(&cluster, &definition)?;
     if spec.name.is_empty() {
         return Err(Error::invalid("serviceName", "", "1 to 255 characters"));
     }
@@ -72,6 +100,10 @@ pub(super) fn create(
     }
     desired_in_range(spec.desired_count)?;
     fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
+    can_roll(&spec.deployment)?;
+    if spec.az_rebalancing {
+        can_rebalance(spec)?;
+    }
     let services = state.service_count(command.cluster) + 1;
     find::at_most("services in the cluster", services, limits::SERVICES_PER_CLUSTER_MAX)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
@@ -104,7 +136,9 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     let current = old.primary().map(|primary| primary.definition);
     let next = match command.definition {
         Some(id) if Some(id) != current => {
-            find::active_definition(state, id)?;
+            let definition = find::active_definition(state, id)?;
+            let cluster = find::active_cluster(state, old.cluster)?;
+            privilege::admit(&cluster, &definition)?;
             Some(id)
         }
         // The service runs this one already, so it may be INACTIVE by now.
@@ -120,6 +154,12 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     let mut new = Service::clone(&old);
     let spec = changed(&old.spec, &command.change);
     fits_daemon(&spec, command.change.desired_count)?;
+    if spec.deployment != old.spec.deployment {
+        can_roll(&spec.deployment)?;
+    }
+    if command.change.az_rebalancing == Some(true) {
+        can_rebalance(&spec)?;
+    }
     if spec != *old.spec {
         new.spec = Arc::new(spec);
     }
@@ -128,6 +168,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     }
     if new != *old {
         new.version += 1;
+        reserve::shrink(state, &new);
         let new = Arc::new(new);
         state.put_service(new.clone());
         if next.is_some() {
@@ -145,7 +186,9 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
         change.minimum_healthy_percent.unwrap_or(deployment.minimum_healthy_percent);
     deployment.maximum_percent = change.maximum_percent.unwrap_or(deployment.maximum_percent);
     if let Some(placement) = &change.placement {
-        spec.placement = placement.clone();
+        let PlacementChange { constraints, strategies } = placement.clone();
+        spec.placement.constraints = constraints.unwrap_or(spec.placement.constraints);
+        spec.placement.strategies = strategies.unwrap_or(spec.placement.strategies);
     }
     spec.health_check_grace_secs = change.health_check_grace_secs.or(spec.health_check_grace_secs);
     spec.enable_execute_command =
@@ -182,6 +225,7 @@ pub(super) fn delete(state: &mut State, id: ServiceId, force: bool) -> Result<Re
         Arc::make_mut(&mut new.spec).desired_count = 0;
     }
     new.version += 1;
+    reserve::shrink(state, &new);
     state.put_service(Arc::new(new));
     shift::end(state, id);
     Ok(Response::Service(id))

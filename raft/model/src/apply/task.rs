@@ -1,7 +1,7 @@
 //! Tasks as users ask for them: run and stop. Both are requests to the leader and the agents;
 //! only a task that no instance has yet ends here at once.
 
-use super::find;
+use super::{find, privilege};
 use crate::command::{Response, RunTask, StartTask};
 use crate::error::{Error, Kind};
 use crate::ids::{InstanceId, TaskId, TraceId};
@@ -51,6 +51,10 @@ pub(super) fn start(
 fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, Blocker> {
     let instance = state.instance(on).ok_or(Blocker::Inactive)?;
     task.ports = state.fit(&task, instance)?;
+    let (zone, size) = (&instance.spec.zone, state.reservation(&task));
+    if state.missing_for_growth(task.cluster, zone, size).is_some() {
+        return Err(Blocker::Reserve);
+    }
     task.instance = Some(on);
     task.placed_at = Some(state.now());
     let id = task.id;
@@ -60,8 +64,9 @@ fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, 
 
 /// The tasks that a run asks for, before any is anywhere.
 fn drawn_up(state: &State, command: &RunTask, trace: Option<TraceId>) -> Result<Vec<Task>, Error> {
-    find::active_cluster(state, command.cluster)?;
+    let cluster = find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
+    privilege::admit(&cluster, &definition)?;
     if command.tasks.is_empty() {
         return Err(Error::invalid("count", "0", "1 to 10"));
     }

@@ -1,13 +1,15 @@
 //! How many tasks a service should have, and which of its tasks count for that number.
 //!
-//! A DAEMON service should have one task on each ACTIVE instance of its cluster that satisfies its
-//! constraints. It does not know whether there is room. Invariant: of the tasks that are in place
-//! on instances, at most one per instance is wanted (`check_place` holds them apart), so a DAEMON
-//! service with as many of them as it desires has one everywhere.
+//! A DAEMON service should have one task on each instance of its cluster that accepts tasks and
+//! satisfies its constraints: ACTIVE, and its agent is there to start it. One that is lost, or has
+//! yet to connect, wants none: nothing waits for it. It does not know whether there is room.
+//! Invariant: of the tasks that are in place on instances, at most one per instance is wanted
+//! (`check_place` holds them apart), so a DAEMON service with as many of them as it desires has one
+//! everywhere.
 
 use super::State;
 use crate::ids::{ClusterId, InstanceId, ServiceId};
-use crate::instance::{Instance, InstanceStatus};
+use crate::instance::Instance;
 use crate::service::{Service, ServiceStatus};
 use crate::task::Task;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ impl State {
     }
 
     fn wants_daemon(&self, service: &Service, instance: &Instance) -> bool {
-        instance.status == InstanceStatus::Active && self.admits(service, instance)
+        instance.accepts_tasks() && self.admits(service, instance)
     }
 
     /// Nothing runs on the instance, or is still stopping there, but tasks of DAEMON services.

@@ -123,6 +123,7 @@ impl State {
         if let Some(old) = self.services.remove(&id) {
             self.index.rename_service(service_name(&old), None);
             self.index.daemons.remove(&(old.cluster, id));
+            self.remove_established(id);
         }
         let numbers: Vec<u64> = self.events(id).map(|(number, _)| number).collect();
         for number in numbers {

@@ -3,6 +3,9 @@
 //! Some values are marks: `aimed` puts what would be right just now in their place, so that most
 //! plans and reports get past the first check.
 
+mod marks;
+
+use marks::marks;
 use muster_model::Holder;
 use muster_model::cluster::UserRole;
 use muster_model::command::*;
@@ -333,25 +336,6 @@ fn run_task() -> impl Strategy<Value = RunTask> {
 fn start_task() -> impl Strategy<Value = Command> {
     (run_task(), vec(instance(), 0..4))
         .prop_map(|(run, on)| Command::StartTask(StartTask { run, on }))
-}
-
-/// What is said of rows beside them.
-fn marks() -> impl Strategy<Value = Command> {
-    let attribute = (instance(), "[ab]", option::of("[xy]".prop_map(String::from)))
-        .prop_map(|(instance, name, value)| InstanceAttribute { instance, name, value });
-    let key = (option::of(name()), name())
-        .prop_map(|(principal, name)| mark::SettingKey { principal, name });
-    prop_oneof![
-        (vec(attribute, 0..3), vec((instance(), "[ab]".prop_map(String::from)), 0..2))
-            .prop_map(|(set, remove)| Command::ChangeAttributes { set, remove }),
-        (cluster(), btree_map("[ab]", "[xy]", 0..2))
-            .prop_map(|(cluster, settings)| Command::UpdateCluster { cluster, settings }),
-        definition().prop_map(|definition| Command::DeleteTaskDefinition { definition }),
-        (task(), option::of((0u64..1000).prop_map(Millis)))
-            .prop_map(|(task, span)| Command::ProtectTask { task, span }),
-        (key, option::of(text()))
-            .prop_map(|(key, value)| Command::SetAccountSetting { key, value }),
-    ]
 }
 
 /// Sizes never shrink, so that "never more than there is" holds at every index.

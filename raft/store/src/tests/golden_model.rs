@@ -13,7 +13,7 @@ use muster_model::command::{
     Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
     RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
 };
-use muster_model::mark::{AccountSetting, Deletion, Protection, SettingKey};
+use muster_model::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use muster_model::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState};
 use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
@@ -452,6 +452,7 @@ fn rows() -> Vec<Row> {
         Row::AccountSetting(Arc::new(AccountSetting { key: setting(), value: "enabled".into() })),
         Row::AccessKey(Arc::new(access_key)),
         Row::Policy(Arc::new(policy)),
+        Row::Established(Arc::new(Established { service: SERVICE, places: 3 })),
     ]
 }
 

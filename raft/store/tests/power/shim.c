@@ -2,11 +2,13 @@
  * TO each file is what it was when it was last synced. Renames, links and removals count at once, as on a
  * journalling file system; a file that was never synced is not there.
  *
- * It knows nothing of what the files mean. */
+ * The process is killed at any moment: a file in TO is replaced as a whole, or the cut would take from
+ * it what was synced long before. It knows nothing of what the files mean. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,9 +35,32 @@ static void make_parents(char *path)
 	}
 }
 
+static int copy(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	ssize_t sent = in < 0 || out < 0 ? -1 : 1;
+	while (sent > 0)
+		sent = sendfile(out, in, NULL, 1 << 20);
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	return sent;
+}
+
+static int real_rename(const char *old, const char *new)
+{
+	static int (*real)(const char *, const char *);
+	if (!real)
+		real = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+	return real(old, new);
+}
+
 static void keep(int fd)
 {
-	char link[64], path[PATH_MAX], out[PATH_MAX];
+	/* One at a time: of two threads that synced a file, the one that copies last has the newer. */
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+	char link[64], path[PATH_MAX], out[PATH_MAX], new[PATH_MAX];
 	struct stat about;
 	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
 	ssize_t length = readlink(link, path, sizeof path - 1);
@@ -44,15 +69,14 @@ static void keep(int fd)
 	path[length] = 0;
 	if (!shadow(path, out))
 		return;
+	/* Beside TO, where a copy that was cut short is not taken for a file of the process. */
+	if (snprintf(new, sizeof new, "%s.new", getenv("MUSTER_POWER_TO")) >= PATH_MAX)
+		return;
+	pthread_mutex_lock(&turn);
 	make_parents(out);
-	int in = open(path, O_RDONLY), copy = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (in >= 0 && copy >= 0)
-		while (sendfile(copy, in, NULL, 1 << 20) > 0)
-			;
-	if (in >= 0)
-		close(in);
-	if (copy >= 0)
-		close(copy);
+	if (copy(path, new) == 0)
+		real_rename(new, out);
+	pthread_mutex_unlock(&turn);
 }
 
 int fdatasync(int fd)
@@ -79,13 +103,10 @@ int fsync(int fd)
 
 int rename(const char *old, const char *new)
 {
-	static int (*real)(const char *, const char *);
 	char a[PATH_MAX], b[PATH_MAX];
-	if (!real)
-		real = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
-	int result = real(old, new);
+	int result = real_rename(old, new);
 	if (!result && shadow(old, a) && shadow(new, b))
-		real(a, b);
+		real_rename(a, b);
 	return result;
 }
 
