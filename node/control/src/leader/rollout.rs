@@ -175,13 +175,23 @@ fn targets_halted(service: &Service, desired: u32, roster: &Roster) -> Targets {
 /// A deployment that is paused takes nobody's place. It makes up for what ended by itself, and what
 /// drains or fails its checks is replaced.
 fn targets_paused(service: &Service, desired: u32, roster: &Roster) -> Targets {
+    // What it has of older revisions counts as its own.
+    let own = desired.saturating_sub(u32::try_from(roster.old.len()).unwrap_or(u32::MAX));
+    let (d, floor) = (desired as usize, service.spec.deployment.floor(desired).min(desired));
     let ceiling = service.spec.deployment.ceiling(desired) as usize;
     let stays = roster.good.len() + roster.old.len();
-    let missing = (desired as usize).saturating_sub(stays);
-    let start = missing.min(ceiling.saturating_sub(roster.all()));
-    let own = (desired as usize).saturating_sub(roster.old.len());
-    let failing = failing::may_go(own, start, roster);
-    Targets { start, failing, ..targets_halted(service, desired, roster) }
+    let start = d.saturating_sub(stays).min(ceiling.saturating_sub(roster.all()));
+
+    let mut healthy = roster.healthy();
+    let surplus = stays.saturating_sub(d);
+    // Of its own tasks first: they are the ones that did not prove themselves.
+    let excess = surplus.min(may_go(&roster.good, &mut healthy, floor as usize));
+    let old = (surplus - excess).min(may_go(&roster.old, &mut healthy, floor as usize));
+    let drain_floor = if ceiling > d { desired } else { floor };
+    let draining = may_go(&roster.draining, &mut healthy, drain_floor as usize);
+    let away = roster.away.iter().filter(|m| !m.spared).count();
+    let failing = failing::may_go(own as usize, start, roster);
+    Targets { start, excess, old, draining, away, failing }
 }
 
 /// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at
