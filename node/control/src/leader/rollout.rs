@@ -172,8 +172,8 @@ fn targets_halted(service: &Service, desired: u32, roster: &Roster) -> Targets {
     Targets { start: 0, excess, old, draining, away, failing: 0 }
 }
 
-/// A deployment that is paused takes nobody's place. It makes up for what ended by itself, and what
-/// drains or fails its checks is replaced.
+/// A deployment that is paused takes nobody's place. It makes up for what ended by itself. What
+/// fails its checks is replaced, and of its own tasks what drains.
 fn targets_paused(service: &Service, desired: u32, roster: &Roster) -> Targets {
     // What it has of older revisions counts as its own.
     let own = desired.saturating_sub(u32::try_from(roster.old.len()).unwrap_or(u32::MAX));
