@@ -187,6 +187,8 @@ fn targets_paused(service: &Service, desired: u32, roster: &Roster) -> Targets {
     // Of its own tasks first: they are the ones that did not prove themselves.
     let excess = surplus.min(may_go(&roster.good, &mut healthy, floor as usize));
     let old = (surplus - excess).min(may_go(&roster.old, &mut healthy, floor as usize));
+    // What those leave behind, whichever of them are healthy.
+    let mut healthy = roster.healthy().saturating_sub(excess + old);
     let drain_floor = if ceiling > d { desired } else { floor };
     let draining = may_go(&roster.draining, &mut healthy, drain_floor as usize);
     let away = roster.away.iter().filter(|m| !m.spared).count();
