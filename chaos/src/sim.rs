@@ -60,6 +60,9 @@ pub struct Counts {
     pub containers: u64,
     /// Deployments that failed or were stopped.
     pub rollouts_halted: u64,
+    /// Deployments that began to shift traffic, and those that got all of it.
+    pub shifts_begun: u64,
+    pub shifts_done: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
 }
@@ -80,6 +83,8 @@ impl Counts {
         self.snapshots += other.snapshots;
         self.containers += other.containers;
         self.rollouts_halted += other.rollouts_halted;
+        self.shifts_begun += other.shifts_begun;
+        self.shifts_done += other.shifts_done;
         self.healed_ms += other.healed_ms;
     }
 }

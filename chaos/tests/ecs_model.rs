@@ -48,6 +48,14 @@ const OURS: &[(&str, &str)] = &[
     ("PlacementStrategy.weight", "what prefer weighs"),
     ("Service.throttledUntil", "when the back-off ends: services that wait say until when"),
     ("Service.version", "for expectedVersion"),
+    (
+        "ServiceRevisionSummary.requestedProductionTrafficWeight",
+        "a service's current revisions have theirs as well, as those of a deployment do with ECS",
+    ),
+    (
+        "ServiceRevisionSummary.requestedTestTrafficWeight",
+        "a service's current revisions have theirs as well, as those of a deployment do with ECS",
+    ),
     ("Task.instanceName", "the machine's name, as people know it"),
     ("Task.waitingReason", "a task that is not placed says why"),
     ("UpdateServiceRequest.expectedVersion", "compare-and-set"),
@@ -129,7 +137,7 @@ impl Model {
                 return Ok(Some((one, *message)));
             }
             ("string", Shape::Text) | ("boolean", Shape::Bool) => true,
-            ("timestamp", Shape::Seconds) => true,
+            ("timestamp", Shape::Seconds) | ("double", Shape::Real) => true,
             ("integer", Shape::Int { high, .. }) => *high >= i128::from(i32::MAX),
             ("long", Shape::Int { high, .. }) => *high >= i128::from(i64::MAX),
             ("map", Shape::TextMap) => self.kind(self.inner(one, "value")) == "string",

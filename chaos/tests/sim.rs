@@ -9,7 +9,7 @@ use muster_model::Millis;
 
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
-    let mut halted = 0;
+    let (mut halted, mut shifted) = (0, 0);
     for seed in 1..=5 {
         let outcome = sim::run(seed, false);
         let replay = format!("replay: cargo xtask sim --seed {seed} --trace");
@@ -17,7 +17,9 @@ fn a_handful_of_seeds_keep_every_law() {
         let counts = outcome.counts;
         assert!(counts.takeovers > 0 && counts.faults > 0 && counts.containers > 0, "{counts:?}");
         halted += counts.rollouts_halted;
+        shifted += counts.shifts_done;
     }
+    assert!(shifted > 0, "no deployment got all of the traffic");
     assert!(halted > 0, "no deployment failed or was stopped");
 }
 

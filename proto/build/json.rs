@@ -185,6 +185,7 @@ fn shape(field: &FieldDescriptor) -> Result<String, Box<dyn Error>> {
         Kind::Int32 => "Int { low: i32::MIN as i128, high: i32::MAX as i128 }".into(),
         Kind::Int64 => "Int { low: i64::MIN as i128, high: i64::MAX as i128 }".into(),
         Kind::Uint32 => "Int { low: 0, high: u32::MAX as i128 }".into(),
+        Kind::Double => "Real".into(),
         Kind::Uint64 => "Int { low: 0, high: u64::MAX as i128 }".into(),
         kind if is_timestamp(&kind) => "Seconds".into(),
         Kind::Message(message) => format!("Message(&{})", ident(&message)),

@@ -16,6 +16,7 @@ pub mod operator;
 mod placement;
 pub mod policy;
 pub mod service;
+mod strategy;
 pub mod task;
 
 pub(crate) use placement::{EC2, LAUNCH_TYPES};

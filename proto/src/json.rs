@@ -42,6 +42,8 @@ pub enum Shape {
         low: i128,
         high: i128,
     },
+    /// A number, with or without a fraction.
+    Real,
     /// Seconds since 1970, with a fraction.
     Seconds,
     /// An object whose values are strings.

@@ -12,6 +12,7 @@ mod instance;
 mod life;
 mod operator;
 mod service;
+mod strategy;
 mod task;
 mod waiting;
 

@@ -17,14 +17,19 @@ use muster_model::placement::{
 use muster_model::query::Query;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
-    CircuitBreaker, ClusterId, Command, DefinitionId, Entry, Error, InstanceId, InstanceStatus,
-    Millis, Principal, RequestId, Response, SchedulingStrategy, ServiceId, ServiceSpec,
-    ServiceStatus, State, Threshold, Time,
+    CircuitBreaker, ClusterId, Command, DefinitionId, DeploymentStrategy, Entry, Error, HookAction,
+    InstanceId, InstanceStatus, Millis, Pace, PauseHook, Principal, RequestId, Response,
+    SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State, StepSize, Threshold,
+    Time, Weight,
 };
 use std::sync::Arc;
 
 /// A user gives up after this long.
 const DEADLINE: Millis = Millis::from_secs(30);
+/// A hook times out, and a bake time ends, after as long at most.
+const STAGE_MINUTES: u64 = 1;
+/// So long a deployment that shifts traffic stays where it is by its user's will.
+pub(super) const STAGE_MAX: Millis = Millis::from_secs(STAGE_MINUTES * 60);
 /// Services of a run: more would only fill the machines.
 const SERVICES_MAX: usize = 8;
 
@@ -199,8 +204,9 @@ impl World {
             }
             57..73 => self.run_task(state),
             73..75 => self.stop_deployment(state),
-            75..85 => self.stop_task(state),
-            85..95 => self.set_status(state),
+            75..80 => self.pause_or_continue(state),
+            80..87 => self.stop_task(state),
+            87..95 => self.set_status(state),
             95..97 => self.reserve_zone(),
             _ => {
                 let instance = self.any_instance(state)?;
@@ -264,6 +270,7 @@ impl World {
             scheduling: strategies[usize::from(daemon)],
             az_rebalancing: self.dice.percent(50),
             circuit_breaker: self.breaker(),
+            strategy: if daemon { DeploymentStrategy::default() } else { self.strategy() },
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,
             propagate_service_tags: false,
@@ -330,6 +337,9 @@ impl World {
         let rolls = self.dice.percent(60);
         let desired_count = scales.then(|| self.dice.between(0, 6) as u32);
         let definition = rolls.then(|| self.any_definition());
+        // A DAEMON service has only one that fits.
+        let daemon = state.service(service).is_some_and(|row| row.spec.is_daemon());
+        let strategy = (!daemon && self.dice.percent(30)).then(|| self.strategy());
         let version = state.service(service).map(|row| row.version);
         let expected_version = version.filter(|_| self.dice.percent(20));
         Some(Command::UpdateService(UpdateService {
@@ -338,8 +348,54 @@ impl World {
             deployment: muster_model::DeploymentId::from_bits(0),
             definition,
             force_new_deployment: self.dice.percent(20),
-            change: Arc::new(ServiceChange { desired_count, ..ServiceChange::default() }),
+            change: Arc::new(ServiceChange { desired_count, strategy, ..ServiceChange::default() }),
         }))
+    }
+
+    /// Half of them shift traffic; some wait at hooks that time out.
+    fn strategy(&mut self) -> DeploymentStrategy {
+        let size = |permille| StepSize {
+            weight: Weight::of_permille(permille).unwrap_or(Weight::ALL),
+            bake_minutes: 0,
+        };
+        let mut paces = [Pace::BlueGreen, Pace::Linear(size(334)), Pace::Canary(size(5))];
+        for pace in &mut paces {
+            if let Pace::Linear(step) | Pace::Canary(step) = pace {
+                step.bake_minutes = self.dice.between(0, STAGE_MINUTES) as u32;
+            }
+        }
+        let Some(pace) = self.dice.pick(&paces).filter(|_| self.dice.percent(50)) else {
+            return DeploymentStrategy::default();
+        };
+        let actions = [HookAction::Continue, HookAction::Rollback];
+        let stages = Stage::PAUSABLE.into_iter().filter(|_| self.dice.percent(15)).collect();
+        let hook = PauseHook {
+            stages,
+            timeout_minutes: STAGE_MINUTES as u32,
+            on_timeout: self.dice.pick(&actions).unwrap_or(HookAction::Continue),
+        };
+        let bake_minutes = self.dice.between(0, STAGE_MINUTES) as u32;
+        DeploymentStrategy { pace, bake_minutes, hooks: vec![hook] }
+    }
+
+    /// What is paused is mostly continued later; the rest is refused.
+    fn pause_or_continue(&mut self, state: &State) -> Option<Command> {
+        let held = |row: &ServiceId| {
+            let hooked = state.shift(*row).is_some_and(|shift| shift.hook.is_some());
+            hooked || state.pause(*row).is_some()
+        };
+        let waiting: Vec<ServiceId> = state.services().map(|row| row.id).filter(held).collect();
+        let waits = self.dice.pick(&waiting).filter(|_| self.dice.percent(80));
+        let service = waits.or_else(|| self.any_service(state))?;
+        let deployment = state.service(service)?.primary()?.id;
+        if waits.is_none() {
+            return Some(Command::PauseServiceDeployment { service, deployment });
+        }
+        let action = match self.dice.percent(80) {
+            true => HookAction::Continue,
+            false => HookAction::Rollback,
+        };
+        Some(Command::ContinueServiceDeployment { service, deployment, hook: None, action })
     }
 
     fn run_task(&mut self, state: &State) -> Option<Command> {

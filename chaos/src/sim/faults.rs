@@ -3,6 +3,7 @@
 //!
 //! New kinds of faults are added here: a row in `KINDS`, how it begins and how it ends.
 
+use super::client::STAGE_MAX;
 use super::dice::Branch;
 use super::net::Node;
 use super::setting::ZONES;
@@ -297,7 +298,8 @@ impl World {
     pub fn heals_by(&self, calm: Time) -> Time {
         let state = self.log.state();
         let backoff = state.services().map(|s| s.backoff.until).max().unwrap_or_default();
-        calm.max(backoff) + HEAL_MAX
+        let entered = state.shifts().map(|shift| shift.entered_at + STAGE_MAX);
+        calm.max(backoff).max(entered.max().unwrap_or_default()) + HEAL_MAX
     }
 }
 

@@ -21,6 +21,7 @@ mod reserve;
 mod rollouts;
 mod same_state;
 mod slots;
+mod traffic;
 mod versions;
 mod writes;
 
@@ -133,6 +134,10 @@ impl World {
         self.judge("versions", versions::check_entry(before, &changes, entry));
         self.judge("rollouts", rollouts::check_entry(before, after, &changes));
         self.counts.rollouts_halted += rollouts::count_halted(&changes);
+        self.judge("traffic", traffic::check_entry(before, after, &changes, entry));
+        let (begun, shifted) = traffic::count(&changes);
+        self.counts.shifts_begun += begun;
+        self.counts.shifts_done += shifted;
         let known = self.log.state_at(base).cloned();
         if let Some(known) = known {
             self.judge("lost", lost::check(&known, entry));

@@ -63,9 +63,10 @@ struct Container {
 }
 
 impl Hold {
-    /// Has a container that was made and has not ended.
+    /// Has a container that was started and has not ended. One that was made and is not to start
+    /// any more takes nothing, and the agent has let go of it before it is gone.
     pub fn alive(&self) -> bool {
-        self.containers.values().any(|c| c.ended.is_none())
+        self.containers.values().any(|c| c.started_at.is_some() && c.ended.is_none())
     }
 
     /// An essential container of it came to its end, whichever way.

@@ -166,6 +166,14 @@ impl pb::live_server::Live for LiveService {
     type LogsStream = Statuses<Answers<pb::LogsResponse>, pb::LogsResponse>;
     type ExecStream = Statuses<Answers<pb::ExecResponse>, pb::ExecResponse>;
 
+    async fn pause_service_deployment(
+        &self,
+        request: Request<pb::PauseServiceDeploymentRequest>,
+    ) -> Result<Response<pb::PauseServiceDeploymentResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.pause_service_deployment(&call, message).await)
+    }
+
     async fn plan_task(
         &self,
         request: Request<pb::RunTaskRequest>,

@@ -82,6 +82,9 @@ async fn operation(
         "StopServiceDeployment" => {
             one!(StopServiceDeploymentRequest, stop_service_deployment)
         }
+        "ContinueServiceDeployment" => {
+            one!(ContinueServiceDeploymentRequest, continue_service_deployment)
+        }
         "DescribeServiceRevisions" => {
             one!(DescribeServiceRevisionsRequest, describe_service_revisions)
         }

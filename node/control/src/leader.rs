@@ -29,6 +29,7 @@ mod replicas;
 mod reserve;
 mod rollout;
 mod roster;
+mod shift;
 mod tally;
 mod view;
 mod witness;

@@ -1,11 +1,14 @@
-//! Requests about deployments: the circuit breaker that a service has, and StopServiceDeployment.
+//! Requests about deployments: the circuit breaker that a service has; stopping, pausing and
+//! continuing one.
 
-use super::{At, number};
+use super::{At, number, strategy};
 use crate::arn::{self, Arns};
 use crate::pb;
 use muster_model::command::StopType;
 use muster_model::limits::BREAKER_VALUE_MAX;
-use muster_model::{CircuitBreaker, Command, Error, State, Threshold};
+use muster_model::{
+    CircuitBreaker, Command, DeploymentId, Error, HookAction, ServiceId, State, Threshold,
+};
 
 /// `None`: the request says nothing of it. What it leaves out is ECS's default.
 pub(super) fn breaker(
@@ -50,10 +53,33 @@ pub fn stop(state: &State, wire: &pb::StopServiceDeploymentRequest) -> Result<Co
         "ABORT" => StopType::Abort,
         other => return Err(At::Field("stopType").invalid(other, "ROLLBACK or ABORT")),
     };
+    let (service, deployment) = named(state, &wire.service_deployment_arn)?;
+    Ok(Command::StopServiceDeployment { service, deployment, stop })
+}
+
+/// PauseServiceDeployment.
+pub fn pause(state: &State, wire: &pb::PauseServiceDeploymentRequest) -> Result<Command, Error> {
+    let (service, deployment) = named(state, &wire.service_deployment_arn)?;
+    Ok(Command::PauseServiceDeployment { service, deployment })
+}
+
+/// ContinueServiceDeployment; without an action it goes on, as in ECS.
+pub fn resume(
+    state: &State,
+    wire: &pb::ContinueServiceDeploymentRequest,
+) -> Result<Command, Error> {
+    let action = match wire.action.as_str() {
+        "" => HookAction::Continue,
+        text => strategy::action(&At::Field("action"), text)?,
+    };
+    let hook = (!wire.hook_id.is_empty()).then(|| wire.hook_id.as_str().into());
+    let (service, deployment) = named(state, &wire.service_deployment_arn)?;
+    Ok(Command::ContinueServiceDeployment { service, deployment, hook, action })
+}
+
+fn named(state: &State, text: &str) -> Result<(ServiceId, DeploymentId), Error> {
     let arns = Arns::of(state);
     let written = |cluster: &str, service: &str, id| arns.service_deployment(cluster, service, id);
-    let text = &wire.service_deployment_arn;
     let (row, deployment) = arn::part_of_service(state, "service-deployment", text, written)?;
-    let (service, deployment) = (row.id, deployment.id);
-    Ok(Command::StopServiceDeployment { service, deployment, stop })
+    Ok((row.id, deployment.id))
 }

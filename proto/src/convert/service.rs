@@ -1,12 +1,14 @@
 //! Requests about services.
 
-use super::{At, capacity, deployment, name, number, placement, tags};
+use super::{At, capacity, deployment, name, number, placement, strategy, tags};
 use crate::{arn, pb};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
 use muster_model::placement::PlacementChange;
 use muster_model::service::DeploymentConfiguration;
-use muster_model::{Command, Error, IdSource, SchedulingStrategy, ServiceSpec, State};
+use muster_model::{
+    Command, DeploymentStrategy, Error, IdSource, SchedulingStrategy, ServiceSpec, State,
+};
 use std::sync::Arc;
 
 /// ECS lets no more than all tasks stay, and ours at most ten times as many exist.
@@ -51,6 +53,7 @@ pub fn create(
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: false,
         circuit_breaker: deployment::breaker(wanted)?.unwrap_or_default(),
+        strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
     };
     // As in ECS, it is on unless it was said or cannot be.
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;
@@ -114,6 +117,7 @@ pub fn update(
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: rebalancing(&wire.availability_zone_rebalancing)?,
         circuit_breaker,
+        strategy: strategy::strategy(&service.spec.strategy, wanted)?,
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,

@@ -95,7 +95,7 @@ fn check_value(
         (Shape::Int { low, high }, Value::Number(number)) => {
             number.as_i128().is_some_and(|n| (*low..=*high).contains(&n))
         }
-        (Shape::Seconds, Value::Number(_)) => true,
+        (Shape::Real | Shape::Seconds, Value::Number(_)) => true,
         _ => false,
     };
     if fits { Ok(value) } else { Err(wrong(path, &value, expected(shape, false))) }
@@ -109,6 +109,8 @@ fn expected(shape: &Shape, many: bool) -> String {
         (Shape::Bool, true) => "true and false".into(),
         (Shape::Int { low, high }, false) => format!("a whole number from {low} to {high}"),
         (Shape::Int { low, high }, true) => format!("whole numbers from {low} to {high}"),
+        (Shape::Real, false) => "a number".into(),
+        (Shape::Real, true) => "numbers".into(),
         (Shape::Seconds, false) => "a number of seconds since 1970".into(),
         (Shape::Seconds, true) => "numbers of seconds since 1970".into(),
         (Shape::TextMap, false) => "an object of strings".into(),

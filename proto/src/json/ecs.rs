@@ -26,14 +26,12 @@ const ANSWERED: [(&str, &[&str]); 1] = [(
 )];
 
 /// Values of members that are not built which ask for what is done anyhow.
-const WITHOUT_SAYING: [(&str, &str); 9] = [
+const WITHOUT_SAYING: [(&str, &str); 7] = [
     ("availabilityZoneRebalancing", "DISABLED"),
-    ("bakeTimeInMinutes", "0"),
     ("healthCheckGracePeriodSeconds", "0"),
     ("launchType", "EC2"),
     ("resourceManagementType", "CUSTOMER"),
     ("schedulingStrategy", "REPLICA"),
-    ("strategy", "ROLLING"),
     // The type of a deployment controller.
     ("type", "ECS"),
     ("versionConsistency", "disabled"),

@@ -6,7 +6,7 @@
 //! again, as what it was.
 
 use super::service::{Counts, count, definition};
-use super::{int, timestamp};
+use super::{int, strategy, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::service::{Deployment, HaltCause, Outcome, RolloutState};
@@ -40,7 +40,11 @@ impl<'a> Names<'a> {
 }
 
 /// Status, and when it came to its end. A deployment that a newer one overtook was stopped by it.
-fn status(deployment: &Deployment) -> (&'static str, Option<Time>) {
+/// One that cleans up has ended well for whoever comes after it, and is not over.
+fn status(state: &State, row: &Service, deployment: &Deployment) -> (&'static str, Option<Time>) {
+    if state.shift(row.id).is_some_and(|shift| shift.green == deployment.id) {
+        return ("IN_PROGRESS", None);
+    }
     match (deployment.end, deployment.halt) {
         (Some(end), _) => (end.outcome.shown(), Some(end.at)),
         (None, Some(_)) => ("ROLLBACK_IN_PROGRESS", None),
@@ -63,6 +67,9 @@ fn failed(id: DeploymentId, cause: HaltCause) -> String {
     match cause {
         HaltCause::TasksFailed => "ECS deployment circuit breaker: tasks failed to start.".into(),
         HaltCause::User => format!("ECS deployment {} stopped by user.", id.shown()),
+        HaltCause::HookTimedOut => {
+            format!("ECS deployment {} failed: a lifecycle hook timed out.", id.shown())
+        }
     }
 }
 
@@ -80,6 +87,7 @@ pub(super) fn rollout(row: &Service, deployment: &Deployment) -> (&'static str, 
                     let who = match halt.cause {
                         HaltCause::TasksFailed => "ECS deployment circuit breaker",
                         HaltCause::User => "ECS deployment stopped by user",
+                        HaltCause::HookTimedOut => "ECS deployment: a lifecycle hook timed out",
                     };
                     format!("{who}: rolling back to deploymentId {id}.")
                 }
@@ -96,7 +104,7 @@ pub fn service_brief(
     deployment: &Deployment,
 ) -> pb::ServiceDeploymentBrief {
     let names = Names::of(state, row);
-    let (status, finished) = status(deployment);
+    let (status, finished) = status(state, row, deployment);
     pb::ServiceDeploymentBrief {
         service_deployment_arn: names.deployment(deployment.id),
         service_arn: names.service(),
@@ -142,7 +150,7 @@ pub fn service_deployment(
         source_service_revisions: row.deployments.iter().filter(source).map(summary).collect(),
         status: brief.status,
         status_reason: brief.status_reason,
-        deployment_configuration: Some(super::service::configuration(row)),
+        deployment_configuration: Some(configuration(state, row, deployment)),
         stopped_at: halt.map(|halt| timestamp(halt.at)),
         rollback: halt.zip(back_to).map(|(halt, target)| pb::Rollback {
             reason: failed(deployment.id, halt.cause),
@@ -150,6 +158,26 @@ pub fn service_deployment(
             service_revision_arn: names.revision(target),
         }),
         deployment_circuit_breaker: Some(guarded(state, row, deployment)),
+        lifecycle_stage: strategy::stage(state, row, deployment).into(),
+        lifecycle_hook_details: strategy::waiting(state, row, deployment),
+    }
+}
+
+/// What the service says now; but how its traffic shifts, as it was when the deployment began.
+fn configuration(
+    state: &State,
+    row: &Service,
+    deployment: &Deployment,
+) -> pb::DeploymentConfiguration {
+    let now = super::service::configuration(row);
+    let Some(shift) = state.shift(row.id).filter(|shift| shift.green == deployment.id) else {
+        return now;
+    };
+    pb::DeploymentConfiguration {
+        minimum_healthy_percent: now.minimum_healthy_percent,
+        maximum_percent: now.maximum_percent,
+        deployment_circuit_breaker: now.deployment_circuit_breaker,
+        ..strategy::strategy(&shift.strategy)
     }
 }
 
@@ -176,17 +204,22 @@ fn guarded(
 /// The revisions that have tasks or should, the newest first.
 pub(super) fn summaries(state: &State, row: &Service) -> Vec<pb::ServiceRevisionSummary> {
     let (names, counts) = (Names::of(state, row), count(state, row));
-    let summary = |(at, deployment): (usize, &Deployment)| {
+    let shows = row.spec.strategy.shifts_traffic() || state.shift(row.id).is_some();
+    let summary = |deployment: &Deployment| {
         let Counts { pending, running } = counts.get(&deployment.id).copied().unwrap_or_default();
-        let requested = if at == 0 { state.desired_count(row) } else { 0 };
+        let side = state.side_made_of(row, deployment.id);
+        let requested = side.map_or(0, |side| state.desired_on(row, side));
+        let traffic = state.traffic(row, deployment.id);
         pb::ServiceRevisionSummary {
             arn: names.revision(deployment.id),
             requested_task_count: int(requested),
             running_task_count: int(running),
             pending_task_count: int(pending),
+            requested_test_traffic_weight: shows.then(|| traffic.test.percent()),
+            requested_production_traffic_weight: shows.then(|| traffic.production.percent()),
         }
     };
-    row.deployments.iter().enumerate().map(summary).collect()
+    row.deployments.iter().map(summary).collect()
 }
 
 /// The ARN of the newest deployment, or of the one that is being rolled back to it; none once the

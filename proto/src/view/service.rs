@@ -1,7 +1,7 @@
 //! Services with their deployments, counts and events.
 
 use super::definition::constraints;
-use super::{deployment, int, pending, tags, timestamp};
+use super::{deployment, int, pending, strategy, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
@@ -73,6 +73,7 @@ pub(super) fn configuration(row: &Service) -> pb::DeploymentConfiguration {
         minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
         maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
         deployment_circuit_breaker: Some(breaker(row.spec.circuit_breaker)),
+        ..strategy::strategy(&row.spec.strategy)
     }
 }
 
@@ -124,7 +125,8 @@ fn show(
     counts: Counts,
 ) -> pb::Deployment {
     let (rollout, reason) = deployment::rollout(row, one);
-    let desired = if primary { state.desired_count(row) } else { 0 };
+    let side = state.side_made_of(row, one.id);
+    let desired = side.map_or(0, |side| state.desired_on(row, side));
     pb::Deployment {
         id: one.id.shown(),
         status: if primary { "PRIMARY" } else { "ACTIVE" }.into(),

@@ -146,3 +146,78 @@ fn what_a_user_stops_says_so_and_only_what_is_in_progress_can_be_stopped() {
     let gone = stop(&world, DeploymentId::from_bits(1), "ABORT");
     assert!(matches!(gone, Err(muster_model::Error::NotFound { .. })), "{gone:?}");
 }
+
+/// Stage, the ids of what it waits for, and the percents of production traffic of it and of what it
+/// takes over from.
+fn standing(world: &World, id: DeploymentId) -> (String, Vec<String>, Vec<f64>) {
+    let row = web(world);
+    let one = row.all_deployments().find(|one| one.id == id).unwrap();
+    let shown = view::service_deployment(&world.state, &row, one);
+    let hooks = shown.lifecycle_hook_details.iter().map(|hook| hook.hook_id.clone()).collect();
+    let all = shown.target_service_revision.iter().chain(&shown.source_service_revisions);
+    let weights = all.filter_map(|revision| revision.requested_production_traffic_weight);
+    (shown.lifecycle_stage.clone(), hooks, weights.collect())
+}
+
+#[test]
+fn a_deployment_that_shifts_traffic_tells_its_stage_its_share_and_what_it_waits_for() {
+    let mut world = World::new();
+    advance(&mut world);
+    let good = newest(&world);
+    let text = r#"{"service": "web", "forceNewDeployment": true, "desiredCount": 0,
+        "deploymentConfiguration": {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 5,
+            "lifecycleHooks": [{"targetType": "PAUSE", "lifecycleStages": ["PRE_SCALE_UP"]}]}}"#;
+    update(&mut world, text);
+    let new = newest(&world);
+    let waits = vec!["pre_scale_up-1".to_owned()];
+    assert_eq!(standing(&world, new), ("PRE_SCALE_UP".into(), waits, vec![0.0, 100.0]));
+    assert_eq!(standing(&world, good).0, "", "only what is new has a stage");
+
+    let service_deployment_arn = arn_of(&world, new);
+    let pause = pb::PauseServiceDeploymentRequest {
+        service_deployment_arn: service_deployment_arn.clone(),
+        ..Default::default()
+    };
+    let command = convert::deployment::pause(&world.state, &pause).unwrap();
+    world.apply(command).unwrap();
+    assert_eq!(standing(&world, new).1, ["pause", "pre_scale_up-1"]);
+    let resume = |world: &mut World, hook_id: &str| {
+        let request = pb::ContinueServiceDeploymentRequest {
+            service_deployment_arn: service_deployment_arn.clone(),
+            hook_id: hook_id.into(),
+            ..Default::default()
+        };
+        let command = convert::deployment::resume(&world.state, &request).unwrap();
+        world.apply(command).map(drop)
+    };
+    let refused = resume(&mut world, "post_scale_up-1").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "hookId: \"post_scale_up-1\" is not allowed; allowed: pause, pre_scale_up-1"
+    );
+    resume(&mut world, "").unwrap();
+    assert_eq!(standing(&world, new).1, Vec::<String>::new());
+
+    // With no task wanted every turn is the next at once, up to the bake time.
+    let service = web(&world).id;
+    let mut stages = vec![standing(&world, new).0];
+    while let Ok(turn) = world.state.next_turn(&web(&world)) {
+        world.plan(vec![Step::Turn { service, deployment: new, turn }]);
+        stages.push(standing(&world, new).0);
+    }
+    let told = [
+        "PRE_SCALE_UP",
+        "SCALE_UP",
+        "POST_SCALE_UP",
+        "TEST_TRAFFIC_SHIFT",
+        "POST_TEST_TRAFFIC_SHIFT",
+        // The stage before each step is ECS's hooks' own.
+        "PRODUCTION_TRAFFIC_SHIFT",
+        "PRODUCTION_TRAFFIC_SHIFT",
+        "POST_PRODUCTION_TRAFFIC_SHIFT",
+        "BAKE_TIME",
+    ];
+    assert_eq!(stages, told);
+    assert_eq!(standing(&world, new).2, [100.0, 0.0]);
+    assert_eq!(described(&world, new).0, "IN_PROGRESS");
+}

@@ -46,7 +46,8 @@ fn what_is_done_anyhow_may_be_asked_for() {
         (r#"{"deploymentController": {"type": "ECS"}}"#, false),
         (r#"{"propagateTags": "NONE"}"#, true), // it may have been SERVICE
         (r#"{"deploymentConfiguration": {"strategy": "ROLLING", "bakeTimeInMinutes": 0}}"#, false),
-        (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, true),
+        (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, false),
+        (r#"{"deploymentConfiguration": {"earlySuccessCriteria": {"type": "A"}}}"#, true),
         (r#"{"deploymentConfiguration": {"alarms": {"enable": false}}}"#, false),
         (r#"{"deploymentConfiguration": {"alarms": {"enable": true}}}"#, true),
         (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true}}}"#, false),

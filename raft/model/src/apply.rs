@@ -29,6 +29,7 @@ mod reserve;
 mod reset;
 mod scratch;
 mod service;
+mod shift;
 mod task;
 
 pub use scratch::Scratch;
@@ -50,11 +51,7 @@ pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response,
 
 fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
     let by = &entry.by;
-    let early = matches!(
-        entry.command,
-        Command::Bootstrap(_) | Command::Takeover { .. } | Command::RaiseLevel { .. }
-    );
-    if !early && !state.bootstrapped() {
+    if !state.bootstrapped() && !may_come_first(&entry.command) {
         return Err(Error::Unavailable { why: "no cluster yet: run `muster init`".into() });
     }
     match &entry.command {
@@ -114,7 +111,17 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             deployment::stop(state, *service, *deployment, *stop)
         }
         Command::Capacity(command) => capacity::decide(state, command),
+        Command::PauseServiceDeployment { service, deployment } => {
+            shift::pause(state, *service, *deployment)
+        }
+        Command::ContinueServiceDeployment { service, deployment, hook, action } => {
+            shift::resume(state, *service, *deployment, hook.as_deref(), *action)
+        }
     }
+}
+
+fn may_come_first(command: &Command) -> bool {
+    matches!(command, Command::Bootstrap(_) | Command::Takeover { .. } | Command::RaiseLevel { .. })
 }
 
 impl State {

@@ -4,6 +4,7 @@
 //! which looks again. It does not know which tasks failed, nor what happens then: `apply/report`
 //! counts, `apply/deployment` ends the deployment. Invariant: a threshold is never 0.
 
+use crate::ids::DeploymentId;
 use crate::limits;
 use crate::service::{Deployment, Service};
 use crate::state::State;
@@ -70,6 +71,12 @@ impl Threshold {
 }
 
 impl State {
+    /// What the service's breaker goes back to: as it is set, but always where traffic shifts.
+    pub fn breaker_target(&self, service: &Service) -> Option<DeploymentId> {
+        let rolls_back = service.spec.circuit_breaker.rollback || self.shift(service.id).is_some();
+        service.rollback_target().filter(|_| rolls_back)
+    }
+
     /// The newest deployment of a service, if its breaker ends it now. One that is rolled back to
     /// is not judged: there is nothing better to go to.
     pub fn failed_deployment<'s>(&self, service: &'s Service) -> Option<&'s Deployment> {

@@ -21,8 +21,10 @@ use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
 use crate::stored::named;
+use crate::strategy::{DeploymentStrategy, HookAction};
 use crate::task::{Blocker, Observed, StopCode, Waiting};
 use crate::time::{Millis, Time};
+use crate::turn::Turn;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -187,6 +189,17 @@ pub enum Command {
         stop: StopType,
     },
     Capacity(CapacityCommand),
+    PauseServiceDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+    },
+    /// Without a hook: whatever the deployment waits for.
+    ContinueServiceDeployment {
+        service: ServiceId,
+        deployment: DeploymentId,
+        hook: Option<Arc<str>>,
+        action: HookAction,
+    },
 }
 
 /// About capacity providers. Append only.
@@ -302,6 +315,8 @@ pub struct ServiceChange {
     pub az_rebalancing: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DeploymentStrategy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -418,6 +433,12 @@ pub enum Step {
         service: ServiceId,
         deployment: DeploymentId,
         back_to: Option<DeploymentId>,
+    },
+    /// What a deployment that shifts traffic does next.
+    Turn {
+        service: ServiceId,
+        deployment: DeploymentId,
+        turn: Turn,
     },
 }
 

@@ -12,6 +12,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
 use crate::task::Task;
@@ -57,6 +58,8 @@ pub struct Changes {
     pub policies: Vec<Change<Policy>>,
     pub capacity_providers: Vec<Change<CapacityProvider>>,
     pub cluster_providers: Vec<Change<ClusterProviders>>,
+    pub shifts: Vec<Change<Shift>>,
+    pub pauses: Vec<Change<Pause>>,
 }
 
 impl State {
@@ -84,6 +87,8 @@ impl State {
             policies: values(&before.policies, &after.policies),
             capacity_providers: values(&before.capacity_providers, &after.capacity_providers),
             cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
+            shifts: values(&before.shifts, &after.shifts),
+            pauses: values(&before.pauses, &after.pauses),
         }
     }
 }
@@ -167,6 +172,8 @@ impl Changes {
                 |r| key::cluster_providers(r.cluster),
                 Row::ClusterProviders,
             ))
+            .chain(rows(of, &self.shifts, |r| key::shift(r.service), Row::Shift))
+            .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
             .chain(rows(
                 Table::CapacityProviders,

@@ -28,11 +28,14 @@ mod platform;
 pub mod policy;
 pub mod query;
 pub mod service;
+pub mod shift;
 pub mod spec;
 pub mod state;
 pub mod stored;
+pub mod strategy;
 pub mod task;
 pub mod time;
+pub mod turn;
 
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use apply::{Scratch, apply};
@@ -52,8 +55,11 @@ pub use query::{Query, QueryError};
 pub use service::{
     Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
 };
+pub use shift::{Pause, Shift, Stage};
 pub use spec::{Resources, TaskDefinition};
-pub use state::{DefinitionRow, State};
+pub use state::{DefinitionRow, Side, State};
 pub use stored::{Row, Table};
+pub use strategy::{DeploymentStrategy, HookAction, Pace, PauseHook, StepSize, Weight};
 pub use task::{Desired, Observed, Owner, Phase, StopCode, Task};
 pub use time::{Millis, Time};
+pub use turn::{Turn, Wait};

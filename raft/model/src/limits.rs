@@ -168,6 +168,20 @@ pub const INACTIVE_SERVICE_KEPT: Millis = Millis::from_secs(24 * 3600);
 /// Versions of the state that a watch can resume from.
 pub const WATCH_HISTORY_MAX: usize = 4096;
 
+// ---- deployments that shift traffic: ECS's bounds ----
+
+/// 24 hours: `bakeTimeInMinutes` and what is waited for between steps.
+pub const BAKE_MINUTES_MAX: u32 = 1440;
+/// `linearConfiguration.stepPercent`, in tenths of a percent.
+pub const STEP_PERMILLE_MIN: u16 = 30;
+/// `canaryConfiguration.canaryPercent`, likewise.
+pub const CANARY_PERMILLE_MIN: u16 = 1;
+/// `timeoutConfiguration.timeoutInMinutes` of a lifecycle hook: up to 14 days.
+pub const HOOK_TIMEOUT_MINUTES_MAX: u32 = 20160;
+pub const HOOK_TIMEOUT_MINUTES_DEFAULT: u32 = 1440;
+/// One for each stage that can have one; more would have nothing to do.
+pub const HOOKS_MAX: usize = 6;
+
 // ---- the leader ----
 
 /// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; ones a

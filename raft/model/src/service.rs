@@ -6,6 +6,7 @@ use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
 use crate::placement::{Placement, PlacementStrategy, SpreadField};
 use crate::spec::Tags;
+use crate::strategy::DeploymentStrategy;
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -100,6 +101,9 @@ pub struct ServiceSpec {
     /// ECS `deploymentConfiguration.deploymentCircuitBreaker`.
     #[serde(skip_serializing_if = "CircuitBreaker::is_default")]
     pub circuit_breaker: CircuitBreaker,
+    /// ECS `deploymentConfiguration.strategy`, with its bake time and hooks.
+    #[serde(skip_serializing_if = "DeploymentStrategy::is_default")]
+    pub strategy: DeploymentStrategy,
 }
 
 impl ServiceSpec {
@@ -176,6 +180,8 @@ pub enum HaltCause {
     TasksFailed,
     /// StopServiceDeployment.
     User,
+    /// A lifecycle hook was not released in time.
+    HookTimedOut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +239,14 @@ impl Backoff {
         let failures = if over { 1 } else { self.failures.saturating_add(1) };
         let next = Self { failures, until: now };
         Self { until: now + next.delay(), ..next }
+    }
+
+    /// What a deployment that is not the newest waits for, by its own counters: all of the
+    /// service's tasks at once count as one round.
+    pub fn of_older(deployment: &Deployment, desired: u32) -> Self {
+        let failures = deployment.failed_tasks.div_ceil(desired.max(1));
+        let last = Self { failures, until: deployment.failed_at.unwrap_or_default() };
+        Self { until: last.until + last.delay(), ..last }
     }
 
     /// How long after the last counted failure nothing is started.

@@ -17,6 +17,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::spec::{Named, Resources, TaskDefinition};
 use crate::task::Task;
 use crate::time::Time;
@@ -31,10 +32,12 @@ mod fit;
 mod index;
 mod marks;
 mod reserve;
+mod sides;
 
 pub use facing::Facing;
 pub use index::HostPort;
 pub use reserve::Room;
+pub use sides::Side;
 
 /// A registered task definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,8 @@ pub struct State {
     pub(crate) policies: OrdMap<(Holder, Arc<str>), Arc<Policy>>,
     pub(crate) capacity_providers: OrdMap<Arc<str>, Arc<CapacityProvider>>,
     pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
+    pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
+    pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
 
     pub(crate) index: Indexes,
 }

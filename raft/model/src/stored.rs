@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::service::{Event, Service};
+use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,8 @@ pub enum Row {
     Established(Arc<Established>),
     CapacityProvider(Arc<CapacityProvider>),
     ClusterProviders(Arc<ClusterProviders>),
+    Shift(Arc<Shift>),
+    Pause(Arc<Pause>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -156,6 +159,12 @@ pub(crate) mod key {
     pub fn deletion(definition: DefinitionId) -> Vec<u8> {
         [&[1], &definition.0.to_be_bytes()[..]].concat()
     }
+    pub fn shift(service: ServiceId) -> Vec<u8> {
+        [&[6], &service.bits().to_be_bytes()[..]].concat()
+    }
+    pub fn pause(service: ServiceId) -> Vec<u8> {
+        [&[7], &service.bits().to_be_bytes()[..]].concat()
+    }
     /// Names are text without a zero byte, so no two keys are one, and none is a principal less
     /// than another's.
     pub fn setting(of: &SettingKey) -> Vec<u8> {
@@ -190,7 +199,9 @@ impl Row {
             | Self::Deletion(_)
             | Self::AccountSetting(_)
             | Self::Established(_)
-            | Self::ClusterProviders(_) => Table::Marks,
+            | Self::ClusterProviders(_)
+            | Self::Shift(_)
+            | Self::Pause(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
@@ -215,6 +226,8 @@ impl Row {
             Self::Deletion(row) => key::deletion(row.definition),
             Self::AccountSetting(row) => key::setting(&row.key),
             Self::Established(row) => key::established(row.service),
+            Self::Shift(row) => key::shift(row.service),
+            Self::Pause(row) => key::pause(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
             Self::CapacityProvider(row) => key::text(&row.name),
@@ -242,6 +255,8 @@ impl State {
             .chain(self.settings.values().cloned().map(Row::AccountSetting))
             .chain(self.established.values().cloned().map(Row::Established))
             .chain(self.cluster_providers.values().cloned().map(Row::ClusterProviders))
+            .chain(self.shifts.values().cloned().map(Row::Shift))
+            .chain(self.pauses.values().cloned().map(Row::Pause))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
@@ -302,6 +317,8 @@ impl State {
             Row::Policy(row) => self.put_policy(row),
             Row::CapacityProvider(row) => self.put_capacity_provider(row),
             Row::ClusterProviders(row) => self.put_cluster_providers(row),
+            Row::Shift(row) => self.put_shift(row),
+            Row::Pause(row) => self.put_pause(row),
         }
     }
 }

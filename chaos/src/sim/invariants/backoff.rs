@@ -2,7 +2,7 @@
 //! image is pulled and started as fast as machines allow, and a new leader begins that anew.
 
 use crate::sim::world::short;
-use muster_model::{Changes, Command, Entry, Millis, State, Step};
+use muster_model::{Changes, Command, Entry, HookAction, Millis, Side, State, Step, Turn};
 use std::collections::BTreeSet;
 
 /// Managers' clocks differ by less than this.
@@ -18,11 +18,16 @@ pub(super) fn check_entry(known: &State, changes: &Changes, entry: &Entry) -> Re
     let mut anew = BTreeSet::new();
     for step in steps {
         // What takes the place of a deployment that failed begins a streak of its own.
-        if let Step::FailDeployment { service, .. } = step {
+        if let Step::FailDeployment { service, .. }
+        | Step::Turn { service, turn: Turn::RollBack, .. } = step
+        {
             anew.insert(*service);
         }
-        let Step::CreateTasks { service, .. } = step else { continue };
-        if anew.contains(service) {
+        let Step::CreateTasks { service, deployment, .. } = step else { continue };
+        // What the newest deployment failed at does not hold up the one that serves.
+        let row = known.service(*service);
+        let side = row.and_then(|row| known.side_made_of(row, *deployment));
+        if anew.contains(service) || side == Some(Side::Blue) {
             continue;
         }
         let until = known.service(*service).map(|row| row.backoff.until).unwrap_or_default();
@@ -40,15 +45,16 @@ fn forgotten(changes: &Changes, entry: &Entry) -> Result<(), String> {
         let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
         let shorter = after.backoff.failures < before.backoff.failures;
         let ends = |step: &Step| match step {
-            Step::Advance { service, .. } | Step::FailDeployment { service, .. } => {
-                *service == after.id
-            }
+            Step::Advance { service, .. }
+            | Step::FailDeployment { service, .. }
+            | Step::Turn { service, turn: Turn::RollBack, .. } => *service == after.id,
             _ => false,
         };
         let allowed = match &entry.command {
             Command::Report { .. }
             | Command::UpdateService(_)
             | Command::StopServiceDeployment { .. } => true,
+            Command::ContinueServiceDeployment { action, .. } => *action == HookAction::Rollback,
             Command::Plan { steps, .. } => steps.iter().any(ends),
             _ => false,
         };

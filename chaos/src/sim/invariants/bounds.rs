@@ -2,11 +2,13 @@
 //! maximum. Without it a deployment or a drain is an outage, or floods machines and databases.
 //!
 //! Both are judged on the state that the plan met, not on the one that it was made on, whatever
-//! overtook it: a user who scaled or stopped tasks, a crash that was reported.
+//! overtook it: a user who scaled or stopped tasks, a crash that was reported. While traffic
+//! shifts, blue and green each keep them.
 
 use crate::sim::world::short;
 use muster_model::{
-    Command, Desired, Entry, Service, ServiceId, ServiceStatus, State, Step, TaskId, Time, limits,
+    Command, Desired, Entry, Service, ServiceId, ServiceStatus, Side, State, Step, Task, TaskId,
+    Time, limits,
 };
 use std::collections::BTreeSet;
 
@@ -22,7 +24,10 @@ pub(super) fn check(
     }
     for step in steps {
         if let Step::CreateTasks { service, .. } = step {
-            ceiling(before, after, *service)?;
+            let row = after.service(*service);
+            for side in row.iter().flat_map(|row| after.sides(row)) {
+                ceiling(before, after, *service, *side)?;
+            }
         }
     }
     let stopped: BTreeSet<TaskId> = steps
@@ -36,10 +41,11 @@ pub(super) fn check(
     floors(before, after, &stopped)
 }
 
-fn ceiling(before: &State, after: &State, service: ServiceId) -> Result<(), String> {
+fn ceiling(before: &State, after: &State, service: ServiceId, side: Side) -> Result<(), String> {
     let Some(row) = after.service(service) else { return Ok(()) };
-    let (was, is) = (existing(before, row), existing(after, row));
-    let most = row.spec.deployment.ceiling(after.desired_count(row)) as usize;
+    let on_side = |task: &Task| after.side_of(row, task) == side;
+    let (was, is) = (existing(before, row, on_side), existing(after, row, on_side));
+    let most = row.spec.deployment.ceiling(after.desired_on(row, side)) as usize;
     if is > was && is > most {
         return Err(format!("{} has {is} tasks, at most {most}", short(service)));
     }
@@ -47,9 +53,10 @@ fn ceiling(before: &State, after: &State, service: ServiceId) -> Result<(), Stri
 }
 
 /// All that may run where it should: also what is still stopping.
-fn existing(state: &State, service: &Service) -> usize {
+fn existing(state: &State, service: &Service, on_side: impl Fn(&Task) -> bool) -> usize {
     let counts = |t: &&std::sync::Arc<muster_model::Task>| {
         t.service() == Some(service.id)
+            && on_side(t)
             && state.in_place(service, t)
             && !t.finished()
             && !matches!(t.desired, Desired::Abandoned { .. })
@@ -63,21 +70,29 @@ fn floors(before: &State, after: &State, stopped: &BTreeSet<TaskId>) -> Result<(
     }
     let now = after.now();
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
-        let (was, is) = (healthy(before, service, now), healthy(after, service, now));
-        let lost = was.difference(&is).any(|task| stopped.contains(task));
-        let desired = after.desired_count(service);
-        let least = service.spec.deployment.floor(desired).min(desired) as usize;
-        if lost && is.len() < least {
-            let healthy = is.len();
-            let name = short(service.id);
-            return Err(format!("{name} is left with {healthy} healthy tasks, at least {least}"));
+        for side in after.sides(service) {
+            let on_side = |task: &Task| after.side_of(service, task) == *side;
+            let (was, is) =
+                (healthy(before, service, now, on_side), healthy(after, service, now, on_side));
+            let lost = was.difference(&is).any(|task| stopped.contains(task));
+            let desired = after.desired_on(service, *side);
+            let least = service.spec.deployment.floor(desired).min(desired) as usize;
+            if lost && is.len() < least {
+                let (name, left) = (short(service.id), is.len());
+                return Err(format!("{name} is left with {left} healthy tasks, at least {least}"));
+            }
         }
     }
     Ok(())
 }
 
-fn healthy(state: &State, service: &Service, now: Time) -> BTreeSet<TaskId> {
+fn healthy(
+    state: &State,
+    service: &Service,
+    now: Time,
+    on_side: impl Fn(&Task) -> bool,
+) -> BTreeSet<TaskId> {
     let long = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
     let running = state.tasks_of(service.id).filter(|t| t.running() && long(t.observed.started_at));
-    running.filter(|t| state.in_place(service, t)).map(|t| t.id).collect()
+    running.filter(|t| on_side(t) && state.in_place(service, t)).map(|t| t.id).collect()
 }

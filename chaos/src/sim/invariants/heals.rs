@@ -3,11 +3,12 @@
 //! operator has to repair by hand what broke last night.
 
 use crate::sim::world::short;
+use muster_model::service::Backoff;
 use muster_model::spec::NetworkMode;
 use muster_model::task::{Blocker, Waiting};
 use muster_model::{
-    Desired, Health, Instance, InstanceId, InstanceStatus, Millis, RolloutState, Service,
-    ServiceStatus, State, Task, Time, limits,
+    Desired, Health, Instance, InstanceId, InstanceStatus, Millis, RolloutState, Scratch, Service,
+    ServiceStatus, Side, State, Task, Time, limits,
 };
 use std::collections::BTreeSet;
 
@@ -109,6 +110,36 @@ fn hurt_lately(state: &State, service: &Service, now: Time) -> bool {
     state.tasks_of(service.id).any(|task| hurt(task))
 }
 
+/// A deployment that shifts traffic has a turn to take, now or when some time is over, or starts
+/// tasks yet.
+fn shifting(state: &State, service: &Service, now: Time) -> Option<String> {
+    let name = &service.spec.name;
+    let stage = state.shift(service.id)?.stage.shown();
+    // At rest no entry has told the state the time.
+    let today = Scratch::new(state, now);
+    let turn = today.state().next_turn(service);
+    if turn.map_or_else(|wait| wait.until().is_some(), |_| true) {
+        return Some(format!("{name} goes on from {stage}"));
+    }
+    let mut sides = state.sides(service).iter();
+    let lacks = sides.any(|side| lacks(state, service, *side));
+    lacks.then(|| format!("{name} lacks tasks in {stage}"))
+}
+
+fn lacks(state: &State, service: &Service, side: Side) -> bool {
+    let own = |task: &Task| state.in_place(service, task) && state.side_of(service, task) == side;
+    let wanted = state.tasks_of(service.id).filter(|task| task.wanted() && own(task));
+    wanted.count() < state.desired_on(service, side) as usize
+}
+
+/// Until when nothing is started on a side. Blue's failures are its own.
+fn held_back(state: &State, service: &Service, side: Side) -> Time {
+    let blue = state.deployment_on(service, side).filter(|_| side == Side::Blue);
+    let row = service.deployments.iter().find(|row| Some(row.id) == blue);
+    let older = row.map(|row| Backoff::of_older(row, state.desired_on(service, side)));
+    older.unwrap_or(service.backoff).until
+}
+
 fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     let name = &service.spec.name;
     if service.status == ServiceStatus::Draining {
@@ -119,10 +150,19 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     }
     let desired = state.desired_count(service);
     let tasks = || state.tasks_of(service.id).filter(|task| state.in_place(service, task));
-    if tasks().filter(|task| task.wanted()).count() < desired as usize
-        && service.backoff.until + Millis::from_secs(1) > now
-    {
+    let waits = |side: &Side| {
+        lacks(state, service, *side)
+            && held_back(state, service, *side) + Millis::from_secs(1) > now
+    };
+    if state.sides(service).iter().any(waits) {
         return Some(format!("{name} waits for its back-off"));
+    }
+    // Its user has to continue it, whatever it has got to.
+    if state.pause(service.id).is_some() {
+        return None;
+    }
+    if let Some(why) = shifting(state, service, now) {
+        return Some(why);
     }
     if state.waiting().any(|task| task.service() == Some(service.id)) {
         return None;

@@ -21,7 +21,7 @@ pub(super) fn count_halted(changes: &Changes) -> u64 {
 
 pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
     for change in &changes.services {
-        check_service(before, after, change)?;
+        check_service([before, after], change)?;
     }
     let created = changes.tasks.iter().filter(|change| change.before.is_none());
     for task in created.filter_map(|change| change.after.as_ref()) {
@@ -35,7 +35,7 @@ pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> R
     Ok(())
 }
 
-fn check_service(before: &State, after: &State, change: &Change<Service>) -> Result<(), String> {
+fn check_service(states: [&State; 2], change: &Change<Service>) -> Result<(), String> {
     let (Some(was), Some(is)) = (&change.before, &change.after) else { return Ok(()) };
     if is.status != ServiceStatus::Active {
         return Ok(());
@@ -46,7 +46,7 @@ fn check_service(before: &State, after: &State, change: &Change<Service>) -> Res
             (Some(_), halt) if halt != old.halt || new.rollout != RolloutState::Failed => {
                 return Err(format!("{} goes on although it failed", short(new.id)));
             }
-            (None, Some(halt)) => failed([before, after], was, is, old, halt)?,
+            (None, Some(halt)) => failed(states, [was, is], new, halt)?,
             _ => {}
         }
     }
@@ -54,26 +54,25 @@ fn check_service(before: &State, after: &State, change: &Change<Service>) -> Res
 }
 
 /// What fails by the breaker's verdict has earned it, and gives way to what should take its place.
-/// A plan that loses an instance lowers what a DAEMON service should have before its verdict.
+/// The same plan may have lost instances before it: with tasks that were starting there, which are
+/// failures, and with places that a DAEMON service had.
 fn failed(
-    around: [&State; 2],
-    was: &Service,
-    is: &Service,
-    old: &Deployment,
+    states: [&State; 2],
+    [was, is]: [&Service; 2],
+    row: &Deployment,
     halt: Halt,
 ) -> Result<(), String> {
     let breaker = was.spec.circuit_breaker;
-    let desired = around.map(|state| state.desired_count(was));
-    let least = desired.map(|desired| breaker.threshold.failures(desired));
-    let least = least.into_iter().min().unwrap_or(0);
+    let desired = states.map(|state| state.desired_count(was)).into_iter().min();
+    let least = breaker.threshold.failures(desired.unwrap_or_default());
     let by_itself = halt.cause == HaltCause::TasksFailed;
-    if by_itself && !(breaker.enable && old.failed_tasks >= least) {
-        let failures = old.failed_tasks;
-        return Err(format!("{} failed after {failures} of {least}", short(old.id)));
+    if by_itself && !(breaker.enable && row.failed_tasks >= least) {
+        let failures = row.failed_tasks;
+        return Err(format!("{} failed after {failures} of {least}", short(row.id)));
     }
-    let good = last_completed(was, old.id);
+    let good = last_completed(was, row.id);
     if by_itself && breaker.rollback && halt.back_to != good {
-        return Err(format!("{} does not give way to what completed", short(old.id)));
+        return Err(format!("{} does not give way to what completed", short(row.id)));
     }
     let newest = is.primary().map(|newest| newest.id);
     if halt.back_to.is_some() && newest != good {

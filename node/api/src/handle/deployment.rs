@@ -1,4 +1,5 @@
-//! Deployments and revisions of services as objects of their own: describe, list, stop.
+//! Deployments and revisions of services as objects of their own: describe, list, stop, pause,
+//! continue.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -34,6 +35,28 @@ impl Dispatcher {
         self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
         let service_deployment_arn = request.service_deployment_arn;
         Ok(pb::StopServiceDeploymentResponse { service_deployment_arn })
+    }
+
+    pub async fn pause_service_deployment(
+        &self,
+        call: &Call,
+        request: pb::PauseServiceDeploymentRequest,
+    ) -> Result<pb::PauseServiceDeploymentResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::deployment::pause(draft.state, &request);
+        self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        let service_deployment_arn = request.service_deployment_arn;
+        Ok(pb::PauseServiceDeploymentResponse { service_deployment_arn })
+    }
+
+    pub async fn continue_service_deployment(
+        &self,
+        call: &Call,
+        request: pb::ContinueServiceDeploymentRequest,
+    ) -> Result<pb::ContinueServiceDeploymentResponse, Error> {
+        let make = |draft: &mut Draft<'_>| convert::deployment::resume(draft.state, &request);
+        self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
+        let service_deployment_arn = request.service_deployment_arn;
+        Ok(pb::ContinueServiceDeploymentResponse { service_deployment_arn })
     }
 
     pub async fn describe_service_revisions(

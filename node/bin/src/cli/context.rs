@@ -135,8 +135,8 @@ impl Context {
         self.patiently(self.client.call_repeatable(request, self.deadline(), call)).await
     }
 
-    /// What a request would do: a read, though it takes the request itself.
-    pub async fn foresee<Q: Clone, A>(
+    /// A call that ECS has not and that is answered once: what a request would do, or a pause.
+    pub async fn ask_live<Q: Clone, A>(
         &self,
         request: Q,
         call: impl AsyncFn(LiveClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,

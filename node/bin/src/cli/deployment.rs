@@ -1,5 +1,5 @@
-//! `muster service deployments` and `stop-deployment`: the deployments of a service as objects, and
-//! how the newest of them ended.
+//! `muster service deployments`, `stop-deployment`, `pause` and `continue`: the deployments of a
+//! service as objects, how far the newest has come, and how it ended.
 //!
 //! It decides what is shown and when a user who waits is told that it failed. What a deployment
 //! does, the managers decide.
@@ -9,6 +9,9 @@ use super::context::Context;
 use super::output::{self, Format};
 use clap::Args;
 use muster_proto::pb;
+use muster_proto::pb::ecs_client::EcsClient;
+use muster_proto::pb::live_client::LiveClient;
+use tonic::transport::Channel;
 
 #[derive(Debug, Args)]
 pub struct Breaker {
@@ -88,36 +91,100 @@ fn is_failure(status: &str) -> bool {
     matches!(status, "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED")
 }
 
+/// As objects of their own, those that go on: one does, or one and what it is rolled back to.
+async fn going(
+    context: &Context,
+    all: &[pb::ServiceDeploymentBrief],
+) -> Result<Vec<pb::ServiceDeployment>, CliError> {
+    let open = all.iter().filter(|one| one.status == "IN_PROGRESS");
+    let arns: Vec<String> = open.map(|one| one.service_deployment_arn.clone()).collect();
+    if arns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stale = context.stale;
+    let request = pb::DescribeServiceDeploymentsRequest { service_deployment_arns: arns, stale };
+    let call = async |mut ecs: EcsClient<Channel>, r| ecs.describe_service_deployments(r).await;
+    Ok(context.ecs(request, call).await?.service_deployments)
+}
+
+/// Where one that shifts traffic stands, and what it waits for.
+fn progress(one: &pb::ServiceDeployment) -> (String, String) {
+    let hooks: Vec<&str> =
+        one.lifecycle_hook_details.iter().map(|hook| hook.hook_id.as_str()).collect();
+    let stage = match (one.lifecycle_stage.as_str(), hooks.is_empty()) {
+        (stage, true) => stage.to_owned(),
+        ("", false) => format!("waits: {}", hooks.join(", ")),
+        (stage, false) => format!("{stage} (waits: {})", hooks.join(", ")),
+    };
+    let target = one.target_service_revision.as_ref();
+    let weight = target.and_then(|target| target.requested_production_traffic_weight);
+    (stage, weight.map(|weight| format!("{weight}%")).unwrap_or_default())
+}
+
 pub async fn list(context: &Context, service: &str) -> Result<(), CliError> {
     let all = deployments(context, service, None).await?;
-    match context.output {
-        Format::Json => output::json(&context.list("serviceDeployments", &all)),
-        Format::Table => output::print(&output::table(
-            &["DEPLOYMENT", "STATUS", "CREATED", "FINISHED", "REASON"],
-            all.iter().map(|one| {
-                vec![
-                    output::short(&one.service_deployment_arn).to_owned(),
-                    one.status.clone(),
-                    output::time(one.created_at.as_ref()),
-                    output::time(one.finished_at.as_ref()),
-                    one.status_reason.clone(),
-                ]
-            }),
-        )),
+    if context.output == Format::Json {
+        return output::json(&context.list("serviceDeployments", &all));
     }
+    let going = going(context, &all).await?;
+    let of = |arn: &str| going.iter().find(|one| one.service_deployment_arn == arn).map(progress);
+    output::print(&output::table(
+        &["DEPLOYMENT", "STATUS", "STAGE", "TRAFFIC", "CREATED", "FINISHED", "REASON"],
+        all.iter().map(|one| {
+            let (stage, traffic) = of(&one.service_deployment_arn).unwrap_or_default();
+            vec![
+                output::short(&one.service_deployment_arn).to_owned(),
+                one.status.clone(),
+                stage,
+                traffic,
+                output::time(one.created_at.as_ref()),
+                output::time(one.finished_at.as_ref()),
+                one.status_reason.clone(),
+            ]
+        }),
+    ))
 }
 
 /// The deployment that is in progress: it is always the newest.
+async fn newest(context: &Context, service: &str) -> Result<String, CliError> {
+    let newest = deployments(context, service, Some(1)).await?.pop();
+    let none = || CliError::Failed(format!("service {service} has no deployment"));
+    newest.map(|one| one.service_deployment_arn).ok_or_else(none)
+}
+
 pub async fn stop(context: &Context, service: &str, stop_type: String) -> Result<(), CliError> {
-    let Some(newest) = deployments(context, service, Some(1)).await?.pop() else {
-        return Err(CliError::Failed(format!("service {service} has no deployment")));
-    };
     let request = pb::StopServiceDeploymentRequest {
-        service_deployment_arn: newest.service_deployment_arn,
+        service_deployment_arn: newest(context, service).await?,
         stop_type,
         client_token: context.token(),
     };
     context.ecs(request, async |mut ecs, r| ecs.stop_service_deployment(r).await).await?;
+    list(context, service).await
+}
+
+pub async fn pause(context: &Context, service: &str) -> Result<(), CliError> {
+    let request = pb::PauseServiceDeploymentRequest {
+        service_deployment_arn: newest(context, service).await?,
+        client_token: context.token(),
+    };
+    let call = async |mut live: LiveClient<Channel>, r| live.pause_service_deployment(r).await;
+    context.ask_live(request, call).await?;
+    list(context, service).await
+}
+
+pub async fn resume(
+    context: &Context,
+    service: &str,
+    action: String,
+    hook_id: String,
+) -> Result<(), CliError> {
+    let request = pb::ContinueServiceDeploymentRequest {
+        service_deployment_arn: newest(context, service).await?,
+        hook_id,
+        action,
+        client_token: context.token(),
+    };
+    context.ecs(request, async |mut ecs, r| ecs.continue_service_deployment(r).await).await?;
     list(context, service).await
 }
 

@@ -20,6 +20,7 @@ mod output;
 mod placement;
 mod policy;
 mod service;
+mod strategy;
 mod task;
 mod taskdef;
 mod token;

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
+use super::strategy::Strategy;
 use super::{CliError, deployment, foresight};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
@@ -16,7 +17,8 @@ pub enum Command {
     /// Make a service and start its tasks.
     #[command(after_help = "Example:\n  muster service create web --task-definition web \
         --desired-count 6\n  muster service create logs --task-definition logs \
-        --scheduling-strategy DAEMON")]
+        --scheduling-strategy DAEMON\n  muster service create shop --task-definition shop \
+        --deployment-strategy BLUE_GREEN --bake-time 10 --pause-at POST_TEST_TRAFFIC_SHIFT")]
     Create(Create),
     /// Change its count, its task definition, or both; a new definition rolls out.
     #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
@@ -60,6 +62,22 @@ pub enum Command {
         /// ROLLBACK, or ABORT: it goes no further, and nothing comes back.
         #[arg(long, default_value = "ROLLBACK")]
         stop_type: String,
+    },
+    /// Hold the deployment that is in progress where it is: it takes nobody's place and shifts no
+    /// traffic, and no bake time or hook runs out, until it is continued.
+    #[command(after_help = "Example:\n  muster service pause web")]
+    Pause { name: String },
+    /// Let the deployment that is in progress go on: from a pause, or from the hook it waits at.
+    #[command(after_help = "Examples:\n  muster service continue web\n  \
+        muster service continue web --action ROLLBACK")]
+    Continue {
+        name: String,
+        /// CONTINUE, or ROLLBACK: back to the last deployment that completed.
+        #[arg(long, default_value = "CONTINUE")]
+        action: String,
+        /// Only this hook, or `pause`; else whatever it waits for.
+        #[arg(long, default_value = "")]
+        hook_id: String,
     },
 }
 
@@ -114,6 +132,8 @@ struct Rollout {
     maximum_percent: Option<i32>,
     #[command(flatten)]
     breaker: deployment::Breaker,
+    #[command(flatten)]
+    strategy: Strategy,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +156,7 @@ impl Rollout {
             minimum_healthy_percent: self.minimum_healthy_percent,
             maximum_percent: self.maximum_percent,
             deployment_circuit_breaker: self.breaker.wire()?,
+            ..self.strategy.wire()?
         };
         let nothing = pb::DeploymentConfiguration::default();
         Ok(Some(configuration).filter(|configuration| *configuration != nothing))
@@ -176,6 +197,10 @@ impl Command {
             Self::Deployments { name } => deployment::list(context, &name).await,
             Self::StopDeployment { name, stop_type } => {
                 deployment::stop(context, &name, stop_type).await
+            }
+            Self::Pause { name } => deployment::pause(context, &name).await,
+            Self::Continue { name, action, hook_id } => {
+                deployment::resume(context, &name, action, hook_id).await
             }
         }
     }
@@ -251,12 +276,12 @@ impl Update {
             true => {
                 let request = self.request(context)?;
                 let call = async |mut live: Live, r| live.plan_update_service(r).await;
-                context.foresee(request, call).await?
+                context.ask_live(request, call).await?
             }
             false => {
                 let request = self.create()?.request(context)?;
                 let call = async |mut live: Live, r| live.plan_create_service(r).await;
-                context.foresee(request, call).await?
+                context.ask_live(request, call).await?
             }
         };
         foresight::show_plan(context, &name, &told)

@@ -150,7 +150,7 @@ impl Run {
             ..Default::default()
         };
         if self.dry_run {
-            let told = context.foresee(request, async |mut live, r| live.plan_task(r).await);
+            let told = context.ask_live(request, async |mut live, r| live.plan_task(r).await);
             return foresight::show_run(context, &told.await?);
         }
         let answer = context.ecs(request, async |mut ecs, r| ecs.run_task(r).await).await?;

@@ -3,17 +3,18 @@
 //!
 //! Invariant: `state` is the base with exactly `steps` applied.
 
-use muster_model::{Scratch, ServiceId, State, Step, Time, limits};
+use muster_model::{Scratch, ServiceId, Side, State, Step, Time, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What `rollout` allows a service in this round; `replicas` chooses slots and tasks for it.
+/// What `rollout` allows a side of a service in this round; `replicas` chooses slots and tasks for
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Targets {
-    /// Tasks of the newest deployment to create.
+    /// Tasks of the side's deployment to create.
     pub start: usize,
-    /// Tasks of the newest deployment beyond the desired count.
+    /// Tasks of the side's deployment beyond the desired count.
     pub excess: usize,
-    /// Tasks of older deployments that are to go now.
+    /// Tasks of other deployments that are to go now.
     pub old: usize,
     /// Tasks on draining instances that are to go now.
     pub draining: usize,
@@ -27,7 +28,7 @@ pub(super) struct Draft {
     scratch: Scratch,
     steps: Vec<Step>,
     bytes: usize,
-    pub targets: BTreeMap<ServiceId, Targets>,
+    pub targets: BTreeMap<(ServiceId, Side), Targets>,
     /// Services at rest among those that were looked at.
     pub settled: BTreeSet<ServiceId>,
     /// Steps refused: nothing but a mistake of a stage can do that on an unchanged state.
@@ -97,6 +98,7 @@ fn size(step: &Step) -> usize {
         | Step::SetHealth { .. }
         | Step::Advance { .. }
         | Step::FailDeployment { .. }
+        | Step::Turn { .. }
         | Step::Retire { .. } => PLACE_BYTES,
     }
 }

@@ -5,10 +5,10 @@
 
 use super::draft::Draft;
 use super::rebalance::Crowds;
-use muster_model::service::HaltCause;
+use muster_model::service::{Backoff, HaltCause};
 use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
-    DeploymentId, InstanceId, Service, ServiceId, State, Step, TaskId, Time, limits,
+    DeploymentId, InstanceId, Service, ServiceId, Shift, State, Step, TaskId, Time, limits,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -72,6 +72,9 @@ pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
                 format!("(deployment {id}) deployment failed: tasks failed to start.")
             }
             HaltCause::User => format!("(deployment {id}) deployment stopped by user."),
+            HaltCause::HookTimedOut => {
+                format!("(deployment {id}) deployment failed: a lifecycle hook timed out.")
+            }
         };
         let said = draft.state().events(service.id).any(|(_, event)| event.text.ends_with(&text));
         if said {
@@ -165,10 +168,29 @@ fn named_zones(crowds: &Crowds) -> String {
     }
 }
 
-pub(super) fn throttled(draft: &mut Draft, now: Time, service: &Service) {
-    if service.backoff.failures >= THROTTLE_SHOWN_FROM {
-        once(draft, now, service.id, THROTTLED, "");
+pub(super) fn throttled(draft: &mut Draft, now: Time, service: ServiceId, backoff: Backoff) {
+    if backoff.failures >= THROTTLE_SHOWN_FROM {
+        once(draft, now, service, THROTTLED, "");
     }
+}
+
+/// A deployment that shifts traffic has taken a turn from there; the end of one that failed is told
+/// by `halted`.
+pub(super) fn turned(draft: &mut Draft, service: ServiceId, deployment: DeploymentId, was: &Shift) {
+    let Some(is) = draft.state().shift(service).cloned() else { return };
+    let (id, stage) = (deployment.shown(), is.stage.shown());
+    let mut text = format!("(deployment {id}) deployment reached lifecycle stage {stage}.");
+    let shares = [("production", was.production, is.production), ("test", was.test, is.test)];
+    for (name, was, is) in shares {
+        if was != is {
+            let percent = is.percent();
+            let _ = write!(text, " {percent}% of {name} traffic shifts to it.");
+        }
+    }
+    if let Some(hook) = is.hook_id() {
+        let _ = write!(text, " It waits for ContinueServiceDeployment (hook {hook}).");
+    }
+    push(draft, service, &text);
 }
 
 pub(super) fn stuck(draft: &mut Draft, now: Time, service: &Service) {

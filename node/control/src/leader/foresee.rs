@@ -16,8 +16,9 @@ use muster_model::foresight::{Foresight, Round, Start, Stop};
 use muster_model::spec::ContainerDefinition;
 use muster_model::task::ContainerStatus;
 use muster_model::{
-    Command, Desired, Entry, Error, HealthStatus, IdSource, InstanceId, Millis, Observed, Phase,
-    Principal, Response, State, Step, Task, TaskId, TaskReport, Time, apply, limits,
+    Command, Desired, Entry, Error, HealthStatus, HookAction, IdSource, InstanceId, Millis,
+    Observed, Phase, Principal, Response, State, Step, Task, TaskId, TaskReport, Time, apply,
+    limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,6 +73,8 @@ struct Rehearsal {
     index: Index,
     parking: Parking,
     wakes: Wakes,
+    /// The last plan took a deployment a stage further.
+    turned: bool,
 }
 
 impl Rehearsal {
@@ -92,6 +95,7 @@ impl Rehearsal {
             index: Index::default(),
             parking: Parking::default(),
             wakes: Wakes::default(),
+            turned: false,
             state,
         }
     }
@@ -105,11 +109,12 @@ impl Rehearsal {
             if acted {
                 rounds.push(round);
             }
-            let obeyed = self.obey()?;
+            let obeyed = self.obey()? | self.release()?;
             if self.is_answered() {
                 return Ok((rounds, false));
             }
-            if acted || obeyed {
+            let turned = std::mem::take(&mut self.turned);
+            if acted || obeyed || turned {
                 self.now = self.now + self.healthy_after();
                 continue;
             }
@@ -152,6 +157,7 @@ impl Rehearsal {
         replicas::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
         let steps = draft.into_steps();
+        self.turned = steps.iter().any(|step| matches!(step, Step::Turn { .. }));
         let before = self.state.clone();
         self.commit(Command::Plan { epoch: before.meta().epoch, steps: steps.clone() })?;
         Ok(self.round(&before, &steps))
@@ -197,6 +203,21 @@ impl Rehearsal {
             return Ok(false);
         }
         self.commit(Command::Report { reports })?;
+        Ok(true)
+    }
+
+    /// Somebody continues a deployment that waits at a hook. `false`: none does.
+    fn release(&mut self) -> Result<bool, Error> {
+        let Subject::Service(service) = self.subject else { return Ok(false) };
+        let Some(shift) = self.state.shift(service).filter(|shift| shift.hook.is_some()) else {
+            return Ok(false);
+        };
+        let deployment = shift.green;
+        let (hook, action) = (shift.hook_id().map(Arc::from), HookAction::Continue);
+        let command = Command::ContinueServiceDeployment { service, deployment, hook, action };
+        let request = self.ids.request();
+        let entry = Entry { request, at: self.now, command, ..self.model.clone() };
+        commit(&mut self.state, &entry)?;
         Ok(true)
     }
 

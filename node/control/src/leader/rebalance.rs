@@ -16,7 +16,7 @@ use super::roster::{Member, Roster, Standing};
 use super::view::View;
 use muster_model::{
     ClusterId, Desired, Instance, InstanceId, Owner, Phase, Resources, RolloutState, Service,
-    ServiceId, State, Step, Task, TaskId, Time, limits,
+    ServiceId, Side, State, Step, Task, TaskId, Time, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,10 +110,10 @@ fn start(
     rooms: &mut Rooms,
 ) -> bool {
     let before = crowds.clone();
-    let roster = Roster::of(draft.state(), service, view);
+    let roster = Roster::of(draft.state(), service, Side::Whole, view);
     let ceiling = service.spec.deployment.ceiling(service.spec.desired_count) as usize;
     let number = batch(service).min(ceiling.saturating_sub(roster.all()));
-    let mut slots = free_slots(&roster);
+    let mut slots = free_slots(draft.state(), service.id);
     let mut started: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
     for leaver in choose(draft.state(), &service.spec.placement, &roster.good, &roster.good, number)
     {

@@ -13,7 +13,7 @@ use super::failing;
 use super::roster::{Member, Roster, Standing, draining};
 use super::view::View;
 use muster_model::task::StopCode;
-use muster_model::{Phase, Service, ServiceId, ServiceStatus, Slot, Step, TaskId};
+use muster_model::{Phase, Service, ServiceId, ServiceStatus, Side, Slot, State, Step, TaskId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,18 +21,22 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     for id in view.dirty.services.clone() {
         let Some(service) = draft.state().service(id).cloned() else { continue };
         match service.status {
-            ServiceStatus::Active => reconcile(draft, view, &service),
+            ServiceStatus::Active => {
+                for side in draft.state().sides(&service) {
+                    reconcile(draft, view, &service, *side);
+                }
+            }
             ServiceStatus::Draining => wind_down(draft, view, &service),
             ServiceStatus::Inactive => {}
         }
     }
 }
 
-fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
-    let Some(targets) = draft.targets.remove(&service.id) else { return };
-    let roster = Roster::of(draft.state(), service, view);
+fn reconcile(draft: &mut Draft, view: &mut View, service: &Service, side: Side) {
+    let Some(targets) = draft.targets.remove(&(service.id, side)) else { return };
+    let roster = Roster::of(draft.state(), service, side, view);
     if targets.start > 0 {
-        create(draft, view, service, &roster, targets.start);
+        create(draft, view, service, side, targets.start);
     }
     let mut stopped = stop_away(draft, view, service, &roster);
     stopped.extend(failing::give_up(draft, view, service, &roster, targets.failing));
@@ -40,8 +44,8 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service) {
     explain::stopped(draft, service.id, &stopped);
 }
 
-fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster, wanted: usize) {
-    let Some(deployment) = service.primary() else { return };
+fn create(draft: &mut Draft, view: &mut View, service: &Service, side: Side, wanted: usize) {
+    let Some(deployment) = draft.state().deployment_on(service, side) else { return };
     let number = wanted.min(draft.room());
     if number < wanted {
         view.dirty.defer(service.id);
@@ -49,15 +53,16 @@ fn create(draft: &mut Draft, view: &mut View, service: &Service, roster: &Roster
     if number == 0 {
         return;
     }
-    let slots = free_slots(roster).take(number);
+    let slots = free_slots(draft.state(), service.id).take(number);
     let tasks = slots.map(|slot| (slot, view.ids.task(view.now))).collect();
-    let (service, deployment) = (service.id, deployment.id);
+    let service = service.id;
     draft.push(Step::CreateTasks { service, deployment, tasks });
     view.dirty.waiting = true;
 }
 
-pub(super) fn free_slots(roster: &Roster) -> impl Iterator<Item = Slot> + use<> {
-    let taken: BTreeSet<Slot> = roster.members().filter_map(|m| m.task.slot()).collect();
+pub(super) fn free_slots(state: &State, service: ServiceId) -> impl Iterator<Item = Slot> + use<> {
+    let wanted = state.tasks_of(service).filter(|task| task.wanted());
+    let taken: BTreeSet<Slot> = wanted.filter_map(|task| task.slot()).collect();
     (0..=u32::MAX).map(Slot).filter(move |slot| !taken.contains(slot))
 }
 

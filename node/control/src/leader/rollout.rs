@@ -7,14 +7,17 @@
 //! stopping included) above U. A DAEMON service's d follows its instances (`State::desired_count`);
 //! its tasks elsewhere are in neither number. Without a circuit breaker a deployment never fails:
 //! it goes on at the pace of the restart back-off, as in ECS. So does one that is rolled back to.
+//! While traffic shifts, all of it holds for blue and for green by itself (`State::sides`).
 
 use super::draft::{Draft, Targets};
 use super::explain;
 use super::failing;
 use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
+use super::shift;
 use super::view::View;
-use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Step, Task};
+use muster_model::service::Backoff;
+use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Side, State, Step, Task};
 use std::sync::Arc;
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View) {
@@ -39,52 +42,97 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 /// service as it is then.
 fn judge(draft: &mut Draft, service: Arc<Service>) -> Arc<Service> {
     let Some(failed) = draft.state().failed_deployment(&service) else { return service };
-    let rolls_back = service.spec.circuit_breaker.rollback;
-    let back_to = service.rollback_target().filter(|_| rolls_back);
+    let back_to = draft.state().breaker_target(&service);
     let (id, deployment) = (service.id, failed.id);
     draft.push(Step::FailDeployment { service: id, deployment, back_to });
     draft.state().service(id).cloned().unwrap_or(service)
 }
 
 fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
-    let service = &*judge(draft, service);
-    let halted = service.primary().is_some_and(|newest| newest.rollout == RolloutState::Failed);
+    let service = judge(draft, service);
+    let service = &*shift::stage(draft, view, service);
+    let progress = Progress::of(draft.state(), service);
     if !draft.full() {
         explain::halted(draft, view.now, service);
     }
-    let roster = Roster::of(draft.state(), service, view);
-    let desired = draft.state().desired_count(service);
-    let mut targets = match halted {
-        true => targets_halted(service, desired, &roster),
-        false => targets(service, desired, &roster),
+    let mut settled = progress == Progress::On;
+    for side in draft.state().sides(service) {
+        settled &= look_at_side(draft, view, service, *side, progress);
+    }
+    // While sides are apart a service is never settled: its shift goes on.
+    if settled && draft.state().sides(service) == [Side::Whole] {
+        settle(draft, view, service);
+        draft.settled.insert(service.id);
+    }
+}
+
+/// Whether the newest deployment takes the place of what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    On,
+    /// It replaces only what ends by itself.
+    Paused,
+    /// It failed.
+    Halted,
+}
+
+impl Progress {
+    fn of(state: &State, service: &Service) -> Self {
+        let failed = service.primary().is_some_and(|newest| newest.rollout == RolloutState::Failed);
+        match (failed, state.pause(service.id)) {
+            (true, _) => Self::Halted,
+            (false, Some(_)) => Self::Paused,
+            (false, None) => Self::On,
+        }
+    }
+}
+
+/// Whether nothing is left to do on this side.
+fn look_at_side(
+    draft: &mut Draft,
+    view: &mut View,
+    service: &Service,
+    side: Side,
+    progress: Progress,
+) -> bool {
+    let roster = Roster::of(draft.state(), service, side, view);
+    let desired = draft.state().desired_on(service, side);
+    let mut targets = match progress {
+        Progress::On => targets(service, desired, &roster),
+        Progress::Paused => targets_paused(service, desired, &roster),
+        Progress::Halted => targets_halted(service, desired, &roster),
     };
     if rebalance::is_moving(draft.state(), service, &roster, targets.excess) {
         targets.excess = 0;
     }
-    if service.backoff.until > view.now && targets.start > 0 {
+    let backoff = backoff(draft.state(), service, side);
+    if backoff.until > view.now && targets.start > 0 {
         targets.start = 0;
-        view.wakes.service_at(service.backoff.until, service.id);
-        explain::throttled(draft, view.now, service);
+        view.wakes.service_at(backoff.until, service.id);
+        explain::throttled(draft, view.now, service.id, backoff);
     }
     if let Some(at) = roster.next_healthy {
         let after = draft.state().healthy_after(service.cluster);
         view.wakes.healthy_at(at, after, service.id);
     }
-    if let Some(at) = roster.next_failing {
+    for at in roster.next_failing.into_iter().chain(roster.next_unspared) {
         view.wakes.service_at(at, service.id);
     }
-    if let Some(at) = roster.next_unspared {
-        view.wakes.service_at(at, service.id);
-    }
-    if !halted && is_stuck(desired, &roster, targets) {
+    if progress == Progress::On && is_stuck(desired, &roster, targets) {
         explain::stuck(draft, view.now, service);
     }
     if targets != Targets::default() {
-        draft.targets.insert(service.id, targets);
-    } else if !halted && is_settled(desired, &roster) {
-        settle(draft, view, service);
-        draft.settled.insert(service.id);
+        draft.targets.insert((service.id, side), targets);
+        return false;
     }
+    is_settled(desired, &roster)
+}
+
+/// What failed starts hold back: the newest deployment's are not blue's.
+fn backoff(state: &State, service: &Service, side: Side) -> Backoff {
+    let blue = state.deployment_on(service, side).filter(|_| side == Side::Blue);
+    let row = blue.and_then(|id| service.deployments.iter().find(|row| row.id == id));
+    row.map_or(service.backoff, |row| Backoff::of_older(row, state.desired_on(service, side)))
 }
 
 fn targets(service: &Service, desired: u32, roster: &Roster) -> Targets {
@@ -122,6 +170,30 @@ fn targets_halted(service: &Service, desired: u32, roster: &Roster) -> Targets {
     let draining = may_go(&roster.draining, &mut healthy, floor);
     let away = roster.away.iter().filter(|m| !m.spared).count();
     Targets { start: 0, excess, old, draining, away, failing: 0 }
+}
+
+/// A deployment that is paused takes nobody's place. It makes up for what ended by itself. What
+/// fails its checks is replaced, and of its own tasks what drains.
+fn targets_paused(service: &Service, desired: u32, roster: &Roster) -> Targets {
+    // What it has of older revisions counts as its own.
+    let own = desired.saturating_sub(u32::try_from(roster.old.len()).unwrap_or(u32::MAX));
+    let (d, floor) = (desired as usize, service.spec.deployment.floor(desired).min(desired));
+    let ceiling = service.spec.deployment.ceiling(desired) as usize;
+    let stays = roster.good.len() + roster.old.len();
+    let start = d.saturating_sub(stays).min(ceiling.saturating_sub(roster.all()));
+
+    let mut healthy = roster.healthy();
+    let surplus = stays.saturating_sub(d);
+    // Of its own tasks first: they are the ones that did not prove themselves.
+    let excess = surplus.min(may_go(&roster.good, &mut healthy, floor as usize));
+    let old = (surplus - excess).min(may_go(&roster.old, &mut healthy, floor as usize));
+    // What those leave behind, whichever of them are healthy.
+    let mut healthy = roster.healthy().saturating_sub(excess + old);
+    let drain_floor = if ceiling > d { desired } else { floor };
+    let draining = may_go(&roster.draining, &mut healthy, drain_floor as usize);
+    let away = roster.away.iter().filter(|m| !m.spared).count();
+    let failing = failing::may_go(own as usize, start, roster);
+    Targets { start, excess, old, draining, away, failing }
 }
 
 /// How many of these may go, protected ones never: what is not RUNNING serves nobody and goes at

@@ -1,13 +1,14 @@
-//! A service's tasks as its reconciler sees them: what each still is good for.
+//! The tasks of a service, or of one side of it, as its reconciler sees them: what each still is
+//! good for.
 //!
 //! Pure reading. Invariant: every wanted task is in exactly one of `good`, `failing`, `old`,
-//! `draining`, `away`, `staying`; the last two only of DAEMON services, in whose numbers they do
-//! not count.
+//! `draining`, `away`; but a DAEMON service's task that stays to the last on a draining instance is
+//! in none. `away` has only such services' tasks, and does not count in their numbers.
 
 use super::failing::{self, Verdict};
 use super::view::View;
 use muster_model::{
-    Desired, InstanceId, InstanceStatus, Millis, Phase, Service, State, Task, Time,
+    Desired, InstanceId, InstanceStatus, Millis, Phase, Service, Side, State, Task, Time,
 };
 use std::sync::Arc;
 
@@ -32,18 +33,16 @@ pub(super) struct Member {
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Of the newest deployment, on instances that stay.
+    /// Of the side's deployment, on instances that stay.
     pub good: Vec<Member>,
-    /// Of older deployments.
+    /// Of others.
     pub old: Vec<Member>,
     /// Of any deployment: their health checks fail.
     pub failing: Vec<Member>,
-    /// Of the newest deployment, on instances that are draining.
+    /// Of the side's deployment, on instances that are draining.
     pub draining: Vec<Member>,
     /// Of a DAEMON service, on instances that are to have none (any more).
     pub away: Vec<Member>,
-    /// Of a DAEMON service, on draining instances that other tasks have not left yet.
-    pub staying: Vec<Member>,
     /// Told to stop, not stopped yet: they still run beside the others.
     pub ending: usize,
     /// When the next Young one becomes Healthy.
@@ -55,11 +54,11 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub fn of(state: &State, service: &Service, view: &View) -> Self {
+    pub fn of(state: &State, service: &Service, side: Side, view: &View) -> Self {
         let mut roster = Self::default();
-        let newest = service.primary().map(|d| d.id);
+        let newest = state.deployment_on(service, side);
         let after = state.healthy_after(service.cluster);
-        for task in state.tasks_of(service.id) {
+        for task in state.tasks_of(service.id).filter(|t| state.side_of(service, t) == side) {
             let counts = state.in_place(service, task);
             if !task.wanted() {
                 roster.ending += usize::from(counts && is_ending(task));
@@ -75,9 +74,9 @@ impl Roster {
             roster.next_unspared = roster.next_unspared.into_iter().chain(until).min();
             let member = Member { task: task.clone(), standing, spared: until.is_some() };
             if !counts {
-                match draining(state, task).is_some_and(|on| !state.only_daemons_on(on)) {
-                    true => roster.staying.push(member),
-                    false => roster.away.push(member),
+                // On a draining instance it stays until the other tasks have left.
+                if draining(state, task).is_none_or(|on| state.only_daemons_on(on)) {
+                    roster.away.push(member);
                 }
             } else if verdict == Verdict::Failing {
                 roster.failing.push(member);
@@ -118,12 +117,6 @@ impl Roster {
     /// Everything that exists, for the ceiling: also what is still stopping.
     pub fn all(&self) -> usize {
         self.good.len() + self.outgoing() + self.ending
-    }
-
-    /// Every wanted task.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        let all = [&self.good, &self.failing, &self.old, &self.draining, &self.away, &self.staying];
-        all.into_iter().flatten()
     }
 
     pub fn outgoing(&self) -> usize {

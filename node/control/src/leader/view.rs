@@ -112,6 +112,7 @@ impl Dirty {
             | Step::Advance { service, .. }
             | Step::Event { service, .. }
             | Step::FailDeployment { service, .. }
+            | Step::Turn { service, .. }
             | Step::Retire { service } => {
                 self.services.insert(*service);
                 self.waiting = true;

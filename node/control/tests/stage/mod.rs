@@ -15,7 +15,7 @@ use muster_model::fixture::{BEGIN, Line, Noun, World};
 use muster_model::task::ContainerStatus;
 use muster_model::{
     Command, DeploymentId, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId,
-    Response, SessionId, State, Step, TaskId, TaskReport, Time,
+    Response, ServiceId, SessionId, State, Step, TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -331,14 +331,20 @@ impl Stage {
         }
     }
 
-    fn show_failure(&self, step: &Step) -> String {
-        let Step::FailDeployment { service, deployment, back_to } = step else {
-            return String::new();
-        };
+    /// What becomes of a deployment.
+    fn show_course(&self, step: &Step) -> String {
+        let service = |id: &ServiceId| self.name(Noun::Service, id.bits());
         let name = |id: &DeploymentId| self.name(Noun::Deployment, id.bits());
-        let back = back_to.as_ref().map(|id| format!(" back to {}", name(id)));
-        let service = self.name(Noun::Service, service.bits());
-        format!("fail {service} {}{}", name(deployment), back.unwrap_or_default())
+        match step {
+            Step::FailDeployment { service: of, deployment, back_to } => {
+                let back = back_to.as_ref().map(|id| format!(" back to {}", name(id)));
+                format!("fail {} {}{}", service(of), name(deployment), back.unwrap_or_default())
+            }
+            Step::Turn { service: of, deployment, turn } => {
+                format!("turn {} {}: {turn}", service(of), name(deployment))
+            }
+            _ => String::new(),
+        }
     }
 
     fn show_step(&mut self, step: &Step) -> String {
@@ -379,7 +385,7 @@ impl Stage {
                 self.name(Noun::Service, service.bits()),
                 self.name(Noun::Deployment, deployment.bits())
             ),
-            Step::FailDeployment { .. } => self.show_failure(step),
+            Step::FailDeployment { .. } | Step::Turn { .. } => self.show_course(step),
             Step::Event { text, .. } => format!("event {text}"),
             Step::Explain { task, waiting } => {
                 let mut line = format!(

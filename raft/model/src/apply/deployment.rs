@@ -6,12 +6,13 @@
 //! newest that ever completed stays among a service's deployments until a newer one has, so there
 //! is something to roll back to.
 
-use super::find;
+use super::{find, shift};
 use crate::command::{Response, StopType};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
 use crate::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState, Service};
+use crate::shift::Stage;
 use crate::state::State;
 use crate::task::Task;
 use crate::time::{Millis, Time};
@@ -85,6 +86,17 @@ pub(super) fn advance(
         let why = format!("deployment {deployment} is {from:?} and cannot become {rollout:?}");
         return Err(Error::refused(why));
     }
+    let completes = from != rollout && rollout == RolloutState::Completed;
+    if completes && state.pause(service).is_some() {
+        return Err(Error::refused(format!("deployment {deployment} is paused")));
+    }
+    if let Some(shift) = state.shift(service).filter(|_| completes) {
+        if shift.stage < Stage::CleanUp || shift.green != deployment {
+            let (green, stage) = (shift.green, shift.stage.shown());
+            return Err(Error::refused(format!("deployment {green} is in {stage}")));
+        }
+        shift::end(state, service);
+    }
     let mut new = Service::clone(&old);
     if from != rollout {
         new.deployments[at].rollout = rollout;
@@ -141,9 +153,9 @@ pub(super) fn fail(
     halt(state, service, deployment, HaltCause::TasksFailed, back_to)
 }
 
-/// The newest deployment goes no further: it starts no more tasks. `back_to` is made the newest
-/// again, with the tasks that it still has.
-fn halt(
+/// The newest deployment goes no further: it starts no more tasks, and has no traffic. `back_to` is
+/// made the newest again, with the tasks that it still has.
+pub(super) fn halt(
     state: &mut State,
     id: ServiceId,
     deployment: DeploymentId,
@@ -158,6 +170,10 @@ fn halt(
     };
     if !row.is_open() {
         let why = format!("deployment {deployment} is {:?} and goes on", row.rollout);
+        return Err(Error::refused(why));
+    }
+    if back_to.is_none() && state.shift(id).is_some() {
+        let why = format!("deployment {deployment} shifts traffic: it can only be rolled back");
         return Err(Error::refused(why));
     }
     row.rollout = RolloutState::Failed;
@@ -182,6 +198,7 @@ fn halt(
     new.backoff = Backoff::default();
     new.version += 1;
     state.put_service(Arc::new(new));
+    shift::end(state, id);
     Ok(())
 }
 
@@ -210,6 +227,10 @@ pub(super) fn stop(
         return Err(Error::invalid("serviceDeploymentArn", deployment.shown(), allowed));
     }
     let back_to = match stop {
+        StopType::Abort if state.shift(service).is_some() => {
+            let allowed = "ROLLBACK: the deployment shifts traffic, and would leave it divided";
+            return Err(Error::invalid("stopType", "ABORT", allowed));
+        }
         StopType::Abort => None,
         StopType::Rollback => Some(row.rollback_target().ok_or_else(|| {
             let allowed = "ABORT: no earlier deployment of the service has completed, so there is \

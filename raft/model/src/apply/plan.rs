@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, report, task};
+use super::{deployment, find, report, shift, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -43,7 +43,9 @@ pub(super) fn apply(state: &mut State, epoch: Epoch, steps: &[Step]) -> Result<R
 /// The service whose history tells of the step: it must not tell of what did not happen.
 fn told_of(state: &State, step: &Step) -> Option<ServiceId> {
     match step {
-        Step::CreateTasks { service, .. } | Step::FailDeployment { service, .. } => Some(*service),
+        Step::CreateTasks { service, .. }
+        | Step::FailDeployment { service, .. }
+        | Step::Turn { service, .. } => Some(*service),
         Step::Stop { task, .. } => state.task(*task)?.service(),
         _ => None,
     }
@@ -60,6 +62,7 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Abandon { task } => abandon(state, bounds, *task),
         Step::SetHealth { instance, health } => set_health(state, bounds, *instance, *health),
         Step::Advance { service, deployment, rollout } => {
+            bounds.forget(*service);
             deployment::advance(state, *service, *deployment, *rollout)
         }
         Step::Event { service, text } => event(state, *service, text),
@@ -69,7 +72,12 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Purge { services, instances } => purge(state, services, instances),
         Step::RemoveDefinitions { definitions } => remove_definitions(state, definitions),
         Step::FailDeployment { service, deployment, back_to } => {
+            bounds.forget(*service);
             deployment::fail(state, *service, *deployment, *back_to)
+        }
+        Step::Turn { service, deployment, turn } => {
+            bounds.forget(*service);
+            shift::turn(state, *service, *deployment, *turn)
         }
     }
 }
@@ -88,6 +96,10 @@ fn create_tasks(
     if plan.rollout == RolloutState::Failed {
         return Err(Error::refused(format!("deployment {deployment} failed: it starts no tasks")));
     }
+    let Some(side) = state.side_growing_by(&row, deployment) else {
+        let why = format!("deployment {deployment} is neither blue nor green: it starts no tasks");
+        return Err(Error::refused(why));
+    };
     find::definition(state, plan.definition)?;
     task::unused(state, tasks.iter().map(|(_, id)| *id))?;
     let mut slots = BTreeSet::new();
@@ -99,7 +111,7 @@ fn create_tasks(
             return Err(Error::refused(format!("slot {slot} is held by task {}", holder.id)));
         }
     }
-    bounds.may_start(state, &row, tasks.len())?;
+    bounds.may_start(state, &row, side, tasks.len())?;
     let tags = if row.spec.propagate_service_tags { row.tags.clone() } else { Arc::default() };
     let now = state.now();
     for (slot, id) in tasks {

@@ -1,6 +1,6 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, deployment, find, privilege, reserve};
+use super::{author, deployment, find, privilege, reserve, shift};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
@@ -38,6 +38,11 @@ fn fits_daemon(spec: &ServiceSpec, asked: Option<u32>) -> Result<(), Error> {
             maximum.to_string(),
             "The daemon scheduling strategy does not support values above 100 for maximumPercent \
              on a deployment configuration. Change the maximumPercent value to 100, and try again.",
+        ),
+        None if spec.strategy.shifts_traffic() => (
+            "deploymentConfiguration.strategy",
+            spec.strategy.pace.shown().to_string(),
+            "ROLLING: a DAEMON service has room for one revision on each container instance",
         ),
         None => return Ok(()),
     };
@@ -164,7 +169,11 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     if new != *old {
         new.version += 1;
         reserve::shrink(state, &new);
-        state.put_service(Arc::new(new));
+        let new = Arc::new(new);
+        state.put_service(new.clone());
+        if next.is_some() {
+            shift::begin(state, &new);
+        }
     }
     Ok(Response::Service(command.service))
 }
@@ -186,6 +195,9 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
         change.enable_execute_command.unwrap_or(spec.enable_execute_command);
     spec.az_rebalancing = change.az_rebalancing.unwrap_or(spec.az_rebalancing);
     spec.circuit_breaker = change.circuit_breaker.unwrap_or(spec.circuit_breaker);
+    if let Some(strategy) = &change.strategy {
+        spec.strategy = strategy.clone();
+    }
     spec
 }
 
@@ -215,5 +227,6 @@ pub(super) fn delete(state: &mut State, id: ServiceId, force: bool) -> Result<Re
     new.version += 1;
     reserve::shrink(state, &new);
     state.put_service(Arc::new(new));
+    shift::end(state, id);
     Ok(Response::Service(id))
 }

@@ -118,6 +118,8 @@ impl State {
 
     /// Forgets an INACTIVE service and its events.
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
+        self.remove_shift(id);
+        self.remove_pause(id);
         if let Some(old) = self.services.remove(&id) {
             self.index.rename_service(service_name(&old), None);
             self.index.daemons.remove(&(old.cluster, id));

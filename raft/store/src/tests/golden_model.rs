@@ -4,27 +4,28 @@
 //! line. New variants go at the end and get a line of their own; a changed row raises its table's
 //! format. Before the first release a changed line may be recorded anew (`UPDATE=1`).
 
+mod commands;
+
 use super::golden::{check, line, value};
 use crate::codec;
 use crate::rows;
 use crate::types::Reply;
+use muster_model::capacity::{AutoScalingGroup, ClusterProviders, StrategyItem};
 use muster_model::cluster::{Authority, Cluster, Manager, User, UserRole};
-use muster_model::command::{
-    Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
-    RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
-};
 use muster_model::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use muster_model::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState};
+use muster_model::shift::Hook;
 use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
-use muster_model::task::{Blocker, ContainerStatus, NetworkBinding, Shortfall, Waiting};
+use muster_model::task::{Blocker, ContainerStatus, NetworkBinding};
 use muster_model::{
-    AccessKey, AccessKeyId, AccessKeyStatus, ClusterId, ClusterStatus, Command, DefinitionId,
-    DefinitionRow, DeploymentId, Desired, Entry, Epoch, Error, Event, Health, HealthStatus, Holder,
-    Index, Instance, InstanceId, InstanceSpec, InstanceStatus, Kind, Millis, Observed, Owner,
-    Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret,
-    Service, ServiceId, ServiceSpec, ServiceStatus, Slot, Step, StopCode, Task, TaskDefinition,
-    TaskId, TaskReport, Time, TraceId,
+    AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
+    DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
+    Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
+    InstanceStatus, Kind, Observed, Owner, Pace, Pause, PauseHook, Phase, Policy, Principal,
+    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Service, ServiceId,
+    ServiceSpec, ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task, TaskDefinition,
+    TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -114,173 +115,8 @@ fn observed() -> Observed {
     }
 }
 
-fn steps() -> Vec<Step> {
-    let nearest = Some((INSTANCE, Shortfall::MemoryMib { wanted: 512, free: 100 }));
-    let waiting = Waiting { instances: 3, removed: vec![(Blocker::Memory, 3)], nearest };
-    vec![
-        Step::CreateTasks {
-            service: SERVICE,
-            deployment: DEPLOYMENT,
-            tasks: vec![(Slot(1), TASK)],
-        },
-        Step::Place { task: TASK, instance: INSTANCE, ports: vec![32768] },
-        Step::Stop {
-            task: TASK,
-            code: StopCode::ServiceSchedulerInitiated,
-            reason: "scaled in".into(),
-        },
-        Step::Abandon { task: TASK },
-        Step::SetHealth { instance: INSTANCE, health: Health::Down { since: Time(8) } },
-        Step::Advance {
-            service: SERVICE,
-            deployment: DEPLOYMENT,
-            rollout: RolloutState::Completed,
-        },
-        Step::Event { service: SERVICE, text: "(service web) is steady".into() },
-        Step::Explain { task: TASK, waiting },
-        Step::Forget { tasks: vec![TASK] },
-        Step::Retire { service: SERVICE },
-        Step::Purge { services: vec![SERVICE], instances: vec![INSTANCE] },
-    ]
-}
-
-fn commands_of_users() -> Vec<Command> {
-    vec![
-        Command::CreateCluster(CreateCluster {
-            id: CLUSTER,
-            name: "default".into(),
-            settings: Tags::from([("containerInsights".to_owned(), "on".to_owned())]),
-            tags: tags(),
-        }),
-        Command::DeleteCluster { cluster: CLUSTER },
-        Command::RegisterTaskDefinition(definition()),
-        Command::DeregisterTaskDefinition { definition: DEFINITION },
-        Command::CreateService(CreateService {
-            id: SERVICE,
-            deployment: DEPLOYMENT,
-            cluster: CLUSTER,
-            definition: DEFINITION,
-            spec: service_spec(),
-            tags: tags(),
-        }),
-        Command::UpdateService(UpdateService {
-            service: SERVICE,
-            expected_version: Some(4),
-            deployment: DEPLOYMENT,
-            definition: Some(DEFINITION),
-            force_new_deployment: true,
-            change: Arc::new(ServiceChange { desired_count: Some(5), ..ServiceChange::default() }),
-        }),
-        Command::DeleteService { service: SERVICE, force: true },
-        Command::RunTask(run_task()),
-        Command::StopTask { task: TASK, reason: "done".into() },
-        Command::TagResource {
-            resource: Resource::Instance(INSTANCE),
-            set: tags(),
-            remove: vec!["old".into()],
-        },
-    ]
-}
-
-fn run_task() -> RunTask {
-    RunTask {
-        cluster: CLUSTER,
-        definition: DEFINITION,
-        tasks: vec![TASK],
-        group: "family:web".into(),
-        started_by: Some("me".into()),
-        overrides: Arc::new(Overrides::default()),
-        tags: tags(),
-    }
-}
-
 fn setting() -> SettingKey {
     SettingKey { principal: Some("ada".into()), name: "containerInsights".into() }
-}
-
-/// What came after the others; one plan more for the steps that did.
-fn commands_of_operations() -> Vec<Command> {
-    let (name, value) = ("stack".into(), Some("blue".into()));
-    let steps = vec![
-        Step::RemoveDefinitions { definitions: vec![DEFINITION] },
-        Step::FailDeployment { service: SERVICE, deployment: DEPLOYMENT, back_to: None },
-    ];
-    vec![
-        Command::StartTask(StartTask { run: run_task(), on: vec![INSTANCE] }),
-        Command::ChangeAttributes {
-            set: vec![InstanceAttribute { instance: INSTANCE, name, value }],
-            remove: vec![(INSTANCE, "old".into())],
-        },
-        Command::UpdateCluster { cluster: CLUSTER, settings: tags() },
-        Command::DeleteTaskDefinition { definition: DEFINITION },
-        Command::ProtectTask { task: TASK, span: Some(Millis(7)) },
-        Command::SetAccountSetting { key: setting(), value: Some("enabled".into()) },
-        Command::Reset,
-        Command::Plan { epoch: Epoch(12), steps },
-        Command::StopServiceDeployment {
-            service: SERVICE,
-            deployment: DEPLOYMENT,
-            stop: StopType::Rollback,
-        },
-    ]
-}
-
-fn commands_of_machines() -> Vec<Command> {
-    let report = TaskReport { task: TASK, instance: INSTANCE, observed: observed() };
-    vec![
-        Command::RegisterInstance(RegisterInstance {
-            id: INSTANCE,
-            cluster: CLUSTER,
-            spec: instance_spec(),
-        }),
-        Command::UpdateInstanceStatus { instance: INSTANCE, status: InstanceStatus::Draining },
-        Command::DeregisterInstance { instance: INSTANCE, force: true },
-        Command::Report { reports: vec![report] },
-        Command::Plan { epoch: Epoch(12), steps: steps() },
-        Command::AddManager {
-            name: "manager-2".into(),
-            zone: "az-b".into(),
-            address: "10.0.0.2:7700".into(),
-            level: 1,
-        },
-        Command::UpdateManager { manager: RaftId(2), address: "10.0.0.9:7700".into(), level: 2 },
-        Command::RemoveManager { manager: RaftId(2) },
-        Command::RotateToken { role: TokenRole::Worker, hash: "cc".into() },
-        Command::CreateUser { name: "ada".into(), role: UserRole::Operator, serial: "01".into() },
-        Command::RemoveUser { name: "ada".into() },
-        Command::CreateAccessKey { id: ACCESS_KEY, user: "ada".into(), secret: sealed() },
-        Command::SetAccessKeyStatus { id: ACCESS_KEY, status: AccessKeyStatus::Inactive },
-        Command::DeleteAccessKey { id: ACCESS_KEY },
-        Command::PutPolicy {
-            holder: Holder::Role(UserRole::Restricted),
-            name: "blue".into(),
-            document: "{}".into(),
-        },
-        Command::DeletePolicy { holder: Holder::User("ada".into()), name: "blue".into() },
-    ]
-}
-
-/// In the order of the enum.
-fn commands() -> Vec<Command> {
-    let first = Bootstrap {
-        name: "fleet".into(),
-        account: "000000000000".into(),
-        region: "local".into(),
-        default_cluster: CLUSTER,
-        authority: authority(),
-        manager: manager(),
-        admin: "admin".into(),
-        admin_serial: "00".into(),
-    };
-    let mut commands = vec![
-        Command::Bootstrap(Box::new(first)),
-        Command::Takeover { manager: RaftId(1) },
-        Command::RaiseLevel { level: 2 },
-    ];
-    commands.extend(commands_of_users());
-    commands.extend(commands_of_machines());
-    commands.extend(commands_of_operations());
-    commands
 }
 
 fn answers() -> Vec<Result<Response, Error>> {
@@ -315,6 +151,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Ok(Response::Started { tasks: vec![TASK], refused: vec![(INSTANCE, Blocker::Ports)] }),
         Err(Error::not_found(Kind::AccountSetting, "x")),
         Err(Error::not_found(Kind::AccessKey, "x")),
+        Ok(Response::CapacityProvider("spot".into())),
+        Err(Error::not_found(Kind::CapacityProvider, "x")),
     ]
 }
 
@@ -387,6 +225,45 @@ fn cluster() -> Cluster {
     }
 }
 
+fn capacity_provider() -> CapacityProvider {
+    let group = AutoScalingGroup { arn: "spot".into(), ..AutoScalingGroup::default() };
+    CapacityProvider {
+        name: "spot".into(),
+        group: Arc::new(group),
+        tags: Arc::new(tags()),
+        updated_at: Some(Time(2)),
+        deleted_at: Some(Time(3)),
+    }
+}
+
+fn cluster_providers() -> ClusterProviders {
+    let provider: Arc<str> = "spot".into();
+    let strategy = vec![StrategyItem { provider: provider.clone(), weight: 2, base: 1 }];
+    ClusterProviders { cluster: CLUSTER, names: vec![provider], strategy }
+}
+
+fn shift() -> Shift {
+    let hook = PauseHook {
+        stages: vec![Stage::PostScaleUp],
+        timeout_minutes: 5,
+        on_timeout: HookAction::Continue,
+    };
+    let pace = Pace::Canary(StepSize::CANARY);
+    let strategy = DeploymentStrategy { pace, bake_minutes: 4, hooks: vec![hook] };
+    Shift {
+        service: SERVICE,
+        green: DEPLOYMENT,
+        blue: DeploymentId::from_bits(0x9999),
+        strategy: Arc::new(strategy),
+        stage: Stage::PostScaleUp,
+        entered_at: Time(7),
+        turns: 3,
+        production: Weight::NONE,
+        test: Weight::ALL,
+        hook: Some(Hook { expires_at: Time(8), on_timeout: HookAction::Rollback }),
+    }
+}
+
 /// One of each variant, in the order of the enum.
 fn rows() -> Vec<Row> {
     let meta = Meta {
@@ -453,6 +330,10 @@ fn rows() -> Vec<Row> {
         Row::AccessKey(Arc::new(access_key)),
         Row::Policy(Arc::new(policy)),
         Row::Established(Arc::new(Established { service: SERVICE, places: 3 })),
+        Row::CapacityProvider(Arc::new(capacity_provider())),
+        Row::ClusterProviders(Arc::new(cluster_providers())),
+        Row::Shift(Arc::new(shift())),
+        Row::Pause(Arc::new(Pause { service: SERVICE, deployment: DEPLOYMENT, since: Time(9) })),
     ]
 }
 
@@ -465,7 +346,7 @@ fn variant(value: &impl std::fmt::Debug) -> String {
 #[test]
 fn what_the_model_stores_is_as_committed() {
     let mut now = String::new();
-    for command in commands() {
+    for command in commands::all() {
         let entry = Entry {
             request: RequestId::from_bits(0x6666),
             at: Time(1_700_000_000_000),
