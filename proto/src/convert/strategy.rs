@@ -116,7 +116,7 @@ fn weight(at: &At, percent: f64, least: u16) -> Result<Weight, Error> {
     let found = (least..=all).find(|permille| (f64::from(*permille) - percent * 10.0).abs() < 1e-6);
     found.and_then(Weight::of_permille).ok_or_else(|| {
         let least = f64::from(least) / 10.0;
-        at.invalid(percent, &format!("{least} to 100 in steps of 0.1"))
+        at.invalid(percent, format!("{least} to 100 in steps of 0.1"))
     })
 }
 
@@ -162,7 +162,7 @@ fn hook(at: &At, wire: &pb::DeploymentLifecycleHook) -> Result<PauseHook, Error>
         stages.push(stage);
     }
     if stages.is_empty() {
-        return Err(at.field("lifecycleStages").invalid("", &format!("some of {}", names())));
+        return Err(at.field("lifecycleStages").invalid("", format!("some of {}", names())));
     }
     let usual = PauseHook::default();
     let Some(timeout) = &wire.timeout_configuration else {
