@@ -18,7 +18,7 @@ impl Dispatcher {
         let fresh = fresh_for(&request.task_definition);
         let make = |draft: &mut Draft<'_>| make::create_service(draft, &request);
         let written = self.write(call, &request.client_token, fresh, make).await?;
-        Ok(pb::CreateServiceResponse { service: Some(shown(&written)?) })
+        Ok(pb::CreateServiceResponse { service: Some(as_made(shown(&written)?)) })
     }
 
     pub async fn update_service(
@@ -82,4 +82,18 @@ fn shown(written: &Written) -> Result<pb::Service, Error> {
     };
     let row = written.state.service(id).ok_or_else(|| Error::not_found(Kind::Service, id))?;
     Ok(view::service(&written.state, row))
+}
+
+/// As ECS answers: a service that nothing has changed since it was made shows no task and no event,
+/// however soon its first tasks were placed.
+fn as_made(mut service: pb::Service) -> pb::Service {
+    if service.version > 1 {
+        return service;
+    }
+    service.events.clear();
+    (service.running_count, service.pending_count) = (0, 0);
+    for deployment in &mut service.deployments {
+        (deployment.running_count, deployment.pending_count) = (0, 0);
+    }
+    service
 }
