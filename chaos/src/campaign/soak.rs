@@ -5,7 +5,7 @@
 //! history, not a leak: the soak's workload keeps its names, and the memory of answers is filled to
 //! its limit before the first look. Invariant: it strikes nothing.
 
-use super::field::Field;
+use super::field::{Field, INTERRUPTED};
 use super::footprint::{self, Footprint};
 use super::workload::COUNTERS;
 use super::{heal, hub};
@@ -27,6 +27,8 @@ pub const MINUTES_MIN: u64 = 2;
 pub const MINUTES_MAX: u64 = 48 * 60;
 /// Clients that fill the memory of answers; each writes a tag of its own, of 50 that there may be.
 const FILLERS: usize = 32;
+/// Writes between two words of how far that is: some seconds.
+const TELL_EVERY: usize = 20_000;
 
 /// Runs beside the workload for `time`, and compares the ends.
 ///
@@ -103,6 +105,12 @@ async fn filler(
 ) -> Result<(), String> {
     let one_less = |left: usize| left.checked_sub(1);
     while let Ok(number) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        if number < REQUESTS_MAX && number.is_multiple_of(TELL_EVERY) {
+            println!("{number} writes left");
+        }
         let request = pb::TagResourceRequest {
             resource_arn: arn.clone(),
             tags: vec![pb::Tag { key: key.clone(), value: number.to_string() }],
