@@ -31,6 +31,7 @@ mod rollout;
 mod roster;
 mod shift;
 mod tally;
+mod turns;
 mod view;
 mod witness;
 

@@ -57,6 +57,34 @@ fn thousands_of_tasks_are_spread_evenly_in_bounded_plans() {
     assert!(per_instance.values().all(|count| (6..=7).contains(count)), "uneven");
 }
 
+/// Services want more than several plans hold when others come that want little: they are whole
+/// in the next two plans, the one that makes their tasks and at most one more.
+#[test]
+fn who_wants_little_does_not_wait_for_who_fills_plans() {
+    let mut stage = world(300, 12, 10_000);
+    stage.lead();
+    let mut text = String::new();
+    for n in 0..100 {
+        let _ = writeln!(text, "service little{n} definition=web:1 desired=10");
+    }
+    stage.world.extend(&text);
+    stage.show_state();
+    // The plan that was made before they came, and two more.
+    for _ in 0..3 {
+        stage.commit();
+    }
+    let big: Vec<_> = (0..12).map(|n| Some(stage.world.service(&format!("s{n}")))).collect();
+    let (mut placed, mut waiting) = (0, 0);
+    for task in stage.world.state.tasks() {
+        match big.contains(&task.service()) {
+            false => placed += usize::from(task.instance.is_some()),
+            true => waiting += usize::from(task.instance.is_none()),
+        }
+    }
+    assert_eq!(placed, 1000);
+    assert!(waiting > 0, "the others had nobody to wait for");
+}
+
 #[test]
 fn many_small_services_do_not_all_go_to_the_same_instance() {
     let mut stage = world(90, 180, 1);

@@ -33,8 +33,11 @@ use tonic::transport::{Channel, Endpoint};
 pub struct ConnectOptions {
     /// For all of a connection: name, TCP, TLS, the server's first bytes.
     pub connect_timeout: Duration,
-    /// HTTP/2 ping period, also while idle.
+    /// HTTP/2 ping period.
     pub keepalive_interval: Duration,
+    /// Whether a connection without a call is pinged too. One that is not may be found dead only by
+    /// its next call.
+    pub keepalive_while_idle: bool,
     /// How long a ping may go unanswered before the connection is given up.
     pub keepalive_timeout: Duration,
 }
@@ -44,6 +47,7 @@ impl Default for ConnectOptions {
         Self {
             connect_timeout: limits::CONNECT_TIMEOUT,
             keepalive_interval: limits::KEEPALIVE_INTERVAL,
+            keepalive_while_idle: true,
             keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
         }
     }
@@ -111,7 +115,7 @@ impl Connector {
             .origin(Uri::from_static("https://manager.muster"))
             .http2_keep_alive_interval(options.keepalive_interval)
             .keep_alive_timeout(options.keepalive_timeout)
-            .keep_alive_while_idle(true)
+            .keep_alive_while_idle(options.keepalive_while_idle)
             .initial_stream_window_size(limits::STREAM_WINDOW)
             .initial_connection_window_size(limits::CONNECTION_WINDOW);
         let dialer = Dialer {

@@ -67,7 +67,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// that waits for the client to speak first is used all the same after this.
 pub const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// HTTP/2 ping period of clients, also while idle.
+/// HTTP/2 ping period of clients.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a ping may go unanswered before the connection is given up: a client finds a dead

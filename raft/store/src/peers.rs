@@ -31,6 +31,7 @@ impl Trust for muster_identity::Connector {
         let options = muster_identity::ConnectOptions {
             connect_timeout: RECONNECT_AFTER,
             keepalive_interval: RECONNECT_AFTER,
+            keepalive_while_idle: true,
             keepalive_timeout: 2 * RECONNECT_AFTER,
         };
         self.connect_lazy(address, options).map_err(|e| e.to_string())

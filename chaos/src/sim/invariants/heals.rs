@@ -126,6 +126,15 @@ fn shifting(state: &State, service: &Service, now: Time) -> Option<String> {
     lacks.then(|| format!("{name} lacks tasks in {stage}"))
 }
 
+/// Whether a task of the side's own deployment may be started yet. Those of others that are still
+/// there do not stand in for it: it takes their place when its back-off is over.
+fn may_start(state: &State, service: &Service, side: Side) -> bool {
+    let own = state.deployment_on(service, side);
+    let wanted = state.tasks_of(service.id).filter(|task| task.wanted());
+    let there = wanted.filter(|task| task.deployment() == own && state.in_place(service, task));
+    there.count() < state.desired_on(service, side) as usize
+}
+
 fn lacks(state: &State, service: &Service, side: Side) -> bool {
     let own = |task: &Task| state.in_place(service, task) && state.side_of(service, task) == side;
     let wanted = state.tasks_of(service.id).filter(|task| task.wanted() && own(task));
@@ -151,7 +160,7 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     let desired = state.desired_count(service);
     let tasks = || state.tasks_of(service.id).filter(|task| state.in_place(service, task));
     let waits = |side: &Side| {
-        lacks(state, service, *side)
+        may_start(state, service, *side)
             && held_back(state, service, *side) + Millis::from_secs(1) > now
     };
     if state.sides(service).iter().any(waits) {

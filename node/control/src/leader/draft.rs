@@ -28,6 +28,8 @@ pub(super) struct Draft {
     scratch: Scratch,
     steps: Vec<Step>,
     bytes: usize,
+    /// Tasks that were made and not placed since.
+    made: usize,
     pub targets: BTreeMap<(ServiceId, Side), Targets>,
     /// Services at rest among those that were looked at.
     pub settled: BTreeSet<ServiceId>,
@@ -41,6 +43,7 @@ impl Draft {
             scratch: Scratch::new(base, now),
             steps: Vec::new(),
             bytes: 0,
+            made: 0,
             targets: BTreeMap::new(),
             settled: BTreeSet::new(),
             misjudged: 0,
@@ -56,6 +59,11 @@ impl Draft {
         let accepted = self.scratch.push(&step).is_ok();
         if accepted {
             self.bytes += size(&step);
+            match &step {
+                Step::CreateTasks { tasks, .. } => self.made += tasks.len(),
+                Step::Place { .. } => self.made = self.made.saturating_sub(1),
+                _ => {}
+            }
             self.steps.push(step);
         } else {
             self.misjudged += 1;
@@ -75,6 +83,14 @@ impl Draft {
         steps.min(bytes / PLACE_BYTES)
     }
 
+    /// Tasks that may still be made: as many as can be placed in the same plan. Were it filled with
+    /// new tasks, those that wait already would not be placed before the last one is made.
+    pub fn room_to_make(&self) -> usize {
+        let steps = limits::PLAN_STEPS_MAX.saturating_sub(self.steps.len() + self.made);
+        let used = self.bytes + self.made * PLACE_BYTES;
+        steps.min(limits::PLAN_BYTES_MAX.saturating_sub(used) / (MAKE_BYTES + PLACE_BYTES))
+    }
+
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
     }
@@ -82,11 +98,13 @@ impl Draft {
 
 /// Two ids and a tag.
 const PLACE_BYTES: usize = 36;
+/// An id and a slot.
+const MAKE_BYTES: usize = 20;
 
 /// Bytes of a step in the log, roughly.
 fn size(step: &Step) -> usize {
     match step {
-        Step::CreateTasks { tasks, .. } => 40 + tasks.len() * 20,
+        Step::CreateTasks { tasks, .. } => 40 + tasks.len() * MAKE_BYTES,
         Step::Place { ports, .. } => PLACE_BYTES + ports.len() * 3,
         Step::Stop { reason, .. } => 20 + reason.len(),
         Step::Event { text, .. } => 20 + text.len(),

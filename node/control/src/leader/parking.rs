@@ -11,9 +11,11 @@
 //! Invariant: a signature that waits is either ready or parked.
 
 use super::contest::Contest;
+use super::draft::Draft;
 use super::filter::Wish;
 use super::fleet::{At, Gate};
-use super::index::{Index, Signature, Stir};
+use super::index::{Index, Queue, Signature, Stir};
+use super::turns;
 use muster_model::state::Room;
 use muster_model::{ClusterId, Resources, Slot, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,9 +74,10 @@ impl Parking {
     }
 
     /// Signatures to place, the one with the longest waiting task first; those of DAEMON services
-    /// before all others, so that what every instance needs finds room there. If none is ready,
-    /// those that the gains are for.
-    pub fn order(&mut self, state: &State, index: &mut Index) -> Vec<Arc<Signature>> {
+    /// before all others, so that what every instance needs finds room there, and those that want
+    /// little before those that fill a plan. If none is ready, those that the gains are for.
+    pub fn order(&mut self, draft: &Draft, index: &mut Index) -> Vec<Arc<Signature>> {
+        let state = draft.state();
         self.ready.retain(|signature| index.waiting().contains_key(&**signature));
         if self.ready.is_empty() {
             self.help(state, index);
@@ -84,7 +87,14 @@ impl Parking {
         };
         let mut order: Vec<_> = self.ready.iter().map(turn).collect();
         order.sort();
-        order.into_iter().map(|(.., signature)| signature).collect()
+        let (others, daemons): (Vec<_>, Vec<_>) = order.into_iter().partition(|(other, ..)| *other);
+        let waiting = |(.., signature): (bool, Age, Arc<Signature>)| {
+            let tasks = index.waiting().get(&*signature).map_or(0, Queue::len);
+            (signature, tasks)
+        };
+        let others = others.into_iter().map(waiting).collect();
+        let others = turns::little_first(draft.room(), others);
+        daemons.into_iter().map(|(.., signature)| signature).chain(others).collect()
     }
 
     /// A skew is measured anew when tasks of the owner came or went, or where they can go did.

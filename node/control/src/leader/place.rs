@@ -1,6 +1,6 @@
 //! The scheduler: gives waiting tasks an instance, or a counted reason why not.
 //!
-//! Works on signatures, the one that waits longest first. What cannot be placed is parked under
+//! Works on signatures, the one that waits longest first (`turns` has who overtakes it). What cannot be placed is parked under
 //! its reasons and looked at again only when an instance gained something that lets it in; it
 //! never holds up others. Only instances of the task's own cluster are considered, all of them.
 //! A service's task waits. A task of RunTask is refused, as ECS does: its caller is answered with
@@ -35,7 +35,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index, parki
     let mut started: BTreeMap<ServiceId, Vec<TaskId>> = BTreeMap::new();
     let mut told = Told::default();
     loop {
-        let order = parking.order(draft.state(), index);
+        let order = parking.order(draft, index);
         if order.is_empty() {
             break;
         }

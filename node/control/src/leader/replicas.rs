@@ -11,6 +11,7 @@ use super::draft::{Draft, Targets};
 use super::explain;
 use super::failing;
 use super::roster::{Member, Roster, Standing, draining};
+use super::turns;
 use super::view::View;
 use muster_model::task::StopCode;
 use muster_model::{Phase, Service, ServiceId, ServiceStatus, Side, Slot, State, Step, TaskId};
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) fn stage(draft: &mut Draft, view: &mut View) {
-    for id in view.dirty.services.clone() {
+    for id in turns::little_first(draft.room_to_make(), wanted(draft, view)) {
         let Some(service) = draft.state().service(id).cloned() else { continue };
         match service.status {
             ServiceStatus::Active => {
@@ -30,6 +31,15 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
             ServiceStatus::Inactive => {}
         }
     }
+}
+
+/// Each service with the tasks it is to start.
+fn wanted(draft: &Draft, view: &View) -> Vec<(ServiceId, usize)> {
+    let start = |id| {
+        let sides = (id, Side::Whole)..=(id, Side::Green);
+        draft.targets.range(sides).map(|(_, targets)| targets.start).sum()
+    };
+    view.dirty.services.iter().map(|id| (*id, start(*id))).collect()
 }
 
 fn reconcile(draft: &mut Draft, view: &mut View, service: &Service, side: Side) {
@@ -46,7 +56,7 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service, side: Side) 
 
 fn create(draft: &mut Draft, view: &mut View, service: &Service, side: Side, wanted: usize) {
     let Some(deployment) = draft.state().deployment_on(service, side) else { return };
-    let number = wanted.min(draft.room());
+    let number = wanted.min(draft.room_to_make());
     if number < wanted {
         view.dirty.defer(service.id);
     }
