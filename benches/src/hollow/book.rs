@@ -17,7 +17,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
 const CONNECT: ConnectOptions = ConnectOptions {
     connect_timeout: Duration::from_secs(2),
-    keepalive_interval: Duration::from_secs(4),
+    keepalive_interval: Duration::from_secs(3),
     keepalive_while_idle: false,
     keepalive_timeout: Duration::from_millis(2500),
 };

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 const MANAGERS_MAX: usize = 32;
 /// How often a manager is asked for the list, with jitter; it also keeps every connection warm.
 const REFRESH: Duration = Duration::from_secs(60);
-/// A manager that hangs looks alive to TCP. Its agents notice in six and a half seconds, before
+/// A manager that hangs looks alive to TCP. Its agents notice in five and a half seconds, before
 /// the next leader, who gives everybody eight, judges them. Sooner, and managers that are merely
 /// busy lose thousands of connections at once, whose handshakes keep them busy for good: seen with
 /// 10,000 agents at two and a half seconds.
@@ -30,7 +30,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// it is asked, at the latest by the refresh.
 const CONNECT: ConnectOptions = ConnectOptions {
     connect_timeout: Duration::from_secs(2),
-    keepalive_interval: Duration::from_secs(4),
+    keepalive_interval: Duration::from_secs(3),
     keepalive_while_idle: false,
     keepalive_timeout: Duration::from_millis(2500),
 };
