@@ -15,9 +15,11 @@ const COLUMNS_MAX: usize = 100;
 const ARROWS: &[(&str, &[&str])] = &[
     // regex-lite: docs/decisions/0011.
     ("raft/model", &["serde", "thiserror", "imbl", "ciborium", "regex-lite"]),
-    ("node/control", &["muster-model"]),
+    ("node/control", &["muster-model", "muster-calendar"]),
+    // jiff: docs/decisions/0018.
+    ("node/calendar", &["muster-model", "jiff"]),
     ("node/shim", &["nix", "rustix", "libc"]),
-    ("proto", &["muster-model", "*"]),
+    ("proto", &["muster-model", "muster-calendar", "*"]),
     ("raft/replica", &["muster-model", "tokio"]),
     ("raft/store", &["muster-model", "muster-proto", "muster-replica", "muster-identity", "*"]),
     ("node/identity", &["muster-model", "*"]),
