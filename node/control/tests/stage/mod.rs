@@ -386,6 +386,12 @@ impl Stage {
                 self.name(Noun::Deployment, deployment.bits())
             ),
             Step::FailDeployment { .. } | Step::Turn { .. } => self.show_course(step),
+            Step::Fire { schedule, latest, missed, next, .. } => {
+                self.world.name_run(*schedule, *latest);
+                let name = self.name(Noun::Schedule, schedule.bits());
+                let next = next.map_or("never".into(), shown);
+                format!("fire {name} due {} after {missed}, next {next}", shown(*latest))
+            }
             Step::Event { text, .. } => format!("event {text}"),
             Step::Explain { task, waiting } => {
                 let mut line = format!(
