@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // jiff: docs/decisions/0018.
     ("node/calendar", &["muster-model", "jiff"]),
     ("node/shim", &["nix", "rustix", "libc"]),
-    ("proto", &["muster-model", "muster-calendar", "*"]),
+    ("proto", &["muster-model", "*"]),
     ("raft/replica", &["muster-model", "tokio"]),
     ("raft/store", &["muster-model", "muster-proto", "muster-replica", "muster-identity", "*"]),
     ("node/identity", &["muster-model", "*"]),
@@ -35,7 +35,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "*",
         ],
     ),
-    ("node/api", &["muster-model", "muster-proto", "muster-replica", "muster-identity", "*"]),
+    (
+        "node/api",
+        &[
+            "muster-model",
+            "muster-calendar",
+            "muster-proto",
+            "muster-replica",
+            "muster-identity",
+            "*",
+        ],
+    ),
     (
         "node/agent",
         &[

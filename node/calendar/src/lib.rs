@@ -111,6 +111,13 @@ impl Calendar {
         Passed { latest, before, next: self.next(latest) }
     }
 
+    /// The time as clocks there show it, for people: `Fri 2026-11-20 13:00:00 CET`.
+    pub fn shown(&self, at: Time) -> String {
+        let at = i64::try_from(at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+        let zoned = at.map(|at| at.to_zoned(self.zone.clone()));
+        zoned.map_or("never".into(), |at| at.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string())
+    }
+
     fn walk(&self, due: Time, now: Time) -> impl Iterator<Item = Time> + '_ {
         std::iter::successors(Some(due), |due| self.next(*due)).take_while(move |due| *due <= now)
     }
