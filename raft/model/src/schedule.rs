@@ -31,7 +31,8 @@ pub struct Schedule {
     pub version: u64,
 }
 
-/// What is asked of schedules in the log; `next_due` is the first time that is due from then on. Append only.
+/// What is asked of schedules in the log; `next_due` is the first time that is due from then on.
+/// Append only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScheduleCommand {
     Create {

@@ -58,14 +58,19 @@ fn next() -> impl Strategy<Value = Option<Time>> {
     option::weighted(0.9, (0u64..100_000).prop_map(Time))
 }
 
+fn update() -> impl Strategy<Value = ScheduleCommand> {
+    let version = option::weighted(0.2, 1u64..4);
+    (id(), version, spec(), next()).prop_map(|(id, expected_version, spec, next_due)| {
+        ScheduleCommand::Update { id, expected_version, spec, next_due }
+    })
+}
+
 pub fn schedules() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => (id(), cluster(), spec(), next()).prop_map(|(id, cluster, spec, next_due)| {
             ScheduleCommand::Create { id, cluster, spec, next_due }
         }),
-        3 => (id(), option::weighted(0.2, 1u64..4), spec(), next()).prop_map(
-            |(id, expected_version, spec, next_due)| ScheduleCommand::Update { id, expected_version, spec, next_due }
-        ),
+        3 => update(),
         1 => id().prop_map(|id| ScheduleCommand::Delete { id }),
     ]
     .prop_map(Command::Schedule)
