@@ -78,7 +78,7 @@ fn name(text: &str) -> Result<String, Error> {
     if !text.is_empty() && text.len() <= SCHEDULE_NAME_CHARS_MAX && text.bytes().all(charset) {
         return Ok(text.into());
     }
-    let allowed = format!("1 to {SCHEDULE_NAME_CHARS_MAX} letters, digits and -_.");
+    let allowed = format!("1 to {SCHEDULE_NAME_CHARS_MAX} letters, digits and .-_");
     Err(At::Field("name").invalid(text, allowed))
 }
 
