@@ -109,7 +109,11 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
             "allowed: at column 15: ?",
         ),
         (
-            pb::ScheduleSpec { schedule_expression: "at(1999-01-01T00:00:00)".into(), ..spec("a") },
+            pb::ScheduleSpec {
+                schedule_expression: "at(1999-01-01T00:00:00)".into(),
+                start_date: at(1_000_000_000),
+                ..spec("a")
+            },
             "one that names a time from now",
         ),
         (
