@@ -63,6 +63,9 @@ pub struct Counts {
     /// Deployments that began to shift traffic, and those that got all of it.
     pub shifts_begun: u64,
     pub shifts_done: u64,
+    /// Runs of schedules, and due times that came to none.
+    pub runs_started: u64,
+    pub runs_idle: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
 }
@@ -85,6 +88,8 @@ impl Counts {
         self.rollouts_halted += other.rollouts_halted;
         self.shifts_begun += other.shifts_begun;
         self.shifts_done += other.shifts_done;
+        self.runs_started += other.runs_started;
+        self.runs_idle += other.runs_idle;
         self.healed_ms += other.healed_ms;
     }
 }

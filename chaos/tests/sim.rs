@@ -9,7 +9,7 @@ use muster_model::Millis;
 
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
-    let (mut halted, mut shifted) = (0, 0);
+    let (mut halted, mut shifted, mut scheduled) = (0, 0, 0);
     for seed in 1..=5 {
         let outcome = sim::run(seed, false);
         let replay = format!("replay: cargo xtask sim --seed {seed} --trace");
@@ -18,8 +18,10 @@ fn a_handful_of_seeds_keep_every_law() {
         assert!(counts.takeovers > 0 && counts.faults > 0 && counts.containers > 0, "{counts:?}");
         halted += counts.rollouts_halted;
         shifted += counts.shifts_done;
+        scheduled += counts.runs_started;
     }
     assert!(shifted > 0, "no deployment got all of the traffic");
+    assert!(scheduled > 0, "no schedule ran");
     assert!(halted > 0, "no deployment failed or was stopped");
 }
 

@@ -161,6 +161,7 @@ fn missing(kind: Kind, name: &str) -> String {
             format!("Access key {name:?} not found: see `muster access-key list`.")
         }
         Kind::CapacityProvider => format!("{name:?}: see DescribeCapacityProviders."),
+        Kind::Schedule => format!("Schedule {name:?} not found: see `muster schedule list`."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
     }
 }

@@ -4,6 +4,10 @@
 //! A repeat through another manager carries other minted ids, as a repeated API call would. It does
 //! not know the rules: a refusal is an answer like any other.
 
+mod schedules;
+
+pub(super) use schedules::RATES;
+
 use super::dice::Branch;
 use super::log::Proposer;
 use super::setting::{FAMILIES, ZONES};
@@ -15,6 +19,7 @@ use muster_model::placement::{
     BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
 };
 use muster_model::query::Query;
+use muster_model::schedule::ScheduleCommand;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
     CircuitBreaker, ClusterId, Command, DefinitionId, DeploymentStrategy, Entry, Error, HookAction,
@@ -187,6 +192,10 @@ impl World {
                 }
                 Command::RunTask(c)
             }
+            Command::Schedule(ScheduleCommand::Create { cluster, spec, next_due, .. }) => {
+                let id = ids.schedule();
+                Command::Schedule(ScheduleCommand::Create { id, cluster, spec, next_due })
+            }
             other => other,
         }
     }
@@ -202,7 +211,8 @@ impl World {
                 let force = self.dice.percent(70);
                 Some(Command::DeleteService { service, force })
             }
-            57..73 => self.run_task(state),
+            57..70 => self.run_task(state),
+            70..73 => self.schedule(state),
             73..75 => self.stop_deployment(state),
             75..80 => self.pause_or_continue(state),
             80..87 => self.stop_task(state),

@@ -299,7 +299,9 @@ impl World {
         let state = self.log.state();
         let backoff = state.services().map(|s| s.backoff.until).max().unwrap_or_default();
         let entered = state.shifts().map(|shift| shift.entered_at + STAGE_MAX);
-        calm.max(backoff).max(entered.max().unwrap_or_default()) + HEAL_MAX
+        let goes_on = state.schedules().filter(|row| row.next_due.is_some());
+        let scheduled = goes_on.filter_map(|row| row.spec.end).max().unwrap_or_default();
+        calm.max(backoff).max(entered.max().unwrap_or_default()).max(scheduled) + HEAL_MAX
     }
 }
 

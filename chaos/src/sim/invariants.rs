@@ -20,6 +20,7 @@ mod quiet;
 mod reserve;
 mod rollouts;
 mod same_state;
+mod schedules;
 mod slots;
 mod traffic;
 mod versions;
@@ -134,6 +135,10 @@ impl World {
         self.judge("versions", versions::check_entry(before, &changes, entry));
         self.judge("rollouts", rollouts::check_entry(before, after, &changes));
         self.counts.rollouts_halted += rollouts::count_halted(&changes);
+        self.judge("schedules", schedules::check_entry(after, &changes));
+        let (runs, idle) = schedules::count(&changes);
+        self.counts.runs_started += runs;
+        self.counts.runs_idle += idle;
         self.judge("traffic", traffic::check_entry(before, after, &changes, entry));
         let (begun, shifted) = traffic::count(&changes);
         self.counts.shifts_begun += begun;
@@ -162,6 +167,7 @@ impl World {
         }
         heals::unrest(&state, &self.healthy_hosts(), self.now)
             .or_else(|| orphans::unrest(&state, self.machines()))
+            .or_else(|| schedules::unrest(&state))
     }
 
     fn machines(&self) -> impl Iterator<Item = (InstanceId, &Machine)> {

@@ -52,6 +52,9 @@ fn shown_step(step: &Step) -> String {
         Step::Retire { service } => format!("retire {}", short(service)),
         Step::Purge { .. } => "purge".to_owned(),
         Step::RemoveDefinitions { .. } => "remove definitions".to_owned(),
+        Step::Fire { schedule, latest, .. } => {
+            format!("schedule {} fires what was due at {}", short(schedule), latest.0)
+        }
         Step::Turn { service, turn, .. } => format!("{} turns: {turn:?}", short(service)),
         Step::FailDeployment { service, back_to, .. } => {
             format!("{} fails, back to {:?}", short(service), back_to.map(short))

@@ -15,7 +15,9 @@ const COLUMNS_MAX: usize = 100;
 const ARROWS: &[(&str, &[&str])] = &[
     // regex-lite: docs/decisions/0011.
     ("raft/model", &["serde", "thiserror", "imbl", "ciborium", "regex-lite"]),
-    ("node/control", &["muster-model"]),
+    ("node/control", &["muster-model", "muster-calendar"]),
+    // jiff: docs/decisions/0018.
+    ("node/calendar", &["muster-model", "jiff"]),
     ("node/shim", &["nix", "rustix", "libc"]),
     ("proto", &["muster-model", "*"]),
     ("raft/replica", &["muster-model", "tokio"]),
@@ -33,7 +35,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "*",
         ],
     ),
-    ("node/api", &["muster-model", "muster-proto", "muster-replica", "muster-identity", "*"]),
+    (
+        "node/api",
+        &[
+            "muster-model",
+            "muster-calendar",
+            "muster-proto",
+            "muster-replica",
+            "muster-identity",
+            "*",
+        ],
+    ),
     (
         "node/agent",
         &[

@@ -13,8 +13,8 @@ use futures::stream::{Map, StreamExt};
 use muster_model::{Error, UserRole};
 use muster_proto::dispatch::{self, attach_down};
 use muster_proto::error::LEADER_METADATA;
-use muster_proto::pb;
 use muster_proto::target::Acts;
+use muster_proto::{convert, pb};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -160,6 +160,20 @@ impl LiveService {
     }
 }
 
+impl LiveService {
+    /// A schedule runs tasks in the name of whoever wrote it.
+    async fn may_run(
+        &self,
+        call: &Call,
+        cluster: &str,
+        spec: Option<&pb::ScheduleSpec>,
+    ) -> Result<(), Status> {
+        let run = convert::schedule::run_task(cluster, spec);
+        let run = run.map_err(|error| self.0.status(&error))?;
+        self.0.policies(call, &run).await.map_err(|denied| self.0.status(&denied))
+    }
+}
+
 #[tonic::async_trait]
 impl pb::live_server::Live for LiveService {
     type WatchStream = Statuses<Watching, pb::WatchResponse>;
@@ -196,6 +210,48 @@ impl pb::live_server::Live for LiveService {
     ) -> Result<Response<pb::Foresight>, Status> {
         let (call, message) = self.permitted(request).await?;
         self.0.close(&call, self.0.dispatcher.plan_update_service(&call, message).await)
+    }
+
+    async fn create_schedule(
+        &self,
+        request: Request<pb::CreateScheduleRequest>,
+    ) -> Result<Response<pb::CreateScheduleResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.may_run(&call, &message.cluster, message.spec.as_ref()).await?;
+        self.0.close(&call, self.0.dispatcher.create_schedule(&call, message).await)
+    }
+
+    async fn update_schedule(
+        &self,
+        request: Request<pb::UpdateScheduleRequest>,
+    ) -> Result<Response<pb::UpdateScheduleResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.may_run(&call, &message.cluster, message.spec.as_ref()).await?;
+        self.0.close(&call, self.0.dispatcher.update_schedule(&call, message).await)
+    }
+
+    async fn delete_schedule(
+        &self,
+        request: Request<pb::DeleteScheduleRequest>,
+    ) -> Result<Response<pb::DeleteScheduleResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.delete_schedule(&call, message).await)
+    }
+
+    async fn describe_schedules(
+        &self,
+        request: Request<pb::DescribeSchedulesRequest>,
+    ) -> Result<Response<pb::DescribeSchedulesResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.describe_schedules(&call, message).await)
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<pb::ListSchedulesRequest>,
+    ) -> Result<Response<pb::ListSchedulesResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.list_schedules(&call, message).await)
     }
 
     async fn watch(

@@ -12,6 +12,7 @@ pub mod definition;
 pub mod deployment;
 pub mod instance;
 pub mod protection;
+pub mod schedule;
 pub mod service;
 pub mod tags;
 pub mod task;

@@ -29,6 +29,7 @@ mod replicas;
 mod reserve;
 mod rollout;
 mod roster;
+mod schedules;
 mod shift;
 mod tally;
 mod turns;
@@ -391,6 +392,7 @@ impl Leader {
         rebalance::wake(&draft, &mut view, &mut self.rebalancing);
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);
+        schedules::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
         rebalance::stage(&mut draft, &mut view, &mut self.rebalancing);
         reap::stage(&mut draft, &mut view, &mut self.index);

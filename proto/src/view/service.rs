@@ -49,7 +49,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         deployments: deployments.collect(),
         events: state.events(row.id).rev().map(|(n, e)| event(row, n, e)).collect(),
         placement_constraints: constraints(&row.spec.placement.constraints),
-        placement_strategy: row.spec.placement.strategies.iter().map(strategy).collect(),
+        placement_strategy: row.spec.placement.strategies.iter().map(placement_strategy).collect(),
         created_at: Some(timestamp(row.created_at)),
         created_by: row.created_by.to_string(),
         tags: tags(&row.tags),
@@ -151,7 +151,7 @@ pub(super) fn definition(state: &State, id: DefinitionId) -> String {
     state.definition(id).map(arn).unwrap_or_default()
 }
 
-fn strategy(row: &PlacementStrategy) -> pb::PlacementStrategy {
+pub(super) fn placement_strategy(row: &PlacementStrategy) -> pb::PlacementStrategy {
     let of = |kind: &str, field: &str| pb::PlacementStrategy {
         r#type: kind.into(),
         field: field.into(),

@@ -223,8 +223,22 @@ fn binding(row: &NetworkBinding) -> pb::NetworkBinding {
 fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
     let none = Overrides::default();
     let row = task.overrides.as_deref().unwrap_or(&none);
-    let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
-    let container = |row: &ContainerOverride| pb::ContainerOverride {
+    let of = |name: &String| match row.containers.iter().find(|over| over.name == *name) {
+        Some(over) => container_override(over),
+        None => pb::ContainerOverride { name: name.clone(), ..pb::ContainerOverride::default() },
+    };
+    let definition = state.definition(task.definition);
+    let names = definition.iter().flat_map(|row| &row.spec.containers).map(|c| &c.name);
+    pb::TaskOverride {
+        container_overrides: names.map(of).collect(),
+        cpu: task_size(row.cpu),
+        memory: task_size(row.memory_mib),
+        inference_accelerator_overrides: Vec::new(),
+    }
+}
+
+pub(super) fn container_override(row: &ContainerOverride) -> pb::ContainerOverride {
+    pb::ContainerOverride {
         name: row.name.clone(),
         command: row.command.clone().unwrap_or_default(),
         environment: environment(&row.environment),
@@ -232,17 +246,10 @@ fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
         memory: row.memory_mib.map(int),
         memory_reservation: row.memory_reservation_mib.map(int),
         resource_requirements: requirements(&row.resource_requirements),
-    };
-    let of = |name: &String| match row.containers.iter().find(|over| over.name == *name) {
-        Some(over) => container(over),
-        None => pb::ContainerOverride { name: name.clone(), ..pb::ContainerOverride::default() },
-    };
-    let definition = state.definition(task.definition);
-    let names = definition.iter().flat_map(|row| &row.spec.containers).map(|c| &c.name);
-    pb::TaskOverride {
-        container_overrides: names.map(of).collect(),
-        cpu: number(row.cpu),
-        memory: number(row.memory_mib),
-        inference_accelerator_overrides: Vec::new(),
     }
+}
+
+/// ECS writes the size of a whole task as text.
+pub(super) fn task_size(number: Option<u32>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
 }

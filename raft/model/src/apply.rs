@@ -27,6 +27,7 @@ mod report;
 mod request;
 mod reserve;
 mod reset;
+mod schedule;
 mod scratch;
 mod service;
 mod shift;
@@ -117,6 +118,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::ContinueServiceDeployment { service, deployment, hook, action } => {
             shift::resume(state, *service, *deployment, hook.as_deref(), *action)
         }
+        Command::Schedule(command) => schedule::decide(state, command),
     }
 }
 

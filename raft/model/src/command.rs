@@ -11,12 +11,13 @@ use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
     ClusterId, DefinitionId, DeploymentId, Epoch, InstanceId, Principal, RaftId, RequestId,
-    ServiceId, Slot, TaskId, TraceId,
+    ScheduleId, ServiceId, Slot, TaskId, TraceId,
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
 use crate::placement::PlacementChange;
 use crate::policy::Holder;
+use crate::schedule::ScheduleCommand;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
@@ -200,6 +201,7 @@ pub enum Command {
         hook: Option<Arc<str>>,
         action: HookAction,
     },
+    Schedule(ScheduleCommand),
 }
 
 /// About capacity providers. Append only.
@@ -440,6 +442,15 @@ pub enum Step {
         deployment: DeploymentId,
         turn: Turn,
     },
+    /// A schedule is due: it waits for `due`, and `latest` is the last of its times that passed,
+    /// after `missed` others. `next` is what it waits for from then on.
+    Fire {
+        schedule: ScheduleId,
+        due: Time,
+        latest: Time,
+        missed: u32,
+        next: Option<Time>,
+    },
 }
 
 /// What an applied entry answers.
@@ -467,4 +478,5 @@ pub enum Response {
     },
     AccessKey(AccessKeyId),
     CapacityProvider(Arc<str>),
+    Schedule(ScheduleId),
 }

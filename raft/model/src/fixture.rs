@@ -38,6 +38,7 @@ mod capacity;
 mod instance;
 mod line;
 mod operations;
+mod schedule;
 pub mod script;
 mod shift;
 mod show;
@@ -59,6 +60,7 @@ pub enum Noun {
     Task,
     Instance,
     Request,
+    Schedule,
 }
 
 /// A state with the clock, the ids and the names around it.
@@ -261,6 +263,7 @@ impl World {
                 Noun::Deployment => "deployment",
                 Noun::Task => "task",
                 Noun::Instance => "instance",
+                Noun::Schedule => "schedule",
                 Noun::Request => continue,
             };
             for quote in [" \"", " ", "/"] {

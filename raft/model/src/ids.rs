@@ -59,6 +59,7 @@ ids! {
     InstanceId, "containerInstance";
     DeploymentId, "deployment";
     ClusterId, "cluster";
+    ScheduleId, "schedule";
     /// Names a request, so that a repeat of it has no second effect (ECS: `clientToken`).
     RequestId, "clientToken";
     /// One connection of an agent to a manager; fences what an older connection still says.
@@ -176,6 +177,9 @@ impl IdSource {
     }
     pub fn cluster(&mut self) -> ClusterId {
         ClusterId(self.next_u128())
+    }
+    pub fn schedule(&mut self) -> ScheduleId {
+        ScheduleId(self.next_u128())
     }
     pub fn request(&mut self) -> RequestId {
         RequestId(self.next_u128())

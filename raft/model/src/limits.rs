@@ -143,6 +143,23 @@ pub const POLICY_CHARS_MAX: usize = 6144;
 /// IAM: a policy's name.
 pub const POLICY_NAME_CHARS_MAX: usize = 128;
 
+// ---- schedules ----
+
+/// EventBridge allows a million per region; a row here has some 2 KiB, with long overrides 12.
+pub const SCHEDULES_MAX: usize = 10_000;
+/// EventBridge: a schedule's name.
+pub const SCHEDULE_NAME_CHARS_MAX: usize = 64;
+/// What became of the last due times, per schedule; a started one of ten tasks has 200 bytes.
+pub const SCHEDULE_RUNS_KEPT: usize = 20;
+/// Runs of one schedule whose tasks go on at once. Less than are kept, so that there is always one
+/// that can be forgotten.
+pub const SCHEDULE_OPEN_RUNS_MAX: usize = 10;
+/// EventBridge invokes within the minute that is due.
+pub const SCHEDULE_PUNCTUAL: Millis = Millis::from_secs(60);
+/// EventBridge: `maximumEventAgeInSeconds`.
+pub const SCHEDULE_WITHIN_SECS_MIN: u32 = 60;
+pub const SCHEDULE_WITHIN_SECS_MAX: u32 = 86_400;
+
 // ---- history ----
 
 /// Deleted clusters that can still be described.

@@ -10,12 +10,13 @@ use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
-    ClusterId, DefinitionId, Epoch, Index, InstanceId, RaftId, RequestId, Revision, ServiceId,
-    Slot, TaskId,
+    ClusterId, DefinitionId, Epoch, Index, InstanceId, RaftId, RequestId, Revision, ScheduleId,
+    ServiceId, Slot, TaskId,
 };
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
+use crate::schedule::Schedule;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::spec::{Named, Resources, TaskDefinition};
@@ -126,6 +127,7 @@ pub struct State {
     pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
     pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
+    pub(crate) schedules: OrdMap<ScheduleId, Arc<Schedule>>,
 
     pub(crate) index: Indexes,
 }
@@ -156,6 +158,8 @@ pub(crate) struct Indexes {
     pub finished: OrdSet<(Time, TaskId)>,
     pub request_ids: OrdMap<RequestId, Index>,
     pub access_keys_of_user: OrdSet<(Arc<str>, AccessKeyId)>,
+    pub schedule_names: OrdMap<(ClusterId, Arc<str>), ScheduleId>,
+    pub schedules_due: OrdSet<(Time, ScheduleId)>,
 }
 
 impl State {

@@ -341,6 +341,7 @@ proptest! {
             slots_are_unique(&run.state);
             daemons_are_alone(&before, &run.state);
             places_are_few(&run.state);
+            generate::schedules::fire_once(&before, &run.state);
             // Over several entries at once, as the store does it in a batch.
             if number % 3 == 0 {
                 indexes_are_a_rebuild(&run.state);

@@ -254,6 +254,43 @@ fn policies() {
 }
 
 #[test]
+fn schedules() {
+    let mut world = World::from_text("definition job\nschedule s definition=job next=60s");
+    let (_, first) = world.state.due_schedules().next().unwrap();
+    let first = Schedule::clone(first);
+    let row = |n: usize| {
+        let mut spec = ScheduleSpec::clone(&first.spec);
+        spec.name = format!("s{n}");
+        let id = ScheduleId::from_bits(1000 + n as u128);
+        Row::Schedule(Arc::new(Schedule { id, spec: Arc::new(spec), ..first.clone() }))
+    };
+    world.state = with(&world, (2..limits::SCHEDULES_MAX).map(row));
+    assert_eq!(world.run("schedule last definition=job"), "ok schedule last");
+    let refused = world.run("schedule more definition=job");
+    assert!(refused.contains("limit exceeded: schedules: 10001"), "{refused}");
+}
+
+/// Tasks that go on for ever neither fill the history nor are forgotten by it.
+#[test]
+fn runs_of_a_schedule() {
+    let mut world = World::from_text("definition job\nschedule s definition=job next=60s");
+    let outcomes = |world: &World| {
+        let row = world.state.schedules().next().unwrap();
+        row.runs.iter().map(|run| run.outcome.name()).collect::<Vec<_>>()
+    };
+    for minute in 1..=25 {
+        world.extend(&format!("time +60s\nfire s next={}s", (minute + 1) * 60));
+    }
+    let mut expected = vec!["STARTED"; limits::SCHEDULE_OPEN_RUNS_MAX];
+    expected.resize(limits::SCHEDULE_RUNS_KEPT, "SKIPPED");
+    assert_eq!(outcomes(&world), expected);
+    // One ends: the next starts, and that one is the oldest that can be forgotten.
+    world.extend("stop s@60s/1\ntime +60s\nfire s next=1620s");
+    expected.rotate_left(1);
+    assert_eq!(outcomes(&world), expected);
+}
+
+#[test]
 fn tasks() {
     let world = World::from_text("definition web\nservice web");
     let (service, deployment) = (world.service("web"), world.deployment("d1"));

@@ -19,6 +19,7 @@ mod operator;
 mod output;
 mod placement;
 mod policy;
+mod schedule;
 mod service;
 mod strategy;
 mod task;
@@ -127,6 +128,15 @@ enum Command {
         #[command(subcommand)]
         command: task::Command,
     },
+    /// Schedules run tasks at times: every so often, by the calendar, or once.
+    #[command(
+        after_help = "Example:\n  muster schedule create nightly backup --expression 'cron(30 2 * * ? *)' \
+        --timezone Europe/Berlin"
+    )]
+    Schedule {
+        #[command(subcommand)]
+        command: schedule::Command,
+    },
     /// Container instances: the worker machines.
     #[command(after_help = "Example:\n  muster instance list")]
     Instance {
@@ -177,6 +187,8 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Manager(arguments) => roles::manager(arguments).await.map_err(CliError::Role),
         Command::Agent(arguments) => Err(CliError::Role(roles::become_agent(&arguments))),
         Command::Dev(arguments) => roles::dev(arguments).await.map_err(CliError::Role),
+        // Asks no cluster.
+        Command::Schedule { command: schedule::Command::Plan(plan) } => plan.run(client.output),
         other => match context::Context::open(client) {
             Ok(context) => other.ask(&context).await,
             Err(error) => Err(error),
@@ -203,6 +215,7 @@ impl Command {
             Self::Import(import) => import.run(context).await,
             Self::Service { command } => command.run(context).await,
             Self::Task { command } => command.run(context).await,
+            Self::Schedule { command } => command.run(context).await,
             Self::Instance { command } => command.run(context).await,
             Self::Operator { command } => command.run(context).await,
             Self::User { command } => command.run(context).await,

@@ -36,6 +36,16 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Run {
+    #[command(flatten)]
+    what: What,
+    /// Run nothing: say where each task would go and why, or why nowhere.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What is to run, now or by a schedule.
+#[derive(Debug, Args)]
+pub struct What {
     /// family or family:revision.
     task_definition: String,
     /// 1 to 10.
@@ -55,9 +65,6 @@ pub struct Run {
     /// Container that --env and the command are for [default: the only one].
     #[arg(long, default_value = "")]
     container: String,
-    /// Run nothing: say where each task would go and why, or why nowhere.
-    #[arg(long)]
-    pub dry_run: bool,
     /// Command instead of the definition's, after --.
     #[arg(last = true)]
     command: Vec<String>,
@@ -116,8 +123,9 @@ impl Command {
     }
 }
 
-impl Run {
-    async fn run(self, context: &Context) -> Result<(), CliError> {
+impl What {
+    /// The request, without a token.
+    pub async fn request(self, context: &Context) -> Result<pb::RunTaskRequest, CliError> {
         let container = match self.container.is_empty()
             && !(self.environment.is_empty() && self.command.is_empty())
         {
@@ -134,7 +142,7 @@ impl Run {
                 .collect(),
             ..Default::default()
         };
-        let request = pb::RunTaskRequest {
+        Ok(pb::RunTaskRequest {
             cluster: context.cluster.clone(),
             task_definition: self.task_definition,
             count: self.count,
@@ -146,9 +154,16 @@ impl Run {
                 container_overrides: vec![over],
                 ..Default::default()
             }),
-            client_token: context.token(),
             ..Default::default()
-        };
+        })
+    }
+}
+
+impl Run {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client_token = context.token();
+        let request = pb::RunTaskRequest { client_token, ..self.what.request(context).await? };
+        let count = request.count;
         if self.dry_run {
             let told = context.ask_live(request, async |mut live, r| live.plan_task(r).await);
             return foresight::show_run(context, &told.await?);
@@ -163,7 +178,7 @@ impl Run {
                 Err(CliError::Failed(format!(
                     "{} of {} tasks could not be placed: {}; see `muster instance list`",
                     failures.len(),
-                    self.count,
+                    count,
                     reasons.join("; ")
                 )))
             }

@@ -117,6 +117,7 @@ fn size(step: &Step) -> usize {
         | Step::Advance { .. }
         | Step::FailDeployment { .. }
         | Step::Turn { .. }
+        | Step::Fire { .. }
         | Step::Retire { .. } => PLACE_BYTES,
     }
 }

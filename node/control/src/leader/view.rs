@@ -32,11 +32,14 @@ pub(super) struct Dirty {
     /// Tasks wait, or something that could help them happened.
     pub waiting: bool,
     pub history: bool,
+    /// A schedule may be due, or the first that will be is another one.
+    pub schedules: bool,
     /// Every row, not only those named here.
     pub all: bool,
     deferred: BTreeSet<ServiceId>,
     deferred_instances: BTreeSet<InstanceId>,
     deferred_waiting: bool,
+    deferred_schedules: bool,
     deferred_all: bool,
 }
 
@@ -45,6 +48,7 @@ impl Dirty {
         !self.all
             && !self.waiting
             && !self.history
+            && !self.schedules
             && self.services.is_empty()
             && self.instances.is_empty()
     }
@@ -75,6 +79,7 @@ impl Dirty {
             settings(&change.before) != settings(&change.after)
         };
         self.all |= changes.clusters.iter().any(set);
+        self.schedules |= !changes.schedules.is_empty();
         let protected = changes.protections.iter().filter_map(|change| change.latest());
         let tasks = protected.filter_map(|row| state.task(row.task));
         self.services.extend(tasks.filter_map(|task| task.service()));
@@ -130,6 +135,7 @@ impl Dirty {
                 }
             }
             Step::SetHealth { instance, .. } => self.mark_instance(*instance, state),
+            Step::Fire { .. } => self.schedules = true,
             Step::Forget { .. } | Step::Purge { .. } | Step::RemoveDefinitions { .. } => {
                 self.history = true;
             }
@@ -151,6 +157,11 @@ impl Dirty {
         self.deferred_waiting = true;
     }
 
+    /// The plan is full while schedules are due.
+    pub fn defer_schedules(&mut self) {
+        self.deferred_schedules = true;
+    }
+
     /// The plan is full in a stage that keeps no list: everything once more.
     pub fn defer_all(&mut self) {
         self.deferred_all = true;
@@ -162,6 +173,7 @@ impl Dirty {
             services: self.deferred,
             instances: self.deferred_instances,
             waiting: self.deferred_waiting,
+            schedules: self.deferred_schedules,
             all: self.deferred_all,
             ..Self::default()
         }
@@ -197,6 +209,7 @@ pub(super) struct Wakes {
     of: BTreeMap<ServiceId, Time>,
     history: Option<Time>,
     waiting: Option<Time>,
+    schedules: Option<Time>,
 }
 
 impl Wakes {
@@ -226,6 +239,11 @@ impl Wakes {
         self.waiting = Some(self.waiting.map_or(at, |old| old.min(at)));
     }
 
+    /// When the first schedule is due; none of them will be otherwise.
+    pub fn schedules_at(&mut self, at: Option<Time>) {
+        self.schedules = at;
+    }
+
     /// Moves what is due into the dirty set.
     pub fn due(&mut self, now: Time, dirty: &mut Dirty) {
         while let Some(&(at, service)) = self.by_time.first() {
@@ -244,10 +262,14 @@ impl Wakes {
             self.waiting = None;
             dirty.waiting = true;
         }
+        if self.schedules.is_some_and(|at| at <= now) {
+            self.schedules = None;
+            dirty.schedules = true;
+        }
     }
 
     pub fn next(&self) -> Option<Time> {
         let service = self.by_time.first().map(|(at, _)| *at);
-        [service, self.history, self.waiting].into_iter().flatten().min()
+        [service, self.history, self.waiting, self.schedules].into_iter().flatten().min()
     }
 }

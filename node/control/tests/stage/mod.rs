@@ -12,10 +12,10 @@ use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
 use muster_model::fixture::{BEGIN, Line, Noun, World};
-use muster_model::task::ContainerStatus;
+use muster_model::task::{ContainerStatus, Waiting};
 use muster_model::{
     Command, DeploymentId, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId,
-    Response, ServiceId, SessionId, State, Step, TaskId, TaskReport, Time,
+    Response, ScheduleId, ServiceId, SessionId, State, Step, TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -347,6 +347,25 @@ impl Stage {
         }
     }
 
+    fn show_waiting(&self, task: TaskId, waiting: &Waiting) -> String {
+        let mut line = format!(
+            "explain {}: {} instances {:?}",
+            self.task_name(task),
+            waiting.instances,
+            waiting.removed
+        );
+        if let Some((instance, shortfall)) = &waiting.nearest {
+            let _ = write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
+        }
+        line
+    }
+
+    fn show_run(&self, id: ScheduleId, due: Time, missed: u32, next: Option<Time>) -> String {
+        let name = self.name(Noun::Schedule, id.bits());
+        let next = next.map_or("never".into(), shown);
+        format!("fire {name} due {} after {missed}, next {next}", shown(due))
+    }
+
     fn show_step(&mut self, step: &Step) -> String {
         let line = match step {
             Step::CreateTasks { service, deployment, tasks } => {
@@ -386,20 +405,12 @@ impl Stage {
                 self.name(Noun::Deployment, deployment.bits())
             ),
             Step::FailDeployment { .. } | Step::Turn { .. } => self.show_course(step),
-            Step::Event { text, .. } => format!("event {text}"),
-            Step::Explain { task, waiting } => {
-                let mut line = format!(
-                    "explain {}: {} instances {:?}",
-                    self.task_name(*task),
-                    waiting.instances,
-                    waiting.removed
-                );
-                if let Some((instance, shortfall)) = &waiting.nearest {
-                    let _ =
-                        write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
-                }
-                line
+            Step::Fire { schedule, latest, missed, next, .. } => {
+                self.world.name_run(*schedule, *latest);
+                self.show_run(*schedule, *latest, *missed, *next)
             }
+            Step::Event { text, .. } => format!("event {text}"),
+            Step::Explain { task, waiting } => self.show_waiting(*task, waiting),
             Step::Forget { tasks } => {
                 let names: Vec<String> = tasks.iter().map(|t| self.task_name(*t)).collect();
                 format!("forget {}", names.join(" "))

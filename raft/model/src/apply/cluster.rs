@@ -135,6 +135,10 @@ fn contents(state: &State, id: ClusterId) -> Option<String> {
     if instances > 0 {
         return Some(format!("container instances ({instances}); deregister them first"));
     }
+    let schedules = state.schedules_in(id).count();
+    if schedules > 0 {
+        return Some(format!("schedules ({schedules}); delete them first"));
+    }
     let tasks = state.waiting().filter(|task| task.cluster == id).count();
     (tasks > 0).then(|| format!("tasks ({tasks}); stop them first"))
 }

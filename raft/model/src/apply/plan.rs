@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, report, shift, task};
+use super::{deployment, find, report, schedule, shift, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -78,6 +78,11 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         Step::Turn { service, deployment, turn } => {
             bounds.forget(*service);
             shift::turn(state, *service, *deployment, *turn)
+        }
+        Step::Fire { schedule, due, latest, missed, next } => {
+            let (schedule, due, latest) = (*schedule, *due, *latest);
+            let said = schedule::Fire { schedule, due, latest, missed: *missed, next: *next };
+            schedule::fire(state, said)
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::command::{
 };
 use crate::error::Error;
 use crate::hash;
-use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ServiceId, TaskId};
+use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ScheduleId, ServiceId, TaskId};
 use crate::limits;
+use crate::schedule::ScheduleCommand;
 use crate::state::{RequestRow, State};
 use crate::time::Time;
 use std::sync::Arc;
@@ -102,7 +103,23 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         Response::Manager(id) => vec![id.to_string()],
         Response::AccessKey(id) => vec![id.to_string()],
         Response::CapacityProvider(name) => vec![name.to_string()],
+        Response::Schedule(id) => {
+            vec![state.schedule(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
+        }
     }
+}
+
+/// Without its minted id and what came next when it was made: that depends on the time.
+fn unscheduled(command: &ScheduleCommand) -> ScheduleCommand {
+    let mut plain = command.clone();
+    match &mut plain {
+        ScheduleCommand::Create { id, next_due, .. } => {
+            (*id, *next_due) = (ScheduleId::from_bits(0), None);
+        }
+        ScheduleCommand::Update { next_due, .. } => *next_due = None,
+        ScheduleCommand::Delete { .. } => {}
+    }
+    plain
 }
 
 /// A hash of the command without the ids minted for it.
@@ -144,6 +161,7 @@ fn fingerprint(command: &Command) -> u64 {
             let (id, secret) = (AccessKeyId::from_bits(0), SealedSecret::default());
             hash::of(&Command::CreateAccessKey { id, user: user.clone(), secret })
         }
+        Command::Schedule(command) => hash::of(&Command::Schedule(unscheduled(command))),
         other => hash::of(other),
     }
 }

@@ -63,7 +63,11 @@ fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, 
 }
 
 /// The tasks that a run asks for, before any is anywhere.
-fn drawn_up(state: &State, command: &RunTask, trace: Option<TraceId>) -> Result<Vec<Task>, Error> {
+pub(super) fn drawn_up(
+    state: &State,
+    command: &RunTask,
+    trace: Option<TraceId>,
+) -> Result<Vec<Task>, Error> {
     let cluster = find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     privilege::admit(&cluster, &definition)?;

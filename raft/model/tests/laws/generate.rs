@@ -4,6 +4,7 @@
 //! plans and reports get past the first check.
 
 mod marks;
+pub mod schedules;
 
 use marks::marks;
 use muster_model::Holder;
@@ -56,6 +57,7 @@ fn aim(state: &State, step: &mut Step) {
     {
         aim_beside(state, *task, instance);
     }
+    schedules::aim(state, step);
     match step {
         Step::CreateTasks { service, deployment, .. }
         | Step::Advance { service, deployment, .. }
@@ -270,6 +272,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     let port = prop_oneof![Just(8080u16), Just(80), Just(32768), Just(32769)];
     let ports = prop_oneof![1 => vec(port, 0..3), 3 => Just(vec![FITTING])];
     prop_oneof![
+        2 => schedules::fire(),
         6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
@@ -467,6 +470,7 @@ pub fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(epoch, steps)| Command::Plan { epoch, steps }),
         8 => reports.prop_map(|reports| Command::Report { reports }),
         10 => users_and_services(),
+        2 => schedules::schedules(),
         1 => managers(),
     ]
 }

@@ -1,0 +1,101 @@
+//! Schedules and their runs.
+
+use super::definition::{constraints, tag_list};
+use super::service::placement_strategy;
+use super::task::{container_override, task_size};
+use super::{int, timestamp};
+use crate::arn::{Arns, name_of};
+use crate::{error, pb};
+use muster_model::schedule::{RunOutcome, ScheduleRun, ScheduledRun};
+use muster_model::{MissedRunPolicy, OverlapPolicy, Schedule, ScheduleSpec, ScheduleState, State};
+
+/// With its runs, newest first.
+pub fn schedule(state: &State, row: &Schedule) -> pb::Schedule {
+    let cluster = name_of(state, row.cluster);
+    let shown = |shown: &ScheduleRun| run(state, &cluster, shown);
+    pb::Schedule {
+        cluster_arn: Arns::of(state).cluster(&cluster),
+        spec: Some(spec(&row.spec)),
+        next_due_at: row.next_due.map(timestamp),
+        runs: row.runs.iter().rev().map(shown).collect(),
+        created_at: Some(timestamp(row.created_at)),
+        updated_at: Some(timestamp(row.updated_at)),
+        version: i64::try_from(row.version).unwrap_or(i64::MAX),
+    }
+}
+
+/// As UpdateSchedule takes it: what was left empty is said.
+fn spec(row: &ScheduleSpec) -> pb::ScheduleSpec {
+    let (missed, seconds) = match row.missed {
+        MissedRunPolicy::Skip => ("SKIP", 0),
+        MissedRunPolicy::RunOnce { within_secs } => ("RUN_ONCE", within_secs),
+    };
+    let overlap = match row.overlap {
+        OverlapPolicy::Allow => "ALLOW",
+        OverlapPolicy::Skip => "SKIP",
+        OverlapPolicy::Replace => "REPLACE",
+    };
+    let state = match row.state {
+        ScheduleState::Enabled => "ENABLED",
+        ScheduleState::Disabled => "DISABLED",
+    };
+    pb::ScheduleSpec {
+        name: row.name.clone(),
+        schedule_expression: row.expression.clone(),
+        schedule_expression_timezone: row.timezone.clone(),
+        state: state.into(),
+        start_date: row.start.map(timestamp),
+        end_date: row.end.map(timestamp),
+        overlap_policy: overlap.into(),
+        missed_run_policy: missed.into(),
+        starting_deadline_seconds: int(seconds),
+        run_task: Some(run_task(&row.run)),
+    }
+}
+
+fn run_task(row: &ScheduledRun) -> pb::RunTaskRequest {
+    let over = &row.overrides;
+    let task_definition = match row.revision {
+        Some(revision) => format!("{}:{revision}", row.family),
+        None => row.family.clone(),
+    };
+    let overrides = pb::TaskOverride {
+        container_overrides: over.containers.iter().map(container_override).collect(),
+        cpu: task_size(over.cpu),
+        memory: task_size(over.memory_mib),
+        inference_accelerator_overrides: Vec::new(),
+    };
+    pb::RunTaskRequest {
+        task_definition,
+        count: int(row.count),
+        group: row.group.clone(),
+        started_by: row.started_by.clone().unwrap_or_default(),
+        overrides: (overrides != pb::TaskOverride::default()).then_some(overrides),
+        placement_constraints: constraints(&over.placement.constraints),
+        placement_strategy: over.placement.strategies.iter().map(placement_strategy).collect(),
+        tags: tag_list(&row.tags),
+        enable_execute_command: over.enable_execute_command,
+        ..pb::RunTaskRequest::default()
+    }
+}
+
+fn run(state: &State, cluster: &str, row: &ScheduleRun) -> pb::ScheduleRun {
+    let (arns, mut task_arns) = (Arns::of(state), Vec::new());
+    let reason = match &row.outcome {
+        RunOutcome::Started { tasks } => {
+            task_arns.extend(tasks.iter().map(|id| arns.task(cluster, *id)));
+            String::new()
+        }
+        RunOutcome::Skipped { open } => format!("tasks of earlier runs went on: of {open}"),
+        RunOutcome::Missed => "no manager led until it was too late".into(),
+        RunOutcome::Failed { why } => error::message(why),
+    };
+    pb::ScheduleRun {
+        due_at: Some(timestamp(row.due)),
+        decided_at: Some(timestamp(row.at)),
+        outcome: row.outcome.name().into(),
+        reason,
+        task_arns,
+        missed_count: int(row.missed),
+    }
+}
