@@ -119,7 +119,8 @@ pub fn of_response(state: &State, response: &Response) -> Vec<String> {
         | Response::Plan { .. }
         | Response::Reports { .. }
         | Response::Manager(_)
-        | Response::AccessKey(_) => Vec::new(),
+        | Response::AccessKey(_)
+        | Response::Secret { .. } => Vec::new(),
     }
 }
 

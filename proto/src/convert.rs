@@ -15,6 +15,7 @@ pub mod instance;
 pub mod operator;
 mod placement;
 pub mod policy;
+pub mod secret;
 pub mod service;
 mod strategy;
 pub mod task;

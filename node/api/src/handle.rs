@@ -19,6 +19,7 @@ mod plan;
 mod policies;
 mod protection;
 mod run;
+mod secret;
 mod service;
 mod start;
 mod tags;

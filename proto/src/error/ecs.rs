@@ -87,7 +87,7 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
             "The specified capacity provider does not exist. Specify a valid name or ARN and try \
              again.",
         ),
-        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy => {
+        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy | Kind::Secret => {
             ("ResourceNotFoundException", "")
         }
     }

@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -19,6 +19,7 @@ const KINDS: [Kind; 14] = [
     Kind::AgentUpdate,
     Kind::AccountSetting,
     Kind::CapacityProvider,
+    Kind::Secret,
 ];
 
 fn every() -> Vec<Error> {

@@ -28,6 +28,7 @@ mod request;
 mod reserve;
 mod reset;
 mod scratch;
+mod secret;
 mod service;
 mod shift;
 mod task;
@@ -117,6 +118,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::ContinueServiceDeployment { service, deployment, hook, action } => {
             shift::resume(state, *service, *deployment, hook.as_deref(), *action)
         }
+        Command::Secret(command) => secret::decide(state, command),
     }
 }
 

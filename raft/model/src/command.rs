@@ -17,6 +17,7 @@ use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::mark::SettingKey;
 use crate::placement::PlacementChange;
 use crate::policy::Holder;
+use crate::secret::SecretCommand;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
@@ -200,6 +201,7 @@ pub enum Command {
         hook: Option<Arc<str>>,
         action: HookAction,
     },
+    Secret(SecretCommand),
 }
 
 /// About capacity providers. Append only.
@@ -467,4 +469,8 @@ pub enum Response {
     },
     AccessKey(AccessKeyId),
     CapacityProvider(Arc<str>),
+    Secret {
+        name: Arc<str>,
+        version: u64,
+    },
 }

@@ -11,6 +11,7 @@ use crate::ids::ServiceId;
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -60,6 +61,7 @@ pub struct Changes {
     pub cluster_providers: Vec<Change<ClusterProviders>>,
     pub shifts: Vec<Change<Shift>>,
     pub pauses: Vec<Change<Pause>>,
+    pub secrets: Vec<Change<Secret>>,
 }
 
 impl State {
@@ -89,6 +91,7 @@ impl State {
             cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
             shifts: values(&before.shifts, &after.shifts),
             pauses: values(&before.pauses, &after.pauses),
+            secrets: values(&before.secrets, &after.secrets),
         }
     }
 }
@@ -181,6 +184,7 @@ impl Changes {
                 |r| key::text(&r.name),
                 Row::CapacityProvider,
             ))
+            .chain(rows(Table::Secrets, &self.secrets, |r| key::text(&r.name), Row::Secret))
     }
 }
 

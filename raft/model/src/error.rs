@@ -25,6 +25,7 @@ pub enum Kind {
     AccessKey,
     Policy,
     CapacityProvider,
+    Secret,
 }
 
 impl std::fmt::Display for Kind {
@@ -44,6 +45,7 @@ impl std::fmt::Display for Kind {
             Self::AccessKey => "access key",
             Self::Policy => "policy",
             Self::CapacityProvider => "capacity provider",
+            Self::Secret => "secret",
         })
     }
 }

@@ -39,6 +39,7 @@ mod instance;
 mod line;
 mod operations;
 pub mod script;
+mod secret;
 mod shift;
 mod show;
 mod steps;

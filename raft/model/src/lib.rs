@@ -27,6 +27,7 @@ pub mod placement;
 mod platform;
 pub mod policy;
 pub mod query;
+pub mod secret;
 pub mod service;
 pub mod shift;
 pub mod spec;
@@ -52,6 +53,7 @@ pub use life::HealthStatus;
 pub use placement::{Placement, PlacementConstraint, PlacementStrategy};
 pub use policy::{Holder, Policy};
 pub use query::{Query, QueryError};
+pub use secret::{Secret, SecretCommand, SecretReference, SecretVersion};
 pub use service::{
     Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
 };

@@ -16,6 +16,7 @@ use crate::ids::{
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::spec::{Named, Resources, TaskDefinition};
@@ -32,6 +33,7 @@ mod fit;
 mod index;
 mod marks;
 mod reserve;
+mod secrets;
 mod sides;
 
 pub use facing::Facing;
@@ -126,6 +128,7 @@ pub struct State {
     pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
     pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
+    pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
 
     pub(crate) index: Indexes,
 }

@@ -14,6 +14,7 @@ use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -38,10 +39,11 @@ pub enum Table {
     AccessKeys,
     Policies,
     CapacityProviders,
+    Secrets,
 }
 
 impl Table {
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 15] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -56,6 +58,7 @@ impl Table {
         Self::AccessKeys,
         Self::Policies,
         Self::CapacityProviders,
+        Self::Secrets,
     ];
 
     /// The name of its column family; never changes.
@@ -75,6 +78,7 @@ impl Table {
             Self::AccessKeys => "access_keys",
             Self::Policies => "policies",
             Self::CapacityProviders => "capacity_providers",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -114,6 +118,7 @@ pub enum Row {
     ClusterProviders(Arc<ClusterProviders>),
     Shift(Arc<Shift>),
     Pause(Arc<Pause>),
+    Secret(Arc<Secret>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -205,6 +210,7 @@ impl Row {
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
+            Self::Secret(_) => Table::Secrets,
         }
     }
 
@@ -232,6 +238,7 @@ impl Row {
             Self::Policy(row) => key::policy(row),
             Self::CapacityProvider(row) => key::text(&row.name),
             Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
+            Self::Secret(row) => key::text(&row.name),
         }
     }
 }
@@ -260,6 +267,7 @@ impl State {
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
+            .chain(self.secrets.values().cloned().map(Row::Secret))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -319,6 +327,7 @@ impl State {
             Row::ClusterProviders(row) => self.put_cluster_providers(row),
             Row::Shift(row) => self.put_shift(row),
             Row::Pause(row) => self.put_pause(row),
+            Row::Secret(row) => self.put_secret(row),
         }
     }
 }

@@ -19,6 +19,7 @@ mod operator;
 mod output;
 mod placement;
 mod policy;
+mod secret;
 mod service;
 mod strategy;
 mod task;
@@ -158,6 +159,12 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
+    /// Secrets: what tasks are given by name, and nobody is shown.
+    #[command(after_help = "Example:\n  printf %s \"$PASSWORD\" | muster secret create prod/db")]
+    Secret {
+        #[command(subcommand)]
+        command: secret::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -208,6 +215,7 @@ impl Command {
             Self::User { command } => command.run(context).await,
             Self::AccessKey { command } => command.run(context).await,
             Self::Policy { command } => command.run(context).await,
+            Self::Secret { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

@@ -6,7 +6,8 @@
 //! harmless, and there are too many of them.
 //!
 //! A request is the same if its command is, apart from the ids that a proposer minted for it: a
-//! client that repeats its call through another manager gets other ids into the entry.
+//! client that repeats its call through another manager gets other ids into the entry. What was
+//! sealed never looks the same twice, so it is left out as well.
 
 use crate::access_key::{AccessKeyId, SealedSecret};
 use crate::capacity::ClusterProviders;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::hash;
 use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ServiceId, TaskId};
 use crate::limits;
+use crate::secret::SecretCommand;
 use crate::state::{RequestRow, State};
 use crate::time::Time;
 use std::sync::Arc;
@@ -102,6 +104,7 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         Response::Manager(id) => vec![id.to_string()],
         Response::AccessKey(id) => vec![id.to_string()],
         Response::CapacityProvider(name) => vec![name.to_string()],
+        Response::Secret { name, .. } => vec![name.to_string()],
     }
 }
 
@@ -143,6 +146,14 @@ fn fingerprint(command: &Command) -> u64 {
         Command::CreateAccessKey { user, .. } => {
             let (id, secret) = (AccessKeyId::from_bits(0), SealedSecret::default());
             hash::of(&Command::CreateAccessKey { id, user: user.clone(), secret })
+        }
+        Command::Secret(SecretCommand::Create { name, .. }) => {
+            let (name, value) = (name.clone(), SealedSecret::default());
+            hash::of(&Command::Secret(SecretCommand::Create { name, value }))
+        }
+        Command::Secret(SecretCommand::PutValue { name, .. }) => {
+            let (name, value) = (name.clone(), SealedSecret::default());
+            hash::of(&Command::Secret(SecretCommand::PutValue { name, value }))
         }
         other => hash::of(other),
     }
