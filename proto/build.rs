@@ -23,6 +23,14 @@ const FILES: [&str; 5] =
 /// Streams of raw bytes: they have no JSON form.
 const NO_JSON: [&str; 2] = ["muster.v1.ExecRequest", "muster.v1.ExecResponse"];
 
+/// Messages with secrets in the clear, which `src/hidden.rs` prints without them.
+const HIDDEN: [&str; 4] = [
+    ".muster.v1.CreateSecretRequest",
+    ".muster.v1.PutSecretValueRequest",
+    ".muster.dispatch.v1.ContainerSecrets",
+    ".muster.dispatch.v1.SecretVariable",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=api");
     println!("cargo::rerun-if-changed=build.rs");
@@ -47,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let builder = tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        .skip_debug(HIDDEN)
         .codec_path("crate::codec::SmallBuffers");
     json::names(builder, &messages)?.compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -120,7 +120,8 @@ pub fn of_response(state: &State, response: &Response) -> Vec<String> {
         | Response::Reports { .. }
         | Response::Manager(_)
         | Response::AccessKey(_)
-        | Response::Schedule(_) => Vec::new(),
+        | Response::Schedule(_)
+        | Response::Secret { .. } => Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod operator;
 mod placement;
 pub mod policy;
 pub mod schedule;
+pub mod secret;
 pub mod service;
 mod strategy;
 pub mod task;

@@ -11,6 +11,7 @@ pub mod client;
 pub mod codec;
 pub mod convert;
 pub mod error;
+mod hidden;
 pub mod json;
 pub mod policy;
 pub mod target;

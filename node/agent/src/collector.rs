@@ -125,6 +125,7 @@ impl Runtime {
                     self.network().withdraw(attachment);
                 }
                 self.answer_for(key, record);
+                self.wipe_secrets(key);
                 owned.push(Owned::new(key, record));
                 let finished_at = Time(exit.finished_at);
                 let status = ContainerStatus {

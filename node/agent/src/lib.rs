@@ -39,6 +39,7 @@ use session::SessionLoop;
 use session::attach::Attaches;
 use session::book::Book;
 use session::renew::keep_renewed;
+use session::secrets::Asker;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -78,14 +79,16 @@ pub async fn run(
     let instance = instance_of(&identity)?;
     // Before the runtime looks at anything: two would clear away each other's containers.
     let lock = lock::take(&config.data_dir)?;
+    let book = book(&config, &identity);
     let engine: Arc<dyn Engine> = match config.simulate {
         Some(simulate) => Arc::new(Hollow::new(clock.clone(), simulate)),
         None => {
             let runtime = runtime_config(&config, instance).map_err(Error::Config)?;
-            RuncEngine::open(runtime).map_err(|error| Error::Runtime(error.to_string()))?
+            let secrets = Arc::new(Asker { book: book.clone() });
+            RuncEngine::open(runtime, secrets).map_err(|error| Error::Runtime(error.to_string()))?
         }
     };
-    run_locked(config, identity, clock, engine, stop, lock).await
+    run_locked(config, identity, book, clock, engine, stop, lock).await
 }
 
 fn instance_of(identity: &Identity) -> Result<InstanceId, Error> {
@@ -107,12 +110,20 @@ pub async fn run_with(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let lock = lock::take(&config.data_dir)?;
-    run_locked(config, identity, clock, engine, stop, lock).await
+    let book = book(&config, &identity);
+    run_locked(config, identity, book, clock, engine, stop, lock).await
+}
+
+fn book(config: &AgentConfig, identity: &Identity) -> Arc<Book> {
+    let connector = Connector::new(identity.clone());
+    let managers = config.data_dir.join("managers.json");
+    Arc::new(Book::open(connector, managers, config.managers.clone()))
 }
 
 async fn run_locked(
     config: AgentConfig,
     identity: Identity,
+    book: Arc<Book>,
     clock: Clock,
     engine: Arc<dyn Engine>,
     stop: CancellationToken,
@@ -134,9 +145,6 @@ async fn run_locked(
     tracing::info!(tasks = found.len(), "found on this machine");
 
     let (to_worker, from_session) = mpsc::channel(SESSION_MAX);
-    let connector = Connector::new(identity.clone());
-    let managers = config.data_dir.join("managers.json");
-    let book = Arc::new(Book::open(connector, managers, config.managers.clone()));
     let attaches = Attaches::new(engine.clone(), stop.child_token());
     let session =
         SessionLoop { book: book.clone(), spec, worker: to_worker, attaches: attaches.clone() };

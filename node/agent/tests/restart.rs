@@ -5,7 +5,7 @@
 
 mod lab;
 
-use lab::{Lab, assign, image, isolated, key, lab, script, sh, shim, task, until};
+use lab::{Lab, Told, assign, image, isolated, key, lab, script, sh, shim, task, until};
 use muster_agent::cgroup::Cgroups;
 use muster_agent::collector::Booted;
 use muster_agent::journal::ContainerKey;
@@ -18,6 +18,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Where the agent in the child process works.
@@ -60,11 +61,11 @@ fn agent_in_a_process_of_its_own() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let (sender, _ended) = mpsc::channel(64);
-        let agent = Runtime::open(config, sender).unwrap();
+        let agent = Runtime::open(config, Arc::new(Told::default()), sender).unwrap();
         agent.boot().await.unwrap();
         let assignment = assign(definition(&Path::new(&dir).join("shared")));
         agent.begin(&assignment).await.unwrap();
-        agent.pull(&assignment, None).await.unwrap();
+        agent.pull(&assignment).await.unwrap();
         for name in ["early", "late"] {
             agent.create(&assignment, &name.into()).await.unwrap();
             agent.start(&key(&assignment, name)).await.unwrap();
@@ -128,7 +129,7 @@ fn machine<F: Future<Output = ()>>(
 
 async fn boot(config: &RuntimeConfig) -> (Runtime, Booted, mpsc::Receiver<Ended>) {
     let (sender, ended) = mpsc::channel(64);
-    let runtime = Runtime::open(config.clone(), sender).unwrap();
+    let runtime = Runtime::open(config.clone(), Arc::new(Told::default()), sender).unwrap();
     let booted = runtime.boot().await.unwrap();
     (runtime, booted, ended)
 }

@@ -45,7 +45,7 @@ fn now() -> Time {
 impl Agent {
     /// With what it found.
     async fn start(config: &RuntimeConfig) -> (Self, Vec<muster_control::io::Found>) {
-        let engine = RuncEngine::open(config.clone()).unwrap();
+        let engine = RuncEngine::open(config.clone(), Arc::new(lab::Told::default())).unwrap();
         let (from_engine, mut said) = mpsc::channel(64);
         let found = engine.boot(from_engine).await.unwrap();
         let (to_drive, heard) = mpsc::channel(64);

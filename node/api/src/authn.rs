@@ -10,7 +10,7 @@
 use crate::authz::Caller;
 use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX, KEY_READS_MAX};
 use crate::sigv4::Refusal;
-use muster_identity::{Peer, SecretKey, Vault};
+use muster_identity::{Peer, Sealed, SecretText, Vault};
 use muster_model::{AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State};
 use muster_proto::error::to_status;
 use muster_replica::Replica;
@@ -144,7 +144,7 @@ impl Authn {
     /// # Errors
     /// `Refused` says the same of every key that does not count, so that nobody learns which exist.
     /// `Unavailable` when this manager does not know the key and cannot ask the leader.
-    pub async fn key_holder(&self, access_key: &str) -> Result<(Caller, SecretKey), KeyError> {
+    pub async fn key_holder(&self, access_key: &str) -> Result<(Caller, SecretText), KeyError> {
         let id: AccessKeyId = access_key.parse().map_err(|_| unknown_key())?;
         if let Some(found) = holder(&self.replica.state(), id) {
             return found;
@@ -166,12 +166,12 @@ impl Authn {
 }
 
 /// `None`: it does not count in this state; a newer one may have it.
-fn holder(state: &State, id: AccessKeyId) -> Option<Result<(Caller, SecretKey), KeyError>> {
+fn holder(state: &State, id: AccessKeyId) -> Option<Result<(Caller, SecretText), KeyError>> {
     let key = state.access_key(id).filter(|row| row.status == AccessKeyStatus::Active)?;
     let user = state.user(&key.user).filter(|row| row.removed_at.is_none())?;
     let caller = Caller::User { name: user.name.to_string(), role: user.role };
-    let opened =
-        Vault::of(&state.meta().authority.key_pem).and_then(|vault| vault.open(id, &key.secret));
+    let opened = Vault::of(&state.meta().authority.key_pem)
+        .and_then(|vault| vault.open(Sealed::AccessKey(id), &key.secret));
     Some(match opened {
         Ok(secret) => Ok((caller, secret)),
         Err(error) => Err(KeyError::Unavailable(Error::Unavailable {

@@ -130,6 +130,11 @@ rpcs! {
         delete_policy: DeletePolicyRequest -> DeletePolicyResponse;
         list_policies: ListPoliciesRequest -> ListPoliciesResponse;
         get_policy: GetPolicyRequest -> GetPolicyResponse;
+        create_secret: CreateSecretRequest -> CreateSecretResponse;
+        put_secret_value: PutSecretValueRequest -> PutSecretValueResponse;
+        list_secrets: ListSecretsRequest -> ListSecretsResponse;
+        describe_secret: DescribeSecretRequest -> DescribeSecretResponse;
+        delete_secret: DeleteSecretRequest -> DeleteSecretResponse;
     }
 }
 

@@ -20,6 +20,7 @@ mod policies;
 mod protection;
 mod run;
 mod schedule;
+mod secret;
 mod service;
 mod start;
 mod tags;

@@ -32,9 +32,9 @@ pub mod server;
 mod subject;
 mod tls;
 pub mod token;
+mod vault;
 mod web;
 
-pub use access_key::{SecretKey, Vault};
 pub use authority::{Authority, IssuedCert, IssuedWeb, new_key_and_csr};
 pub use client::{ConnectOptions, Connector, check_address};
 pub use digest::CaDigest;
@@ -47,4 +47,5 @@ pub use server::{
 pub use subject::{principal_of, user_name_allowed};
 pub use tls::SERVER_NAME;
 pub use token::{JoinRole, JoinToken};
+pub use vault::{Sealed, SecretText, Vault};
 pub use web::Web;

@@ -7,13 +7,14 @@
 
 use crate::hub::{Attached, Hub, Reign, Session};
 use crate::limits::{ATTACH_QUEUE_MAX, HELLO_WAIT, PROPOSE_WAIT, SESSION_QUEUE_MAX};
-use crate::wire;
+use crate::{secrets, wire};
 use muster_control::io::LeaderInput;
 use muster_identity::server::require_instance;
 use muster_model::command::RegisterInstance;
 use muster_model::dispatch::Held;
 use muster_model::{
-    Command, Entry, Error, InstanceId, InstanceSpec, InstanceStatus, Kind, Principal, TaskReport,
+    Command, Entry, Error, InstanceId, InstanceSpec, InstanceStatus, Kind, Principal, TaskId,
+    TaskReport,
 };
 use muster_proto::convert::dispatch as convert;
 use muster_proto::dispatch as pb;
@@ -69,6 +70,18 @@ impl pb::dispatch_server::Dispatch for DispatchService {
             Ok(()) => Ok(Response::new(ReceiverStream::new(orders))),
             Err(_) => Err(Status::not_found("nobody waits for this stream any more")),
         }
+    }
+
+    async fn get_task_secrets(
+        &self,
+        request: Request<pb::TaskSecretsRequest>,
+    ) -> Result<Response<pb::TaskSecretsResponse>, Status> {
+        let instance = require_instance(&request)?;
+        let task = TaskId::from_bits(wire::id(&request.into_inner().task, "task")?);
+        // The newest: one that lags would not know the task, or would tell an older value.
+        let state = self.hub.replica.read(Instant::now() + PROPOSE_WAIT).await;
+        let told = state.and_then(|state| secrets::of_task(&state, instance, task));
+        told.map(Response::new).map_err(|error| wire::status(&error))
     }
 }
 

@@ -14,6 +14,7 @@ mod lead;
 pub mod limits;
 mod live;
 mod members;
+mod secrets;
 pub mod spans;
 mod upkeep;
 mod wire;

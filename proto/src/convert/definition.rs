@@ -6,6 +6,7 @@ mod linux;
 mod logs;
 mod platform;
 mod ports;
+mod secrets;
 mod sharing;
 mod size;
 

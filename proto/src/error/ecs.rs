@@ -87,9 +87,12 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
             "The specified capacity provider does not exist. Specify a valid name or ARN and try \
              again.",
         ),
-        Kind::Manager | Kind::User | Kind::AccessKey | Kind::Policy | Kind::Schedule => {
-            ("ResourceNotFoundException", "")
-        }
+        Kind::Manager
+        | Kind::User
+        | Kind::AccessKey
+        | Kind::Policy
+        | Kind::Schedule
+        | Kind::Secret => ("ResourceNotFoundException", ""),
     }
 }
 

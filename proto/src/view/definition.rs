@@ -194,7 +194,16 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
         dns_search_domains: spec.dns_search_domains.clone(),
         links: spec.links.iter().map(link).collect(),
         privileged: spec.privileged.then_some(true),
+        secrets: spec.secrets.iter().map(secret).collect(),
+        repository_credentials: spec
+            .repository_credentials
+            .as_ref()
+            .map(|from| pb::RepositoryCredentials { credentials_parameter: from.clone() }),
     }
+}
+
+fn secret((name, from): (&String, &String)) -> pb::Secret {
+    pb::Secret { name: name.clone(), value_from: from.clone() }
 }
 
 fn volume_from(row: &VolumeFrom) -> pb::VolumeFrom {

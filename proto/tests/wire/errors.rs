@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -20,6 +20,7 @@ const KINDS: [Kind; 15] = [
     Kind::AccountSetting,
     Kind::CapacityProvider,
     Kind::Schedule,
+    Kind::Secret,
 ];
 
 fn every() -> Vec<Error> {

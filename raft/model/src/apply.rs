@@ -29,6 +29,7 @@ mod reserve;
 mod reset;
 mod schedule;
 mod scratch;
+mod secret;
 mod service;
 mod shift;
 mod task;
@@ -119,6 +120,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             shift::resume(state, *service, *deployment, hook.as_deref(), *action)
         }
         Command::Schedule(command) => schedule::decide(state, command),
+        Command::Secret(command) => secret::decide(state, command),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::mark::SettingKey;
 use crate::placement::PlacementChange;
 use crate::policy::Holder;
 use crate::schedule::ScheduleCommand;
+use crate::secret::SecretCommand;
 use crate::service::RolloutState;
 use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
@@ -202,6 +203,7 @@ pub enum Command {
         action: HookAction,
     },
     Schedule(ScheduleCommand),
+    Secret(SecretCommand),
 }
 
 /// About capacity providers. Append only.
@@ -479,4 +481,8 @@ pub enum Response {
     AccessKey(AccessKeyId),
     CapacityProvider(Arc<str>),
     Schedule(ScheduleId),
+    Secret {
+        name: Arc<str>,
+        version: u64,
+    },
 }

@@ -12,6 +12,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -62,6 +63,7 @@ pub struct Changes {
     pub shifts: Vec<Change<Shift>>,
     pub pauses: Vec<Change<Pause>>,
     pub schedules: Vec<Change<Schedule>>,
+    pub secrets: Vec<Change<Secret>>,
 }
 
 impl State {
@@ -92,6 +94,7 @@ impl State {
             shifts: values(&before.shifts, &after.shifts),
             pauses: values(&before.pauses, &after.pauses),
             schedules: values(&before.schedules, &after.schedules),
+            secrets: values(&before.secrets, &after.secrets),
         }
     }
 }
@@ -185,6 +188,7 @@ impl Changes {
                 Row::CapacityProvider,
             ))
             .chain(rows(Table::Schedules, &self.schedules, |r| key::id(r.id.bits()), Row::Schedule))
+            .chain(rows(Table::Secrets, &self.secrets, |r| key::text(&r.name), Row::Secret))
     }
 }
 

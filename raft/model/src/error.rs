@@ -26,6 +26,7 @@ pub enum Kind {
     Policy,
     CapacityProvider,
     Schedule,
+    Secret,
 }
 
 impl std::fmt::Display for Kind {
@@ -46,6 +47,7 @@ impl std::fmt::Display for Kind {
             Self::Policy => "policy",
             Self::CapacityProvider => "capacity provider",
             Self::Schedule => "schedule",
+            Self::Secret => "secret",
         })
     }
 }

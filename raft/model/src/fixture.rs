@@ -40,6 +40,7 @@ mod line;
 mod operations;
 mod schedule;
 pub mod script;
+mod secret;
 mod shift;
 mod show;
 mod steps;

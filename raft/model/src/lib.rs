@@ -28,6 +28,7 @@ mod platform;
 pub mod policy;
 pub mod query;
 pub mod schedule;
+pub mod secret;
 pub mod service;
 pub mod shift;
 pub mod spec;
@@ -54,6 +55,7 @@ pub use placement::{Placement, PlacementConstraint, PlacementStrategy};
 pub use policy::{Holder, Policy};
 pub use query::{Query, QueryError};
 pub use schedule::{MissedRunPolicy, OverlapPolicy, Schedule, ScheduleSpec, ScheduleState};
+pub use secret::{Secret, SecretCommand, SecretReference, SecretVersion};
 pub use service::{
     Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
 };

@@ -143,6 +143,25 @@ pub const POLICY_CHARS_MAX: usize = 6144;
 /// IAM: a policy's name.
 pub const POLICY_NAME_CHARS_MAX: usize = 128;
 
+/// AWS Secrets Manager: the value of a secret.
+pub const SECRET_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Such a value with its form (1 byte), nonce (12) and tag (16).
+pub const SEALED_VALUE_BYTES_MAX: usize = SECRET_VALUE_BYTES_MAX + 29;
+/// Versions of a secret that can be referred to: the newest, and some to go back to.
+pub const SECRET_VERSIONS_MAX: usize = 5;
+/// One for each of some thousand services.
+pub const SECRETS_MAX: usize = 5000;
+/// All versions of all secrets: they are in memory and in every snapshot. At an ordinary hundred
+/// bytes each it is never reached.
+pub const SEALED_VALUES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A member of a secret whose value is JSON.
+pub const SECRET_KEY_CHARS_MAX: usize = 255;
+/// What one task is given, all values together: Linux takes some 2 MiB of arguments and environment
+/// for one process.
+pub const TASK_SECRETS_BYTES_MAX: usize = 1024 * 1024;
+/// Secrets of one container: as many as fit a definition of ECS's size.
+pub const CONTAINER_SECRETS_MAX: usize = 500;
+
 // ---- schedules ----
 
 /// EventBridge allows a million per region; a row here has some 2 KiB, with long overrides 12.

@@ -237,9 +237,22 @@ pub struct ContainerDefinition {
     /// All that root of the instance may, where its cluster allows that: see `privilege`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
+    /// ECS `secrets`: variables of the environment, and `valueFrom` of each as it was written (see
+    /// `SecretReference`). They win over variables of the same names in overrides.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// ECS `repositoryCredentials`: `valueFrom` of the secret that its image is pulled with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository_credentials: Option<String>,
 }
 
 impl ContainerDefinition {
+    /// Each `valueFrom` of its secrets and of its registry's credentials.
+    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
+        let values = self.secrets.values().chain(&self.repository_credentials);
+        values.map(String::as_str)
+    }
+
     /// What this container asks the scheduler for, where the task names no size of its own.
     pub fn reservation(&self) -> Resources {
         Resources {
@@ -291,6 +304,11 @@ impl TaskDefinition {
     pub fn constraints(&self) -> impl Iterator<Item = &PlacementConstraint> {
         let platform = self.runtime_platform.as_ref().and_then(RuntimePlatform::constraint);
         self.placement_constraints.iter().chain(platform)
+    }
+
+    /// Each `valueFrom` of its containers.
+    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().flat_map(ContainerDefinition::secret_references)
     }
 
     /// What one task takes from its instance while it is placed there.

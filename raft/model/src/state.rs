@@ -17,6 +17,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::schedule::Schedule;
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::spec::{Named, Resources, TaskDefinition};
@@ -33,6 +34,7 @@ mod fit;
 mod index;
 mod marks;
 mod reserve;
+mod secrets;
 mod sides;
 
 pub use facing::Facing;
@@ -128,6 +130,7 @@ pub struct State {
     pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
     pub(crate) schedules: OrdMap<ScheduleId, Arc<Schedule>>,
+    pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
 
     pub(crate) index: Indexes,
 }

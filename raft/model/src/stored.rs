@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
+use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
@@ -40,10 +41,11 @@ pub enum Table {
     Policies,
     CapacityProviders,
     Schedules,
+    Secrets,
 }
 
 impl Table {
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 16] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -59,6 +61,7 @@ impl Table {
         Self::Policies,
         Self::CapacityProviders,
         Self::Schedules,
+        Self::Secrets,
     ];
 
     /// The name of its column family; never changes.
@@ -79,6 +82,7 @@ impl Table {
             Self::Policies => "policies",
             Self::CapacityProviders => "capacity_providers",
             Self::Schedules => "schedules",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -119,6 +123,7 @@ pub enum Row {
     Shift(Arc<Shift>),
     Pause(Arc<Pause>),
     Schedule(Arc<Schedule>),
+    Secret(Arc<Secret>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -211,6 +216,7 @@ impl Row {
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
             Self::Schedule(_) => Table::Schedules,
+            Self::Secret(_) => Table::Secrets,
         }
     }
 
@@ -239,6 +245,7 @@ impl Row {
             Self::CapacityProvider(row) => key::text(&row.name),
             Self::Schedule(row) => key::id(row.id.bits()),
             Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
+            Self::Secret(row) => key::text(&row.name),
         }
     }
 }
@@ -268,6 +275,7 @@ impl State {
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
             .chain(self.schedules.values().cloned().map(Row::Schedule))
+            .chain(self.secrets.values().cloned().map(Row::Secret))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -328,6 +336,7 @@ impl State {
             Row::Shift(row) => self.put_shift(row),
             Row::Pause(row) => self.put_pause(row),
             Row::Schedule(row) => self.put_schedule(row),
+            Row::Secret(row) => self.put_secret(row),
         }
     }
 }

@@ -303,3 +303,23 @@ fn tasks() {
     assert!(why(limits::TASKS_MAX).contains("Exists"), "{}", why(limits::TASKS_MAX));
     assert!(why(limits::TASKS_MAX + 1).contains("LimitExceeded"));
 }
+
+#[test]
+fn secrets_and_what_they_take_together() {
+    let mut world = World::new();
+    let mut create = |n: usize, bytes: usize| {
+        let (name, value) = (Arc::from(format!("s{n}")), SealedSecret(vec![7; bytes].into()));
+        world.apply(Command::Secret(SecretCommand::Create { name, value }))
+    };
+    let whole = limits::SEALED_VALUES_BYTES_MAX / limits::SEALED_VALUE_BYTES_MAX;
+    for n in 0..whole {
+        assert!(create(n, limits::SEALED_VALUE_BYTES_MAX).is_ok());
+    }
+    let left = limits::SEALED_VALUES_BYTES_MAX - whole * limits::SEALED_VALUE_BYTES_MAX;
+    assert!(refused_by(limits::SEALED_VALUES_BYTES_MAX, create(whole, left + 1)));
+    assert!(create(whole, left).is_ok());
+    for n in whole + 1..limits::SECRETS_MAX {
+        assert!(create(n, 0).is_ok());
+    }
+    assert!(refused_by(limits::SECRETS_MAX, create(limits::SECRETS_MAX, 0)));
+}

@@ -10,7 +10,8 @@ use muster_agent::image::ImageReference;
 use muster_agent::network::addresses::Subnet;
 use muster_api::{deadline, page};
 use muster_identity::{CaDigest, JoinRole, JoinToken, user_name_allowed};
-use muster_model::TaskId;
+use muster_model::secret::check_name;
+use muster_model::{Error, SecretReference, TaskId};
 use muster_proto::{arn, convert};
 
 fn token() -> JoinToken {
@@ -106,6 +107,33 @@ fn resource_name() {
             let written = arns.definition(&row.spec.family, row.revision);
             assert_eq!(arn::definition(state, &written), Ok(row));
         }
+    });
+}
+
+#[test]
+fn secret_reference() {
+    let seeds = || {
+        texts(&[
+            "prod/db",
+            "/prod/db:3",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbC12f:password::2",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db::AWSCURRENT:",
+            "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
+        ])
+    };
+    muster_fuzz::target("secret_reference", seeds, |input| {
+        let Some(text) = text(input) else { return };
+        let Ok(reference) = text.parse::<SecretReference>() else { return };
+        // It is looked up by names that a secret may have, and is missing under what was written.
+        let missing = reference.find(|name| {
+            assert_eq!(check_name("name", name), Ok(()));
+            None
+        });
+        let Err(Error::NotFound { name, .. }) = missing else { panic!("{missing:?}") };
+        assert!(
+            name.strip_prefix('/').is_some_and(|name| text.contains(name)) || text.contains(&name)
+        );
+        assert!(reference.version.is_none_or(|number| number > 0));
     });
 }
 

@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord};
 use crate::metadata;
 use crate::network::{Attachment, check_port_free};
+use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
 use muster_model::instance::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
@@ -43,11 +44,12 @@ impl Runtime {
             let text = format!("container {name:?} is not in the task definition");
             Error::new(Name::CannotCreateContainer, text)
         })?;
+        let given = self.take_secrets(assignment, &key).await?;
         let known = self.pulled().remove(&key);
         let image = match known {
             Some(image) => image,
             // Pulled by an agent before this one.
-            None => self.pull_image(&container.image, None).await?,
+            None => self.pull_image(&container.image, given.credentials.as_ref()).await?,
         };
         let bindings = bindings(assignment, container);
         let attachment = self.attachment(&key, assignment, &bindings)?;
@@ -56,7 +58,7 @@ impl Runtime {
         let record = ContainerRecord::new(&key, &image, attachment, endpoint);
         self.journal().write_container(&key, &record)?;
         self.answer_for(&key, &record);
-        match self.make(&key, assignment, image, &record).await {
+        match self.make(&key, assignment, image, &record, given.environment).await {
             Ok(pid) => Ok(Created {
                 id: record.id,
                 pid,
@@ -106,6 +108,7 @@ impl Runtime {
         assignment: &Arc<Assignment>,
         image: Image,
         record: &ContainerRecord,
+        secrets: Vec<(String, SecretText)>,
     ) -> Result<i32> {
         let attach = async {
             match &record.attachment {
@@ -135,12 +138,13 @@ impl Runtime {
             }
         };
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
-        let dir = self.journal().container_dir(key);
+        let (dir, bundle) = (self.journal().container_dir(key), self.bundle(key, secrets).await?);
         let launch = shim::launch(Launch {
             program: &self.config().shim,
             runc: self.runc(),
             id: &record.id,
             dir: &dir,
+            bundle: &bundle,
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: is_interactive(assignment, key),

@@ -21,6 +21,7 @@ impl Runtime {
         let freed = futures::future::join_all(keys.iter().map(|key| self.free(key))).await;
         freed.into_iter().collect::<Result<()>>()?;
         self.pulled().retain(|key, _| key.task != task);
+        self.given().retain(|key, _| key.task != task);
         let this = self.clone();
         blocking(move || {
             let name = task.to_string();
@@ -69,6 +70,7 @@ impl Runtime {
     pub(crate) async fn free(&self, key: &ContainerKey) -> Result<()> {
         self.metadata().remove(key);
         self.end_process(key).await?;
+        self.wipe_secrets(key);
         let dir = self.journal().container_dir(key);
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
         if let Some(attachment) = self.journal().read_container(key).and_then(|r| r.attachment) {

@@ -2,6 +2,7 @@
 //! is told as an event.
 
 use super::exec;
+use super::secrets::Secrets;
 use super::{Ended, Runtime, RuntimeConfig};
 use crate::collector::killed_for_memory;
 use crate::drive::engine::{
@@ -44,10 +45,13 @@ impl RuncEngine {
     ///
     /// # Errors
     /// A directory, a cgroup tree or a setting cannot be used; the text says which.
-    pub fn open(config: RuntimeConfig) -> crate::error::Result<Arc<Self>> {
+    pub fn open(
+        config: RuntimeConfig,
+        secrets: Arc<dyn Secrets>,
+    ) -> crate::error::Result<Arc<Self>> {
         let (sender, ended) = mpsc::channel(ENDED_MAX);
         Ok(Arc::new(Self {
-            runtime: Runtime::open(config, sender)?,
+            runtime: Runtime::open(config, secrets, sender)?,
             ended: Mutex::new(Some(ended)),
             events: OnceLock::new(),
             tasks: TaskTracker::new(),
@@ -94,7 +98,7 @@ impl RuncEngine {
 
     async fn pull_all(&self, assignment: &Assignment) -> crate::error::Result<()> {
         self.runtime.begin(assignment).await?;
-        self.runtime.pull(assignment, None).await
+        self.runtime.pull(assignment).await
     }
 
     fn key(&self, task: TaskId, container: &str) -> Result<ContainerKey, Error> {

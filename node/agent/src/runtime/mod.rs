@@ -19,6 +19,7 @@ mod restart;
 pub mod rootfs;
 pub mod runc;
 pub mod seccomp;
+pub mod secrets;
 pub mod shared;
 pub mod shim;
 pub mod user;
@@ -34,6 +35,7 @@ use crate::network::{BridgeConfig, Network};
 use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
 use runc::Runc;
+use secrets::{ContainerSecrets, Secrets};
 use shim::{Exit, LogLimits, Process, Watch};
 
 pub use create::Created;
@@ -107,6 +109,11 @@ struct Inner {
     live: Mutex<HashMap<ContainerKey, Live>>,
     /// Images pulled for containers that are not made yet.
     pulled: Mutex<HashMap<ContainerKey, Image>>,
+    secrets: Arc<dyn Secrets>,
+    /// What containers that are not made yet will be given.
+    given: Mutex<HashMap<ContainerKey, ContainerSecrets>>,
+    /// Held while a tmpfs is mounted: two containers of one task must not both mount it.
+    mounting: Mutex<()>,
     ended: mpsc::Sender<Ended>,
     watchers: TaskTracker,
     stop: CancellationToken,
@@ -115,7 +122,11 @@ struct Inner {
 impl Runtime {
     /// Opens the directories and checks the configuration; starts nothing. Ends of containers go to
     /// `ended`. Needs a tokio runtime. Call [`Runtime::boot`](crate::collector) next.
-    pub fn open(config: RuntimeConfig, ended: mpsc::Sender<Ended>) -> Result<Self> {
+    pub fn open(
+        config: RuntimeConfig,
+        secrets: Arc<dyn Secrets>,
+        ended: mpsc::Sender<Ended>,
+    ) -> Result<Self> {
         let runc_root = config.run_dir.join("runc");
         std::fs::create_dir_all(&runc_root).map_err(|e| {
             let text = format!("cannot make {}: {e}", runc_root.display());
@@ -141,6 +152,9 @@ impl Runtime {
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
             pulled: Mutex::new(HashMap::new()),
+            secrets,
+            given: Mutex::new(HashMap::new()),
+            mounting: Mutex::new(()),
             ended,
             watchers: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -192,6 +206,10 @@ impl Runtime {
         self.inner.pulled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn given(&self) -> MutexGuard<'_, HashMap<ContainerKey, ContainerSecrets>> {
+        self.inner.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Journals that a task begins, and makes what its containers have together.
     pub async fn begin(&self, assignment: &Assignment) -> Result<()> {
         self.journal().write_task(assignment, false)?;
@@ -208,22 +226,21 @@ impl Runtime {
         }
     }
 
-    /// Pulls every image of the task, beside each other.
-    pub async fn pull(
-        &self,
-        assignment: &Assignment,
-        credentials: Option<&Credentials>,
-    ) -> Result<()> {
+    /// Asks for the task's secrets, then pulls every image of it, beside each other.
+    pub async fn pull(&self, assignment: &Assignment) -> Result<()> {
+        self.ask_secrets(assignment).await?;
         let pulls = assignment.spec.containers.iter().map(|container| async move {
-            let image = self.inner.images.pull(&container.image, credentials).await?;
             let name = container.name.as_str().into();
-            self.pulled().insert(ContainerKey { task: assignment.task, name }, image);
+            let key = ContainerKey { task: assignment.task, name };
+            let credentials = self.given().get(&key).and_then(|given| given.credentials.clone());
+            let image = self.pull_image(&container.image, credentials.as_ref()).await?;
+            self.pulled().insert(key, image);
             Ok(())
         });
         futures::future::try_join_all(pulls).await.map(drop)
     }
 
-    /// Pulls one image; for callers without a task.
+    /// Pulls one image.
     pub async fn pull_image(
         &self,
         image: &str,
@@ -308,6 +325,7 @@ impl Runtime {
             let Some(exit) = stop.run_until_cancelled(exit_of(&dir, &watch)).await else { return };
             this.live().remove(&key);
             this.end_companions(&key).await;
+            this.wipe_secrets(&key);
             if let Some(attachment) = attachment {
                 this.network().withdraw(&attachment);
             }

@@ -36,6 +36,8 @@ impl Runtime {
         let definition = containers.iter().find(|c| *c.name == *key.name);
         let definition = definition.ok_or_else(|| missing("definition"))?;
         let log = log_limits(definition, self.config().log)?;
+        // Its values went with it when it ended.
+        let given = self.take_secrets(&task.assignment, key).await?;
         self.forget_process(key).await?;
         let dir = self.journal().container_dir(key);
         count(&dir).context(Name::CannotStartContainer, "cannot count the restart")?;
@@ -43,16 +45,18 @@ impl Runtime {
             self.network().publish(attachment).await?;
         }
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
-        let watch = shim::launch(Launch {
+        let launched = shim::launch(Launch {
             program: &self.config().shim,
             runc: self.runc(),
             id: &record.id,
             dir: &dir,
+            bundle: &self.bundle(key, given.environment).await?,
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: definition.interactive,
         })
-        .await?;
+        .await;
+        let watch = launched.inspect_err(|_| self.wipe_secrets(key))?;
         let pid = watch.pid;
         self.watch(key.clone(), &record, watch);
         let at = self.start(key).await?;

@@ -6,7 +6,7 @@
 //! is made before the first container and goes after the last. Invariant: what is made twice is
 //! there once, so an agent that starts anew finds it or makes it.
 
-use super::Runtime;
+use super::{Runtime, secrets};
 use crate::error::{Context, Name, Result};
 use muster_model::dispatch::Assignment;
 use muster_model::spec::{IpcMode, PidMode};
@@ -37,7 +37,7 @@ pub struct Shared {
 }
 
 impl Runtime {
-    fn shared_dir(&self, task: &str) -> PathBuf {
+    pub(super) fn shared_dir(&self, task: &str) -> PathBuf {
         self.shared_root().join(task)
     }
 
@@ -119,6 +119,7 @@ impl Runtime {
         for name in ["pid", "ipc", "shm"] {
             unmount(&dir.join(name))?;
         }
+        secrets::forget(&dir)?;
         match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
@@ -140,13 +141,18 @@ fn share_ipc(path: &Path) -> io::Result<()> {
 
 fn share_memory(path: &Path, mib: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
-    let parent = path.parent().unwrap_or(path);
-    if fs::metadata(path)?.dev() != fs::metadata(parent)?.dev() {
+    if is_mounted(path)? {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let options = format!("mode=1777,size={mib}m");
     Ok(mount(Some("shm"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+/// Whether something is mounted at this directory.
+pub(super) fn is_mounted(path: &Path) -> io::Result<bool> {
+    let parent = path.parent().unwrap_or(path);
+    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
 }
 
 /// A namespace belongs to a thread: one of ours that entered another must not be used again.
@@ -175,7 +181,7 @@ fn release(path: &Path) -> io::Result<()> {
 }
 
 /// Not mounted, or not there, is fine.
-fn unmount(path: &Path) -> io::Result<()> {
+pub(super) fn unmount(path: &Path) -> io::Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(e) => Err(e.into()),

@@ -70,8 +70,10 @@ pub struct Launch<'a> {
     pub program: &'a Path,
     pub runc: &'a Runc,
     pub id: &'a str,
-    /// Bundle, log and records of the container.
+    /// Log and records of the container.
     pub dir: &'a Path,
+    /// Where its `config.json` is.
+    pub bundle: &'a Path,
     pub oom_file: PathBuf,
     pub log: LogLimits,
     pub stdin: bool,
@@ -94,7 +96,7 @@ pub async fn launch(launch: Launch<'_>) -> Result<Watch> {
         .arg(launch.runc.root())
         .args(["--id", launch.id])
         .arg("--bundle")
-        .arg(launch.dir)
+        .arg(launch.bundle)
         .arg("--dir")
         .arg(launch.dir)
         .arg("--oom-file")

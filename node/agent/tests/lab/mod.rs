@@ -9,22 +9,26 @@
 pub mod registry;
 
 use muster_agent::cgroup::Cgroups;
+use muster_agent::error::{Error, Name};
 use muster_agent::image::{LayerLimits, PullBehavior, Registries};
 use muster_agent::journal::ContainerKey;
 use muster_agent::logs::Query;
 use muster_agent::network::BridgeConfig;
+use muster_agent::runtime::secrets::{Secrets, TaskSecrets, credentials};
 use muster_agent::runtime::shim::{Exit, LogLimits};
 use muster_agent::runtime::{Created, Ended, Runtime, RuntimeConfig};
+use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
 use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition};
 use muster_model::{Revision, TaskId};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -38,9 +42,43 @@ pub const IMAGE_GIVEN: &str = "MUSTER_TEST_IMAGE";
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
+/// Managers that know secrets: variables by container.
+#[derive(Default)]
+pub struct Told {
+    pub variables: Mutex<BTreeMap<String, Vec<(String, String)>>>,
+    /// Values of `repositoryCredentials` by container.
+    pub credentials: Mutex<BTreeMap<String, String>>,
+    /// How often somebody asked.
+    pub asked: AtomicU32,
+}
+
+#[tonic::async_trait]
+impl Secrets for Told {
+    async fn of_task(&self, _: TaskId) -> muster_agent::error::Result<TaskSecrets> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut task = TaskSecrets::new();
+        for (container, variables) in &*self.variables.lock().unwrap() {
+            let secret =
+                |(name, value): &(String, String)| (name.clone(), SecretText::new(value.clone()));
+            let given = task.entry(container.as_str().into()).or_default();
+            given.environment = variables.iter().map(secret).collect();
+        }
+        for (container, value) in &*self.credentials.lock().unwrap() {
+            let given = task.entry(container.as_str().into()).or_default();
+            given.credentials = Some(credentials(container, value)?);
+        }
+        if task.is_empty() {
+            let text = "unable to pull secrets or registry auth: secret \"db\" not found";
+            return Err(Error::new(Name::ResourceInitialization, text));
+        }
+        Ok(task)
+    }
+}
+
 pub struct Lab {
     pub dir: TempDir,
     pub config: RuntimeConfig,
+    pub told: Arc<Told>,
     pub runtime: Runtime,
     ended: mpsc::Receiver<Ended>,
     /// Ends that came while another was waited for.
@@ -263,26 +301,26 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 impl Lab {
     pub async fn open(dir: TempDir, config: RuntimeConfig) -> Self {
         let (sender, ended) = mpsc::channel(64);
-        let runtime = Runtime::open(config.clone(), sender).unwrap();
+        let told = Arc::new(Told::default());
+        let runtime = Runtime::open(config.clone(), told.clone(), sender).unwrap();
         let booted = runtime.boot().await.unwrap();
         assert!(booted.tasks.is_empty() && booted.notes.is_empty(), "{booted:?}");
-        Self { dir, config, runtime, ended, early: Vec::new() }
+        Self { dir, config, told, runtime, ended, early: Vec::new() }
     }
 
     /// A new agent on the same machine. Says what it found.
     pub async fn restart(self) -> (Self, muster_agent::collector::Booted) {
         self.runtime.close().await;
         let (sender, ended) = mpsc::channel(64);
-        let runtime = Runtime::open(self.config.clone(), sender).unwrap();
+        let runtime = Runtime::open(self.config.clone(), self.told.clone(), sender).unwrap();
         let booted = runtime.boot().await.unwrap();
-        let lab = Self { dir: self.dir, config: self.config, runtime, ended, early: Vec::new() };
-        (lab, booted)
+        (Self { runtime, ended, early: Vec::new(), ..self }, booted)
     }
 
     /// Pulls, creates and starts every container of the task.
     pub async fn run(&self, assignment: &Arc<Assignment>) -> Vec<Created> {
         self.runtime.begin(assignment).await.unwrap();
-        self.runtime.pull(assignment, None).await.unwrap();
+        self.runtime.pull(assignment).await.unwrap();
         let mut created = Vec::new();
         for container in &assignment.spec.containers {
             let name: Arc<str> = container.name.as_str().into();

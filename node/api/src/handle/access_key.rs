@@ -6,7 +6,7 @@
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, unexpected};
-use muster_identity::{Vault, access_key};
+use muster_identity::{Sealed, Vault, access_key};
 use muster_model::{Command, Error, Kind, Principal, Response};
 use muster_proto::convert::operator as convert;
 use muster_proto::{pb, view};
@@ -27,7 +27,7 @@ impl Dispatcher {
                 return Err(Error::not_found(Kind::User, user));
             }
             let vault = Vault::of(&draft.state.meta().authority.key_pem).map_err(secrets)?;
-            let secret = vault.seal(id, &secret).map_err(secrets)?;
+            let secret = vault.seal(Sealed::AccessKey(id), &secret).map_err(secrets)?;
             Ok(Command::CreateAccessKey { id, user, secret })
         };
         let written = self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
@@ -37,7 +37,7 @@ impl Dispatcher {
         let row = written.state.access_key(made);
         let row = row.ok_or_else(|| Error::not_found(Kind::AccessKey, made))?;
         let vault = Vault::of(&written.state.meta().authority.key_pem).map_err(secrets)?;
-        let secret = vault.open(made, &row.secret).map_err(secrets)?;
+        let secret = vault.open(Sealed::AccessKey(made), &row.secret).map_err(secrets)?;
         tracing::info!(access_key = %made, %user, by = %call.principal, "access key made");
         Ok(pb::CreateAccessKeyResponse {
             access_key_id: made.to_string(),
@@ -103,6 +103,6 @@ fn holder(call: &Call, named: &str) -> Result<Arc<str>, Error> {
 }
 
 /// The cluster's own authority cannot be used: nothing the caller sent is at fault.
-fn secrets(error: muster_identity::Error) -> Error {
-    Error::Unavailable { why: format!("access keys: {error}") }
+pub(super) fn secrets(error: muster_identity::Error) -> Error {
+    Error::Unavailable { why: format!("secrets: {error}") }
 }

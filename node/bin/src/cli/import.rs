@@ -24,7 +24,7 @@ const FORMS: &str = "what `aws ecs describe-task-definition --include TAGS` or `
     muster import web.json\n  \
     aws ecs describe-services --cluster shop --services web | muster import - --dry-run\n  \
     muster import service.json --leave-out loadBalancers --leave-out networkConfiguration\n  \
-    muster import web.json --leave-out containerDefinitions.secrets")]
+    muster import web.json --leave-out containerDefinitions.dockerSecurityOptions")]
 pub struct Import {
     /// What `aws ecs describe-task-definition` or `describe-services` prints (- reads standard
     /// input).

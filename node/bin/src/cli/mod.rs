@@ -20,6 +20,7 @@ mod output;
 mod placement;
 mod policy;
 mod schedule;
+mod secret;
 mod service;
 mod strategy;
 mod task;
@@ -168,6 +169,12 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
+    /// Secrets: what tasks are given by name, and nobody is shown.
+    #[command(after_help = "Example:\n  printf %s \"$PASSWORD\" | muster secret create prod/db")]
+    Secret {
+        #[command(subcommand)]
+        command: secret::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -221,6 +228,7 @@ impl Command {
             Self::User { command } => command.run(context).await,
             Self::AccessKey { command } => command.run(context).await,
             Self::Policy { command } => command.run(context).await,
+            Self::Secret { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

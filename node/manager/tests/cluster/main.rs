@@ -7,3 +7,4 @@ mod agents;
 mod enroll;
 mod harness;
 mod hostile;
+mod secrets;

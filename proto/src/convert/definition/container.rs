@@ -3,6 +3,7 @@
 use super::life::{depends_on, health_check, restart_policy, start_timeout, stop_timeout};
 use super::linux::{capability_names, devices, tmpfs, ulimits};
 use super::logs::logs;
+use super::secrets;
 use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, text};
@@ -101,6 +102,11 @@ pub fn checked(
         devices: devices(&linux_at.field("devices"), &linux.devices)?,
         privileged: wire.privileged.unwrap_or_default(),
         links: sharing::links(&at.field("links"), &wire.links, is_hostname)?,
+        secrets: secrets::variables(&at.field("secrets"), &wire.secrets, &wire.environment)?,
+        repository_credentials: secrets::credentials(
+            &at.field("repositoryCredentials"),
+            wire.repository_credentials.as_ref(),
+        )?,
     })
 }
 
@@ -169,16 +175,22 @@ pub(crate) fn environment(
     for (index, pair) in wire.iter().enumerate() {
         let at = at.index(index);
         let name = at.field("name");
-        text(&name, &pair.name, 1..=WORD_CHARS_MAX)?;
-        if pair.name.contains('=') {
-            return Err(name.invalid(&pair.name, "a name without ="));
-        }
+        variable(&name, &pair.name)?;
         no_nul(&at.field("value"), &pair.value)?;
         if environment.insert(pair.name.clone(), pair.value.clone()).is_some() {
             return Err(name.invalid(&pair.name, "each name once"));
         }
     }
     Ok(environment)
+}
+
+/// The name of a variable.
+pub(super) fn variable(at: &At<'_>, name: &str) -> Result<(), Error> {
+    text(at, name, 1..=WORD_CHARS_MAX)?;
+    match name.contains('=') {
+        true => Err(at.invalid(name, "a name without =")),
+        false => Ok(()),
+    }
 }
 
 fn port_mappings(at: &At<'_>, wire: &[pb::PortMapping]) -> Result<Vec<PortMapping>, Error> {

@@ -6,7 +6,8 @@
 //! harmless, and there are too many of them.
 //!
 //! A request is the same if its command is, apart from the ids that a proposer minted for it: a
-//! client that repeats its call through another manager gets other ids into the entry.
+//! client that repeats its call through another manager gets other ids into the entry. What was
+//! sealed never looks the same twice, so it is left out as well.
 
 use crate::access_key::{AccessKeyId, SealedSecret};
 use crate::capacity::ClusterProviders;
@@ -19,6 +20,7 @@ use crate::hash;
 use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ScheduleId, ServiceId, TaskId};
 use crate::limits;
 use crate::schedule::ScheduleCommand;
+use crate::secret::SecretCommand;
 use crate::state::{RequestRow, State};
 use crate::time::Time;
 use std::sync::Arc;
@@ -106,6 +108,7 @@ fn named(state: &State, response: &Response) -> Vec<String> {
         Response::Schedule(id) => {
             vec![state.schedule(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
         }
+        Response::Secret { name, .. } => vec![name.to_string()],
     }
 }
 
@@ -162,6 +165,14 @@ fn fingerprint(command: &Command) -> u64 {
             hash::of(&Command::CreateAccessKey { id, user: user.clone(), secret })
         }
         Command::Schedule(command) => hash::of(&Command::Schedule(unscheduled(command))),
+        Command::Secret(SecretCommand::Create { name, .. }) => {
+            let (name, value) = (name.clone(), SealedSecret::default());
+            hash::of(&Command::Secret(SecretCommand::Create { name, value }))
+        }
+        Command::Secret(SecretCommand::PutValue { name, .. }) => {
+            let (name, value) = (name.clone(), SealedSecret::default());
+            hash::of(&Command::Secret(SecretCommand::PutValue { name, value }))
+        }
         other => hash::of(other),
     }
 }

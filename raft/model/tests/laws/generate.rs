@@ -436,6 +436,7 @@ fn managers() -> impl Strategy<Value = Command> {
         }),
         name().prop_map(|name| Command::RemoveUser { name }),
         access_keys(),
+        secrets().prop_map(Command::Secret),
         (holder(), name(), text()).prop_map(|(holder, name, document)| Command::PutPolicy {
             holder,
             name,
@@ -455,6 +456,15 @@ fn access_keys() -> impl Strategy<Value = Command> {
             .prop_map(|(id, user, secret)| Command::CreateAccessKey { id, user, secret }),
         1 => (id(), status).prop_map(|(id, status)| Command::SetAccessKeyStatus { id, status }),
         1 => id().prop_map(|id| Command::DeleteAccessKey { id }),
+    ]
+}
+
+fn secrets() -> impl Strategy<Value = SecretCommand> {
+    let value = || vec(any::<u8>(), 0..4).prop_map(|bytes| SealedSecret(bytes.into()));
+    prop_oneof![
+        2 => (name(), value()).prop_map(|(name, value)| SecretCommand::Create { name, value }),
+        4 => (name(), value()).prop_map(|(name, value)| SecretCommand::PutValue { name, value }),
+        1 => name().prop_map(|name| SecretCommand::Delete { name }),
     ]
 }
 

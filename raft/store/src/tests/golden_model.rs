@@ -23,9 +23,9 @@ use muster_model::{
     DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
     Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
     InstanceStatus, Kind, Observed, Owner, Pace, Pause, PauseHook, Phase, Policy, Principal,
-    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Service, ServiceId,
-    ServiceSpec, ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task, TaskDefinition,
-    TaskId, Time, TraceId, Weight,
+    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Secret, SecretVersion,
+    Service, ServiceId, ServiceSpec, ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task,
+    TaskDefinition, TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -153,6 +153,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::not_found(Kind::AccessKey, "x")),
         Ok(Response::CapacityProvider("spot".into())),
         Err(Error::not_found(Kind::CapacityProvider, "x")),
+        Ok(Response::Secret { name: "db".into(), version: 2 }),
+        Err(Error::not_found(Kind::Secret, "x")),
     ]
 }
 
@@ -264,6 +266,11 @@ fn shift() -> Shift {
     }
 }
 
+fn secret() -> Secret {
+    let version = |number| SecretVersion { number, value: sealed(), created_at: Time(number) };
+    Secret { name: "db".into(), created_at: Time(1), versions: vec![version(1), version(2)] }
+}
+
 /// One of each variant, in the order of the enum.
 fn rows() -> Vec<Row> {
     let meta = Meta {
@@ -334,6 +341,7 @@ fn rows() -> Vec<Row> {
         Row::ClusterProviders(Arc::new(cluster_providers())),
         Row::Shift(Arc::new(shift())),
         Row::Pause(Arc::new(Pause { service: SERVICE, deployment: DEPLOYMENT, since: Time(9) })),
+        Row::Secret(Arc::new(secret())),
     ]
 }
 

@@ -14,7 +14,8 @@ use muster_model::spec::{Overrides, Tags};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{
     AccessKeyStatus, Command, Epoch, Health, Holder, HookAction, InstanceStatus, Millis, RaftId,
-    RolloutState, Slot, Stage, Step, StepSize, StopCode, TaskReport, Time, Turn, UserRole, Weight,
+    RolloutState, SecretCommand, Slot, Stage, Step, StepSize, StopCode, TaskReport, Time, Turn,
+    UserRole, Weight,
 };
 use std::sync::Arc;
 
@@ -197,6 +198,15 @@ fn commands_of_machines() -> Vec<Command> {
     ]
 }
 
+fn commands_of_secrets() -> Vec<Command> {
+    let name: Arc<str> = "db".into();
+    vec![
+        Command::Secret(SecretCommand::Create { name: name.clone(), value: sealed() }),
+        Command::Secret(SecretCommand::PutValue { name: name.clone(), value: sealed() }),
+        Command::Secret(SecretCommand::Delete { name }),
+    ]
+}
+
 /// In the order in which they came to be.
 pub(super) fn all() -> Vec<Command> {
     let first = Bootstrap {
@@ -219,5 +229,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_operations());
     commands.extend(commands_of_capacity());
     commands.extend(commands_of_deployments());
+    commands.extend(commands_of_secrets());
     commands
 }
