@@ -76,6 +76,7 @@ const TARGETS: &[Target] = &[
     here("api_json", "request", 8192),
     here("api_status", "request", 4096),
     here("query", "query", 2048),
+    here("schedule_expression", "calendar", 320),
     here("join_token", "names", 256),
     here("resource_name", "names", 1100),
     here("secret_reference", "names", 1100),

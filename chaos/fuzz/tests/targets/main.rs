@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a target fails by panicking")]
 
+mod calendar;
 mod certificate;
 mod config;
 mod definition;

@@ -13,6 +13,7 @@ use crate::types::Reply;
 use muster_model::capacity::{AutoScalingGroup, ClusterProviders, StrategyItem};
 use muster_model::cluster::{Authority, Cluster, Manager, User, UserRole};
 use muster_model::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
+use muster_model::schedule::{RunOutcome, ScheduleRun, ScheduledRun};
 use muster_model::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState};
 use muster_model::shift::Hook;
 use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
@@ -22,10 +23,11 @@ use muster_model::{
     AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
     DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
     Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
-    InstanceStatus, Kind, Observed, Owner, Pace, Pause, PauseHook, Phase, Policy, Principal,
-    RaftId, RequestId, Resources, Response, Revision, Row, SealedSecret, Secret, SecretVersion,
-    Service, ServiceId, ServiceSpec, ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task,
-    TaskDefinition, TaskId, Time, TraceId, Weight,
+    InstanceStatus, Kind, Observed, OverlapPolicy, Owner, Pace, Pause, PauseHook, Phase, Policy,
+    Principal, RaftId, RequestId, Resources, Response, Revision, Row, Schedule, ScheduleId,
+    ScheduleSpec, SealedSecret, Secret, SecretVersion, Service, ServiceId, ServiceSpec,
+    ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task, TaskDefinition, TaskId, Time,
+    TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ const SERVICE: ServiceId = ServiceId::from_bits(0x2222);
 const TASK: TaskId = TaskId::from_bits(0x3333);
 const INSTANCE: InstanceId = InstanceId::from_bits(0x4444);
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bits(0x5555);
+const SCHEDULE: ScheduleId = ScheduleId::from_bits(0x9999);
 const DEFINITION: DefinitionId = DefinitionId(7);
 const ACCESS_KEY: AccessKeyId = AccessKeyId::from_bits(0x8888);
 
@@ -54,6 +57,41 @@ fn definition() -> Arc<TaskDefinition> {
     };
     let family = "web".into();
     Arc::new(TaskDefinition { family, containers: vec![web], ..TaskDefinition::default() })
+}
+
+fn schedule_spec() -> Arc<ScheduleSpec> {
+    let run = ScheduledRun { family: "web".into(), count: 2, tags: tags(), ..Default::default() };
+    Arc::new(ScheduleSpec {
+        name: "nightly".into(),
+        expression: "cron(30 2 * * ? *)".into(),
+        timezone: "Europe/Berlin".into(),
+        end: Some(Time(99)),
+        overlap: OverlapPolicy::Replace,
+        run,
+        ..ScheduleSpec::default()
+    })
+}
+
+/// A run of each outcome.
+fn schedule() -> Schedule {
+    let outcomes = [
+        RunOutcome::Started { tasks: vec![TASK] },
+        RunOutcome::Skipped { open: 1 },
+        RunOutcome::Missed,
+        RunOutcome::Failed { why: Error::refused("x") },
+    ];
+    let run =
+        |(due, outcome)| ScheduleRun { due: Time(due), at: Time(due + 1), missed: 3, outcome };
+    Schedule {
+        id: SCHEDULE,
+        cluster: CLUSTER,
+        spec: schedule_spec(),
+        next_due: Some(Time(50)),
+        runs: (10..).zip(outcomes).map(run).collect(),
+        created_at: Time(5),
+        updated_at: Time(6),
+        version: 7,
+    }
 }
 
 fn service_spec() -> Arc<ServiceSpec> {
@@ -153,6 +191,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::not_found(Kind::AccessKey, "x")),
         Ok(Response::CapacityProvider("spot".into())),
         Err(Error::not_found(Kind::CapacityProvider, "x")),
+        Ok(Response::Schedule(SCHEDULE)),
+        Err(Error::not_found(Kind::Schedule, "x")),
         Ok(Response::Secret { name: "db".into(), version: 2 }),
         Err(Error::not_found(Kind::Secret, "x")),
     ]
@@ -341,6 +381,7 @@ fn rows() -> Vec<Row> {
         Row::ClusterProviders(Arc::new(cluster_providers())),
         Row::Shift(Arc::new(shift())),
         Row::Pause(Arc::new(Pause { service: SERVICE, deployment: DEPLOYMENT, since: Time(9) })),
+        Row::Schedule(Arc::new(schedule())),
         Row::Secret(Arc::new(secret())),
     ]
 }

@@ -1,15 +1,16 @@
 //! One of each command and each step, those that came last at the end.
 
 use super::{
-    ACCESS_KEY, CLUSTER, DEFINITION, DEPLOYMENT, INSTANCE, SERVICE, TASK, authority,
-    capacity_provider, cluster_providers, definition, instance_spec, manager, observed, sealed,
-    service_spec, setting, tags,
+    ACCESS_KEY, CLUSTER, DEFINITION, DEPLOYMENT, INSTANCE, SCHEDULE, SERVICE, TASK, authority,
+    capacity_provider, cluster_providers, definition, instance_spec, manager, observed,
+    schedule_spec, sealed, service_spec, setting, tags,
 };
 use muster_model::capacity::AutoScalingGroupChange;
 use muster_model::command::{
     Bootstrap, CapacityCommand, CreateCluster, CreateService, InstanceAttribute, RegisterInstance,
     Resource, RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
 };
+use muster_model::schedule::ScheduleCommand;
 use muster_model::spec::{Overrides, Tags};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{
@@ -163,6 +164,21 @@ fn commands_of_capacity() -> Vec<Command> {
     commands.into_iter().map(Command::Capacity).collect()
 }
 
+fn commands_of_schedules() -> Vec<Command> {
+    let (id, next_due) = (SCHEDULE, Some(Time(50)));
+    let (due, latest, next) = (Time(50), Time(70), Some(Time(80)));
+    let fire = Step::Fire { schedule: SCHEDULE, due, latest, missed: 2, next };
+    let (spec, expected_version) = (schedule_spec(), Some(7));
+    let create = ScheduleCommand::Create { id, cluster: CLUSTER, spec: spec.clone(), next_due };
+    let update = ScheduleCommand::Update { id, expected_version, spec, next_due };
+    vec![
+        Command::Schedule(create),
+        Command::Schedule(update),
+        Command::Schedule(ScheduleCommand::Delete { id }),
+        Command::Plan { epoch: Epoch(12), steps: vec![fire] },
+    ]
+}
+
 fn commands_of_machines() -> Vec<Command> {
     let report = TaskReport { task: TASK, instance: INSTANCE, observed: observed() };
     vec![
@@ -229,6 +245,7 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_operations());
     commands.extend(commands_of_capacity());
     commands.extend(commands_of_deployments());
+    commands.extend(commands_of_schedules());
     commands.extend(commands_of_secrets());
     commands
 }
