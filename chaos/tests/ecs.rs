@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Checks that `lab.py` has.
-const CHECKS: usize = 8;
+const CHECKS: usize = 9;
 /// Tasks that the SDK asks for, and how many it has when the leader is killed.
 const RUNS: usize = 200;
 const BEFORE_THE_KILL: usize = 60;
@@ -127,6 +127,9 @@ fn suite(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     command.env("IMAGE", cluster.registry.busybox());
     let viewer = Key::of(cluster, "eve");
     command.env("VIEWER_KEY_ID", viewer.id).env("VIEWER_SECRET", viewer.secret);
+    let door = |n| format!("https://{}:{PORT}", cluster.lab.address(&format!("m{n}")));
+    let doors: Vec<_> = (1..=cluster.managers).map(door).collect();
+    command.env("MANAGERS", doors.join(" "));
     command.env("MUSTER", muster()).env("MUSTER_MANAGERS", cluster.manager_addresses());
     let said = done(command.env("MUSTER_IDENTITY", cluster.admin()));
     assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), CHECKS, "{said}");
