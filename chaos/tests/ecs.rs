@@ -184,6 +184,19 @@ fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
     assert_eq!(there, answered.into_iter().collect(), "what was answered is what is there");
 }
 
+/// 1,000 idle peers, and some that are slow, at a process with the limits that it gives itself.
+#[test]
+fn a_crowd_of_idle_and_slow_peers_neither_stops_a_manager_nor_stays() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let cluster = Cluster::form(1, 0);
+    let key = Key::of(&cluster, "admin");
+    let mut command = tool(&cluster, &key, "m1", &clients.program("python"));
+    command.arg(root().join("chaos/tests/ecs/crowd.py"));
+    let said = done(command.arg(cluster.pid("m1").unwrap().to_string()));
+    println!("{said}");
+}
+
 /// ARNs of all tasks, of whatever status.
 fn tasks(cluster: &Cluster) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
