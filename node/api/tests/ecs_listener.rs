@@ -1,5 +1,5 @@
-//! The ECS wire protocol's listener: what it answers over HTTP/1.1, how much it takes, and whom it cuts
-//! off.
+//! The ECS wire protocol's listener: what it answers over HTTP/1.1, how much it takes, and whom it
+//! cuts off.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,8 +1,8 @@
 //! The door's own listener: HTTP/1.1, over TLS or, on loopback only, in the clear.
 //!
 //! It decides how many connections there are and how long each may take; it does not read what
-//! they say. Invariants: memory is bounded whatever arrives; a peer that sends nothing, or slowly, or
-//! does not take its answers, is cut off; a refused connection never stops the listener.
+//! they say. Invariants: memory is bounded whatever arrives; a peer that sends nothing, or slowly,
+//! or does not take its answers, is cut off; a refused connection never stops the listener.
 
 use super::refusal::Refusal;
 use super::taken::Taken;

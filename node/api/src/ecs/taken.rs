@@ -1,7 +1,8 @@
-//! A connection whose peer must take what it is sent: one that does not is cut off, so that it keeps
-//! neither its place nor its answer's memory.
+//! A connection whose peer must take what it is sent: one that does not is cut off, so that it
+//! keeps neither its place nor its answer's memory.
 //!
-//! Invariant: from the first byte that finds no room until all is written, `WRITE_MAX` passes at most.
+//! Invariant: from the first byte that finds no room until all is written, at most `WRITE_MAX`
+//! passes.
 
 use crate::limits::WRITE_MAX;
 use std::io;
