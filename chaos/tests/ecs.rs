@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Checks that `lab.py` has.
-const CHECKS: usize = 8;
+const CHECKS: usize = 9;
 /// Tasks that the SDK asks for, and how many it has when the leader is killed.
 const RUNS: usize = 200;
 const BEFORE_THE_KILL: usize = 60;
@@ -127,6 +127,9 @@ fn suite(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     command.env("IMAGE", cluster.registry.busybox());
     let viewer = Key::of(cluster, "eve");
     command.env("VIEWER_KEY_ID", viewer.id).env("VIEWER_SECRET", viewer.secret);
+    let door = |n| format!("https://{}:{PORT}", cluster.lab.address(&format!("m{n}")));
+    let doors: Vec<_> = (1..=cluster.managers).map(door).collect();
+    command.env("MANAGERS", doors.join(" "));
     command.env("MUSTER", muster()).env("MUSTER_MANAGERS", cluster.manager_addresses());
     let said = done(command.env("MUSTER_IDENTITY", cluster.admin()));
     assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), CHECKS, "{said}");
@@ -179,6 +182,19 @@ fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
     let there = tasks(&cluster);
     assert_eq!(answered.len(), RUNS, "one task for each call: {answered:?}");
     assert_eq!(there, answered.into_iter().collect(), "what was answered is what is there");
+}
+
+/// 1,000 idle peers, and some that are slow, at a process with the limits that it gives itself.
+#[test]
+fn a_crowd_of_idle_and_slow_peers_neither_stops_a_manager_nor_stays() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let cluster = Cluster::form(1, 0);
+    let key = Key::of(&cluster, "admin");
+    let mut command = tool(&cluster, &key, "m1", &clients.program("python"));
+    command.arg(root().join("chaos/tests/ecs/crowd.py"));
+    let said = done(command.arg(cluster.pid("m1").unwrap().to_string()));
+    println!("{said}");
 }
 
 /// ARNs of all tasks, of whatever status.

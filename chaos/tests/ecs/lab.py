@@ -3,9 +3,11 @@
 lab.py NAME: what it makes begins with NAME.
 """
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import boto3
@@ -72,6 +74,106 @@ def an_image_that_is_not_there_is_said_as_ecs_says_it():
     assert task["stopCode"] == "TaskFailedToStart", task
     said = task["stoppedReason"] + task["containers"][0].get("reason", "")
     assert "CannotPullImageManifestError" in said, said
+
+
+# ECS's order. DEACTIVATING and DEPROVISIONING have no work here (no target groups, no network
+# interfaces of tasks), and ECS skips what has no work.
+RUNGS = [
+    "PROVISIONING", "PENDING", "ACTIVATING", "RUNNING",
+    "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED",
+]
+SHOWN = set(RUNGS) - {"DEACTIVATING", "DEPROVISIONING"}
+
+
+class Watcher(threading.Thread):
+    """Polls DescribeTasks at every manager in turn, and fails as soon as anything goes back."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        doors = os.environ["MANAGERS"].split()
+        self.at = [boto3.client("ecs", endpoint_url=door) for door in doors]
+        self.tasks, self.seen, self.last, self.wrong = [], {}, {}, None
+        self.over = threading.Event()
+
+    def run(self):
+        for polls in itertools.count():
+            if self.over.is_set() or self.wrong:
+                return
+            try:
+                self.look(self.at[polls % len(self.at)])
+            except Exception as error:
+                self.wrong = repr(error)
+
+    def look(self, manager):
+        for first in range(0, len(self.tasks), 100):
+            for row in manager.describe_tasks(tasks=self.tasks[first:first + 100])["tasks"]:
+                self.heard(row)
+
+    def heard(self, row):
+        arn, status, version = row["taskArn"], row["lastStatus"], row["version"]
+        wanted = ["RUNNING", "STOPPED"].index(row["desiredStatus"])
+        now = {"lastStatus": RUNGS.index(status), "desiredStatus": wanted, "version": version}
+        for name, value in self.last.get(arn, now).items():
+            assert value <= now[name], f"{arn}: {name} goes back: {self.last[arn]}, {now}"
+        self.last[arn] = now
+        seen = self.seen.setdefault(arn, [])
+        if status not in seen:
+            seen.append(status)
+
+    def wait(self, arn, *rungs):
+        """Until the task was seen on these rungs; all that it was seen on."""
+
+        def look():
+            assert not self.wrong, self.wrong
+            return set(rungs) <= set(self.seen.get(arn, []))
+
+        eventually(f"{arn} is shown {rungs}: {self.seen}", look)
+        return self.seen[arn]
+
+
+def what_is_shown_of_a_task_only_moves_forward():
+    """PROVISIONING to STOPPED in ECS's order, whichever manager is asked."""
+    image = os.environ["IMAGE"]
+    first = {"name": "first", "image": image, "essential": False, "memory": 16,
+             "command": ["/bin/busybox", "sleep", "3"]}
+    deaf = {"name": "main", "image": image, "memory": 16, "stopTimeout": 4,
+            "dependsOn": [{"containerName": "first", "condition": "SUCCESS"}],
+            "command": ["/bin/busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]}
+    family, service = f"{NAME}-rungs", f"{NAME}-rungs"
+    ecs.register_task_definition(family=family, containerDefinitions=[first, deaf])
+    homes = every(ecs, "list_container_instances", "containerInstanceArns")
+    change = lambda status: ecs.update_container_instances_state(
+        containerInstances=homes, status=status
+    )
+    watcher = Watcher()
+    watcher.start()
+    try:
+        # Nothing takes it: it waits to be placed.
+        change("DRAINING")
+        ecs.create_service(serviceName=service, taskDefinition=family, desiredCount=1)
+        listed = lambda: ecs.list_tasks(serviceName=service)["taskArns"]
+        [task] = eventually("the service has a task", listed)
+        watcher.tasks = [task]
+        watcher.wait(task, "PROVISIONING")
+        change("ACTIVE")
+        watcher.wait(task, "RUNNING")
+        # Two that end by themselves: one runs, and one never can.
+        short = define("rungs-short", "sleep", "1")
+        lost = define("rungs-lost", "true", image=image.rsplit(":", 1)[0] + ":none")
+        short, lost = (
+            ecs.run_task(taskDefinition=each)["tasks"][0]["taskArn"] for each in (short, lost)
+        )
+        watcher.tasks = [task, short, lost]
+        watcher.wait(short, "RUNNING", "STOPPED")
+        assert "RUNNING" not in watcher.wait(lost, "STOPPED")
+        ecs.delete_service(service=service, force=True)
+        seen = watcher.wait(task, "PROVISIONING", "ACTIVATING", "RUNNING", "STOPPING", "STOPPED")
+    finally:
+        change("ACTIVE")
+        watcher.over.set()
+        watcher.join(timeout=60)
+    assert set().union(*watcher.seen.values()) <= SHOWN, watcher.seen
+    assert seen == [each for each in RUNGS if each in seen], seen
 
 
 def a_service_is_rolled_out_and_back():
@@ -184,6 +286,7 @@ def refusals_are_ecs_own():
 run(
     a_task_runs_ends_and_leaves_its_output,
     an_image_that_is_not_there_is_said_as_ecs_says_it,
+    what_is_shown_of_a_task_only_moves_forward,
     a_service_is_rolled_out_and_back,
     a_drained_instance_gives_its_service_away,
     tags_travel_and_lists_have_pages,

@@ -5,12 +5,13 @@
 //! and the same [`Dispatcher`] method answers it: there is no second implementation of anything.
 //! This file decides the order of the checks; it does not know what any operation does.
 //!
-//! Reading order: [`Door::answer`], `operation`, `refusal`, `listener`.
+//! Reading order: [`Door::answer`], `operation`, `refusal`, `listener`, `taken`.
 
 mod identify;
 pub mod listener;
 mod operation;
 mod refusal;
+mod taken;
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;

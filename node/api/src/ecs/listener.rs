@@ -2,9 +2,10 @@
 //!
 //! It decides how many connections there are and how long each may take; it does not read what
 //! they say. Invariants: memory is bounded whatever arrives; a peer that sends nothing, or slowly,
-//! is cut off; a refused connection never stops the listener.
+//! or does not take its answers, is cut off; a refused connection never stops the listener.
 
 use super::refusal::Refusal;
+use super::taken::Taken;
 use super::{Door, Reply};
 use crate::limits::{
     BODY_READ_MAX, HANDSHAKE_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX, HEADERS_MAX, LARGE_BODIES_MAX,
@@ -104,7 +105,7 @@ where
         .header_read_timeout(HEAD_READ_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answering);
+        .serve_connection(TokioIo::new(Taken::new(stream)), answering);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -275,6 +275,7 @@ impl Context {
             "cluster" => Kind::Cluster,
             "service" => Kind::Service,
             "task" => Kind::Task,
+            "capacity provider" => Kind::CapacityProvider,
             _ => Kind::ContainerInstance,
         };
         if failure.reason == "MISSING" {

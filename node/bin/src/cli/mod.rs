@@ -4,6 +4,7 @@
 //! answered in time (the outcome may be unknown: repeat it); 4 something named does not exist.
 
 mod access_key;
+mod capacity_provider;
 mod cluster;
 mod context;
 mod deployment;
@@ -144,6 +145,12 @@ enum Command {
         #[command(subcommand)]
         command: instance::Command,
     },
+    /// Capacity providers: kept and shown; nothing is started or placed by them.
+    #[command(after_help = "Example:\n  muster capacity-provider list")]
+    CapacityProvider {
+        #[command(subcommand)]
+        command: capacity_provider::Command,
+    },
     /// The managers themselves.
     #[command(after_help = "Example:\n  muster operator raft status")]
     Operator {
@@ -224,6 +231,7 @@ impl Command {
             Self::Task { command } => command.run(context).await,
             Self::Schedule { command } => command.run(context).await,
             Self::Instance { command } => command.run(context).await,
+            Self::CapacityProvider { command } => command.run(context).await,
             Self::Operator { command } => command.run(context).await,
             Self::User { command } => command.run(context).await,
             Self::AccessKey { command } => command.run(context).await,
