@@ -52,7 +52,7 @@ async fn a_secret_is_made_changed_and_shown_without_its_values() {
     let describe = pb::DescribeSecretRequest { name: "db".into(), stale: false };
     let row = operator.describe_secret(describe.clone()).await.unwrap().into_inner().secret;
     let row = row.unwrap();
-    assert_eq!(listed, [row.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&row));
     assert_eq!(row.versions.iter().map(|v| v.version).collect::<Vec<_>>(), [1, 2]);
     assert!(!format!("{:?}", bench.replica.state()).contains("hush"));
 

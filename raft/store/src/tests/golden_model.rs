@@ -311,9 +311,8 @@ fn secret() -> Secret {
     Secret { name: "db".into(), created_at: Time(1), versions: vec![version(1), version(2)] }
 }
 
-/// One of each variant, in the order of the enum.
-fn rows() -> Vec<Row> {
-    let meta = Meta {
+fn meta() -> Meta {
+    Meta {
         name: "fleet".into(),
         account: "000000000000".into(),
         region: "local".into(),
@@ -324,7 +323,11 @@ fn rows() -> Vec<Row> {
         level: 1,
         next_definition: 8,
         next_manager: 4,
-    };
+    }
+}
+
+/// One of each variant, in the order of the enum.
+fn rows() -> Vec<Row> {
     let definition = DefinitionRow {
         id: DEFINITION,
         family: "web".into(),
@@ -360,7 +363,7 @@ fn rows() -> Vec<Row> {
     let id = RequestId::from_bits(0x6666);
     let request = RequestRow { id, hash: 99, index: Index(12), at: Time(4), answer };
     vec![
-        Row::Meta(Arc::new(meta)),
+        Row::Meta(Arc::new(meta())),
         Row::Cluster(Arc::new(cluster())),
         Row::Definition(Arc::new(definition)),
         Row::Service(Arc::new(service())),
