@@ -128,8 +128,8 @@ pub const HEAD_READ_MAX: Duration = Duration::from_secs(60);
 /// From the end of the headers to the end of the body: 4 MiB at 1.6 Mbit/s.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(20);
 
-/// From the first byte of an answer that finds no room until all of it is taken: the longest answer,
-/// 16 MiB, at 4.5 Mbit/s.
+/// From the first byte of an answer that finds no room until all of it is taken: the longest
+/// answer, 16 MiB, at 4.5 Mbit/s.
 pub const WRITE_MAX: Duration = Duration::from_secs(30);
 
 /// Longest body that is read as soon as it comes: 4,096 connections with one each are 256 MiB, and

@@ -1,8 +1,9 @@
 //! The scheduler: gives waiting tasks an instance, or a counted reason why not.
 //!
-//! Works on signatures, the one that waits longest first (`turns` has who overtakes it). What cannot be placed is parked under
-//! its reasons and looked at again only when an instance gained something that lets it in; it
-//! never holds up others. Only instances of the task's own cluster are considered, all of them.
+//! Works on signatures, the one that waits longest first (`turns` has who overtakes it). What
+//! cannot be placed is parked under its reasons and looked at again only when an instance gained
+//! something that lets it in; it never holds up others. Only instances of the task's own cluster
+//! are considered, all of them.
 //! A service's task waits. A task of RunTask is refused, as ECS does: its caller is answered with
 //! the reason, so it must not start later behind the caller's back. Its row shows the counted
 //! reasons for a moment, then it is stopped.
