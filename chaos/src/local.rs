@@ -7,6 +7,7 @@ use crate::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -18,22 +19,40 @@ pub struct LocalEcs {
     process: Child,
     /// Where the wire protocol is served.
     pub address: SocketAddr,
+    /// Where gRPC is.
+    grpc: SocketAddr,
 }
 
 impl LocalEcs {
     /// # Panics
     /// It cannot be started, or does not answer in time.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more words of its command line.
+    ///
+    /// # Panics
+    /// As [`LocalEcs::start`].
+    pub fn start_with(words: &[&str]) -> Self {
         let [grpc, wire] = free_addresses();
         let mut command = Command::new(muster());
         command.args(["dev", "--simulate", "--port", &grpc.port().to_string()]);
-        command.args(["--ecs-listen", &wire.to_string()]).stdin(Stdio::null());
+        command.args(["--ecs-listen", &wire.to_string()]).args(words).stdin(Stdio::null());
         let process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let local = Self { process, address: wire };
+        let local = Self { process, address: wire, grpc };
         wait::until("the local ECS answers", START_WAIT, || {
             TcpStream::connect(wire).map_err(|error| error.to_string())
         });
         local
+    }
+
+    /// A `muster` command as the administrator of a local ECS whose data are in this directory.
+    pub fn client(&self, data_dir: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(muster());
+        command.args(words).stdin(Stdio::null()).env("MUSTER_MANAGERS", self.grpc.to_string());
+        command.env("MUSTER_IDENTITY", data_dir.join("admin"));
+        command
     }
 
     /// Points a client at this ECS as any tool is, with made-up keys.

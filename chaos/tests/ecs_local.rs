@@ -36,3 +36,36 @@ fn the_readme_s_local_ecs_is_as_it_says() {
     let said = done(alone(shell.args(["-euc", &commands.join("\n")])));
     assert!(said.contains("\"lastStatus\": \"RUNNING\""), "{said}");
 }
+
+/// A capacity provider on the command line: made, shown, changed, taken away; and what is refused.
+#[test]
+fn capacity_providers_have_a_noun_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = LocalEcs::start_with(&["--data-dir", &dir.path().to_string_lossy()]);
+    let ask = |words: &str| {
+        let words: Vec<_> = ["capacity-provider"].into_iter().chain(words.split(' ')).collect();
+        local.client(dir.path(), &words).output().unwrap()
+    };
+    let group = "arn:aws:autoscaling:::autoScalingGroup:1:autoScalingGroupName/spot";
+    let (create, json) = (format!("create spot --group {group}"), "--output json");
+    for (words, code, says) in [
+        (&*format!("{create} --managed-scaling ENABLED --target-capacity 90"), 0, "90 %"),
+        (&*create, 1, "already exists"),
+        ("update spot --target-capacity 80 --managed-draining DISABLED", 0, "80 %"),
+        ("update spot --target-capacity 101", 2, "targetCapacity: \"101\" is not allowed"),
+        ("update spot", 2, "nothing to change"),
+        ("describe spot", 0, "managed draining         DISABLED"),
+        (&*format!("describe spot {json}"), 0, "\"targetCapacity\": 80"),
+        (&*format!("list {json}"), 0, "\"name\": \"FARGATE\""),
+        ("delete spot", 0, "INACTIVE"),
+        ("describe none", 4, "does not exist"),
+        ("create --help", 0, "Examples:\n  muster capacity-provider create spot"),
+    ] {
+        let output = ask(words);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words}: {said}");
+        assert!(said.contains(says), "{words}: {said}");
+    }
+    let left = String::from_utf8_lossy(&ask("list").stdout).into_owned();
+    assert!(!left.contains("spot") && left.contains("FARGATE_SPOT"), "{left}");
+}

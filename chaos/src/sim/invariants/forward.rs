@@ -1,5 +1,6 @@
-//! A task only moves forward: its phase, what is wanted of it, and where it is; and so does time.
-//! Without it a stopped task comes back to life, and a user who saw RUNNING cannot rely on it.
+//! A task only moves forward: its phase, the lastStatus that callers see, what is wanted of it, and
+//! where it is; and so does time. Without it a stopped task comes back to life, and a user who saw
+//! RUNNING cannot rely on it.
 
 use crate::sim::world::short;
 use muster_model::{Changes, Command, Entry, State, Step, TaskId};
@@ -31,6 +32,10 @@ pub(super) fn check(
         if after.observed.phase < before.observed.phase {
             let (was, is) = (before.observed.phase, after.observed.phase);
             return Err(format!("{id} goes from {was:?} back to {is:?}"));
+        }
+        if after.last_status() < before.last_status() {
+            let (was, is) = (before.last_status(), after.last_status());
+            return Err(format!("{id} is shown {was:?} and then {is:?}"));
         }
         if after.desired.rank() < before.desired.rank() {
             return Err(format!("{id} was given up and is wanted again"));
