@@ -1,5 +1,5 @@
-//! Values that no enum of ECS's model has, at every member of a request that is one: each is refused
-//! by an error that names the member, and nothing comes of the request.
+//! Values that no enum of ECS's model has, at every member of a request that is one: each is
+//! refused by an error that names the member, and nothing comes of the request.
 #![allow(clippy::unwrap_used)]
 
 mod support;
