@@ -17,7 +17,7 @@ pub enum Command {
         #[arg(long, default_value = "", hide_default_value = true)]
         filter: String,
         /// ACTIVE, DRAINING or INACTIVE; empty: all but INACTIVE.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         status: String,
         /// Ids only, one per line.
         #[arg(long, short)]

@@ -26,7 +26,7 @@ pub struct Logs {
     #[arg(long)]
     since: Option<u64>,
     /// One container; otherwise all, each line under its container's name.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     container: String,
 }
 
@@ -135,7 +135,7 @@ impl Logs {
 pub struct Exec {
     task: String,
     /// Container [default: the only one].
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     container: String,
     /// Send standard input.
     #[arg(long, short)]

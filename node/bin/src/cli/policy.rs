@@ -33,10 +33,10 @@ pub enum Command {
     /// Policies of a user, of a role, or all.
     #[command(after_help = "Example:\n  muster policy list --user ann")]
     List {
-        #[arg(long, default_value = "", conflicts_with = "role")]
+        #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "role")]
         user: String,
         /// admin, operator, read-only or restricted.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         role: String,
     },
     /// The document of one policy.
@@ -60,10 +60,10 @@ pub enum Command {
 #[group(required = true, multiple = false)]
 pub struct Holder {
     /// The user it is attached to.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     user: String,
     /// The role it is attached to: admin, operator, read-only or restricted.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     role: String,
 }
 

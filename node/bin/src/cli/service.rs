@@ -76,7 +76,7 @@ pub enum Command {
         #[arg(long, default_value = "CONTINUE")]
         action: String,
         /// Only this hook, or `pause`; else whatever it waits for.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         hook_id: String,
     },
 }

@@ -23,7 +23,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  muster task stop 7d2f01 --reason 'stuck'")]
     Stop {
         task: String,
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
     /// What the containers of a task wrote.
@@ -53,9 +53,9 @@ pub struct What {
         value_parser = clap::value_parser!(i32).range(1..=10))]
     count: i32,
     /// What the tasks are spread with [default: family:FAMILY].
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     group: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     started_by: String,
     #[command(flatten)]
     placement: Placement,
@@ -63,7 +63,7 @@ pub struct What {
     #[arg(long = "env", value_parser = pair)]
     environment: Vec<(String, String)>,
     /// Container that --env and the command are for [default: the only one].
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     container: String,
     /// Command instead of the definition's, after --.
     #[arg(last = true)]
@@ -72,13 +72,13 @@ pub struct What {
 
 #[derive(Debug, Args)]
 pub struct List {
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     service: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     family: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     instance: String,
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     started_by: String,
     /// RUNNING (wanted, running or not yet) or STOPPED.
     #[arg(long, default_value = "RUNNING")]

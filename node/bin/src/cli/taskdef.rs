@@ -21,7 +21,7 @@ pub enum Command {
     /// Registered task definitions, newest revision last.
     #[command(after_help = "Example:\n  muster taskdef list --family web")]
     List {
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         family: String,
         /// ACTIVE or INACTIVE.
         #[arg(long, default_value = "ACTIVE")]
