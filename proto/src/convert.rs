@@ -107,6 +107,15 @@ pub fn request_id(client_token: &str) -> Result<Option<RequestId>, Error> {
     Ok(Some(RequestId::from_bits(bits)))
 }
 
+/// Muster's own: what the version of a row must be for it to be changed.
+///
+/// # Errors
+/// `Invalid` for a negative one.
+pub fn expected_version(version: Option<i64>) -> Result<Option<u64>, Error> {
+    let wrong = |version| At::Field("expectedVersion").invalid(version, "0 or more");
+    version.map(|version| u64::try_from(version).map_err(|_| wrong(version))).transpose()
+}
+
 /// The size of a page; 0 is what absent is in proto3.
 pub fn page_size(max_results: i32, sizes: PageSizes) -> Result<usize, Error> {
     let PageSizes { default, max } = sizes;

@@ -4,25 +4,8 @@
 
 mod support;
 
-use muster_api::ecs::{Door, Trust};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use support::Bench;
-
-async fn open() -> (Bench, Arc<Door>) {
-    let bench = Bench::start().await;
-    let door = bench.api.ecs(Trust::Anyone);
-    (bench, door)
-}
-
-async fn send(door: &Door, operation: &str, body: &Value) -> (u16, Value) {
-    let head = http::Request::post("/")
-        .header("content-type", "application/x-amz-json-1.1")
-        .header("x-amz-target", format!("AmazonEC2ContainerServiceV20141113.{operation}"));
-    let (head, ()) = head.body(()).unwrap().into_parts();
-    let reply = door.answer(&head, body.to_string().into()).await;
-    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
-}
+use support::door::{open, send};
 
 fn with(mut whole: Value, more: Value) -> Value {
     whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

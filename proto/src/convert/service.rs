@@ -107,7 +107,6 @@ pub fn update(
         "" => None,
         text => Some(arn::definition(state, text)?.id),
     };
-    let expected = At::Field("expectedVersion");
     let change = ServiceChange {
         desired_count: wire.desired_count.map(desired_count).transpose()?,
         minimum_healthy_percent: minimum,
@@ -121,12 +120,7 @@ pub fn update(
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,
-        expected_version: wire
-            .expected_version
-            .map(|version| {
-                u64::try_from(version).map_err(|_| expected.invalid(version, "0 or more"))
-            })
-            .transpose()?,
+        expected_version: super::expected_version(wire.expected_version)?,
         deployment: ids.deployment(),
         definition,
         force_new_deployment: wire.force_new_deployment,

@@ -116,6 +116,8 @@ fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
             "ClusterContainsContainerInstancesException",
             "The Cluster cannot be deleted while Container Instances are active or draining.",
         ),
+        // Schedules are not ECS's: none of its sentences is true of them.
+        Kind::Cluster if what.contains("schedule") => ("ResourceInUseException", ""),
         Kind::Cluster => (
             "ClusterContainsTasksException",
             "The Cluster cannot be deleted while Tasks are active.",

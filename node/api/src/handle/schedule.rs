@@ -8,7 +8,7 @@ use crate::write::{Draft, Fresh, Written, unexpected};
 use muster_calendar::Calendar;
 use muster_model::schedule::ScheduleCommand;
 use muster_model::{Command, Error, Kind, Response, ScheduleSpec, ScheduleState, Time};
-use muster_proto::convert::schedule as convert;
+use muster_proto::convert::{expected_version, schedule as convert};
 use muster_proto::{arn, pb, view};
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Dispatcher {
                 true => old.next_due,
                 false => first_due(&spec, self.time())?,
             };
-            let expected_version = expected(request.expected_version)?;
+            let expected_version = expected_version(request.expected_version)?;
             let (id, spec) = (old.id, Arc::new(spec));
             Ok(Command::Schedule(ScheduleCommand::Update { id, expected_version, spec, next_due }))
         };
@@ -105,13 +105,6 @@ fn first_due(spec: &ScheduleSpec, now: Time) -> Result<Option<Time>, Error> {
             Err(Error::invalid("scheduleExpression", &*spec.expression, allowed))
         }
     }
-}
-
-fn expected(version: Option<i64>) -> Result<Option<u64>, Error> {
-    let wrong = |version: i64| {
-        Error::invalid("expectedVersion", version.to_string(), "the version of the schedule")
-    };
-    version.map(|version| u64::try_from(version).map_err(|_| wrong(version))).transpose()
 }
 
 fn shown(written: &Written) -> Result<pb::Schedule, Error> {

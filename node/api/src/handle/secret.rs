@@ -17,14 +17,8 @@ impl Dispatcher {
         request: pb::CreateSecretRequest,
     ) -> Result<pb::CreateSecretResponse, Error> {
         let pb::CreateSecretRequest { name, value, client_token } = request;
-        let name: Arc<str> = name.into();
-        let value = SecretText::new(value);
-        convert::checked(&name, value.reveal())?;
-        let make = |draft: &mut Draft<'_>| {
-            let (name, value) = (name.clone(), sealed(draft, &name, &value)?);
-            Ok(Command::Secret(SecretCommand::Create { name, value }))
-        };
-        let (name, version) = self.keep(call, &client_token, make).await?;
+        let create = |name, value| SecretCommand::Create { name, value };
+        let (name, version) = self.keep(call, &client_token, (name, value), create).await?;
         tracing::info!(secret = %name, by = %call.principal, "secret made");
         Ok(pb::CreateSecretResponse { name: name.to_string(), version })
     }
@@ -35,25 +29,26 @@ impl Dispatcher {
         request: pb::PutSecretValueRequest,
     ) -> Result<pb::PutSecretValueResponse, Error> {
         let pb::PutSecretValueRequest { name, value, client_token } = request;
-        let name: Arc<str> = name.into();
-        let value = SecretText::new(value);
-        convert::checked(&name, value.reveal())?;
-        let make = |draft: &mut Draft<'_>| {
-            let (name, value) = (name.clone(), sealed(draft, &name, &value)?);
-            Ok(Command::Secret(SecretCommand::PutValue { name, value }))
-        };
-        let (name, version) = self.keep(call, &client_token, make).await?;
+        let put = |name, value| SecretCommand::PutValue { name, value };
+        let (name, version) = self.keep(call, &client_token, (name, value), put).await?;
         tracing::info!(secret = %name, version, by = %call.principal, "secret has another value");
         Ok(pb::PutSecretValueResponse { name: name.to_string(), version })
     }
 
-    /// The name and the version of what was kept.
+    /// Seals a value of the secret for the log; the name and the version of what was kept.
     async fn keep(
         &self,
         call: &Call,
         token: &String,
-        make: impl Fn(&mut Draft<'_>) -> Result<Command, Error> + Send,
+        (name, value): (String, String),
+        command: fn(Arc<str>, SealedSecret) -> SecretCommand,
     ) -> Result<(Arc<str>, u64), Error> {
+        let (name, value): (Arc<str>, _) = (name.into(), SecretText::new(value));
+        convert::checked(&name, value.reveal())?;
+        let make = |draft: &mut Draft<'_>| {
+            let value = sealed(draft, &name, &value)?;
+            Ok(Command::Secret(command(name.clone(), value)))
+        };
         match self.write(call, token, Fresh::IfMissing, make).await?.response {
             Response::Secret { name, version } => Ok((name, version)),
             other => Err(unexpected(&other)),

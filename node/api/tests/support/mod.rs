@@ -1,6 +1,8 @@
 //! A manager's front ends over an in-memory wire, on a replica in memory, with made-up peers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod door;
+
 use muster_api::live::{LiveBackend, NoLive};
 use muster_api::{Api, ApiConfig};
 use muster_identity::Peer;
