@@ -7,6 +7,7 @@ mod agent;
 mod dev;
 mod ecs;
 mod found;
+mod front;
 mod manager;
 mod simulate;
 

@@ -101,6 +101,8 @@ pub struct Leader {
     dirty: Dirty,
     wakes: Wakes,
     plan: Option<InFlight>,
+    /// Until then plans are short.
+    hurry_until: Option<Time>,
     next_ticket: u64,
     next_scan: Time,
     /// No proposal before this: the last one found no quorum.
@@ -127,6 +129,7 @@ impl Leader {
             dirty: Dirty::default(),
             wakes: Wakes::default(),
             plan: None,
+            hurry_until: None,
             next_ticket: 1,
             next_scan: now + limits::FULL_SCAN,
             retry_at: None,
@@ -382,6 +385,9 @@ impl Leader {
     fn think(&mut self, now: Time) -> Vec<Step> {
         let dirty = std::mem::take(&mut self.dirty);
         let mut draft = Draft::new(&self.state, now);
+        if self.hurry_until.is_some_and(|until| now < until) {
+            draft = draft.short();
+        }
         let arriving = self.outbox.arriving();
         let (ids, wakes) = (&mut self.ids, &mut self.wakes);
         let suspects = BTreeSet::new();
@@ -398,6 +404,9 @@ impl Leader {
         reap::stage(&mut draft, &mut view, &mut self.index);
 
         self.dirty = view.dirty.left_over();
+        if draft.hurry {
+            self.hurry_until = Some(now + limits::HURRY);
+        }
         self.counters.misjudged += draft.misjudged;
         self.counters.governor_held = self.leases.held();
         self.counters.woken = self.parking.woken();

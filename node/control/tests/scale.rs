@@ -25,19 +25,25 @@ fn world(instances: usize, services: usize, desired: usize) -> Stage {
     stage
 }
 
+/// Commits plans until there is none; what each made and placed.
 fn settle(stage: &mut Stage) -> Vec<usize> {
-    let mut plans = Vec::new();
-    while let Some((_, command, _)) = stage.pending.front() {
-        if let Command::Plan { steps, .. } = command {
-            let tasks = steps.iter().map(|step| match step {
-                Step::CreateTasks { tasks, .. } => tasks.len(),
-                _ => 1,
-            });
-            plans.push(tasks.sum());
-        }
+    std::iter::from_fn(|| {
+        let size = proposed(stage)?;
         stage.commit();
-    }
-    plans
+        Some(size)
+    })
+    .collect()
+}
+
+/// What the plan that is proposed makes and places.
+fn proposed(stage: &Stage) -> Option<usize> {
+    let (_, command, _) = stage.pending.front()?;
+    let Command::Plan { steps, .. } = command else { return Some(0) };
+    let tasks = steps.iter().map(|step| match step {
+        Step::CreateTasks { tasks, .. } => tasks.len(),
+        _ => 1,
+    });
+    Some(tasks.sum())
 }
 
 #[test]
@@ -83,6 +89,31 @@ fn who_wants_little_does_not_wait_for_who_fills_plans() {
     }
     assert_eq!(placed, 1000);
     assert!(waiting > 0, "the others had nobody to wait for");
+}
+
+/// While tasks are run, the plans of services that want much are short; later long again.
+#[test]
+fn plans_are_short_while_tasks_are_run() {
+    const SHORT: usize = 2 * limits::PLAN_STEPS_SHORT;
+    let mut stage = world(300, 6, 10_000);
+    stage.lead();
+    let long = proposed(&stage).expect("no plan");
+    assert!(long > SHORT, "{long}");
+    stage.world.extend("run once definition=web:1\n");
+    stage.show_state();
+    let plan = |stage: &mut Stage| {
+        stage.commit();
+        proposed(stage).expect("no plan")
+    };
+    // The one in flight, and the one in which the leader hears of it.
+    stage.commit();
+    stage.commit();
+    for _ in 0..5 {
+        let steps = plan(&mut stage);
+        assert!(steps <= SHORT, "{steps}");
+    }
+    stage.world.at = stage.world.at + limits::HURRY;
+    assert!(plan(&mut stage) > SHORT, "short for ever");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The manager: store, brain and front ends behind one mTLS listener.
 
+use super::front::Front;
 use super::{LEVEL, RoleError, ecs, found, identity_dir, stop_on_signal};
 use crate::config::{self, ManagerConfig, TimingProfile};
 use clap::Args;
@@ -113,7 +114,8 @@ pub async fn run(
             muster_identity::incoming(listener, identity, muster_identity::Options::default()),
             closed.clone().cancelled_owned(),
         );
-    let server = tokio::spawn(server);
+    let front = Front::start()?;
+    let server = front.spawn(server);
     tracing::info!(manager = %id, address = %config.address, "manager is up");
     let leading = CancellationToken::new();
     let brain = tokio::spawn(manager.run(leading.clone()));
@@ -124,7 +126,7 @@ pub async fn run(
             .transpose()?;
     }
     manner.founded.cancel();
-    let wire = wire.map(|wire| tokio::spawn(wire.serve(api.ecs(manner.trust), closed.clone())));
+    let wire = wire.map(|wire| front.spawn(wire.serve(api.ecs(manner.trust), closed.clone())));
 
     stop.cancelled().await;
     tracing::info!(manager = %id, "stopping: handing leadership over");

@@ -26,11 +26,15 @@ pub(super) struct Targets {
 
 pub(super) struct Draft {
     scratch: Scratch,
+    /// Steps that it may hold.
+    size: usize,
     steps: Vec<Step>,
     bytes: usize,
     /// Tasks that were made and not placed since.
     made: usize,
     pub targets: BTreeMap<(ServiceId, Side), Targets>,
+    /// A task that is run waits among many others: the plans to come should be short.
+    pub hurry: bool,
     /// Services at rest among those that were looked at.
     pub settled: BTreeSet<ServiceId>,
     /// Steps refused: nothing but a mistake of a stage can do that on an unchanged state.
@@ -38,16 +42,24 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Holds as many steps as one plan ever may.
     pub fn new(base: &State, now: Time) -> Self {
         Self {
             scratch: Scratch::new(base, now),
+            size: limits::PLAN_STEPS_MAX,
             steps: Vec::new(),
             bytes: 0,
             made: 0,
             targets: BTreeMap::new(),
+            hurry: false,
             settled: BTreeSet::new(),
             misjudged: 0,
         }
+    }
+
+    /// The same for a plan that is over soon.
+    pub fn short(self) -> Self {
+        Self { size: limits::PLAN_STEPS_SHORT, ..self }
     }
 
     pub fn state(&self) -> &State {
@@ -78,7 +90,7 @@ impl Draft {
 
     /// Steps that still fit, each taken for a placement.
     pub fn room(&self) -> usize {
-        let steps = limits::PLAN_STEPS_MAX.saturating_sub(self.steps.len());
+        let steps = self.size.saturating_sub(self.steps.len());
         let bytes = limits::PLAN_BYTES_MAX.saturating_sub(self.bytes);
         steps.min(bytes / PLACE_BYTES)
     }
@@ -86,7 +98,7 @@ impl Draft {
     /// Tasks that may still be made: as many as can be placed in the same plan. Were it filled with
     /// new tasks, those that wait already would not be placed before the last one is made.
     pub fn room_to_make(&self) -> usize {
-        let steps = limits::PLAN_STEPS_MAX.saturating_sub(self.steps.len() + self.made);
+        let steps = self.size.saturating_sub(self.steps.len() + self.made);
         let used = self.bytes + self.made * PLACE_BYTES;
         steps.min(limits::PLAN_BYTES_MAX.saturating_sub(used) / (MAKE_BYTES + PLACE_BYTES))
     }

@@ -24,6 +24,11 @@ pub(super) enum OwnerKey {
 }
 
 impl OwnerKey {
+    /// Tasks that are run, not kept running.
+    pub fn is_group(&self) -> bool {
+        matches!(self, Self::Group(..))
+    }
+
     pub fn of(task: &Task) -> Self {
         match &task.owner {
             Owner::Service { service, .. } => Self::Service(*service),

@@ -76,7 +76,7 @@ impl Parking {
     /// Signatures to place, the one with the longest waiting task first; those of DAEMON services
     /// before all others, so that what every instance needs finds room there, and those that want
     /// little before those that fill a plan. If none is ready, those that the gains are for.
-    pub fn order(&mut self, draft: &Draft, index: &mut Index) -> Vec<Arc<Signature>> {
+    pub fn order(&mut self, draft: &mut Draft, index: &mut Index) -> Vec<Arc<Signature>> {
         let state = draft.state();
         self.ready.retain(|signature| index.waiting().contains_key(&**signature));
         if self.ready.is_empty() {
@@ -92,7 +92,11 @@ impl Parking {
             let tasks = index.waiting().get(&*signature).map_or(0, Queue::len);
             (signature, tasks)
         };
-        let others = others.into_iter().map(waiting).collect();
+        let others: Vec<_> = others.into_iter().map(waiting).collect();
+        let all = |(_, tasks): &(_, usize)| *tasks;
+        let is_run = |(signature, _): &&(Arc<Signature>, usize)| signature.owner.is_group();
+        let run = others.iter().filter(is_run).map(all).sum();
+        draft.hurry |= turns::hurry(run, others.iter().map(all).sum());
         let others = turns::little_first(draft.room(), others);
         daemons.into_iter().map(|(.., signature)| signature).chain(others).collect()
     }
