@@ -10,6 +10,8 @@ pub mod image;
 pub mod lab;
 pub mod local;
 pub mod model;
+pub mod observer;
 pub mod python;
+pub mod service;
 pub mod sim;
 pub mod wait;

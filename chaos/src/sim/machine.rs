@@ -124,7 +124,7 @@ impl Machine {
             Act::Pull { task, fails: false } => vec![(task, ContainerEvent::Pulled)],
             Act::Pull { task, fails: true } => {
                 let reason = Arc::from("CannotPullContainerError: the registry is away");
-                vec![(task, ContainerEvent::PullFailed { reason })]
+                vec![(task, ContainerEvent::PullFailed { container: None, reason })]
             }
             Act::Create { assignment, container } => {
                 self.journal(&assignment);

@@ -5,6 +5,7 @@
 
 use muster_model::limits::REASON_CHARS_MAX;
 use std::fmt;
+use std::sync::Arc;
 
 /// ECS's agent error names; users search for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum Name {
     CannotPullContainer,
     /// The registry wants other credentials.
     CannotPullContainerAuth,
-    /// The registry has no such image, or its manifest cannot be used.
+    /// The registry has no image of this name and tag, or its manifest cannot be used.
     CannotPullImageManifest,
     CannotCreateContainer,
     CannotCreateVolume,
@@ -64,6 +65,22 @@ impl Error {
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a task cannot have what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct PullFailed {
+    /// Whose image it is; none for what the task lacks as a whole.
+    pub container: Option<Arc<str>>,
+    #[source]
+    pub error: Error,
+}
+
+impl From<Error> for PullFailed {
+    fn from(error: Error) -> Self {
+        Self { container: None, error }
+    }
+}
 
 /// Gives a lower error its ECS name and says what was attempted.
 pub trait Context<T> {

@@ -125,6 +125,9 @@ fn what_is_not_there_is_said_to_be_missing() {
             assert!(error.starts_with("CannotPullImageManifestError: "), "{error}");
             assert!(error.contains("check name and tag"), "{error}");
         }
+        let digest = registry.name(&format!("lab/bb@sha256:{:064}", 0));
+        let error = pull(&store, &digest).await.unwrap_err();
+        assert!(error.starts_with("CannotPullContainerError: "), "{error}");
     });
 }
 

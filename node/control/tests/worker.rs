@@ -263,7 +263,13 @@ fn event(line: &mut Line, at: Time) -> (TaskId, ContainerEvent) {
     let event = match verb.as_str() {
         "pulling" => ContainerEvent::PullStarted,
         "pulled" => ContainerEvent::Pulled,
-        "pull-failed" => ContainerEvent::PullFailed { reason: container() },
+        "pull-failed" => {
+            let reason = container();
+            ContainerEvent::PullFailed {
+                container: line.word("a container").ok().map(Arc::from),
+                reason,
+            }
+        }
         "created" => ContainerEvent::Created {
             container: container(),
             status: ContainerStatus { pid: Some(7), ..ContainerStatus::default() },

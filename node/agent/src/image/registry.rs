@@ -131,6 +131,11 @@ impl Failure {
                 Name::CannotPullContainerAuth,
                 format!("{image}: the registry refused access: {why}; check the credentials"),
             ),
+            // ECS's agent asks what a tag means before it pulls, and what has a digest it pulls.
+            Self::NotFound(why) if image.contains('@') => (
+                Name::CannotPullContainer,
+                format!("{image}: not found in the registry: {why}; check name and digest"),
+            ),
             Self::NotFound(why) => (
                 Name::CannotPullImageManifest,
                 format!("{image}: not found in the registry: {why}; check name and tag"),

@@ -8,6 +8,7 @@ use crate::collector::killed_for_memory;
 use crate::drive::engine::{
     Engine, Events, ExecAsk, ExecInput, ExecOutput, Input, Lines, LogsAsk, Output,
 };
+use crate::error::PullFailed;
 use crate::journal::ContainerKey;
 use crate::logs;
 use futures::{StreamExt, stream};
@@ -96,7 +97,7 @@ impl RuncEngine {
         }));
     }
 
-    async fn pull_all(&self, assignment: &Assignment) -> crate::error::Result<()> {
+    async fn pull_all(&self, assignment: &Assignment) -> Result<(), PullFailed> {
         self.runtime.begin(assignment).await?;
         self.runtime.pull(assignment).await
     }
@@ -128,7 +129,9 @@ impl Engine for RuncEngine {
         self.tell(task, ContainerEvent::PullStarted).await;
         let event = match self.pull_all(&assignment).await {
             Ok(()) => ContainerEvent::Pulled,
-            Err(e) => ContainerEvent::PullFailed { reason: e.to_string().into() },
+            Err(PullFailed { container, error }) => {
+                ContainerEvent::PullFailed { container, reason: error.to_string().into() }
+            }
         };
         self.tell(task, event).await;
     }

@@ -88,7 +88,8 @@ impl Runtime {
         let pid_file = self.journal().container_dir(key).join(name);
         let mut words = vec!["--pid-file".to_owned(), pid_file.display().to_string()];
         if terminal.is_some() {
-            words.push("--tty".into());
+            // What Docker says to a command with a terminal: most of them ask.
+            words.extend(["--tty", "--env", "TERM=xterm"].map(str::to_owned));
         }
         let id = key.id();
         let mut runc = self.runc().exec(&words, &id, command);
@@ -112,7 +113,9 @@ impl Runtime {
                 let child = runc.spawn().map_err(|e| failed(e.to_string()))?;
                 drop((runc, pty.slave));
                 let master = std::sync::Arc::new(pty.master);
-                tasks.spawn(feed_terminal(typed, master.clone()));
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+                let process = pid.and_then(|pid| Process::open(pid, start_ticks(pid)?));
+                tasks.spawn(feed_terminal(typed, master.clone(), process));
                 tasks.spawn(carry_terminal(child, master, out));
             }
         }
@@ -167,13 +170,18 @@ fn open_pty(rows: u16, columns: u16) -> io::Result<Pty> {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
     }
     rustix::io::ioctl_fionbio(&pty.master, true)?;
+    // The terminal inside echoes: until runc has made this one raw, keys would be shown twice.
+    let mut raw = rustix::termios::tcgetattr(&pty.slave)?;
+    raw.make_raw();
+    rustix::termios::tcsetattr(&pty.slave, rustix::termios::OptionalActions::Now, &raw)?;
     let both = tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE;
     Ok(Pty { master: register(File::from(pty.master), both)?, slave: pty.slave })
 }
 
 type Master = std::sync::Arc<AsyncFd<File>>;
 
-async fn feed_terminal(mut typed: mpsc::Receiver<Input>, master: Master) {
+/// `runc` is the runtime's program, which carries the bytes on to the terminal inside.
+async fn feed_terminal(mut typed: mpsc::Receiver<Input>, master: Master, runc: Option<Process>) {
     while let Some(input) = typed.recv().await {
         match input {
             Input::Bytes(bytes) => {
@@ -187,7 +195,13 @@ async fn feed_terminal(mut typed: mpsc::Receiver<Input>, master: Master) {
                     }
                 }
             }
-            Input::Resize { rows, columns } => resize(&master, rows, columns),
+            Input::Resize { rows, columns } => {
+                resize(&master, rows, columns);
+                // The terminal is nobody's controlling one, so the kernel tells nobody of it.
+                if let Some(runc) = &runc {
+                    runc.signal(rustix::process::Signal::WINCH);
+                }
+            }
             // A terminal's input ends with a control character, which the user types.
             Input::Closed => {}
         }

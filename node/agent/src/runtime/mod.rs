@@ -26,7 +26,7 @@ pub mod user;
 mod volumes;
 
 use crate::cgroup::{Cgroups, Usage};
-use crate::error::{Error, Name, Result};
+use crate::error::{Error, Name, PullFailed, Result};
 use crate::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
@@ -227,13 +227,15 @@ impl Runtime {
     }
 
     /// Asks for the task's secrets, then pulls every image of it, beside each other.
-    pub async fn pull(&self, assignment: &Assignment) -> Result<()> {
+    pub async fn pull(&self, assignment: &Assignment) -> std::result::Result<(), PullFailed> {
         self.ask_secrets(assignment).await?;
         let pulls = assignment.spec.containers.iter().map(|container| async move {
             let name = container.name.as_str().into();
             let key = ContainerKey { task: assignment.task, name };
             let credentials = self.given().get(&key).and_then(|given| given.credentials.clone());
-            let image = self.pull_image(&container.image, credentials.as_ref()).await?;
+            let image = self.pull_image(&container.image, credentials.as_ref()).await;
+            let failed = |error| PullFailed { container: Some(key.name.clone()), error };
+            let image = image.map_err(failed)?;
             self.pulled().insert(key, image);
             Ok(())
         });

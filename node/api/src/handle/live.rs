@@ -13,6 +13,9 @@ use muster_proto::{arn, pb};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Of a command that somebody runs, what its line in the log says.
+const AUDITED_CHARS_MAX: usize = 256;
+
 impl Dispatcher {
     /// Lines of a task's containers; without `follow` the stream ends with the last one kept.
     pub async fn logs(
@@ -56,14 +59,19 @@ impl Dispatcher {
         }
         let container = container(&state, task, &start.container)?;
         let permit = self.stream()?;
+        let words: String = start.command.join(" ").chars().take(AUDITED_CHARS_MAX).collect();
+        let instance = task.instance.map(|instance| instance.to_string()).unwrap_or_default();
         let what = What::Exec(AttachExec {
-            container,
+            container: container.clone(),
             command: start.command,
             tty: start.tty,
             rows: start.rows,
             columns: start.columns,
         });
-        tracing::info!(task = %task.id, by = %call.principal, "command in a container");
+        tracing::info!(
+            task = %task.id, by = %call.principal, container, instance, tty = start.tty,
+            command = words, "command in a container"
+        );
         let attached = self.live.attach(task.id, what).await?;
         Ok(self.held(live::session(attached, input), permit))
     }

@@ -91,20 +91,23 @@ fn is_failure(status: &str) -> bool {
     matches!(status, "STOPPED" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED")
 }
 
-/// As objects of their own, those that go on: one does, or one and what it is rolled back to.
-async fn going(
+/// As objects of their own.
+async fn described<'a>(
     context: &Context,
-    all: &[pb::ServiceDeploymentBrief],
+    briefs: impl Iterator<Item = &'a pb::ServiceDeploymentBrief>,
 ) -> Result<Vec<pb::ServiceDeployment>, CliError> {
-    let open = all.iter().filter(|one| one.status == "IN_PROGRESS");
-    let arns: Vec<String> = open.map(|one| one.service_deployment_arn.clone()).collect();
-    if arns.is_empty() {
-        return Ok(Vec::new());
+    let arns: Vec<String> = briefs.map(|one| one.service_deployment_arn.clone()).collect();
+    let mut found = Vec::new();
+    // ECS: twenty deployments per call.
+    for arns in arns.chunks(20) {
+        let request = pb::DescribeServiceDeploymentsRequest {
+            service_deployment_arns: arns.to_vec(),
+            stale: context.stale,
+        };
+        let call = async |mut ecs: EcsClient<Channel>, r| ecs.describe_service_deployments(r).await;
+        found.extend(context.ecs(request, call).await?.service_deployments);
     }
-    let stale = context.stale;
-    let request = pb::DescribeServiceDeploymentsRequest { service_deployment_arns: arns, stale };
-    let call = async |mut ecs: EcsClient<Channel>, r| ecs.describe_service_deployments(r).await;
-    Ok(context.ecs(request, call).await?.service_deployments)
+    Ok(found)
 }
 
 /// Where one that shifts traffic stands, and what it waits for.
@@ -124,9 +127,12 @@ fn progress(one: &pb::ServiceDeployment) -> (String, String) {
 pub async fn list(context: &Context, service: &str) -> Result<(), CliError> {
     let all = deployments(context, service, None).await?;
     if context.output == Format::Json {
-        return output::json(&context.list("serviceDeployments", &all));
+        let described = described(context, all.iter()).await?;
+        return output::json(&context.list("serviceDeployments", &described));
     }
-    let going = going(context, &all).await?;
+    // Only one goes on, or one and what it is rolled back to.
+    let going = all.iter().filter(|one| one.status == "IN_PROGRESS");
+    let going = described(context, going).await?;
     let of = |arn: &str| going.iter().find(|one| one.service_deployment_arn == arn).map(progress);
     output::print(&output::table(
         &["DEPLOYMENT", "STATUS", "STAGE", "TRAFFIC", "CREATED", "FINISHED", "REASON"],

@@ -26,6 +26,7 @@ mod service;
 mod strategy;
 mod task;
 mod taskdef;
+mod terminal;
 mod token;
 mod user;
 

@@ -412,6 +412,25 @@ fn show(context: &Context, services: &[pb::Service]) -> Result<(), CliError> {
 /// Newest events shown by `describe`; `--output json` has all that are kept.
 const EVENTS_SHOWN: usize = 10;
 
+/// What a deployment has of its service's traffic, while some shifts.
+fn traffic(service: &pb::Service, deployment: &pb::Deployment) -> String {
+    // The revision has the number of its deployment.
+    let number = output::short(&deployment.id);
+    let mut revisions = service.current_service_revisions.iter();
+    let Some(revision) = revisions.find(|revision| output::short(&revision.arn) == number) else {
+        return String::new();
+    };
+    let weights =
+        (revision.requested_production_traffic_weight, revision.requested_test_traffic_weight);
+    match weights {
+        (Some(production), Some(test)) if production != test => {
+            format!("{production}% (test {test}%)")
+        }
+        (Some(production), _) => format!("{production}%"),
+        (None, _) => String::new(),
+    }
+}
+
 fn facts(service: &pb::Service) -> Result<(), CliError> {
     output::print(&output::facts(&[
         ("name", service.service_name.clone()),
@@ -431,7 +450,16 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
     ]))?;
     output::print("\n")?;
     output::print(&output::table(
-        &["DEPLOYMENT", "STATUS", "TASK DEFINITION", "DESIRED", "RUNNING", "FAILED", "ROLLOUT"],
+        &[
+            "DEPLOYMENT",
+            "STATUS",
+            "TASK DEFINITION",
+            "DESIRED",
+            "RUNNING",
+            "FAILED",
+            "TRAFFIC",
+            "ROLLOUT",
+        ],
         service.deployments.iter().map(|d| {
             vec![
                 d.id.clone(),
@@ -440,6 +468,7 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
                 d.desired_count.to_string(),
                 d.running_count.to_string(),
                 d.failed_tasks.to_string(),
+                traffic(service, d),
                 d.rollout_state.clone(),
             ]
         }),

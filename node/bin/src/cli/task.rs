@@ -30,7 +30,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  muster task logs -f --tail 100 7d2f01")]
     Logs(live::Logs),
     /// Run a command in a container of a running task.
-    #[command(after_help = "Example:\n  muster task exec 7d2f01 -- /bin/ls /")]
+    #[command(after_help = "Examples:\n  muster task exec 7d2f01 -- /bin/ls /\n  \
+        muster task exec -it 7d2f01 -- /bin/sh\n  \
+        muster task exec -i 7d2f01 -- /bin/sh -c 'cat >/tmp/dump' <dump")]
     Exec(live::Exec),
 }
 

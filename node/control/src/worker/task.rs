@@ -258,9 +258,8 @@ impl Work {
                     self.stage = Stage::Pulled;
                 }
             }
-            ContainerEvent::PullFailed { reason: why } => {
-                self.pull_stopped_at.get_or_insert(now);
-                self.end(now, failed_to_start(&why));
+            ContainerEvent::PullFailed { container, reason: why } => {
+                self.pull_failed(now, container.as_deref(), &why);
             }
             ContainerEvent::Created { container, status } => {
                 if let Some(c) = self.container(&container, Life::Created) {
@@ -301,6 +300,15 @@ impl Work {
             }
             ContainerEvent::Checked { .. } | ContainerEvent::Deleted => {}
         }
+    }
+
+    fn pull_failed(&mut self, now: Time, container: Option<&str>, why: &str) {
+        self.pull_stopped_at.get_or_insert(now);
+        let own = |c: &&mut Container| c.life == Life::Absent && Some(&*c.status.name) == container;
+        if let Some(c) = self.containers.iter_mut().find(own) {
+            c.status.reason = Some(reason(why));
+        }
+        self.end(now, failed_to_start(why));
     }
 
     /// The container of this name, if `life` is ahead of it.

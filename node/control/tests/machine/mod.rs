@@ -311,7 +311,7 @@ impl Machine {
                         // A half started task whose second pull fails is taken down.
                         self.may_signal.insert(task);
                         self.sealed.insert(task);
-                        ContainerEvent::PullFailed { reason: Arc::from("no") }
+                        ContainerEvent::PullFailed { container: None, reason: Arc::from("no") }
                     }
                     false => ContainerEvent::Pulled,
                 };

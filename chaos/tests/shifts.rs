@@ -1,0 +1,187 @@
+//! Blue/green deployments on real containers: green comes up beside blue, waits for somebody, gets
+//! the traffic, and blue is gone after the bake time; or green is taken back, and blue never moved.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+
+use muster_chaos::cluster::Cluster;
+use muster_chaos::observer::watched;
+use muster_chaos::service::{Service, short, text};
+use muster_chaos::wait;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+/// One minute is ECS's shortest bake time but none.
+const BAKE_SECS: f64 = 60.0;
+/// What a busy machine may add to it.
+const BAKED: Duration = Duration::from_secs(100);
+const HOOK: &str = "POST_TEST_TRAFFIC_SHIFT";
+
+/// Of a service whose deployments shift traffic.
+const SHIFTS: [&str; 8] = [
+    "--desired-count",
+    "2",
+    "--deployment-strategy",
+    "BLUE_GREEN",
+    "--bake-time",
+    "1",
+    "--pause-at",
+    HOOK,
+];
+
+fn version(number: u32) -> Value {
+    let script = format!("echo version {number}; trap 'exit 0' TERM; sleep 100000 & wait");
+    json!({ "command": ["/bin/busybox", "sh", "-c", script] })
+}
+
+/// The newest deployment, once it waits at that stage for somebody.
+fn waits_at(service: &Service<'_>, stage: &str) -> Value {
+    wait::until(&format!("{} waits at {stage}", service.name), SOON, || {
+        let newest = service.deployments().into_iter().next().unwrap_or_default();
+        let waits = newest["lifecycleHookDetails"][0]["status"] == "AWAITING_ACTION";
+        match newest["lifecycleStage"] == stage && waits {
+            true => Ok(newest),
+            false => Err(newest.to_string()),
+        }
+    })
+}
+
+/// Production and test traffic of a revision, in percent, as the service is shown.
+fn weights(service: &Service<'_>, number: &str) -> (f64, f64) {
+    let shown = service.shown();
+    let revisions = shown["currentServiceRevisions"].as_array().cloned().unwrap_or_default();
+    let own = revisions.iter().find(|revision| short(&revision["arn"]) == number);
+    let own = own.unwrap_or_else(|| panic!("no revision {number} in {shown}"));
+    let percent = |field: &str| own[field].as_f64().unwrap();
+    (percent("requestedProductionTrafficWeight"), percent("requestedTestTrafficWeight"))
+}
+
+/// Host and process of each running task of a revision, which tell whether it is still the same.
+fn processes(service: &Service<'_>, definition: &str) -> BTreeSet<(String, u64)> {
+    let tasks = service.cluster.tasks(service.name);
+    let own = tasks.iter().filter(|task| {
+        task["lastStatus"] == "RUNNING" && short(&task["taskDefinitionArn"]) == definition
+    });
+    own.map(|task| (text(&task["instanceName"]), task["containers"][0]["pid"].as_u64().unwrap()))
+        .collect()
+}
+
+struct Blue<'c> {
+    service: Service<'c>,
+    /// Of its deployment.
+    number: String,
+    processes: BTreeSet<(String, u64)>,
+}
+
+fn blue<'c>(cluster: &'c Cluster, name: &'c str) -> Blue<'c> {
+    cluster.register(name, version(1));
+    let service = Service::create(cluster, name, name, &SHIFTS);
+    let first = service.completed(&format!("{name}:1"));
+    let processes = processes(&service, &format!("{name}:1"));
+    assert_eq!(processes.len(), 2);
+    Blue { service, number: short(&first["id"]), processes }
+}
+
+impl Blue<'_> {
+    fn is_untouched(&self) {
+        let definition = format!("{}:1", self.service.name);
+        assert_eq!(processes(&self.service, &definition), self.processes, "{definition}");
+    }
+
+    /// Rolls out the second revision as far as the hook; the number of its deployment.
+    fn green(&self) -> String {
+        let Service { cluster, name } = self.service;
+        cluster.register(name, version(2));
+        self.service.update(&format!("{name}:2"), &[]);
+        let green = waits_at(&self.service, HOOK);
+        self.is_untouched();
+        assert_eq!(processes(&self.service, &format!("{name}:2")).len(), 2, "green beside blue");
+        let green = short(&green["serviceDeploymentArn"]);
+        assert_eq!(weights(&self.service, &green), (0.0, 100.0));
+        assert_eq!(weights(&self.service, &self.number), (100.0, 0.0));
+        green
+    }
+
+    /// Green has been taken back.
+    fn is_back(&self, reason: &str) {
+        let ended = self.service.reached("ROLLBACK_SUCCESSFUL");
+        assert_eq!(text(&ended["statusReason"]), reason, "{ended}");
+        let name = self.service.name;
+        let row = self.service.completed(&format!("{name}:1"));
+        assert_eq!(short(&row["id"]), self.number);
+        self.is_untouched();
+        let one = || weights(&self.service, &self.number);
+        assert_eq!(one(), (100.0, 100.0));
+        wait::until("green has ended", SOON, || {
+            let ended = self.service.ended();
+            if ended.len() == 2 { Ok(()) } else { Err(format!("{ended:?}")) }
+        });
+        let why = format!("Scaling activity initiated by (deployment ecs-svc/{})", self.number);
+        for task in self.service.ended() {
+            assert_eq!(text(&task["stoppedReason"]), why, "{task}");
+        }
+    }
+}
+
+/// When the service said so, in seconds since 1970.
+fn said_at(service: &Service<'_>, what: &str) -> f64 {
+    let shown = service.shown();
+    let events = shown["events"].as_array().cloned().unwrap_or_default();
+    let event = events.iter().find(|event| text(&event["message"]).contains(what));
+    event.unwrap_or_else(|| panic!("no event {what:?} in {events:#?}"))["createdAt"]
+        .as_f64()
+        .unwrap()
+}
+
+#[test]
+fn traffic_shifts_when_it_is_let_and_goes_back_when_it_is_not() {
+    let cluster = Cluster::form(1, 2);
+    cluster.run(&["cluster", "update", "default", "--setting", "taskHealthyAfterSeconds=2"]);
+    let ((), seen) = watched(&cluster, Vec::new(), || shift(&cluster));
+    assert!(seen.looks > 20, "the observer has hardly looked: {} times", seen.looks);
+    assert_eq!(seen.broken, BTreeSet::new(), "percentages that did not hold");
+}
+
+fn shift(cluster: &Cluster) {
+    let shop = blue(cluster, "shop");
+    let green = shop.green();
+    let table = cluster.run(&["service", "describe", "shop"]);
+    assert!(table.contains("0% (test 100%)") && table.contains("100% (test 0%)"), "{table}");
+    cluster.run(&["service", "continue", "shop"]);
+    wait::until("green has all of the traffic", SOON, || {
+        let (green, blue) = (weights(&shop.service, &green), weights(&shop.service, &shop.number));
+        match (green, blue) == ((100.0, 100.0), (0.0, 0.0)) {
+            true => Ok(()),
+            false => Err(format!("green {green:?}, blue {blue:?}")),
+        }
+    });
+    shop.is_untouched();
+
+    // While it bakes: two others, whose users do not want what they see.
+    let refused = blue(cluster, "refused");
+    refused.green();
+    cluster.run(&["service", "continue", "refused", "--action", "ROLLBACK"]);
+    let stopped = blue(cluster, "stopped");
+    let number = stopped.green();
+    cluster.run(&["service", "pause", "stopped"]);
+    cluster.run(&["service", "rollback", "stopped"]);
+    stopped.is_back(&format!("ECS deployment ecs-svc/{number} stopped by user."));
+    let number = short(&refused.service.deployments()[0]["serviceDeploymentArn"]);
+    refused.is_back(&format!("ECS deployment ecs-svc/{number} stopped by user."));
+
+    shop.is_untouched();
+    wait::until("blue is gone after the bake time", BAKED, || {
+        let left = processes(&shop.service, "shop:1");
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    let row = shop.service.completed("shop:2");
+    assert_eq!(short(&row["id"]), green);
+    shop.service.reached("SUCCESSFUL");
+    let reached = |stage: &str| said_at(&shop.service, &format!("lifecycle stage {stage}."));
+    let baked = reached("CLEAN_UP") - reached("BAKE_TIME");
+    assert!(baked >= BAKE_SECS, "it baked for {baked} s");
+    let ended = shop.service.ended();
+    let why = format!("Scaling activity initiated by (deployment ecs-svc/{green})");
+    assert!(ended.iter().all(|task| text(&task["stoppedReason"]) == why), "{ended:?}");
+}
