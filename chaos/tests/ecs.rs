@@ -28,6 +28,9 @@ const PORT: u16 = 8400;
 /// The region of a cluster that `muster init` was not told one.
 const REGION: &str = "local";
 
+/// How long anything here may take that takes a second or two.
+const SOON: Duration = Duration::from_secs(60);
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -182,6 +185,78 @@ fn the_rust_sdk_runs_each_task_once_across_a_leader_kill() {
     let there = tasks(&cluster);
     assert_eq!(answered.len(), RUNS, "one task for each call: {answered:?}");
     assert_eq!(there, answered.into_iter().collect(), "what was answered is what is there");
+}
+
+/// A task of a role, and the credentials that its container was answered with.
+fn acting(cluster: &Cluster) -> (String, Value) {
+    let url = "http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+    let script = format!("/bin/busybox wget -qO- {url}; echo; exec /bin/busybox sleep 1000");
+    let main = json!({
+        "name": "main", "image": cluster.registry.busybox(), "cpu": 64, "memory": 32,
+        "stopTimeout": 2, "command": ["/bin/busybox", "sh", "-c", script],
+    });
+    let role = "arn:aws:iam::111122223333:role/app/lister";
+    let acts = json!({
+        "family": "acts", "networkMode": "bridge", "taskRoleArn": role,
+        "containerDefinitions": [main],
+    });
+    let path = cluster.dir.path().join("acts.json").to_string_lossy().into_owned();
+    std::fs::write(&path, acts.to_string()).unwrap();
+    cluster.run(&["taskdef", "register", &path]);
+    let ran = cluster.json(&["task", "run", "acts"]);
+    let task = ran["tasks"][0]["taskArn"].as_str().unwrap().to_owned();
+    let answered = wait::until("its container was answered", SOON, || {
+        let log = cluster.run(&["task", "logs", &task]);
+        let answer = log.split_once('{').map(|(_, rest)| format!("{{{}", rest.trim_end()));
+        answer.and_then(|text| serde_json::from_str(&text).ok()).ok_or(log)
+    });
+    (task, answered)
+}
+
+#[test]
+fn a_task_asks_the_cluster_with_the_credentials_of_its_role() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let cluster = Cluster::form(3, 1);
+    let (task, answered) = acting(&cluster);
+    let text = |name: &str| answered[name].as_str().unwrap().to_owned();
+    assert!(text("RoleArn").ends_with(":role/lister"), "{answered}");
+    let key = Key { id: text("AccessKeyId"), secret: text("SecretAccessKey") };
+    let follower = follower(&cluster, &cluster.wait_leader());
+    let asks = |words: &[&str]| {
+        let mut aws = tool(&cluster, &key, &follower, &clients.program("aws"));
+        clients.enter(&mut aws, None);
+        aws.env("AWS_SESSION_TOKEN", text("Token")).args(words).output().unwrap()
+    };
+    let refused = |words: &[&str]| {
+        let output = asks(words);
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let id = task.rsplit('/').next().unwrap();
+    let told = refused(&["ecs", "list-tasks"]);
+    assert!(told.contains("AccessDeniedException"), "{told}");
+    let policy = cluster.dir.path().join("lists.json").to_string_lossy().into_owned();
+    let lists = json!({ "Effect": "Allow", "Action": "ecs:ListTasks", "Resource": "*" });
+    std::fs::write(&policy, json!({ "Statement": lists }).to_string()).unwrap();
+    cluster.run(&["policy", "put", "lists", "--task-role", "lister", "--file", &policy]);
+    wait::until("what the policy allows", SOON, || {
+        let output = asks(&["ecs", "list-tasks"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains(id) { Ok(()) } else { Err(format!("{output:?}")) }
+    });
+    let told = refused(&["ecs", "describe-clusters"]);
+    assert!(told.contains(&format!("assumed-role/lister/{id} is not authorized")), "{told}");
+    let who = asks(&["sts", "get-caller-identity"]).stdout;
+    let who = String::from_utf8_lossy(&who).into_owned();
+    assert!(who.contains(&format!(":assumed-role/lister/{id}")), "{who}");
+
+    cluster.run(&["task", "stop", &task]);
+    wait::until("the end of its credentials", SOON, || {
+        let output = asks(&["ecs", "list-tasks"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("ExpiredTokenException") { Ok(()) } else { Err(said) }
+    });
 }
 
 /// 1,000 idle peers, and some that are slow, at a process with the limits that it gives itself.

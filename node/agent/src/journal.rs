@@ -71,6 +71,16 @@ pub struct ContainerRecord {
     /// The id of its metadata endpoint; none without a network.
     #[serde(default)]
     pub endpoint: Option<String>,
+    /// The id under which it acts as its task role, if it has one.
+    #[serde(default)]
+    pub role_endpoint: Option<String>,
+}
+
+/// Under which ids a container asks.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    pub metadata: String,
+    pub role: Option<String>,
 }
 
 impl ContainerRecord {
@@ -78,8 +88,12 @@ impl ContainerRecord {
         key: &ContainerKey,
         image: &crate::image::Image,
         attachment: Option<Attachment>,
-        endpoint: Option<String>,
+        endpoints: Option<Endpoints>,
     ) -> Self {
+        let (endpoint, role_endpoint) = match endpoints {
+            Some(Endpoints { metadata, role }) => (Some(metadata), role),
+            None => (None, None),
+        };
         Self {
             format: FORMAT,
             id: key.id(),
@@ -87,6 +101,7 @@ impl ContainerRecord {
             stop_signal: image.config.stop_signal.clone(),
             attachment,
             endpoint,
+            role_endpoint,
         }
     }
 }

@@ -84,8 +84,9 @@ pub async fn run(
         Some(simulate) => Arc::new(Hollow::new(clock.clone(), simulate)),
         None => {
             let runtime = runtime_config(&config, instance).map_err(Error::Config)?;
-            let secrets = Arc::new(Asker { book: book.clone() });
-            RuncEngine::open(runtime, secrets).map_err(|error| Error::Runtime(error.to_string()))?
+            let managers = Arc::new(Asker { book: book.clone() });
+            RuncEngine::open(runtime, managers)
+                .map_err(|error| Error::Runtime(error.to_string()))?
         }
     };
     run_locked(config, identity, book, clock, engine, stop, lock).await

@@ -8,6 +8,7 @@
 pub mod attach;
 pub mod book;
 pub mod renew;
+mod roles;
 pub mod secrets;
 mod wire;
 

@@ -1,17 +1,19 @@
-//! Who? A certificate of this cluster says a name, or an access key has a user; the state says
-//! whether they still count.
+//! Who? A certificate of this cluster says a name, an access key has a user, a session token names
+//! a task; the state says whether they still count.
 //!
 //! `judge` is pure. What it cannot know from this manager's state, because the state may be behind,
 //! is asked of the leader once (`Authn::caller`, `key_holder`); what the state knows to be revoked
 //! is refused at once, also without a quorum.
-//! Invariant: a removed user, manager, instance or access key is refused from the entry on that
-//! removed it.
+//! Invariant: a removed user, manager, instance or access key, and a task that ended, is refused
+//! from the entry on that says so.
 
 use crate::authz::Caller;
 use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX, KEY_READS_MAX};
 use crate::sigv4::Refusal;
-use muster_identity::{Peer, Sealed, SecretText, Vault};
-use muster_model::{AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State};
+use muster_identity::{Peer, Sealed, SecretText, Session, Sessions, Vault};
+use muster_model::{
+    AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State, Time, task_role_name,
+};
 use muster_proto::error::to_status;
 use muster_replica::Replica;
 use tokio::sync::Semaphore;
@@ -53,6 +55,10 @@ pub fn judge(state: &State, peer: &Peer) -> Verdict {
             )),
             None => Verdict::Known(Caller::Manager(*id)),
         },
+        // Nobody issues one.
+        Some(Principal::AssumedRole { .. }) => {
+            Verdict::Revoked("a task role has no certificate".into())
+        }
     }
 }
 
@@ -90,12 +96,7 @@ impl Authn {
 
     /// Whether any policy is attached to the caller or its role.
     pub fn has_policies(&self, caller: &Caller) -> bool {
-        match caller {
-            Caller::User { name, role } => {
-                self.replica.state().policies_for(name, *role).next().is_some()
-            }
-            Caller::Nobody | Caller::Instance(_) | Caller::Manager(_) => false,
-        }
+        self.replica.state().has_policies(&caller.holders())
     }
 
     /// Who `peer` is.
@@ -138,15 +139,50 @@ pub enum KeyError {
 }
 
 impl Authn {
-    /// The user who acts with `access_key`, and the secret that their requests are signed with.
-    /// Nothing is proven yet: whoever names a key is its holder once `Signature::verify` agrees.
+    /// Who acts with `access_key`, and the secret that their requests are signed with: a user, or
+    /// with a session `token` a task. Nothing is proven yet: whoever names a key is its holder once
+    /// `Signature::verify` agrees.
     ///
     /// # Errors
     /// `Refused` says the same of every key that does not count, so that nobody learns which exist.
     /// `Unavailable` when this manager does not know the key and cannot ask the leader.
-    pub async fn key_holder(&self, access_key: &str) -> Result<(Caller, SecretText), KeyError> {
-        let id: AccessKeyId = access_key.parse().map_err(|_| unknown_key())?;
-        if let Some(found) = holder(&self.replica.state(), id) {
+    pub async fn key_holder(
+        &self,
+        access_key: &str,
+        token: Option<&str>,
+        now: Time,
+    ) -> Result<(Caller, SecretText), KeyError> {
+        let of_task = access_key.starts_with(AccessKeyId::TEMPORARY_PREFIX);
+        match (token, of_task) {
+            (None, false) => {
+                let id: AccessKeyId = access_key.parse().map_err(|_| unknown_key())?;
+                self.found(|state| holder(state, id)).await
+            }
+            (Some(token), true) => {
+                let state = self.replica.state();
+                let (session, secret) = session(&state, access_key, token)?;
+                if session.expires_at <= now {
+                    return Err(KeyError::Refused(Refusal::Expired(String::new())));
+                }
+                self.found(|state| task(state, &session, &secret)).await
+            }
+            (Some(_), false) => {
+                let why = "access keys of users have no session token: unset AWS_SESSION_TOKEN";
+                Err(KeyError::Refused(Refusal::UnknownKey(why.into())))
+            }
+            (None, true) => {
+                let why = "a task's credentials have a session token: set AWS_SESSION_TOKEN";
+                Err(KeyError::Refused(Refusal::UnknownKey(why.into())))
+            }
+        }
+    }
+
+    /// What `look` finds in the state at hand or a newer one.
+    async fn found(
+        &self,
+        look: impl Fn(&State) -> Option<Result<(Caller, SecretText), KeyError>>,
+    ) -> Result<(Caller, SecretText), KeyError> {
+        if let Some(found) = look(&self.replica.state()) {
             return found;
         }
         let Ok(_permit) = self.key_reads.try_acquire() else {
@@ -161,7 +197,7 @@ impl Authn {
             );
             KeyError::Unavailable(Error::Unavailable { why })
         })?;
-        holder(&state, id).unwrap_or_else(|| Err(unknown_key()))
+        look(&state).unwrap_or_else(|| Err(unknown_key()))
     }
 }
 
@@ -172,16 +208,52 @@ fn holder(state: &State, id: AccessKeyId) -> Option<Result<(Caller, SecretText),
     let caller = Caller::User { name: user.name.to_string(), role: user.role };
     let opened = Vault::of(&state.meta().authority.key_pem)
         .and_then(|vault| vault.open(Sealed::AccessKey(id), &key.secret));
-    Some(match opened {
-        Ok(secret) => Ok((caller, secret)),
-        Err(error) => Err(KeyError::Unavailable(Error::Unavailable {
-            why: format!("access key {id}: {error}"),
-        })),
-    })
+    Some(
+        opened
+            .map(|secret| (caller, secret))
+            .map_err(|error| unusable(format!("access key {id}"), &error)),
+    )
+}
+
+/// What a token of this cluster says, if it belongs to the key, and the secret of both.
+fn session(state: &State, key: &str, token: &str) -> Result<(Session, SecretText), KeyError> {
+    let sessions = Sessions::of(&state.meta().authority.key_pem)
+        .map_err(|error| unusable("session token".into(), &error))?;
+    let session = sessions.read(token).ok_or_else(unknown_key)?;
+    let credentials = sessions.credentials(&session);
+    match credentials.access_key_id == key {
+        true => Ok((session, credentials.secret_access_key)),
+        false => Err(unknown_key()),
+    }
+}
+
+/// `None`: the task is not in this state; a newer one may have it.
+fn task(
+    state: &State,
+    session: &Session,
+    secret: &SecretText,
+) -> Option<Result<(Caller, SecretText), KeyError>> {
+    let Session { role, task, .. } = session;
+    let row = state.task(*task)?;
+    if row.ended_at().is_some() {
+        let why = format!("task {task} has ended");
+        return Some(Err(KeyError::Refused(Refusal::Expired(why))));
+    }
+    let spec = state.spec_of(row);
+    let arn = spec.as_ref().and_then(|spec| spec.task_role_arn.as_deref());
+    if arn.and_then(|arn| task_role_name("taskRoleArn", arn).ok()) != Some(role) {
+        return Some(Err(unknown_key()));
+    }
+    Some(Ok((Caller::AssumedRole { role: role.clone(), task: *task }, secret.clone())))
 }
 
 fn unknown_key() -> KeyError {
     KeyError::Refused(Refusal::UnknownKey(String::new()))
+}
+
+/// The cluster's own authority cannot be used: nothing the caller sent is at fault.
+fn unusable(what: String, error: &muster_identity::Error) -> KeyError {
+    KeyError::Unavailable(Error::Unavailable { why: format!("{what}: {error}") })
 }
 
 fn unavailable(why: String) -> Status {

@@ -4,11 +4,12 @@
 //! business either: an agent may call the dispatch rpcs, and they check whose rows it names.
 //! Invariant: an rpc that is in no table is refused, whoever calls.
 
-use muster_model::{Error, InstanceId, Principal, RaftId, UserRole};
+use muster_model::{Error, Holder, InstanceId, Principal, RaftId, TaskId, UserRole};
 use muster_proto::convert::operator::user_role_name;
 use muster_proto::error::to_status;
 use muster_proto::pb::Auth;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tonic::Status;
 
 /// Who calls, as far as certificate and state say.
@@ -22,15 +23,40 @@ pub enum Caller {
     },
     Instance(InstanceId),
     Manager(RaftId),
+    /// A task, with the credentials of its task role. It may what the role's policies allow.
+    AssumedRole {
+        role: String,
+        task: TaskId,
+    },
 }
 
 impl Caller {
-    /// A user's name; empty for machines.
-    pub fn name(&self) -> &str {
+    /// As AWS names users and assumed roles; `None` for who has no such name.
+    pub fn arn(&self, account: &str) -> Option<String> {
         match self {
-            Self::User { name, .. } => name,
-            Self::Nobody | Self::Instance(_) | Self::Manager(_) => "",
+            Self::User { name, .. } => Some(format!("arn:aws:iam::{account}:user/{name}")),
+            Self::AssumedRole { role, task } => {
+                Some(format!("arn:aws:sts::{account}:assumed-role/{role}/{task}"))
+            }
+            Self::Nobody | Self::Instance(_) | Self::Manager(_) => None,
         }
+    }
+
+    /// Whose policies judge its requests.
+    pub fn holders(&self) -> Vec<Holder> {
+        match self {
+            Self::User { name, role } => {
+                vec![Holder::Role(*role), Holder::User(Arc::from(name.as_str()))]
+            }
+            Self::AssumedRole { role, .. } => vec![Holder::TaskRole(Arc::from(role.as_str()))],
+            Self::Nobody | Self::Instance(_) | Self::Manager(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it may call what declares this before any policy is asked.
+    pub fn may_unasked(&self, auth: Auth) -> bool {
+        let Self::User { role, .. } = self else { return false };
+        matches!(rule(auth), Some(Rule::User(least)) if rank(*role) >= rank(least))
     }
 
     /// Who an entry of the log is by; `None` without a certificate.
@@ -40,6 +66,9 @@ impl Caller {
             Self::User { name, .. } => Some(Principal::User(name.clone())),
             Self::Instance(id) => Some(Principal::Instance(*id)),
             Self::Manager(id) => Some(Principal::Manager(*id)),
+            Self::AssumedRole { role, task } => {
+                Some(Principal::AssumedRole { role: role.clone(), task: *task })
+            }
         }
     }
 }
@@ -146,6 +175,10 @@ fn denial(path: &str, rule: Rule, caller: &Caller) -> Error {
             user_role_name(least),
             user_role_name(*role)
         ),
+        (Rule::User(_), Caller::AssumedRole { role, .. }) => format!(
+            "call {method}: a task may what a policy of its role allows, and none allows this; an \
+             administrator can run `muster policy put NAME --task-role {role}`"
+        ),
         (Rule::User(_), _) => format!("call {method}: it is for users"),
         (Rule::Instance, _) => format!("call {method}: it is for container instances"),
         (Rule::Manager, _) => format!("call {method}: it is for managers"),
@@ -157,11 +190,6 @@ fn denial(path: &str, rule: Rule, caller: &Caller) -> Error {
 /// The method's name alone.
 pub fn method(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-/// Whether a role alone may call what declares this, before any policy is asked.
-pub fn role_may(role: UserRole, auth: Auth) -> bool {
-    matches!(rule(auth), Some(Rule::User(least)) if rank(role) >= rank(least))
 }
 
 /// Whether policies decide about this path too. Its handlers ask them, with the request in hand.

@@ -5,9 +5,10 @@
 //! and the same [`Dispatcher`] method answers it: there is no second implementation of anything.
 //! This file decides the order of the checks; it does not know what any operation does.
 //!
-//! Reading order: [`Door::answer`], `operation`, `refusal`, `listener`, `taken`.
+//! Reading order: [`Door::answer`], `operation`, `refusal`, `known`, `listener`, `taken`.
 
 mod identify;
+mod known;
 pub mod listener;
 mod operation;
 mod refusal;
@@ -41,6 +42,7 @@ const UNKNOWN: &str = "unknown";
 /// Longer than any target, path or content type that ECS's clients send.
 const TEXT_CHARS_SHOWN: usize = 200;
 const JSON: &str = "application/x-amz-json-1.1";
+const PLAIN_JSON: &str = "application/json";
 
 /// An answer, before it is HTTP.
 #[derive(Debug)]
@@ -55,16 +57,27 @@ pub struct Door {
     dispatcher: Arc<Dispatcher>,
     guard: Guard,
     trust: Trust,
+    /// The URL that tasks' identities name as their issuer.
+    issuer: Option<Arc<str>>,
 }
 
 impl Door {
-    pub(crate) fn new(dispatcher: Arc<Dispatcher>, guard: Guard, trust: Trust) -> Self {
-        Self { dispatcher, guard, trust }
+    pub(crate) fn new(
+        dispatcher: Arc<Dispatcher>,
+        guard: Guard,
+        trust: Trust,
+        issuer: Option<Arc<str>>,
+    ) -> Self {
+        Self { dispatcher, guard, trust, issuer }
     }
 
     /// Answers one request, whatever it is.
     pub async fn answer(&self, head: &Parts, body: Bytes) -> Reply {
         let _under_way = self.dispatcher.under_way.token();
+        if let Some(document) = self.known(head) {
+            let body = document.to_string().into_bytes();
+            return Reply { status: StatusCode::OK, content_type: PLAIN_JSON, body };
+        }
         let form = sts::is_form(text(&head.headers, "content-type"));
         if form && head.uri.path() != RESET_PATH {
             return self.who_am_i(head, &body).await;
@@ -73,6 +86,12 @@ impl Door {
             Ok(body) => Reply { status: StatusCode::OK, content_type: JSON, body },
             Err(refusal) => refusal.reply(),
         }
+    }
+
+    /// What anybody may read of who signs tasks' identities.
+    fn known(&self, head: &Parts) -> Option<serde_json::Value> {
+        let issuer = self.issuer.as_ref().filter(|_| head.method == Method::GET)?;
+        known::document(head.uri.path(), issuer, &self.dispatcher.replica.state())
     }
 
     /// Refuses what never became a request: its body did not come, or was too long.
@@ -87,8 +106,8 @@ impl Door {
         let (answer, code) = match self.identify(head, body, sts::SERVICE).await {
             Ok(who) => {
                 let state = self.dispatcher.replica.state();
-                let user = who.caller.name();
-                let answer = sts::answer(body, user, &state.meta().account, &request_id);
+                let account = &state.meta().account;
+                let answer = sts::answer(body, &who.caller, account, &request_id);
                 let code = if answer.http_status == 200 { Code::Ok } else { Code::InvalidArgument };
                 (answer, code)
             }

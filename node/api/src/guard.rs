@@ -51,7 +51,7 @@ struct Inner {
 #[derive(Default)]
 struct Calls {
     all: usize,
-    by_user: HashMap<String, usize>,
+    by_caller: HashMap<String, usize>,
 }
 
 impl Guard {
@@ -96,22 +96,27 @@ impl Guard {
         Ok((Admitted { caller, peer: head.peer.clone(), deadline, parent }, place))
     }
 
-    /// A place among the calls in progress; given back when dropped. Users only: managers and
-    /// agents are bounded by their number, and must not wait behind users.
+    /// A place among the calls in progress; given back when dropped. Users and task roles only:
+    /// managers and agents are bounded by their number, and must not wait behind them. All tasks of
+    /// a role count as one.
     pub(crate) fn place(&self, caller: &Caller) -> Result<Option<Place>, Status> {
-        let Caller::User { name, .. } = caller else { return Ok(None) };
+        let who = match caller {
+            Caller::User { name, .. } => format!("user {name}"),
+            Caller::AssumedRole { role, .. } => format!("task role {role}"),
+            Caller::Nobody | Caller::Instance(_) | Caller::Manager(_) => return Ok(None),
+        };
         let mut calls = self.inner.locked();
         if calls.all >= CALLS_MAX {
             return Err(crowded("calls in progress on this manager", calls.all, CALLS_MAX));
         }
-        let mine = calls.by_user.entry(name.clone()).or_default();
+        let mine = calls.by_caller.entry(who.clone()).or_default();
         if *mine >= CALLS_PER_USER_MAX {
-            let what = format!("calls in progress of user {name} on this manager");
+            let what = format!("calls in progress of {who} on this manager");
             return Err(crowded(&what, *mine, CALLS_PER_USER_MAX));
         }
         *mine += 1;
         calls.all += 1;
-        Ok(Some(Place { inner: self.inner.clone(), user: name.clone() }))
+        Ok(Some(Place { inner: self.inner.clone(), who }))
     }
 }
 
@@ -129,17 +134,17 @@ impl Inner {
 /// One call in progress.
 pub(crate) struct Place {
     inner: Arc<Inner>,
-    user: String,
+    who: String,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut calls = self.inner.locked();
         calls.all = calls.all.saturating_sub(1);
-        if let Some(mine) = calls.by_user.get_mut(&self.user) {
+        if let Some(mine) = calls.by_caller.get_mut(&self.who) {
             *mine -= 1;
             if *mine == 0 {
-                calls.by_user.remove(&self.user);
+                calls.by_caller.remove(&self.who);
             }
         }
     }

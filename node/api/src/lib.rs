@@ -67,6 +67,8 @@ pub struct ApiConfig {
     pub adopt_parent: Option<fn(&http::HeaderMap, &tracing::Span)>,
     /// Who foresees what a request would do.
     pub foresee: Foresee,
+    /// The URL that tasks' identities name as their issuer, where there is one.
+    pub issuer: Option<Arc<str>>,
 }
 
 /// The front ends of one manager. Dropping it ends what it does in the background; calls in
@@ -74,6 +76,7 @@ pub struct ApiConfig {
 pub struct Api {
     dispatcher: Arc<Dispatcher>,
     guard: Guard,
+    issuer: Option<Arc<str>>,
     health: HealthReporter,
     routes: Routes,
     followers: [AbortHandle; 2],
@@ -90,7 +93,8 @@ impl Api {
         live: Arc<dyn LiveBackend>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let history = Arc::new(History::default());
-        let ApiConfig { now, seed, current_trace, simulator, adopt_parent, foresee } = config;
+        let ApiConfig { now, seed, current_trace, simulator, adopt_parent, foresee, issuer } =
+            config;
         let dispatcher = Arc::new(Dispatcher::new(Parts {
             replica: replica.clone(),
             live,
@@ -113,7 +117,7 @@ impl Api {
             tokio::spawn(follow(replica.clone(), history)).abort_handle(),
             tokio::spawn(report_leader(replica, health.clone())).abort_handle(),
         ];
-        Ok(Self { dispatcher, guard, health, routes, followers })
+        Ok(Self { dispatcher, guard, issuer, health, routes, followers })
     }
 
     /// `Ecs`, `Live`, `Operator`, health and reflection. The caller adds the managers' own services
@@ -129,7 +133,8 @@ impl Api {
 
     /// The ECS wire protocol's door; [`ecs::listener::serve`] gives it a listener.
     pub fn ecs(&self, trust: ecs::Trust) -> Arc<ecs::Door> {
-        Arc::new(ecs::Door::new(self.dispatcher.clone(), self.guard.clone(), trust))
+        let (dispatcher, guard) = (self.dispatcher.clone(), self.guard.clone());
+        Arc::new(ecs::Door::new(dispatcher, guard, trust, self.issuer.clone()))
     }
 
     /// Tells health probes that this manager is going away, and ends watches and live streams:

@@ -12,12 +12,12 @@ mod resolve;
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 
-use crate::authz::{Caller, role_may};
+use crate::authz::Caller;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::POLICY_HOLDERS_PARSED_MAX;
 use evaluate::{Facts, Verdict, judge};
-use muster_model::{Error, Holder, Policy, State, UserRole};
+use muster_model::{Error, Holder, Policy, State};
 use muster_proto::convert::policy::{Document, document};
 use muster_proto::error::PERFORM;
 use muster_proto::target::Acts;
@@ -33,24 +33,21 @@ pub struct Ruling {
 }
 
 impl Dispatcher {
-    /// Whether the caller may make this request: by role, and by the policies of role and user.
+    /// Whether the caller may make this request: a user by role, and by the policies of role and
+    /// user; a task by those of its task role alone.
     ///
     /// # Errors
     /// `Denied` in IAM's words; what a newer state could change is asked of the leader first, and
     /// that may be `Unavailable`.
     pub async fn permit<R: Acts + Sync>(&self, call: &Call, request: &R) -> Result<(), Error> {
-        let Caller::User { name, role } = &call.caller else {
-            let principal = call.principal.to_string();
-            let action = format!("call {}: it is for users", R::ACTION);
-            return Err(Error::Denied { principal, action });
-        };
-        let ruling = self.policies.ruling(&call.seeing(self.replica.state()), name, *role, request);
+        let state = call.seeing(self.replica.state());
+        let ruling = self.policies.ruling(&state, &call.caller, request);
         match (ruling.answer, ruling.settled) {
             (Ok(()), true) => Ok(()),
             // What would allow it may have been put through another manager just now.
             (Err(_), _) | (Ok(()), false) => {
                 let state = call.seeing(self.replica.read(call.deadline).await?);
-                self.policies.ruling(&state, name, *role, request).answer
+                self.policies.ruling(&state, &call.caller, request).answer
             }
         }
     }
@@ -69,22 +66,25 @@ struct Parsed {
 }
 
 impl Policies {
-    /// What `state` says of the request of this user.
-    pub fn ruling<R: Acts>(
-        &self,
-        state: &State,
-        user: &str,
-        role: UserRole,
-        request: &R,
-    ) -> Ruling {
-        let by_role = role_may(role, R::AUTH);
-        let none = state.policies_for(user, role).next().is_none();
-        if none && by_role {
+    /// What `state` says of the request of this user or task.
+    pub fn ruling<R: Acts>(&self, state: &State, caller: &Caller, request: &R) -> Ruling {
+        let Some(arn) = caller.arn(&state.meta().account) else {
+            let principal = caller.principal().map_or_else(|| "nobody".into(), |p| p.to_string());
+            let action = format!("call {}: it is for users", R::ACTION);
+            return Ruling { answer: Err(Error::Denied { principal, action }), settled: true };
+        };
+        let (holders, by_role) = (caller.holders(), caller.may_unasked(R::AUTH));
+        if by_role && !state.has_policies(&holders) {
             return Ruling { answer: Ok(()), settled: true };
         }
+        let user = match caller {
+            Caller::User { name, .. } => Some(name.as_str()),
+            _ => None,
+        };
         let target = request.target();
         let resolved = resolve(state, &target);
-        let documents = match self.documents(state, user, role) {
+        let documents = holders.into_iter().map(|holder| self.of(state, holder));
+        let documents: Vec<_> = match documents.collect() {
             Ok(documents) => documents,
             Err(error) => return Ruling { answer: Err(error), settled: true },
         };
@@ -99,20 +99,10 @@ impl Policies {
                 (Verdict::Forbidden, _) => "with an explicit deny in an identity-based policy",
                 (Verdict::Silent, false) => "",
             };
-            let answer = Err(denied(state, user, R::ACTION, &resource.arn, why));
+            let answer = Err(denied(&arn, R::ACTION, &resource.arn, why));
             return Ruling { answer, settled: false };
         }
         Ruling { answer: Ok(()), settled: resolved.settled && !tags_asked }
-    }
-
-    /// The role's and the user's.
-    fn documents(
-        &self,
-        state: &State,
-        user: &str,
-        role: UserRole,
-    ) -> Result<[Arc<[Document]>; 2], Error> {
-        Ok([self.of(state, Holder::Role(role))?, self.of(state, Holder::User(Arc::from(user)))?])
     }
 
     /// Reads anew only what is not the very row that was read before.
@@ -144,14 +134,13 @@ fn read(row: &Arc<Policy>) -> Result<Document, Error> {
     })
 }
 
-fn denied(state: &State, user: &str, action: &str, arn: &str, why: &str) -> Error {
+fn denied(who: &str, action: &str, arn: &str, why: &str) -> Error {
     let because = match why {
         "" => format!("because no identity-based policy allows the {action} action"),
         why => why.to_owned(),
     };
-    let account = &state.meta().account;
     Error::Denied {
-        principal: format!("User: arn:aws:iam::{account}:user/{user}"),
+        principal: format!("User: {who}"),
         action: format!("{PERFORM}{action} on resource: {arn} {because}"),
     }
 }

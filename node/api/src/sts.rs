@@ -4,6 +4,7 @@
 //! request was signed; refusals of signatures are put into the same form by `refused`.
 //! Invariant: what a caller wrote stands in an answer escaped, and cut.
 
+use crate::authz::Caller;
 use crate::limits::STS_FORM_BYTES_MAX;
 use crate::sigv4::{Refusal, echo, percent_decode};
 use sha2::{Digest, Sha256};
@@ -15,8 +16,8 @@ pub const CONTENT_TYPE: &str = "text/xml";
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 pub const ACTION: &str = "GetCallerIdentity";
 const VERSION: &str = "2011-06-15";
-/// Characters of a user id behind `AIDA`.
-const USER_ID_DIGITS: usize = 17;
+/// Characters of an id behind `AIDA` or `AROA`.
+const ID_DIGITS: usize = 17;
 
 /// What goes back: the body is of `CONTENT_TYPE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +32,10 @@ pub fn is_form(content_type: &str) -> bool {
     media.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// Answers the form in `body`, sent by `user` of the cluster with this account.
-pub fn answer(body: &[u8], user: &str, account: &str, request_id: &str) -> Answer {
+/// Answers the form in `body`, sent by `caller` to the cluster with this account.
+pub fn answer(body: &[u8], caller: &Caller, account: &str, request_id: &str) -> Answer {
     match action(body) {
-        Ok(()) => identity(user, account, request_id),
+        Ok(()) => identity(caller, account, request_id),
         Err((code, message)) => fault(400, code, &message, request_id),
     }
 }
@@ -62,27 +63,39 @@ pub fn fault(http_status: u16, code: &str, message: &str, request_id: &str) -> A
     Answer { http_status, body }
 }
 
-fn identity(user: &str, account: &str, request_id: &str) -> Answer {
+fn identity(caller: &Caller, account: &str, request_id: &str) -> Answer {
     let body = format!(
         "<{ACTION}Response xmlns=\"{NAMESPACE}\">\n  <{ACTION}Result>\n    \
-         <Arn>arn:aws:iam::{account}:user/{}</Arn>\n    <UserId>{}</UserId>\n    \
+         <Arn>{}</Arn>\n    <UserId>{}</UserId>\n    \
          <Account>{account}</Account>\n  </{ACTION}Result>\n  <ResponseMetadata>\n    \
          <RequestId>{}</RequestId>\n  </ResponseMetadata>\n</{ACTION}Response>\n",
-        escaped(user),
-        user_id(user, account),
+        escaped(&caller.arn(account).unwrap_or_default()),
+        escaped(&user_id(caller, account)),
         escaped(request_id),
         account = escaped(account)
     );
     Answer { http_status: 200, body }
 }
 
-/// IAM's ids of users are opaque and begin with `AIDA`; ours are the same for the same name.
-fn user_id(user: &str, account: &str) -> String {
+/// IAM's ids are opaque; ours are the same for the same name. A user's begins with `AIDA`, a role's
+/// with `AROA`, and the session's name, here the task's id, follows it.
+fn user_id(caller: &Caller, account: &str) -> String {
+    match caller {
+        Caller::AssumedRole { role, task } => {
+            format!("AROA{}:{task}", digits(&format!("muster role id\n{account}\n{role}")))
+        }
+        Caller::User { name, .. } => {
+            format!("AIDA{}", digits(&format!("muster user id\n{account}\n{name}")))
+        }
+        Caller::Nobody | Caller::Instance(_) | Caller::Manager(_) => String::new(),
+    }
+}
+
+fn digits(of: &str) -> String {
     const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = Sha256::digest(format!("muster user id\n{account}\n{user}"));
-    let digits = digest.iter().take(USER_ID_DIGITS).filter_map(|b| DIGITS.get(usize::from(b % 32)));
-    let digits: String = digits.map(|digit| char::from(*digit)).collect();
-    format!("AIDA{digits}")
+    let digest = Sha256::digest(of);
+    let digits = digest.iter().take(ID_DIGITS).filter_map(|b| DIGITS.get(usize::from(b % 32)));
+    digits.map(|digit| char::from(*digit)).collect()
 }
 
 /// Whether the form asks for the one thing that there is.

@@ -163,8 +163,8 @@ impl Teller {
     fn refused(&self, now: &State) -> Option<Error> {
         let peer = self.peer.as_ref()?;
         match judge(now, peer) {
-            Verdict::Known(Caller::User { name, role }) if !now.same_rights(&self.told) => {
-                self.policies.ruling(now, &name, role, &self.request).answer.err()
+            Verdict::Known(caller @ Caller::User { .. }) if !now.same_rights(&self.told) => {
+                self.policies.ruling(now, &caller, &self.request).answer.err()
             }
             Verdict::Known(_) => None,
             Verdict::Unknown(why) | Verdict::Revoked(why) => {

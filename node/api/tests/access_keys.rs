@@ -6,7 +6,7 @@ mod support;
 use muster_api::Caller;
 use muster_api::authn::{Authn, KeyError};
 use muster_api::sigv4::Refusal;
-use muster_model::{Entry, Error, State, UserRole};
+use muster_model::{Entry, Error, State, Time, UserRole};
 use muster_proto::pb;
 use muster_proto::pb::operator_client::OperatorClient;
 use muster_replica::memory::Memory;
@@ -17,6 +17,9 @@ use support::{Bench, user};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+
+/// Keys of users never expire.
+const NOW: Time = Time(0);
 
 type Operator = OperatorClient<Channel>;
 type Made = pb::CreateAccessKeyResponse;
@@ -56,7 +59,7 @@ async fn list(operator: &mut Operator, user: &str) -> Vec<(String, String, Strin
 /// Who acts with a key, or nobody.
 async fn holder(bench: &Bench, id: &str) -> Option<(Caller, String)> {
     let guard = bench.api.guard();
-    match guard.authn().key_holder(id).await {
+    match guard.authn().key_holder(id, None, NOW).await {
         Ok((caller, secret)) => Some((caller, secret.reveal().to_owned())),
         Err(KeyError::Refused(refusal)) => {
             // Nobody learns why.
@@ -198,18 +201,18 @@ async fn a_manager_that_is_behind_asks_the_leader() {
     let behind = Lagging { leader: bench.memory.clone(), states };
     let authn = Authn::new(Replica::new(Arc::new(behind)));
     let new = create(&mut operator, "ann", "").await.unwrap().access_key_id;
-    assert!(authn.key_holder(&new).await.is_ok());
+    assert!(authn.key_holder(&new, None, NOW).await.is_ok());
     switch(&mut operator, &new, "Inactive").await.unwrap();
-    assert!(matches!(authn.key_holder(&new).await, Err(KeyError::Refused(_))));
+    assert!(matches!(authn.key_holder(&new, None, NOW).await, Err(KeyError::Refused(_))));
 
     bench.memory.lead(false);
-    assert!(authn.key_holder(&old).await.is_ok(), "known here");
-    match authn.key_holder(&new).await {
+    assert!(authn.key_holder(&old, None, NOW).await.is_ok(), "known here");
+    match authn.key_holder(&new, None, NOW).await {
         Err(KeyError::Unavailable(Error::Unavailable { why })) => {
             assert!(why.contains("cannot ask the leader"), "{why}");
         }
         other => panic!("{other:?}"),
     }
     // What cannot be an id is not asked for.
-    assert!(matches!(authn.key_holder("AKIDEXAMPLE").await, Err(KeyError::Refused(_))));
+    assert!(matches!(authn.key_holder("AKIDEXAMPLE", None, NOW).await, Err(KeyError::Refused(_))));
 }

@@ -8,10 +8,8 @@ use muster_model::UserRole;
 use muster_proto::pb;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use support::door::{KIND, Key, START, TARGET, head, refused, send_head as send, signed};
 use support::{ADMIN, Bench, user};
-
-const TARGET: &str = "AmazonEC2ContainerServiceV20141113.";
-const KIND: &str = "application/x-amz-json-1.1";
 
 /// A door that anybody may use.
 async fn open() -> (Bench, Arc<Door>) {
@@ -20,29 +18,10 @@ async fn open() -> (Bench, Arc<Door>) {
     (bench, door)
 }
 
-fn head(operation: &str) -> http::request::Builder {
-    http::Request::post("/")
-        .header("content-type", KIND)
-        .header("x-amz-target", format!("{TARGET}{operation}"))
-}
-
-async fn send(door: &Door, head: http::request::Builder, body: &str) -> (u16, Value) {
-    let (head, ()) = head.body(()).unwrap().into_parts();
-    let reply = door.answer(&head, body.to_owned().into()).await;
-    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
-}
-
 async fn ask(door: &Door, operation: &str, body: Value) -> Value {
     let (status, answer) = send(door, head(operation), &body.to_string()).await;
     assert_eq!(status, 200, "{operation}: {answer}");
     answer
-}
-
-async fn refused(door: &Door, head: http::request::Builder, body: &str) -> (String, String) {
-    let (status, answer) = send(door, head, body).await;
-    assert_ne!(status, 200, "{answer}");
-    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
-    (text("__type"), text("message"))
 }
 
 #[tokio::test]
@@ -307,7 +286,8 @@ async fn task_sets_are_looked_for_in_vain() {
 #[tokio::test]
 async fn arns_carry_the_region_that_the_request_names_and_are_found_by_it() {
     let (_bench, door) = open().await;
-    let there = |operation| signed(operation, "", ("made-up", "eu-west-3"), "made-up");
+    let key = Key { region: "eu-west-3", ..Key::new("made-up", "made-up") };
+    let there = |operation| signed(operation, "", START, &key);
     let (_, answer) = send(&door, there("CreateCluster"), r#"{"clusterName":"blue"}"#).await;
     let arn = answer["cluster"]["clusterArn"].as_str().unwrap().to_owned();
     assert!(arn.starts_with("arn:aws:ecs:eu-west-3:"), "{arn}");
@@ -324,45 +304,6 @@ async fn where_requests_must_be_signed_none_else_is_answered() {
     assert_ne!(status, 200, "{answer}");
 }
 
-/// When the bench's clock starts, as AWS writes it.
-const STAMP: &str = "19700101T003320Z";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The head of a request over `body`, signed with this key for this region (AWS Signature Version
-/// 4).
-fn signed(
-    operation: &str,
-    body: &str,
-    (id, region): (&str, &str),
-    secret: &str,
-) -> http::request::Builder {
-    let mac = |key: &[u8], text: &str| {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
-        ring::hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
-    };
-    let sha256 =
-        |text: &str| hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
-    let names = "host;x-amz-date;x-amz-target";
-    let canonical = format!(
-        "POST\n/\n\nhost:m1\nx-amz-date:{STAMP}\nx-amz-target:{TARGET}{operation}\n\n{names}\n{}",
-        sha256(body)
-    );
-    let scope = format!("19700101/{region}/ecs/aws4_request");
-    let text = format!("AWS4-HMAC-SHA256\n{STAMP}\n{scope}\n{}", sha256(&canonical));
-    let parts = ["19700101", region, "ecs", "aws4_request", text.as_str()];
-    let first = format!("AWS4{secret}").into_bytes();
-    let signature = hex(&parts.iter().fold(first, |key, part| mac(&key, part)));
-    head(operation).header("host", "m1").header("x-amz-date", STAMP).header(
-        "authorization",
-        format!(
-            "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
-        ),
-    )
-}
-
 #[tokio::test]
 async fn a_signed_request_may_what_its_users_policies_allow() {
     let mut bench = Bench::with_authority().await;
@@ -371,8 +312,8 @@ async fn a_signed_request_may_what_its_users_policies_allow() {
     let request = pb::CreateAccessKeyRequest { user: "ann".into(), ..Default::default() };
     let key = operator.create_access_key(request).await.unwrap().into_inner();
     let door = bench.api.ecs(Trust::Signed);
-    let ask =
-        |operation| signed(operation, "{}", (&key.access_key_id, "local"), &key.secret_access_key);
+    let key = Key::new(&key.access_key_id, &key.secret_access_key);
+    let ask = |operation| signed(operation, "{}", START, &key);
 
     let (exception, _) = refused(&door, ask("ListClusters"), "{}").await;
     assert_eq!(exception, "AccessDeniedException");

@@ -217,11 +217,12 @@ const BODY_AND_QUERY_CASES: &[Case] = &[
     ),
     (
         |h| {
-            set(h, "x-amz-security-token", "t");
+            h.headers.append("x-amz-security-token", "t".parse().unwrap());
+            h.headers.append("x-amz-security-token", "u".parse().unwrap());
             reword(h, ";x-amz-date", ";x-amz-date;x-amz-security-token");
         },
-        UNKNOWN,
-        "unset AWS_SESSION_TOKEN",
+        INCOMPLETE,
+        "'x-amz-security-token' came more than once",
     ),
     (
         |h| {

@@ -1,12 +1,18 @@
 //! GetCallerIdentity as AWS's SDKs read it, and what else a form can ask.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use muster_api::Caller;
 use muster_api::sigv4::Refusal;
 use muster_api::sts::{Answer, answer, fault, is_form, refused};
+use muster_model::{TaskId, UserRole};
 use proptest::prelude::*;
 
+fn user(name: &str) -> Caller {
+    Caller::User { name: name.into(), role: UserRole::ReadOnly }
+}
+
 fn ask(body: &str) -> Answer {
-    answer(body.as_bytes(), "ann", "123456789012", "r-1")
+    answer(body.as_bytes(), &user("ann"), "123456789012", "r-1")
 }
 
 #[test]
@@ -23,8 +29,27 @@ fn a_user_hears_who_they_are() {
     );
     // However the form is written down.
     assert_eq!(ask("Version=2011%2D06-15&Action=GetCallerIdentit%79&"), told);
-    let other = answer(b"Action=GetCallerIdentity&Version=2011-06-15", "bob", "1", "r-1");
+    let other = answer(b"Action=GetCallerIdentity&Version=2011-06-15", &user("bob"), "1", "r-1");
     assert!(!other.body.contains("AIDA7EFJIC5MW2CQ6EY6X"), "{}", other.body);
+}
+
+#[test]
+fn a_task_hears_which_role_it_assumed() {
+    let asked = b"Action=GetCallerIdentity&Version=2011-06-15";
+    let of = |task, role: &str| {
+        let caller = Caller::AssumedRole { role: role.into(), task: TaskId::from_bits(task) };
+        answer(asked, &caller, "123456789012", "r-1").body
+    };
+    let (told, id) = (of(7, "web"), TaskId::from_bits(7));
+    let arn = format!("<Arn>arn:aws:sts::123456789012:assumed-role/web/{id}</Arn>");
+    assert!(told.contains(&arn), "{told}");
+    let role = |told: &str| {
+        let (_, rest) = told.split_once("<UserId>AROA").unwrap();
+        rest.split_once(':').map(|(role, _)| role.to_owned())
+    };
+    assert!(told.contains(&format!(":{id}</UserId>")), "{told}");
+    assert_eq!(role(&told), role(&of(8, "web")), "one role, two tasks");
+    assert_ne!(role(&told), role(&of(7, "db")));
 }
 
 #[test]
@@ -48,7 +73,7 @@ fn another_action_is_refused_by_name() {
     }
     let long = ask(&"x".repeat(20_000));
     assert!(long.body.contains("at most 16384"), "{}", long.body);
-    let binary = answer(b"Action=\xff", "ann", "1", "r-1");
+    let binary = answer(b"Action=\xff", &user("ann"), "1", "r-1");
     assert!(binary.body.contains("not UTF-8"), "{}", binary.body);
 }
 
@@ -82,7 +107,7 @@ proptest! {
         ],
         user in "\\PC{0,20}",
     ) {
-        let told = answer(&body, &user, "123456789012", "r-1").body;
+        let told = answer(&body, &self::user(&user), "123456789012", "r-1").body;
         prop_assert!(told.len() < 4096);
         let bare: Vec<&str> = told.split('&').skip(1).collect();
         prop_assert!(bare.iter().all(|rest| {

@@ -18,6 +18,8 @@ pub const AGENT_DATA: &str = "/var/lib/muster/agent";
 pub const PORT: u16 = 7400;
 /// Its port for the ECS wire protocol.
 pub const ECS_PORT: u16 = 8400;
+/// It stands in every identity token.
+const ISSUER_CHARS_MAX: usize = 255;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +56,10 @@ pub struct EcsConfig {
     pub certificate: Option<PathBuf>,
     #[serde(default)]
     pub key: Option<PathBuf>,
+    /// The URL under which other systems reach this listener on any manager, the same on all of
+    /// them: the issuer of tasks' identity tokens. Absent: tasks get none.
+    #[serde(default)]
+    pub issuer: Option<String>,
 }
 
 impl EcsConfig {
@@ -61,7 +67,7 @@ impl EcsConfig {
     pub fn beside(listen: SocketAddr) -> Option<Self> {
         let port = listen.port().checked_add(ECS_PORT - PORT)?;
         let listen = SocketAddr::new(listen.ip(), port);
-        Some(Self { listen, plain: false, certificate: None, key: None })
+        Some(Self { listen, plain: false, certificate: None, key: None, issuer: None })
     }
 
     /// Checks what the form of the file cannot.
@@ -73,12 +79,29 @@ impl EcsConfig {
             let allowed = "plain = false, or a loopback address: credentials would travel unsealed";
             return Err(Error::invalid("ecs.listen", self.listen.to_string(), allowed));
         }
+        if let Some(issuer) = &self.issuer {
+            check_issuer(issuer)?;
+        }
         match (&self.certificate, &self.key) {
             (Some(_), None) => Err(Error::invalid("ecs.key", "", "the certificate's key")),
             (None, Some(_)) => Err(Error::invalid("ecs.certificate", "", "the key's certificate")),
             _ => Ok(()),
         }
     }
+}
+
+/// OpenID Connect Discovery: https, and nothing behind the path.
+fn check_issuer(issuer: &str) -> Result<(), Error> {
+    let rest = issuer.strip_prefix("https://").filter(|rest| !rest.is_empty());
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"".contains(&byte);
+    let fits = issuer.len() <= ISSUER_CHARS_MAX && issuer.bytes().all(plain);
+    if rest.is_some() && fits && !issuer.ends_with('/') {
+        return Ok(());
+    }
+    let allowed = format!(
+        "https://HOST[:PORT][/PATH] without a slash at the end, at most {ISSUER_CHARS_MAX} characters"
+    );
+    Err(Error::invalid("ecs.issuer", issuer, allowed))
 }
 
 fn default_log_mib() -> u64 {
@@ -127,6 +150,7 @@ mod tests {
             plain: true,
             certificate: None,
             key: None,
+            issuer: None,
         };
         plain("127.0.0.1:8400").check().unwrap();
         plain("[::1]:8400").check().unwrap();
@@ -141,6 +165,22 @@ mod tests {
         assert!(half.check().unwrap_err().to_string().starts_with("ecs.key"));
         let half = EcsConfig { key: Some("a.pem".into()), ..beside };
         assert!(half.check().unwrap_err().to_string().starts_with("ecs.certificate"));
+    }
+
+    #[test]
+    fn an_issuer_is_what_others_can_look_up() {
+        let beside = EcsConfig::beside("10.0.0.1:7400".parse().unwrap()).unwrap();
+        let with = |issuer: &str| EcsConfig { issuer: Some(issuer.into()), ..beside.clone() };
+        for issuer in ["https://m.example", "https://10.0.0.1:8400/muster"] {
+            with(issuer).check().unwrap();
+        }
+        let long = format!("https://{}", "a".repeat(250));
+        for issuer in
+            ["", "https://", "http://m", "https://m/", "https://m?a", "https://m m", &long]
+        {
+            let told = with(issuer).check().unwrap_err().to_string();
+            assert!(told.starts_with("ecs.issuer:"), "{told}");
+        }
     }
 
     #[test]

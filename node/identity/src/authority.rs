@@ -293,7 +293,9 @@ fn leaf(
         Principal::Manager(_) => {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
         }
-        Principal::Instance(_) | Principal::User(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Principal::Instance(_) | Principal::User(_) | Principal::AssumedRole { .. } => {
+            vec![ExtendedKeyUsagePurpose::ClientAuth]
+        }
     };
     params.use_authority_key_identifier_extension = true;
     Ok(params)

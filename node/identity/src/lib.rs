@@ -1,5 +1,5 @@
-//! Who is who in a Muster cluster: the certificate authority, join tokens, access keys, and the
-//! TLS 1.3 acceptor and connector under every gRPC socket.
+//! Who is who in a Muster cluster: the certificate authority, join tokens, access keys, sessions of
+//! tasks, and the TLS 1.3 acceptor and connector under every gRPC socket.
 //!
 //! It decides how a [`Principal`](muster_model::Principal) is written into a certificate and read
 //! back, and whom a handshake lets in. It does not know what a principal may do (the rpcs decide
@@ -29,6 +29,8 @@ pub mod identity;
 pub mod limits;
 mod pem;
 pub mod server;
+mod session;
+mod signing;
 mod subject;
 mod tls;
 pub mod token;
@@ -44,6 +46,8 @@ pub use server::{
     Incoming, Options, Peer, TlsConn, grpc_server, incoming, peer, require, require_instance,
     require_manager, require_user,
 };
+pub use session::{Session, SessionCredentials, Sessions};
+pub use signing::{ALGORITHM as SIGNING_ALGORITHM, Signer, json_web_key, key_id};
 pub use subject::{principal_of, user_name_allowed};
 pub use tls::SERVER_NAME;
 pub use token::{JoinRole, JoinToken};

@@ -34,6 +34,13 @@ pub const ACCESS_KEY_ID_BYTES: usize = 10;
 /// Random bytes in the secret of an access key: AWS's forty characters of base64.
 pub const ACCESS_KEY_SECRET_BYTES: usize = 30;
 
+/// Longest role in a session token: IAM's.
+pub const SESSION_ROLE_BYTES_MAX: usize = muster_model::limits::ROLE_NAME_CHARS_MAX;
+
+/// Longest text read as a session token: three times a real one, which is 57 bytes, the role and a
+/// third more for their text.
+pub const SESSION_TOKEN_BYTES_MAX: usize = 512;
+
 /// How long a peer may take from TCP accept to a finished handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -26,7 +26,7 @@ pub struct Subject {
 
 impl Subject {
     /// # Errors
-    /// When a user's name is not allowed in a certificate.
+    /// When a user's name is not allowed in a certificate, or for an assumed role.
     pub fn of(principal: &Principal) -> Result<Self, Error> {
         Ok(match principal {
             Principal::Manager(id) => Self {
@@ -42,6 +42,10 @@ impl Subject {
             Principal::User(name) => {
                 user_name_allowed(name)?;
                 Self { organization: USER, common_name: name.clone(), dns_name: "user.muster" }
+            }
+            Principal::AssumedRole { .. } => {
+                let problem = format!("{principal} signs requests and has no certificate");
+                return Err(Error::invalid("principal", problem));
             }
         })
     }

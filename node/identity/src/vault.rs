@@ -1,6 +1,7 @@
-//! What is kept sealed in the replicated state: access keys' secrets, and the values of secrets.
+//! What is kept sealed in the replicated state: access keys' secrets, the values of secrets, and
+//! the private half of the signing key.
 //!
-//! The one place that seals and opens (docs/decisions/0009, 0017), with keys derived from the
+//! The one place that seals and opens (docs/decisions/0009, 0017, 0019), with keys derived from the
 //! authority's, one for each use. It does not know who may ask for a secret, nor where sealed ones
 //! are kept. Invariant: what was sealed opens under the name that it was sealed for and no other,
 //! and no secret is printed by `Debug` or left behind in memory.
@@ -20,6 +21,7 @@ const FORM: u8 = 1;
 /// Say what a derived key is for, so that another use of the authority's key derives another.
 const ACCESS_KEYS: &[u8] = b"muster access key secrets 1";
 const SECRETS: &[u8] = b"muster secrets 1";
+const SIGNING_KEYS: &[u8] = b"muster signing keys 1";
 const SEAL: &str = "seal a secret";
 const OPEN: &str = "open a secret";
 
@@ -51,6 +53,8 @@ pub enum Sealed<'a> {
     AccessKey(AccessKeyId),
     /// The value of the secret of this name, in any version.
     Secret(&'a str),
+    /// The private half of the signing key of this id.
+    SigningKey(&'a str),
 }
 
 impl fmt::Display for Sealed<'_> {
@@ -58,6 +62,7 @@ impl fmt::Display for Sealed<'_> {
         match self {
             Self::AccessKey(id) => write!(f, "access key {id}"),
             Self::Secret(name) => write!(f, "secret {name}"),
+            Self::SigningKey(id) => write!(f, "signing key {id}"),
         }
     }
 }
@@ -67,7 +72,7 @@ impl Sealed<'_> {
     fn associated(&self) -> String {
         match self {
             Self::AccessKey(id) => id.to_string(),
-            Self::Secret(name) => (*name).to_owned(),
+            Self::Secret(name) | Self::SigningKey(name) => (*name).to_owned(),
         }
     }
 }
@@ -76,6 +81,7 @@ impl Sealed<'_> {
 pub struct Vault {
     access_keys: LessSafeKey,
     secrets: LessSafeKey,
+    signing_keys: LessSafeKey,
 }
 
 impl Vault {
@@ -92,13 +98,18 @@ impl Vault {
                 .map_err(|_| Error::crypto("derive the key for secrets", "unknown error"))?;
             Ok(LessSafeKey::new(UnboundKey::from(derived)))
         };
-        Ok(Self { access_keys: derived(ACCESS_KEYS)?, secrets: derived(SECRETS)? })
+        Ok(Self {
+            access_keys: derived(ACCESS_KEYS)?,
+            secrets: derived(SECRETS)?,
+            signing_keys: derived(SIGNING_KEYS)?,
+        })
     }
 
     fn key(&self, of: Sealed<'_>) -> &LessSafeKey {
         match of {
             Sealed::AccessKey(_) => &self.access_keys,
             Sealed::Secret(_) => &self.secrets,
+            Sealed::SigningKey(_) => &self.signing_keys,
         }
     }
 
@@ -161,7 +172,7 @@ mod tests {
     fn what_was_sealed_opens_in_the_same_cluster_as_what_it_was_sealed() {
         let authority = Authority::create("test", SystemTime::now()).unwrap();
         let (id, secret) = mint().unwrap();
-        for of in [Sealed::AccessKey(id), Sealed::Secret("db")] {
+        for of in [Sealed::AccessKey(id), Sealed::Secret("db"), Sealed::SigningKey("k")] {
             let seal = || Vault::of(&authority.key_pem()).unwrap().seal(of, &secret).unwrap();
             let sealed = seal();
             assert_ne!(sealed, seal(), "each seal has a nonce of its own");
@@ -188,7 +199,9 @@ mod tests {
         let (other, _) = mint().unwrap();
         let named = id.to_string();
         assert!(vault.open(Sealed::AccessKey(other), &sealed).is_err(), "another key's");
-        assert!(vault.open(Sealed::Secret(&named), &sealed).is_err(), "for another use");
+        for other in [Sealed::Secret(&named), Sealed::SigningKey(&named)] {
+            assert!(vault.open(other, &sealed).is_err(), "for another use");
+        }
         assert!(self::vault().open(of, &sealed).is_err(), "another cluster");
         let value = vault.seal(Sealed::Secret("db"), &secret).unwrap();
         assert!(vault.open(Sealed::Secret("api"), &value).is_err(), "another secret's");

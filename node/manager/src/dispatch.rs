@@ -7,14 +7,14 @@
 
 use crate::hub::{Attached, Hub, Reign, Session};
 use crate::limits::{ATTACH_QUEUE_MAX, HELLO_WAIT, PROPOSE_WAIT, SESSION_QUEUE_MAX};
-use crate::{secrets, wire};
+use crate::{credentials, secrets, wire};
 use muster_control::io::LeaderInput;
 use muster_identity::server::require_instance;
 use muster_model::command::RegisterInstance;
 use muster_model::dispatch::Held;
 use muster_model::{
-    Command, Entry, Error, InstanceId, InstanceSpec, InstanceStatus, Kind, Principal, TaskId,
-    TaskReport,
+    Command, Entry, Error, InstanceId, InstanceSpec, InstanceStatus, Kind, Principal, State,
+    TaskId, TaskReport,
 };
 use muster_proto::convert::dispatch as convert;
 use muster_proto::dispatch as pb;
@@ -81,6 +81,36 @@ impl pb::dispatch_server::Dispatch for DispatchService {
         // The newest: one that lags would not know the task, or would tell an older value.
         let state = self.hub.replica.read(Instant::now() + PROPOSE_WAIT).await;
         let told = state.and_then(|state| secrets::of_task(&state, instance, task));
+        told.map(Response::new).map_err(|error| wire::status(&error))
+    }
+
+    async fn get_task_credentials(
+        &self,
+        request: Request<pb::TaskCredentialsRequest>,
+    ) -> Result<Response<pb::TaskCredentialsResponse>, Status> {
+        let instance = require_instance(&request)?;
+        let task = TaskId::from_bits(wire::id(&request.into_inner().task, "task")?);
+        let now = self.hub.now();
+        let told = |state: &State| credentials::of_task(state, instance, task, now);
+        // Agents of a large cluster ask at every hour: what is known here needs no quorum.
+        let told = match told(&self.hub.replica.state()) {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                let state = self.hub.replica.read(Instant::now() + PROPOSE_WAIT).await;
+                state.and_then(|state| told(&state))
+            }
+        };
+        told.map(Response::new).map_err(|error| wire::status(&error))
+    }
+
+    async fn sign_task_identity(
+        &self,
+        request: Request<pb::TaskIdentityRequest>,
+    ) -> Result<Response<pb::TaskIdentityResponse>, Status> {
+        let instance = require_instance(&request)?;
+        let pb::TaskIdentityRequest { task, audience } = request.into_inner();
+        let task = TaskId::from_bits(wire::id(&task, "task")?);
+        let told = credentials::identity_of(&self.hub, instance, task, &audience).await;
         told.map(Response::new).map_err(|error| wire::status(&error))
     }
 }

@@ -94,7 +94,7 @@ impl EnrollService {
         let id = match &principal {
             Principal::Manager(id) => id.to_string(),
             Principal::Instance(id) => id.to_string(),
-            Principal::User(name) => name.clone(),
+            other => other.to_string(),
         };
         tracing::info!(%principal, "machine joined");
         // Not the state from before: the joined manager itself belongs to the list.
@@ -310,6 +310,7 @@ fn known(state: &State, principal: &Principal) -> Result<(), Status> {
             state.instance(*id).is_some_and(|row| row.status != InstanceStatus::Inactive)
         }
         Principal::User(name) => state.user(name).is_some_and(|row| row.removed_at.is_none()),
+        Principal::AssumedRole { .. } => false,
     };
     if good { Ok(()) } else { Err(gone(principal)) }
 }

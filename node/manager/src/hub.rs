@@ -5,9 +5,9 @@
 //! await. Invariant: at most one session per instance is registered; while nobody leads here there
 //! is none.
 
-use crate::Clock;
 use crate::limits::{ATTACHES_MAX, HOLD_MAX, SESSION_QUEUE_MAX};
 use crate::wire;
+use crate::{Clock, Parts};
 use muster_control::io::LeaderInput;
 use muster_identity::{Authority, Identity};
 use muster_model::{Epoch, Error, IdSource, InstanceId, RaftId, SessionId, State, Time};
@@ -29,6 +29,8 @@ pub struct Hub {
     pub identity: Identity,
     /// How often agents are told to say that they live.
     pub heartbeat: Duration,
+    /// The URL that tasks' identities name as their issuer.
+    pub issuer: Option<Arc<str>>,
     /// Owns the readers of the agents' streams.
     pub readers: TaskTracker,
     /// Cancelled when this manager stops.
@@ -96,19 +98,15 @@ pub struct Attached {
 }
 
 impl Hub {
-    pub fn new(
-        me: RaftId,
-        replica: Replica,
-        clock: Clock,
-        identity: Identity,
-        heartbeat: Duration,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { id: me, replica, clock, identity, heartbeat, issuer, .. } = parts;
         Self {
             me,
             replica,
             clock,
             identity,
             heartbeat,
+            issuer,
             readers: TaskTracker::new(),
             stop: CancellationToken::new(),
             ids: Mutex::new(IdSource::new(rand::random())),

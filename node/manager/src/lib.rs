@@ -6,6 +6,7 @@
 //! Invariant: everything started here is joined before [`Manager::run`] returns.
 
 mod bootstrap;
+mod credentials;
 mod dispatch;
 mod drive;
 mod enroll;
@@ -14,6 +15,7 @@ mod lead;
 pub mod limits;
 mod live;
 mod members;
+mod placed;
 mod secrets;
 pub mod spans;
 mod upkeep;
@@ -54,6 +56,8 @@ pub struct Parts {
     pub level: u32,
     /// How often agents say that they live; `limits::HEARTBEAT` of the model but for tests.
     pub heartbeat: Duration,
+    /// The URL that tasks' identities name as their issuer; `None`: none are given out.
+    pub issuer: Option<Arc<str>>,
 }
 
 /// A manager's services, and the loop behind them.
@@ -66,9 +70,9 @@ pub struct Manager {
 
 impl Manager {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, replica, clock, identity, identity_dir, address, level, heartbeat } = parts;
-        let hub = Arc::new(Hub::new(id, replica, clock, identity, heartbeat));
-        Self { hub, identity_dir, address, level }
+        let (identity_dir, address) = (parts.identity_dir.clone(), parts.address.clone());
+        let level = parts.level;
+        Self { hub: Arc::new(Hub::new(parts)), identity_dir, address, level }
     }
 
     /// The agents' service, for a tonic router.

@@ -1,5 +1,6 @@
 //! Every bound of this crate, with its reason.
 
+use muster_model::Millis;
 use std::time::Duration;
 
 /// What agents said and the brain has not heard yet. A heartbeat of each of 5,000 agents within
@@ -76,3 +77,9 @@ pub const MEMBERS_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Pause before a failed renewal of our own certificate is tried again.
 pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
+
+/// ECS: 6 hours. Agents ask anew each hour, so managers may all be gone for five.
+pub const TASK_CREDENTIALS_LIFETIME: Millis = Millis::from_secs(6 * 3600);
+
+/// A statement for another system cannot be taken back, so it is short.
+pub const TASK_IDENTITY_LIFETIME: Millis = Millis::from_secs(3600);

@@ -3,9 +3,10 @@
 //! The one place where a value leaves the vault. It decides whether the caller may be told: the
 //! task is placed on its instance and should run. Invariant: no value stands in an error or a log.
 
+use crate::placed::placed;
 use muster_identity::{Sealed, SecretText, Vault};
 use muster_model::spec::ContainerDefinition;
-use muster_model::{Error, InstanceId, Kind, Principal, SecretReference, State, TaskId, limits};
+use muster_model::{Error, InstanceId, SecretReference, State, TaskId, limits};
 use muster_proto::dispatch as pb;
 
 /// What `instance` is told of `task`.
@@ -29,16 +30,12 @@ fn opened(
     instance: InstanceId,
     task: TaskId,
 ) -> Result<pb::TaskSecretsResponse, Error> {
-    let denied = || Error::Denied {
-        principal: Principal::Instance(instance).to_string(),
-        action: format!("read secrets of {} {task}: it is not placed there", Kind::Task),
-    };
-    let row = state.task(task).filter(|row| row.instance == Some(instance));
-    let row = row.ok_or_else(denied)?;
+    let row = placed(state, instance, task, "read secrets of")?;
     if !row.wanted() || row.finished() {
         return Err(Error::refused(format!("task {task} is not to run any more")));
     }
-    let spec = state.spec_of(row).ok_or_else(denied)?;
+    let gone = || Error::refused(format!("the definition of task {task} is gone"));
+    let spec = state.spec_of(row).ok_or_else(gone)?;
     let given = spec.containers.iter().filter(|c| c.secret_references().next().is_some());
     let containers: Result<Vec<_>, Error> =
         given.map(|container| of_container(state, vault, container)).collect();

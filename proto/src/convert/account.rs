@@ -67,6 +67,7 @@ pub fn principal(state: &State, by: &Principal, given: &str) -> Result<Arc<str>,
         let account = &state.meta().account;
         let path = match by {
             Principal::User(name) => format!("user/{name}"),
+            Principal::AssumedRole { role, .. } => format!("role/{role}"),
             other => other.to_string(),
         };
         return Ok(Arc::from(format!("arn:aws:iam::{account}:{path}")));

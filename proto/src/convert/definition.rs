@@ -17,7 +17,7 @@ use super::{At, LAUNCH_TYPES, at_most, given, name, placement, tags};
 use crate::{arn, pb};
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
 use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
-use muster_model::{Command, DefinitionId, Error, State, TaskDefinition};
+use muster_model::{Command, DefinitionId, Error, State, TaskDefinition, task_role_name};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
         volumes,
         placement_constraints: placement::of_definition(&wire.placement_constraints)?,
         requires_compatibilities: wire.requires_compatibilities.clone(),
-        task_role_arn: role(&At::Field("taskRoleArn"), &wire.task_role_arn)?,
+        task_role_arn: task_role(&At::Field("taskRoleArn"), &wire.task_role_arn)?,
         execution_role_arn: role(&At::Field("executionRoleArn"), &wire.execution_role_arn)?,
         tags: tags(&At::Field("tags"), &wire.tags)?,
         runtime_platform: wire.runtime_platform.as_ref().map(platform::checked).transpose()?,
@@ -173,7 +173,17 @@ fn compatibilities(wire: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Roles are kept and shown; nothing is granted by them yet.
+/// The role that a task acts as: docs/decisions/0019.
+pub(super) fn task_role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+    let role = role(at, wire)?;
+    if let Some(role) = &role {
+        task_role_name(&at.to_string(), role)?;
+    }
+    Ok(role)
+}
+
+/// The execution role is kept and shown: an agent pulls images as itself, and is told the secrets
+/// of its tasks by the managers.
 fn role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
     super::text(at, wire, 0..=ROLE_CHARS_MAX)?;
     Ok(given(wire))

@@ -144,6 +144,7 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
         containers,
         cpu: super::definition::cpu(&at.field("cpu"), &wire.cpu)?,
         memory_mib: super::definition::memory(&at.field("memory"), &wire.memory)?,
+        task_role_arn: super::definition::task_role(&at.field("taskRoleArn"), &wire.task_role_arn)?,
         ..Overrides::default()
     };
     Ok(overrides)

@@ -26,14 +26,16 @@ pub fn access_key(row: &AccessKey) -> pb::AccessKeyRow {
 
 /// With its document.
 pub fn policy(row: &Policy) -> pb::PolicyRow {
-    let (user, role) = match &row.holder {
-        Holder::User(name) => (name.to_string(), String::new()),
-        Holder::Role(role) => (String::new(), user_role_name(*role).to_owned()),
+    let (user, role, task_role) = match &row.holder {
+        Holder::User(name) => (&**name, "", ""),
+        Holder::Role(role) => ("", user_role_name(*role), ""),
+        Holder::TaskRole(name) => ("", "", &**name),
     };
     pb::PolicyRow {
         name: row.name.to_string(),
-        user,
-        role,
+        user: user.into(),
+        role: role.into(),
+        task_role: task_role.into(),
         document: row.document.to_string(),
         created_at: Some(timestamp(row.created_at)),
         updated_at: Some(timestamp(row.updated_at)),

@@ -64,6 +64,7 @@ fn run_task(row: &ScheduledRun) -> pb::RunTaskRequest {
         cpu: task_size(over.cpu),
         memory: task_size(over.memory_mib),
         inference_accelerator_overrides: Vec::new(),
+        task_role_arn: over.task_role_arn.clone().unwrap_or_default(),
     };
     pb::RunTaskRequest {
         task_definition,

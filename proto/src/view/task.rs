@@ -234,6 +234,7 @@ fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
         cpu: task_size(row.cpu),
         memory: task_size(row.memory_mib),
         inference_accelerator_overrides: Vec::new(),
+        task_role_arn: row.task_role_arn.clone().unwrap_or_default(),
     }
 }
 

@@ -28,16 +28,25 @@ impl AccessKeyId {
     pub const fn bits(self) -> u128 {
         self.0
     }
+
+    /// AWS: what the ids of keys begin with that come with a session token.
+    pub const TEMPORARY_PREFIX: &str = "ASIA";
+
+    /// The same bits as the id of a key that comes with a session token; it does not parse back.
+    pub fn temporary(self) -> String {
+        format!("{}{}", Self::TEMPORARY_PREFIX, self.digits())
+    }
+
+    fn digits(self) -> String {
+        let value = |place: usize| (self.0 >> (5 * place)) as usize % DIGITS.len();
+        let digit = |place| char::from(*DIGITS.get(value(place)).unwrap_or(&b'A'));
+        (0..DIGITS_PER_ID).rev().map(digit).collect()
+    }
 }
 
 impl fmt::Display for AccessKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        for place in (0..DIGITS_PER_ID).rev() {
-            let digit = DIGITS.get((self.0 >> (5 * place)) as usize % DIGITS.len());
-            write!(f, "{}", char::from(*digit.unwrap_or(&b'A')))?;
-        }
-        Ok(())
+        write!(f, "{PREFIX}{}", self.digits())
     }
 }
 
@@ -106,6 +115,7 @@ mod tests {
             let id = AccessKeyId::from_bits(bits);
             assert_eq!(id.to_string(), text);
             assert_eq!(text.parse(), Ok(id));
+            assert_eq!(id.temporary(), text.replacen("AKIA", "ASIA", 1));
         }
     }
 

@@ -32,6 +32,7 @@ mod scratch;
 mod secret;
 mod service;
 mod shift;
+mod signing_key;
 mod task;
 
 pub use scratch::Scratch;
@@ -121,6 +122,9 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         }
         Command::Schedule(command) => schedule::decide(state, command),
         Command::Secret(command) => secret::decide(state, command),
+        Command::CreateSigningKey { public, private } => {
+            signing_key::create(state, public, private)
+        }
     }
 }
 

@@ -204,6 +204,11 @@ pub enum Command {
     },
     Schedule(ScheduleCommand),
     Secret(SecretCommand),
+    /// Keeps the key that statements about tasks are signed with, unless there is one.
+    CreateSigningKey {
+        public: Arc<[u8]>,
+        private: SealedSecret,
+    },
 }
 
 /// About capacity providers. Append only.

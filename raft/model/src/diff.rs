@@ -15,6 +15,7 @@ use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
+use crate::signing_key::SigningKey;
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
 use crate::task::Task;
@@ -43,6 +44,7 @@ pub struct Changes {
     pub meta: Option<Arc<Meta>>,
     /// The authority or a join token changed.
     pub authority: Option<Arc<Authority>>,
+    pub signing_key: Option<Change<SigningKey>>,
     pub clusters: Vec<Change<Cluster>>,
     pub definitions: Vec<Change<DefinitionRow>>,
     pub services: Vec<Change<Service>>,
@@ -74,6 +76,10 @@ impl State {
         Changes {
             meta: (before.meta != after.meta).then(|| after.meta.clone()),
             authority: (was != is).then(|| is.clone()),
+            signing_key: (before.signing_key != after.signing_key).then(|| Change {
+                before: before.signing_key.clone(),
+                after: after.signing_key.clone(),
+            }),
             clusters: values(&before.clusters, &after.clusters),
             definitions: values(&before.definitions, &after.definitions),
             services: values(&before.services, &after.services),
@@ -168,7 +174,8 @@ impl Changes {
 impl Changes {
     fn marks(&self) -> impl Iterator<Item = RowChange> + '_ {
         let of = Table::Marks;
-        rows(of, &self.protections, |r| key::protection(r.task), Row::Protection)
+        rows(Table::Meta, self.signing_key.as_slice(), |_| key::signing_key(), Row::SigningKey)
+            .chain(rows(of, &self.protections, |r| key::protection(r.task), Row::Protection))
             .chain(rows(of, &self.deletions, |r| key::deletion(r.definition), Row::Deletion))
             .chain(rows(of, &self.settings, |r| key::setting(&r.key), Row::AccountSetting))
             .chain(rows(of, &self.established, |r| key::established(r.service), Row::Established))

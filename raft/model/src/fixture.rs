@@ -43,6 +43,7 @@ pub mod script;
 mod secret;
 mod shift;
 mod show;
+mod signing_key;
 mod steps;
 mod values;
 mod verbs;

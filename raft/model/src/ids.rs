@@ -196,7 +196,7 @@ impl IdSource {
     }
 }
 
-/// Who asks: what a verified certificate (or, later, a signed request) says.
+/// Who asks: what a verified certificate or a signed request says. Append only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Principal {
     /// A Raft member.
@@ -205,6 +205,8 @@ pub enum Principal {
     Instance(InstanceId),
     /// A person or a program, by the name in its certificate.
     User(String),
+    /// A task, with the credentials of its task role.
+    AssumedRole { role: String, task: TaskId },
 }
 
 impl fmt::Display for Principal {
@@ -213,6 +215,7 @@ impl fmt::Display for Principal {
             Self::Manager(id) => write!(f, "manager/{id}"),
             Self::Instance(id) => write!(f, "instance/{id}"),
             Self::User(name) => write!(f, "user/{name}"),
+            Self::AssumedRole { role, task } => write!(f, "assumed-role/{role}/{task}"),
         }
     }
 }

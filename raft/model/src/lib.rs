@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod secret;
 pub mod service;
 pub mod shift;
+pub mod signing_key;
 pub mod spec;
 pub mod state;
 pub mod stored;
@@ -52,7 +53,7 @@ pub use ids::*;
 pub use instance::{Health, Instance, InstanceSpec, InstanceStatus};
 pub use life::HealthStatus;
 pub use placement::{Placement, PlacementConstraint, PlacementStrategy};
-pub use policy::{Holder, Policy};
+pub use policy::{Holder, Policy, task_role_name};
 pub use query::{Query, QueryError};
 pub use schedule::{MissedRunPolicy, OverlapPolicy, Schedule, ScheduleSpec, ScheduleState};
 pub use secret::{Secret, SecretCommand, SecretReference, SecretVersion};
@@ -60,6 +61,7 @@ pub use service::{
     Deployment, Event, RolloutState, SchedulingStrategy, Service, ServiceSpec, ServiceStatus,
 };
 pub use shift::{Pause, Shift, Stage};
+pub use signing_key::SigningKey;
 pub use spec::{Resources, TaskDefinition};
 pub use state::{DefinitionRow, Side, State};
 pub use stored::{Row, Table};

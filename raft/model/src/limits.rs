@@ -134,6 +134,10 @@ pub const USER_CERTIFICATES_MAX: usize = 32;
 pub const ACCESS_KEYS_PER_USER_MAX: usize = 8;
 /// A secret of 40 characters with its form (1 byte), nonce (12) and tag (16) takes 69.
 pub const SEALED_SECRET_BYTES_MAX: usize = 128;
+/// A P-256 key in PKCS #8 takes 138 bytes, 184 as text, 213 sealed.
+pub const SEALED_SIGNING_KEY_BYTES_MAX: usize = 512;
+/// A point of P-256, uncompressed: its form and two coordinates.
+pub const PUBLIC_KEY_BYTES_MAX: usize = 65;
 /// IAM: policies attached to one user or role.
 pub const POLICIES_PER_HOLDER_MAX: usize = 10;
 /// All policies: 60 MiB if every one is as long as it may be.
@@ -142,6 +146,10 @@ pub const POLICIES_MAX: usize = 10_000;
 pub const POLICY_CHARS_MAX: usize = 6144;
 /// IAM: a policy's name.
 pub const POLICY_NAME_CHARS_MAX: usize = 128;
+/// IAM: a role's name.
+pub const ROLE_NAME_CHARS_MAX: usize = 64;
+/// Whom a task's identity is for: OpenID Connect's bound of a client's id elsewhere, 255.
+pub const AUDIENCE_CHARS_MAX: usize = 255;
 
 /// AWS Secrets Manager: the value of a secret.
 pub const SECRET_VALUE_BYTES_MAX: usize = 64 * 1024;

@@ -373,6 +373,9 @@ pub struct Overrides {
     pub containers: Vec<ContainerOverride>,
     pub cpu: Option<u32>,
     pub memory_mib: Option<u32>,
+    /// In place of the definition's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_role_arn: Option<String>,
     /// ECS `enableExecuteCommand` of the run: kept and shown; commands can be run in any task.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enable_execute_command: bool,
@@ -384,12 +387,16 @@ pub struct Overrides {
 impl Overrides {
     /// The definition as this run sees it; unknown container names were refused at the edge.
     pub fn applied_to(&self, definition: &Arc<TaskDefinition>) -> Arc<TaskDefinition> {
-        if self.containers.is_empty() && self.cpu.is_none() && self.memory_mib.is_none() {
+        let sizes = self.cpu.or(self.memory_mib);
+        if self.containers.is_empty() && sizes.is_none() && self.task_role_arn.is_none() {
             return definition.clone();
         }
         let mut changed = TaskDefinition::clone(definition);
         changed.cpu = self.cpu.or(changed.cpu);
         changed.memory_mib = self.memory_mib.or(changed.memory_mib);
+        if self.task_role_arn.is_some() {
+            changed.task_role_arn.clone_from(&self.task_role_arn);
+        }
         for over in &self.containers {
             let Some(container) = changed.containers.iter_mut().find(|c| c.name == over.name)
             else {

@@ -6,7 +6,7 @@
 
 use crate::access_key::{AccessKey, AccessKeyId};
 use crate::capacity::{CapacityProvider, ClusterProviders};
-use crate::cluster::{Authority, Cluster, Manager, User, UserRole};
+use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
@@ -20,6 +20,7 @@ use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
+use crate::signing_key::SigningKey;
 use crate::spec::{Named, Resources, TaskDefinition};
 use crate::task::Task;
 use crate::time::Time;
@@ -131,6 +132,7 @@ pub struct State {
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
     pub(crate) schedules: OrdMap<ScheduleId, Arc<Schedule>>,
     pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
+    pub(crate) signing_key: Option<Arc<SigningKey>>,
 
     pub(crate) index: Indexes,
 }
@@ -360,14 +362,11 @@ impl State {
         let (from, holder) = ((holder.clone(), Arc::from("")), holder.clone());
         self.policies.range(from..).map(|(_, row)| row).take_while(move |row| row.holder == holder)
     }
-    /// All that concern a user: the role's and the user's own.
-    pub fn policies_for(&self, user: &str, role: UserRole) -> impl Iterator<Item = &Arc<Policy>> {
+    /// Whether any policy is attached to one of these.
+    pub fn has_policies(&self, holders: &[Holder]) -> bool {
         // Most clusters have none, and every request asks.
-        let some = (!self.policies.is_empty()).then(|| {
-            let role = self.policies_of(&Holder::Role(role));
-            role.chain(self.policies_of(&Holder::User(Arc::from(user))))
-        });
-        some.into_iter().flatten()
+        let attached = |holder: &Holder| self.policies_of(holder).next().is_some();
+        !self.policies.is_empty() && holders.iter().any(attached)
     }
     /// Whether users and policies are the very ones of `other`: nobody's rights differ.
     pub fn same_rights(&self, other: &State) -> bool {

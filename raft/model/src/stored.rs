@@ -18,6 +18,7 @@ use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
+use crate::signing_key::SigningKey;
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,7 @@ pub enum Row {
     Pause(Arc<Pause>),
     Schedule(Arc<Schedule>),
     Secret(Arc<Secret>),
+    SigningKey(Arc<SigningKey>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -138,6 +140,9 @@ pub(crate) mod key {
     }
     pub fn authority() -> Vec<u8> {
         vec![1]
+    }
+    pub fn signing_key() -> Vec<u8> {
+        vec![2]
     }
     pub fn id(bits: u128) -> Vec<u8> {
         bits.to_be_bytes().to_vec()
@@ -156,6 +161,7 @@ pub(crate) mod key {
             Holder::Role(UserRole::ReadOnly) => (0, "read-only"),
             Holder::Role(UserRole::Restricted) => (0, "restricted"),
             Holder::User(name) => (1, name),
+            Holder::TaskRole(name) => (2, name),
         };
         [&[kind], holder.as_bytes(), &[0], row.name.as_bytes()].concat()
     }
@@ -195,7 +201,7 @@ pub(crate) mod key {
 impl Row {
     pub fn table(&self) -> Table {
         match self {
-            Self::Meta(_) | Self::Authority(_) => Table::Meta,
+            Self::Meta(_) | Self::Authority(_) | Self::SigningKey(_) => Table::Meta,
             Self::Cluster(_) => Table::Clusters,
             Self::Definition(_) => Table::Definitions,
             Self::Service(_) => Table::Services,
@@ -225,6 +231,7 @@ impl Row {
         match self {
             Self::Meta(_) => key::meta(),
             Self::Authority(_) => key::authority(),
+            Self::SigningKey(_) => key::signing_key(),
             Self::Cluster(row) => key::id(row.id.bits()),
             Self::Definition(row) => key::number(row.id.0),
             Self::Service(row) => key::id(row.id.bits()),
@@ -255,6 +262,7 @@ impl State {
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         [Row::Meta(self.meta.clone()), Row::Authority(self.meta.authority.clone())]
             .into_iter()
+            .chain(self.signing_key.iter().cloned().map(Row::SigningKey))
             .chain(self.clusters.values().cloned().map(Row::Cluster))
             .chain(self.definitions.values().cloned().map(Row::Definition))
             .chain(self.services.values().cloned().map(Row::Service))
@@ -337,6 +345,7 @@ impl State {
             Row::Pause(row) => self.put_pause(row),
             Row::Schedule(row) => self.put_schedule(row),
             Row::Secret(row) => self.put_secret(row),
+            Row::SigningKey(row) => self.put_signing_key(row),
         }
     }
 }

@@ -92,6 +92,13 @@ async fn answer(
         return reply(StatusCode::METHOD_NOT_ALLOWED, &json!("allowed: GET"));
     }
     let path = request.uri().path().trim_end_matches('/').to_owned();
+    if let Some(path) = path.strip_prefix("/v2/") {
+        let query = request.uri().query().unwrap_or_default();
+        return match runtime.role_at(path, query, peer).await {
+            Ok(value) => reply(StatusCode::OK, &value),
+            Err(refused) => reply(refused.status, &refused.body()),
+        };
+    }
     let found = tokio::task::spawn_blocking(move || runtime.metadata_at(&path, peer)).await;
     match found {
         Ok(Answer::Found(value)) => reply(StatusCode::OK, &value),

@@ -2,11 +2,13 @@
 //! address in its `ECS_CONTAINER_METADATA_URI_V4`.
 //!
 //! It listens on loopback; the port table leads 169.254.170.2:80 of bridge and host there. What
-//! the answers say is `document`'s and `stats`'s. Invariants: who asks is answered about its own
-//! task only; memory is bounded whatever arrives, and no peer holds a place for long.
+//! the answers say is `document`'s and `stats`'s; what a task acts as its role with is `role`'s.
+//! Invariants: who asks is answered about its own task only; memory is bounded whatever arrives,
+//! and no peer holds a place for long.
 
 mod document;
 mod listener;
+pub mod role;
 mod stats;
 
 use crate::journal::ContainerKey;
@@ -34,8 +36,23 @@ pub fn uri(id: &str) -> String {
     format!("http://{ADDRESS}/v4/{id}")
 }
 
+/// Whether a container may be told this variable by anybody but us: it cannot be told of another's
+/// endpoint.
+pub fn is_ours(variable: &str) -> bool {
+    [VARIABLE, role::CREDENTIALS_VARIABLE, role::IDENTITY_VARIABLE].contains(&variable)
+}
+
+/// What is asked at an endpoint: each has an id of its own, as one is kept more secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Metadata,
+    /// What the task acts as its task role with.
+    Role,
+}
+
 /// Whose endpoint it is, and from which address it is asked; without one, the instance's network.
 struct Endpoint {
+    kind: Kind,
     key: ContainerKey,
     address: Option<Ipv4Addr>,
 }
@@ -51,6 +68,7 @@ pub struct Metadata {
     /// What was last reported of each task.
     observed: Mutex<HashMap<TaskId, Observed>>,
     samples: stats::Samples,
+    roles: role::Roles,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,6 +87,7 @@ impl Metadata {
             endpoints: Mutex::default(),
             observed: Mutex::default(),
             samples: stats::Samples::default(),
+            roles: role::Roles::default(),
         })
     }
 
@@ -77,8 +96,12 @@ impl Metadata {
     }
 
     /// From here on the container is answered.
-    pub fn add(&self, id: &str, key: &ContainerKey, address: Option<Ipv4Addr>) {
-        lock(&self.endpoints).insert(id.to_owned(), Endpoint { key: key.clone(), address });
+    pub fn add(&self, id: &str, kind: Kind, key: &ContainerKey, address: Option<Ipv4Addr>) {
+        let endpoint = Endpoint { kind, key: key.clone(), address };
+        lock(&self.endpoints).insert(id.to_owned(), endpoint);
+        if kind == Kind::Role {
+            self.roles.came();
+        }
     }
 
     pub fn remove(&self, key: &ContainerKey) {
@@ -88,6 +111,7 @@ impl Metadata {
         let others = |endpoint: &Endpoint| endpoint.key.task == key.task;
         if !lock(&self.endpoints).values().any(others) {
             observed.remove(&key.task);
+            self.roles.forget(key.task);
         }
     }
 
@@ -104,9 +128,9 @@ impl Metadata {
 
     /// Whose endpoint `id` is, if `peer` may ask: a container of the same task on the bridge; for
     /// one on the instance's network, any process of the instance that knows the id.
-    fn owner(&self, id: &str, peer: IpAddr) -> Option<ContainerKey> {
+    fn owner(&self, id: &str, kind: Kind, peer: IpAddr) -> Option<ContainerKey> {
         let endpoints = lock(&self.endpoints);
-        let endpoint = endpoints.get(id)?;
+        let endpoint = endpoints.get(id).filter(|endpoint| endpoint.kind == kind)?;
         let asks = endpoints.values().find(|other| other.address.map(IpAddr::V4) == Some(peer));
         let allowed = match (endpoint.address, asks) {
             (Some(_), Some(other)) => other.key.task == endpoint.key.task,
@@ -123,6 +147,7 @@ impl Runtime {
         let Some(listener) = lock(&self.metadata().listener).take() else { return Ok(()) };
         let listener = tokio::net::TcpListener::from_std(listener)?;
         self.spawn(listener::serve(listener, self.clone()));
+        self.spawn(self.clone().keep_credentials());
         Ok(())
     }
 
@@ -131,7 +156,9 @@ impl Runtime {
         let Some(rest) = path.strip_prefix("/v4/") else { return Answer::NotFound };
         let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
         // Whether there is such a container is not told to who may not ask.
-        let Some(key) = self.metadata().owner(id, peer) else { return Answer::NotFound };
+        let Some(key) = self.metadata().owner(id, Kind::Metadata, peer) else {
+            return Answer::NotFound;
+        };
         let found: Option<Value> = match what {
             "" => document::container(self, &key),
             // No tags are known here, so both are the same.
@@ -161,19 +188,23 @@ mod tests {
         let metadata = Metadata::open("az").unwrap();
         let key = |task, name: &str| ContainerKey::new(TaskId::from_bits(task), &name.into());
         let at = |last| Ipv4Addr::new(10, 0, 0, last);
-        metadata.add("a", &key(1, "app"), Some(at(2)));
-        metadata.add("b", &key(1, "side"), Some(at(3)));
-        metadata.add("c", &key(2, "other"), Some(at(4)));
-        metadata.add("h", &key(3, "host"), None);
-        let asks = |id, peer: Ipv4Addr| metadata.owner(id, peer.into());
+        metadata.add("a", Kind::Metadata, &key(1, "app"), Some(at(2)));
+        metadata.add("b", Kind::Metadata, &key(1, "side"), Some(at(3)));
+        metadata.add("c", Kind::Metadata, &key(2, "other"), Some(at(4)));
+        metadata.add("h", Kind::Metadata, &key(3, "host"), None);
+        let asks = |id, peer: Ipv4Addr| metadata.owner(id, Kind::Metadata, peer.into());
         assert_eq!(asks("a", at(2)), Some(key(1, "app")));
         assert_eq!(asks("a", at(3)), Some(key(1, "app")), "of the same task");
         assert_eq!(asks("a", at(4)), None, "of another task");
         assert_eq!(asks("a", Ipv4Addr::LOCALHOST), None, "of no task");
         assert_eq!(asks("h", Ipv4Addr::LOCALHOST), Some(key(3, "host")));
         assert_eq!(asks("h", at(4)), None, "a container of the bridge");
+        metadata.add("r", Kind::Role, &key(1, "app"), Some(at(2)));
+        let acts = |id, peer: Ipv4Addr| metadata.owner(id, Kind::Role, peer.into());
+        assert_eq!(acts("r", at(3)), Some(key(1, "app")), "of the same task");
+        assert_eq!((acts("r", at(4)), acts("a", at(2)), asks("r", at(2))), (None, None, None));
         metadata.remove(&key(1, "app"));
-        assert_eq!(asks("a", at(3)), None);
+        assert_eq!((asks("a", at(3)), acts("r", at(3))), (None, None));
     }
 
     #[test]

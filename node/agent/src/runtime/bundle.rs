@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::user::User;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::manifest::Config;
-use crate::metadata::VARIABLE;
+use crate::metadata::is_ours;
 use muster_model::spec::{
     ContainerDefinition, IpcMode, NetworkMode, PidMode, TaskDefinition, Ulimit,
 };
@@ -87,8 +87,8 @@ pub struct Surroundings<'a> {
     pub devices: &'a [Node],
     /// Process 1, which runs the container's command.
     pub init: Option<&'a Path>,
-    /// Where it asks about itself, if it has a network.
-    pub metadata: Option<String>,
+    /// Where it asks about itself and acts as its role: variables of its environment.
+    pub endpoints: Vec<(&'static str, String)>,
     pub hostname: &'a str,
     /// Capabilities that the agent itself could pass on, a bit each: what root of the instance has.
     pub bounding: u64,
@@ -266,7 +266,7 @@ fn process(
         .terminal(false)
         .user(user)
         .args(with_init(task, around, arguments(container, image)?))
-        .env(with_metadata(environment(container, image, around.hostname), around))
+        .env(with_endpoints(environment(container, image, around.hostname), around))
         .cwd(cwd)
         .capabilities(sets)
         .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
@@ -280,9 +280,9 @@ fn process(
 }
 
 /// A container cannot be told of another's endpoint.
-fn with_metadata(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
-    variables.retain(|text| text.split_once('=').is_none_or(|(name, _)| name != VARIABLE));
-    variables.extend(around.metadata.iter().map(|uri| format!("{VARIABLE}={uri}")));
+fn with_endpoints(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
+    variables.retain(|text| text.split_once('=').is_none_or(|(name, _)| !is_ours(name)));
+    variables.extend(around.endpoints.iter().map(|(name, uri)| format!("{name}={uri}")));
     variables
 }
 

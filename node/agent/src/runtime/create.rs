@@ -11,8 +11,8 @@ use super::{Runtime, user};
 use crate::cgroup::{TaskLimits, Version};
 use crate::error::{Context, Error, Name, Result};
 use crate::image::Image;
-use crate::journal::{ContainerKey, ContainerRecord};
-use crate::metadata;
+use crate::journal::{ContainerKey, ContainerRecord, Endpoints};
+use crate::metadata::{self, Kind, role};
 use crate::network::{Attachment, check_port_free};
 use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
@@ -54,8 +54,11 @@ impl Runtime {
         let bindings = bindings(assignment, container);
         let attachment = self.attachment(&key, assignment, &bindings)?;
         let networked = assignment.spec.network_mode != NetworkMode::None;
-        let endpoint = networked.then(metadata::new_id);
-        let record = ContainerRecord::new(&key, &image, attachment, endpoint);
+        let endpoints = networked.then(|| Endpoints {
+            metadata: metadata::new_id(),
+            role: assignment.spec.task_role_arn.as_ref().map(|_| role::new_id()),
+        });
+        let record = ContainerRecord::new(&key, &image, attachment, endpoints);
         self.journal().write_container(&key, &record)?;
         self.answer_for(&key, &record);
         match self.make(&key, assignment, image, &record, given.environment).await {
@@ -78,9 +81,12 @@ impl Runtime {
 
     /// From here on its metadata endpoint answers.
     pub(crate) fn answer_for(&self, key: &ContainerKey, record: &ContainerRecord) {
-        if let Some(id) = &record.endpoint {
-            let address = record.attachment.as_ref().map(|a| a.address);
-            self.metadata().add(id, key, address);
+        let address = record.attachment.as_ref().map(|a| a.address);
+        for (kind, id) in [(Kind::Metadata, &record.endpoint), (Kind::Role, &record.role_endpoint)]
+        {
+            if let Some(id) = id {
+                self.metadata().add(id, kind, key, address);
+            }
         }
     }
 
@@ -197,7 +203,7 @@ impl Runtime {
                 shared: &self.shared(assignment),
                 devices: &devices::of(container)?,
                 init: self.init_of(container)?,
-                metadata: record.endpoint.as_deref().map(metadata::uri),
+                endpoints: endpoints(record),
                 hostname: &hostname,
                 bounding: bounding_set(),
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
@@ -294,6 +300,12 @@ impl Runtime {
         }
         Ok(paths)
     }
+}
+
+/// What the container is told of its endpoints.
+fn endpoints(record: &ContainerRecord) -> Vec<(&'static str, String)> {
+    let metadata = record.endpoint.iter().map(|id| (metadata::VARIABLE, metadata::uri(id)));
+    metadata.chain(record.role_endpoint.iter().flat_map(|id| role::variables(id))).collect()
 }
 
 /// The agent's own bounding set of capabilities; none where the kernel does not say.

@@ -2,8 +2,7 @@
 //! is told as an event.
 
 use super::exec;
-use super::secrets::Secrets;
-use super::{Ended, Runtime, RuntimeConfig};
+use super::{Ended, Managers, Runtime, RuntimeConfig};
 use crate::collector::killed_for_memory;
 use crate::drive::engine::{
     Engine, Events, ExecAsk, ExecInput, ExecOutput, Input, Lines, LogsAsk, Output,
@@ -48,11 +47,11 @@ impl RuncEngine {
     /// A directory, a cgroup tree or a setting cannot be used; the text says which.
     pub fn open(
         config: RuntimeConfig,
-        secrets: Arc<dyn Secrets>,
+        managers: Arc<dyn Managers>,
     ) -> crate::error::Result<Arc<Self>> {
         let (sender, ended) = mpsc::channel(ENDED_MAX);
         Ok(Arc::new(Self {
-            runtime: Runtime::open(config, secrets, sender)?,
+            runtime: Runtime::open(config, managers, sender)?,
             ended: Mutex::new(Some(ended)),
             events: OnceLock::new(),
             tasks: TaskTracker::new(),

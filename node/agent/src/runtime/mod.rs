@@ -31,6 +31,7 @@ use crate::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, St
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
 use crate::metadata::Metadata;
+use crate::metadata::role::TaskRoles;
 use crate::network::{BridgeConfig, Network};
 use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
@@ -78,6 +79,11 @@ pub struct RuntimeConfig {
     pub logs_kept: Duration,
 }
 
+/// Who knows what tasks are given: the managers, however they are asked.
+pub trait Managers: Secrets + TaskRoles {}
+
+impl<T: Secrets + TaskRoles> Managers for T {}
+
 /// A container that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -109,7 +115,7 @@ struct Inner {
     live: Mutex<HashMap<ContainerKey, Live>>,
     /// Images pulled for containers that are not made yet.
     pulled: Mutex<HashMap<ContainerKey, Image>>,
-    secrets: Arc<dyn Secrets>,
+    managers: Arc<dyn Managers>,
     /// What containers that are not made yet will be given.
     given: Mutex<HashMap<ContainerKey, ContainerSecrets>>,
     /// Held while a tmpfs is mounted: two containers of one task must not both mount it.
@@ -124,7 +130,7 @@ impl Runtime {
     /// `ended`. Needs a tokio runtime. Call [`Runtime::boot`](crate::collector) next.
     pub fn open(
         config: RuntimeConfig,
-        secrets: Arc<dyn Secrets>,
+        managers: Arc<dyn Managers>,
         ended: mpsc::Sender<Ended>,
     ) -> Result<Self> {
         let runc_root = config.run_dir.join("runc");
@@ -152,7 +158,7 @@ impl Runtime {
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
             pulled: Mutex::new(HashMap::new()),
-            secrets,
+            managers,
             given: Mutex::new(HashMap::new()),
             mounting: Mutex::new(()),
             ended,
@@ -169,6 +175,10 @@ impl Runtime {
 
     pub(crate) fn network(&self) -> &Network {
         &self.inner.network
+    }
+
+    pub(crate) fn managers(&self) -> &dyn Managers {
+        &*self.inner.managers
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {

@@ -12,7 +12,7 @@ use super::shared::{is_mounted, unmount};
 use crate::error::{Context, Error, Name, Result};
 use crate::image::Credentials;
 use crate::journal::ContainerKey;
-use crate::metadata::VARIABLE;
+use crate::metadata::is_ours;
 use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
 use muster_model::{TaskId, limits};
@@ -58,7 +58,7 @@ impl Runtime {
             return Ok(());
         }
         let task = assignment.task;
-        let given = self.inner.secrets.of_task(task).await?;
+        let given = self.managers().of_task(task).await?;
         let keyed = given.into_iter().map(|(name, given)| (ContainerKey { task, name }, given));
         self.given().extend(keyed);
         Ok(())
@@ -79,7 +79,7 @@ impl Runtime {
         if container.is_none_or(|c| c.secret_references().next().is_none()) {
             return Ok(ContainerSecrets::default());
         }
-        let mut given = self.inner.secrets.of_task(key.task).await?;
+        let mut given = self.managers().of_task(key.task).await?;
         Ok(given.remove(&key.name).unwrap_or_default())
     }
 
@@ -159,11 +159,11 @@ fn write(dir: &Path, bundle: &Path, environment: &[(String, SecretText)]) -> io:
     let variables = variables.ok_or_else(|| io::Error::other("config.json has no environment"))?;
     let named = |text: &Value| {
         let name = text.as_str().and_then(|text| text.split_once('=')).map(|(name, _)| name);
-        environment.iter().any(|(given, _)| Some(given.as_str()) == name && given != VARIABLE)
+        environment.iter().any(|(given, _)| Some(given.as_str()) == name && !is_ours(given))
     };
     variables.retain(|text| !named(text));
     // A container cannot be told of another's endpoint.
-    let given = environment.iter().filter(|(name, _)| name != VARIABLE);
+    let given = environment.iter().filter(|(name, _)| !is_ours(name));
     variables.extend(given.map(|(name, value)| format!("{name}={}", value.reveal()).into()));
     fs::create_dir_all(bundle)?;
     let path = bundle.join("config.json");
@@ -196,6 +196,7 @@ pub fn credentials(container: &str, value: &str) -> Result<Credentials> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::VARIABLE;
 
     fn written(environment: &[(&str, &str)]) -> Value {
         let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,8 @@ use muster_proto::error::from_status;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Status;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 /// How long one manager may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
@@ -35,10 +36,15 @@ impl Secrets for Asker {
     async fn of_task(&self, task: TaskId) -> Result<TaskSecrets> {
         let deadline = Instant::now() + ASK_WAIT;
         let mut pause = PAUSE_MIN;
+        let request = pb::TaskSecretsRequest { task: convert::id_to_wire(task.bits()) };
         loop {
             let mut last = Status::unavailable("no manager is known");
             for address in self.book.all() {
-                match self.ask(&address, task).await {
+                let request = request.clone();
+                let asking = |mut client: DispatchClient<Channel>| async move {
+                    client.get_task_secrets(request).await
+                };
+                match self.ask(&address, asking).await {
                     Ok(answer) => return read(answer),
                     Err(status) if is_final(&status) => return Err(failed(status.message())),
                     Err(status) => {
@@ -62,17 +68,19 @@ impl Secrets for Asker {
 }
 
 impl Asker {
-    async fn ask(
+    /// One question to one manager.
+    pub(super) async fn ask<T, F>(
         &self,
         address: &str,
-        task: TaskId,
-    ) -> std::result::Result<pb::TaskSecretsResponse, Status> {
+        call: impl FnOnce(DispatchClient<Channel>) -> F,
+    ) -> std::result::Result<T, Status>
+    where
+        F: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
         let channel = self.book.channel(address);
         let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
-        let request = pb::TaskSecretsRequest { task: convert::id_to_wire(task.bits()) };
-        let mut client = DispatchClient::new(channel);
-        match timeout(ANSWER_WAIT, client.get_task_secrets(request)).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
+        match timeout(ANSWER_WAIT, call(DispatchClient::new(channel))).await {
+            Ok(answer) => answer.map(Response::into_inner),
             Err(_) => {
                 let why = format!("no answer from {address} within {ANSWER_WAIT:?}");
                 Err(Status::deadline_exceeded(why))
@@ -83,7 +91,7 @@ impl Asker {
 
 /// What another manager, or the same one later, would say too. One of an older version, which does
 /// not know the call, may still be replaced.
-fn is_final(status: &Status) -> bool {
+pub(super) fn is_final(status: &Status) -> bool {
     use muster_model::Error::{Unavailable, UnknownOutcome, Unsupported};
     !matches!(from_status(status), Unavailable { .. } | UnknownOutcome { .. } | Unsupported { .. })
 }

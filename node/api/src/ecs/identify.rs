@@ -83,7 +83,8 @@ pub async fn caller(
     if signature.service() != claim.service {
         return Err(sigv4::Refusal::service(claim.service).into());
     }
-    let (caller, secret) = authn.key_holder(signature.access_key()).await?;
+    let (key, token) = (signature.access_key(), signature.token());
+    let (caller, secret) = authn.key_holder(key, token, claim.now).await?;
     signature.verify(claim.head, claim.body, secret.reveal(), claim.now)?;
     let (signed, ours) = (signature.region(), &state.meta().region);
     let region = match trust {

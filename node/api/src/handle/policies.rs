@@ -1,4 +1,5 @@
-//! Policies of users and roles. What they mean is `policy`'s; here they are put and shown.
+//! Policies of users, roles and task roles. What they mean is `policy`'s; here they are put and
+//! shown.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -38,6 +39,7 @@ impl Dispatcher {
             policy = request.name,
             user = request.user,
             role = request.role,
+            task_role = request.task_role,
             by = %call.principal,
             "policy deleted"
         );
@@ -50,9 +52,10 @@ impl Dispatcher {
         call: &Call,
         request: pb::ListPoliciesRequest,
     ) -> Result<pb::ListPoliciesResponse, Error> {
-        let holder = match (request.user.as_str(), request.role.as_str()) {
-            ("", "") => None,
-            (user, role) => Some(convert::holder(user, role)?),
+        let pb::ListPoliciesRequest { user, role, task_role, .. } = &request;
+        let holder = match (user.as_str(), role.as_str(), task_role.as_str()) {
+            ("", "", "") => None,
+            (user, role, task_role) => Some(convert::holder(user, role, task_role)?),
         };
         let state = self.view(call, request.stale).await?;
         let wanted = |row: &muster_model::Policy| holder.as_ref().is_none_or(|h| row.holder == *h);
@@ -67,7 +70,7 @@ impl Dispatcher {
         call: &Call,
         request: pb::GetPolicyRequest,
     ) -> Result<pb::GetPolicyResponse, Error> {
-        let holder = convert::holder(&request.user, &request.role)?;
+        let holder = convert::holder(&request.user, &request.role, &request.task_role)?;
         let state = self.view(call, request.stale).await?;
         let row = state.policy(&holder, &request.name);
         let row = row.ok_or_else(|| Error::not_found(Kind::Policy, &request.name))?;

@@ -11,7 +11,8 @@ use std::cell::Cell;
 /// What a statement can ask about.
 pub struct Facts<'a> {
     pub action: &'a str,
-    pub user: &'a str,
+    /// As in IAM, there is no `aws:username` for an assumed role.
+    pub user: Option<&'a str>,
     pub resource: &'a Acted,
     /// The tags that the request gives.
     pub request: &'a [pb::Tag],
@@ -54,7 +55,7 @@ fn fits(statement: &Statement, facts: &Facts<'_>, asked: &Cell<bool>) -> bool {
 fn holds(condition: &Condition, facts: &Facts<'_>, asked: &Cell<bool>) -> bool {
     let found = match &condition.key {
         Key::Cluster => facts.resource.cluster.as_deref(),
-        Key::Username => Some(facts.user),
+        Key::Username => facts.user,
         Key::ResourceTag(key) => {
             asked.set(true);
             let tags = facts.resource.tags.iter().flat_map(|tags| tags.iter());

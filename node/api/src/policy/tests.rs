@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// says; without `in`, nothing says which cluster.
 struct Asked {
     action: String,
-    user: String,
+    user: Option<String>,
     acted: Acted,
     request: Vec<pb::Tag>,
 }
@@ -26,7 +26,7 @@ fn asked(line: &str) -> Asked {
     };
     let mut asked = Asked {
         action,
-        user: "ann".into(),
+        user: Some("ann".into()),
         acted: Acted { arn, cluster: None, tags: None },
         request: Vec::new(),
     };
@@ -36,7 +36,7 @@ fn asked(line: &str) -> Asked {
         match key.split_once('.') {
             Some(("tag", key)) => drop(tags.insert(key.into(), value.into())),
             Some((_, key)) => asked.request.push(pb::Tag { key: key.into(), value: value.into() }),
-            None if key == "by" => asked.user = value.into(),
+            None if key == "by" => asked.user = (!value.is_empty()).then(|| value.into()),
             None => {
                 asked.acted.cluster =
                     Some(format!("arn:aws:ecs:local:000000000000:cluster/{value}"));
@@ -68,7 +68,8 @@ fn said(statements: &[&str], line: &str) -> Verdict {
     let text = format!(r#"{{"Statement":[{}]}}"#, statements.join(","));
     let read: Vec<Document> = vec![document(&text).unwrap_or_else(|e| panic!("{e} in {text}"))];
     let Asked { action, user, acted, request } = asked(line);
-    let facts = Facts { action: &action, user: &user, resource: &acted, request: &request };
+    let facts =
+        Facts { action: &action, user: user.as_deref(), resource: &acted, request: &request };
     judge(read.iter(), &facts).0
 }
 
@@ -196,7 +197,8 @@ fn it_is_told_whether_tags_of_rows_were_asked_for() {
     let read = |text: &str| document(&format!(r#"{{"Statement":{}}}"#, statement(text))).unwrap();
     let asks = |text: &str, line: &str| {
         let Asked { action, user, acted, request } = asked(line);
-        let facts = Facts { action: &action, user: &user, resource: &acted, request: &request };
+        let facts =
+            Facts { action: &action, user: user.as_deref(), resource: &acted, request: &request };
         judge([read(text)].iter(), &facts).1
     };
     assert!(asks(TEAM, "ecs:StopTask task/blue/1"));

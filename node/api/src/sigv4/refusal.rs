@@ -21,6 +21,9 @@ pub enum Refusal {
     /// No such key, or one that no longer counts. Holds what would help, or nothing.
     #[error("The security token included in the request is invalid.{}", aside(.0))]
     UnknownKey(String),
+    /// Credentials that counted once. Holds why they do not any more, or nothing if it is time.
+    #[error("The security token included in the request is expired{}", aside(.0))]
+    Expired(String),
 }
 
 /// How a wire names a refusal.
@@ -69,6 +72,7 @@ impl Refusal {
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::Invalid(_) => "InvalidSignatureException",
             Self::UnknownKey(_) => "UnrecognizedClientException",
+            Self::Expired(_) => "ExpiredTokenException",
         };
         Fault { name, http_status: 400 }
     }
@@ -80,6 +84,7 @@ impl Refusal {
             Self::Incomplete(_) => ("IncompleteSignature", 400),
             Self::Invalid(_) => ("SignatureDoesNotMatch", 403),
             Self::UnknownKey(_) => ("InvalidClientTokenId", 403),
+            Self::Expired(_) => ("ExpiredToken", 403),
         };
         Fault { name, http_status }
     }

@@ -175,6 +175,7 @@ impl Bench {
             simulator: None,
             adopt_parent: None,
             foresee: Arc::new(muster_control::leader::foresee::foresee),
+            issuer: Some("https://muster.test".into()),
         };
         let api = Api::new(config, replica.clone(), live).await.unwrap();
         let (wires, incoming) = mpsc::unbounded_channel();

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Attach a policy to a user or a role; replaces the one of this name.
+    /// Attach a policy to a user, a role or a task role; replaces the one of this name.
     #[command(
         after_help = "Example, a user who may do everything in the cluster blue, and write task\n\
         definitions, which are of no cluster:\n  \
@@ -20,7 +20,10 @@ pub enum Command {
         {\"Version\": \"2012-10-17\", \"Statement\": [\n  \
         {\"Effect\": \"Allow\", \"Action\": [\"ecs:*\", \"muster:*\"], \"Resource\": \"*\",\n   \
         \"Condition\": {\"ArnLike\": {\"ecs:cluster\": \"arn:aws:ecs:*:*:cluster/blue\"}}},\n  \
-        {\"Effect\": \"Allow\", \"Action\": \"ecs:*TaskDefinition*\", \"Resource\": \"*\"}]}"
+        {\"Effect\": \"Allow\", \"Action\": \"ecs:*TaskDefinition*\", \"Resource\": \"*\"}]}\n\n\
+        Example, what tasks may do whose definition has the taskRoleArn\n\
+        arn:aws:iam::000000000000:role/scaler:\n  \
+        muster policy put scale --task-role scaler --file scale.json"
     )]
     Put {
         name: String,
@@ -30,14 +33,17 @@ pub enum Command {
         #[arg(long)]
         file: PathBuf,
     },
-    /// Policies of a user, of a role, or all.
+    /// Policies of a user, of a role, of a task role, or all.
     #[command(after_help = "Example:\n  muster policy list --user ann")]
     List {
         #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "role")]
         user: String,
         /// admin, operator, read-only or restricted.
-        #[arg(long, default_value = "", hide_default_value = true)]
+        #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "task_role")]
         role: String,
+        /// A role that task definitions name.
+        #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "user")]
+        task_role: String,
     },
     /// The document of one policy.
     #[command(after_help = "Example:\n  muster policy show blue --user ann")]
@@ -65,27 +71,33 @@ pub struct Holder {
     /// The role it is attached to: admin, operator, read-only or restricted.
     #[arg(long, default_value = "", hide_default_value = true)]
     role: String,
+    /// The role of tasks it is attached to: the name in their definition's taskRoleArn.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    task_role: String,
 }
 
 impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
-            Self::Put { name, holder: Holder { user, role }, file } => {
+            Self::Put { name, holder: Holder { user, role, task_role }, file } => {
                 let (document, client_token) = (read(&file)?, context.token());
-                let request = pb::PutPolicyRequest { name, user, role, document, client_token };
+                let request =
+                    pb::PutPolicyRequest { name, user, role, document, task_role, client_token };
                 let answer =
                     context.operator(request, async |mut o, r| o.put_policy(r).await).await?;
                 done(context, answer.policy.unwrap_or_default(), "is attached to")
             }
-            Self::List { user, role } => {
-                let request = pb::ListPoliciesRequest { user, role, stale: context.stale };
+            Self::List { user, role, task_role } => {
+                let stale = context.stale;
+                let request = pb::ListPoliciesRequest { user, role, task_role, stale };
                 let answer = context
                     .operator_read(request, async |mut o, r| o.list_policies(r).await)
                     .await?;
                 list(context, &answer)
             }
-            Self::Show { name, holder: Holder { user, role } } => {
-                let request = pb::GetPolicyRequest { name, user, role, stale: context.stale };
+            Self::Show { name, holder: Holder { user, role, task_role } } => {
+                let stale = context.stale;
+                let request = pb::GetPolicyRequest { name, user, role, task_role, stale };
                 let answer =
                     context.operator_read(request, async |mut o, r| o.get_policy(r).await).await?;
                 let policy = answer.policy.unwrap_or_default();
@@ -94,15 +106,16 @@ impl Command {
                     Format::Table => output::print(&format!("{}\n", policy.document.trim_end())),
                 }
             }
-            Self::Delete { name, holder: Holder { user, role } } => {
+            Self::Delete { name, holder: Holder { user, role, task_role } } => {
                 let request = pb::DeletePolicyRequest {
                     name: name.clone(),
                     user: user.clone(),
                     role: role.clone(),
+                    task_role: task_role.clone(),
                     client_token: context.token(),
                 };
                 context.operator(request, async |mut o, r| o.delete_policy(r).await).await?;
-                let gone = pb::PolicyRow { name, user, role, ..Default::default() };
+                let gone = pb::PolicyRow { name, user, role, task_role, ..Default::default() };
                 done(context, gone, "is taken from")
             }
         }
@@ -110,9 +123,10 @@ impl Command {
 }
 
 fn holder(row: &pb::PolicyRow) -> String {
-    match row.user.as_str() {
-        "" => format!("role {}", row.role),
-        user => format!("user {user}"),
+    match (row.user.as_str(), row.role.as_str()) {
+        ("", "") => format!("task role {}", row.task_role),
+        ("", role) => format!("role {role}"),
+        (user, _) => format!("user {user}"),
     }
 }
 

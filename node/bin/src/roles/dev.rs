@@ -145,7 +145,7 @@ impl DevArguments {
     fn ecs(&self) -> Option<EcsConfig> {
         let beside = SocketAddr::from((Ipv4Addr::LOCALHOST, ECS_PORT));
         let listen = self.ecs_listen.or((!self.simulate).then_some(beside))?;
-        Some(EcsConfig { listen, plain: true, certificate: None, key: None })
+        Some(EcsConfig { listen, plain: true, certificate: None, key: None, issuer: None })
     }
 }
 

@@ -95,12 +95,13 @@ pub async fn run(
         address: config.address.clone(),
         level: LEVEL,
         heartbeat: Duration::from_millis(muster_model::limits::HEARTBEAT.0),
+        issuer: issuer(config),
     });
     let wire = match &config.ecs {
         Some(ecs) => Some(ecs::bind(ecs, &config.address, &replica, &clock).await?),
         None => None,
     };
-    let api = front_ends(&clock, &replica, &manager, manner.simulator).await?;
+    let api = front_ends(&clock, &replica, &manager, manner.simulator, issuer(config)).await?;
     let routes = api
         .routes()
         .add_service(manager.dispatch())
@@ -161,11 +162,17 @@ fn manager_of(identity: &Identity, data_dir: &Path) -> Result<RaftId, RoleError>
     }
 }
 
+/// The URL that tasks' identities name as their issuer.
+fn issuer(config: &ManagerConfig) -> Option<Arc<str>> {
+    config.ecs.as_ref().and_then(|ecs| ecs.issuer.as_deref()).map(Arc::from)
+}
+
 async fn front_ends(
     clock: &Clock,
     replica: &Replica,
     manager: &Manager,
     simulator: Option<Arc<dyn Simulator>>,
+    issuer: Option<Arc<str>>,
 ) -> Result<Api, RoleError> {
     let parts = ApiConfig {
         now: clock.clone(),
@@ -174,6 +181,7 @@ async fn front_ends(
         simulator,
         adopt_parent: Some(telemetry::adopt_parent),
         foresee: Arc::new(muster_control::leader::foresee::foresee),
+        issuer,
     };
     Api::new(parts, replica.clone(), Arc::new(Sessions(manager.live())))
         .await

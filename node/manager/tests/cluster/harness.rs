@@ -196,6 +196,7 @@ impl Cluster {
             address: address.to_string(),
             level: 1,
             heartbeat: self.heartbeat,
+            issuer: Some(crate::task_roles::ISSUER.into()),
         });
         let live = manager.live();
         let config = ApiConfig {
@@ -205,6 +206,7 @@ impl Cluster {
             simulator: None,
             adopt_parent: None,
             foresee: Arc::new(muster_control::leader::foresee::foresee),
+            issuer: Some(crate::task_roles::ISSUER.into()),
         };
         let replica = Replica::new(seat.clone());
         let api = Api::new(config, replica, Arc::new(Sessions(live.clone()))).await.unwrap();

@@ -8,3 +8,4 @@ mod enroll;
 mod harness;
 mod hostile;
 mod secrets;
+mod task_roles;

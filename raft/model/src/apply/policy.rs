@@ -1,4 +1,4 @@
-//! Policies of users and roles: put, replaced, deleted.
+//! Policies of users, roles and task roles: put, replaced, deleted.
 //!
 //! It does not read documents. Invariant: a user's policies go with the user.
 
@@ -65,7 +65,8 @@ pub(super) fn delete_of_user(state: &mut State, user: &Arc<str>) {
 
 fn present(state: &State, holder: &Holder) -> Result<(), Error> {
     match holder {
-        Holder::Role(_) => Ok(()),
+        // A task role is there once anything names it.
+        Holder::Role(_) | Holder::TaskRole(_) => Ok(()),
         Holder::User(name) => match state.user(name) {
             Some(row) if row.removed_at.is_none() => Ok(()),
             _ => Err(Error::not_found(Kind::User, name)),

@@ -3,6 +3,7 @@
 //! Some values are marks: `aimed` puts what would be right just now in their place, so that most
 //! plans and reports get past the first check.
 
+mod kept;
 mod marks;
 pub mod schedules;
 
@@ -408,6 +409,7 @@ fn holder() -> impl Strategy<Value = Holder> {
         1 => Just(Holder::Role(UserRole::Restricted)),
         1 => Just(Holder::User("admin".into())),
         2 => name().prop_map(Holder::User),
+        1 => name().prop_map(Holder::TaskRole),
     ]
 }
 
@@ -435,36 +437,13 @@ fn managers() -> impl Strategy<Value = Command> {
             serial
         }),
         name().prop_map(|name| Command::RemoveUser { name }),
-        access_keys(),
-        secrets().prop_map(Command::Secret),
+        kept::commands(),
         (holder(), name(), text()).prop_map(|(holder, name, document)| Command::PutPolicy {
             holder,
             name,
             document
         }),
         (holder(), name()).prop_map(|(holder, name)| Command::DeletePolicy { holder, name }),
-    ]
-}
-
-fn access_keys() -> impl Strategy<Value = Command> {
-    let id = || (0u128..4).prop_map(AccessKeyId::from_bits);
-    let status = prop_oneof![Just(AccessKeyStatus::Active), Just(AccessKeyStatus::Inactive)];
-    let user = prop_oneof![3 => Just(Arc::from("admin")), 1 => name()];
-    let secret = vec(any::<u8>(), 0..4).prop_map(|bytes| SealedSecret(bytes.into()));
-    prop_oneof![
-        2 => (id(), user, secret)
-            .prop_map(|(id, user, secret)| Command::CreateAccessKey { id, user, secret }),
-        1 => (id(), status).prop_map(|(id, status)| Command::SetAccessKeyStatus { id, status }),
-        1 => id().prop_map(|id| Command::DeleteAccessKey { id }),
-    ]
-}
-
-fn secrets() -> impl Strategy<Value = SecretCommand> {
-    let value = || vec(any::<u8>(), 0..4).prop_map(|bytes| SealedSecret(bytes.into()));
-    prop_oneof![
-        2 => (name(), value()).prop_map(|(name, value)| SecretCommand::Create { name, value }),
-        4 => (name(), value()).prop_map(|(name, value)| SecretCommand::PutValue { name, value }),
-        1 => name().prop_map(|name| SecretCommand::Delete { name }),
     ]
 }
 
@@ -491,6 +470,7 @@ pub fn asked() -> impl Strategy<Value = (Command, Principal, RequestId, u64)> {
         6 => Just(Principal::Manager(RaftId(1))),
         1 => instance().prop_map(Principal::Instance),
         1 => Just(Principal::User("admin".into())),
+        1 => task().prop_map(|task| Principal::AssumedRole { role: "web".into(), task }),
     ];
     let request = (0u128..1000).prop_map(RequestId::from_bits);
     (command(), by, request, prop_oneof![9 => 0u64..20_000, 1 => 0u64..50_000_000])

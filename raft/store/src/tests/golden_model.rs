@@ -26,8 +26,8 @@ use muster_model::{
     InstanceStatus, Kind, Observed, OverlapPolicy, Owner, Pace, Pause, PauseHook, Phase, Policy,
     Principal, RaftId, RequestId, Resources, Response, Revision, Row, Schedule, ScheduleId,
     ScheduleSpec, SealedSecret, Secret, SecretVersion, Service, ServiceId, ServiceSpec,
-    ServiceStatus, Shift, Slot, Stage, StepSize, StopCode, Task, TaskDefinition, TaskId, Time,
-    TraceId, Weight,
+    ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode, Task, TaskDefinition,
+    TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -386,6 +386,11 @@ fn rows() -> Vec<Row> {
         Row::Pause(Arc::new(Pause { service: SERVICE, deployment: DEPLOYMENT, since: Time(9) })),
         Row::Schedule(Arc::new(schedule())),
         Row::Secret(Arc::new(secret())),
+        Row::SigningKey(Arc::new(SigningKey {
+            public: vec![4, 250].into(),
+            private: sealed(),
+            created_at: Time(1),
+        })),
     ]
 }
 

@@ -223,6 +223,14 @@ fn commands_of_secrets() -> Vec<Command> {
     ]
 }
 
+fn commands_of_roles() -> Vec<Command> {
+    let (holder, name) = (Holder::TaskRole("web".into()), "blue".into());
+    vec![
+        Command::DeletePolicy { holder, name },
+        Command::CreateSigningKey { public: vec![4, 250].into(), private: sealed() },
+    ]
+}
+
 /// In the order in which they came to be.
 pub(super) fn all() -> Vec<Command> {
     let first = Bootstrap {
@@ -247,5 +255,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_deployments());
     commands.extend(commands_of_schedules());
     commands.extend(commands_of_secrets());
+    commands.extend(commands_of_roles());
     commands
 }
