@@ -18,6 +18,7 @@ mod definition;
 mod deployment;
 mod find;
 mod instance;
+mod job;
 mod manager;
 mod mark;
 mod plan;
@@ -121,6 +122,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         }
         Command::Schedule(command) => schedule::decide(state, command),
         Command::Secret(command) => secret::decide(state, command),
+        Command::Job(command) => job::decide(state, command),
     }
 }
 
