@@ -66,6 +66,9 @@ pub struct Counts {
     /// Runs of schedules, and due times that came to none.
     pub runs_started: u64,
     pub runs_idle: u64,
+    /// Jobs that succeeded, and those that failed or were stopped.
+    pub jobs_succeeded: u64,
+    pub jobs_failed: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
 }
@@ -90,6 +93,8 @@ impl Counts {
         self.shifts_done += other.shifts_done;
         self.runs_started += other.runs_started;
         self.runs_idle += other.runs_idle;
+        self.jobs_succeeded += other.jobs_succeeded;
+        self.jobs_failed += other.jobs_failed;
         self.healed_ms += other.healed_ms;
     }
 }

@@ -10,6 +10,7 @@ use muster_model::Millis;
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
     let (mut halted, mut shifted, mut scheduled) = (0, 0, 0);
+    let (mut succeeded, mut failed) = (0, 0);
     for seed in 1..=5 {
         let outcome = sim::run(seed, false);
         let replay = format!("replay: cargo xtask sim --seed {seed} --trace");
@@ -19,9 +20,12 @@ fn a_handful_of_seeds_keep_every_law() {
         halted += counts.rollouts_halted;
         shifted += counts.shifts_done;
         scheduled += counts.runs_started;
+        succeeded += counts.jobs_succeeded;
+        failed += counts.jobs_failed;
     }
     assert!(shifted > 0, "no deployment got all of the traffic");
     assert!(scheduled > 0, "no schedule ran");
+    assert!(succeeded > 0 && failed > 0, "{succeeded} jobs succeeded, {failed} did not");
     assert!(halted > 0, "no deployment failed or was stopped");
 }
 

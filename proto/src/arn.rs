@@ -121,6 +121,7 @@ pub fn of_response(state: &State, response: &Response) -> Vec<String> {
         | Response::Manager(_)
         | Response::AccessKey(_)
         | Response::Schedule(_)
+        | Response::Job(_)
         | Response::Secret { .. } => Vec::new(),
     }
 }

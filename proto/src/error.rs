@@ -162,6 +162,7 @@ fn missing(kind: Kind, name: &str) -> String {
         }
         Kind::CapacityProvider => format!("{name:?}: see DescribeCapacityProviders."),
         Kind::Schedule => format!("Schedule {name:?} not found: see `muster schedule list`."),
+        Kind::Job => format!("Job {name:?} not found: see `muster job list`."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
         Kind::Secret => format!("Secret {name:?} not found: see `muster secret list`."),
     }

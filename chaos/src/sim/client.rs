@@ -4,6 +4,7 @@
 //! A repeat through another manager carries other minted ids, as a repeated API call would. It does
 //! not know the rules: a refusal is an answer like any other.
 
+mod jobs;
 mod schedules;
 
 pub(super) use schedules::RATES;
@@ -23,9 +24,9 @@ use muster_model::schedule::ScheduleCommand;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
     CircuitBreaker, ClusterId, Command, DefinitionId, DeploymentStrategy, Entry, Error, HookAction,
-    InstanceId, InstanceStatus, Millis, Pace, PauseHook, Principal, RequestId, Response,
-    SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State, StepSize, Threshold,
-    Time, Weight,
+    InstanceId, InstanceStatus, JobCommand, Millis, Pace, PauseHook, Principal, RequestId,
+    Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State, StepSize,
+    Threshold, Time, Weight,
 };
 use std::sync::Arc;
 
@@ -196,6 +197,10 @@ impl World {
                 let id = ids.schedule();
                 Command::Schedule(ScheduleCommand::Create { id, cluster, spec, next_due })
             }
+            Command::Job(JobCommand::Run { cluster, definition, spec, .. }) => {
+                let id = ids.job(now);
+                Command::Job(JobCommand::Run { id, cluster, definition, spec })
+            }
             other => other,
         }
     }
@@ -211,7 +216,8 @@ impl World {
                 let force = self.dice.percent(70);
                 Some(Command::DeleteService { service, force })
             }
-            57..70 => self.run_task(state),
+            57..66 => self.run_task(state),
+            66..70 => self.job(state),
             70..73 => self.schedule(state),
             73..75 => self.stop_deployment(state),
             75..80 => self.pause_or_continue(state),

@@ -301,7 +301,10 @@ impl World {
         let entered = state.shifts().map(|shift| shift.entered_at + STAGE_MAX);
         let goes_on = state.schedules().filter(|row| row.next_due.is_some());
         let scheduled = goes_on.filter_map(|row| row.spec.end).max().unwrap_or_default();
-        calm.max(backoff).max(entered.max().unwrap_or_default()).max(scheduled) + HEAL_MAX
+        let jobs = state.jobs().filter(|row| row.end.is_none());
+        let over = jobs.filter_map(|row| row.deadline()).max().unwrap_or_default();
+        let entered = entered.max().unwrap_or_default();
+        calm.max(backoff).max(entered).max(scheduled).max(over) + HEAL_MAX
     }
 }
 

@@ -10,6 +10,7 @@ mod clusters;
 mod confirmed;
 mod forward;
 mod heals;
+mod jobs;
 mod kills;
 mod lost;
 mod once;
@@ -50,6 +51,7 @@ pub(super) struct Observers {
     answered: BTreeMap<RequestId, Response>,
     /// Tasks whose rows are gone.
     forgotten: BTreeSet<TaskId>,
+    jobs: jobs::Ledgers,
 }
 
 impl Observers {
@@ -139,6 +141,11 @@ impl World {
         let (runs, idle) = schedules::count(&changes);
         self.counts.runs_started += runs;
         self.counts.runs_idle += idle;
+        let jobs = jobs::check_entry(&mut self.observers.jobs, before, after, &changes);
+        self.judge("jobs", jobs);
+        let (succeeded, failed) = jobs::count(&changes);
+        self.counts.jobs_succeeded += succeeded;
+        self.counts.jobs_failed += failed;
         self.judge("traffic", traffic::check_entry(before, after, &changes, entry));
         let (begun, shifted) = traffic::count(&changes);
         self.counts.shifts_begun += begun;
@@ -147,6 +154,7 @@ impl World {
         if let Some(known) = known {
             self.judge("lost", lost::check(&known, entry));
             self.judge("backoff", backoff::check_entry(&known, &changes, entry));
+            self.judge("jobs", jobs::check_plan(&known, entry));
         }
         let machines = self.agents.iter().flat_map(|agent| &agent.machine.tasks);
         let alive = machines.filter(|(_, hold)| hold.alive()).map(|(task, _)| *task).collect();
@@ -168,6 +176,7 @@ impl World {
         heals::unrest(&state, &self.healthy_hosts(), self.now)
             .or_else(|| orphans::unrest(&state, self.machines()))
             .or_else(|| schedules::unrest(&state))
+            .or_else(|| jobs::unrest(&state))
     }
 
     fn machines(&self) -> impl Iterator<Item = (InstanceId, &Machine)> {

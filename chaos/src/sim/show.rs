@@ -55,6 +55,11 @@ fn shown_step(step: &Step) -> String {
         Step::Fire { schedule, latest, .. } => {
             format!("schedule {} fires what was due at {}", short(schedule), latest.0)
         }
+        Step::StartAttempts { job, tasks } => {
+            let tasks: Vec<String> = tasks.iter().map(|task| short(*task)).collect();
+            format!("job {} starts {}", short(job), tasks.join(" "))
+        }
+        Step::TimeOutJob { job } => format!("job {} times out", short(job)),
         Step::Turn { service, turn, .. } => format!("{} turns: {turn:?}", short(service)),
         Step::FailDeployment { service, back_to, .. } => {
             format!("{} fails, back to {:?}", short(service), back_to.map(short))

@@ -17,6 +17,7 @@ mod filter;
 mod fleet;
 pub mod foresee;
 mod index;
+mod jobs;
 mod keys;
 mod lease;
 mod lost;
@@ -399,6 +400,7 @@ impl Leader {
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);
         schedules::stage(&mut draft, &mut view);
+        jobs::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
         rebalance::stage(&mut draft, &mut view, &mut self.rebalancing);
         reap::stage(&mut draft, &mut view, &mut self.index);

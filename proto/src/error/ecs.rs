@@ -92,6 +92,7 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
         | Kind::AccessKey
         | Kind::Policy
         | Kind::Schedule
+        | Kind::Job
         | Kind::Secret => ("ResourceNotFoundException", ""),
     }
 }
@@ -108,6 +109,8 @@ fn inactive(kind: Kind) -> (&'static str, &'static str) {
 
 fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
     match kind {
+        // Jobs and schedules are not ECS's: none of its sentences is true of them.
+        Kind::Cluster if what.starts_with("job") => ("ResourceInUseException", ""),
         Kind::Cluster if what.contains("service") => (
             "ClusterContainsServicesException",
             "The Cluster cannot be deleted while Services are active.",
@@ -116,7 +119,6 @@ fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
             "ClusterContainsContainerInstancesException",
             "The Cluster cannot be deleted while Container Instances are active or draining.",
         ),
-        // Schedules are not ECS's: none of its sentences is true of them.
         Kind::Cluster if what.contains("schedule") => ("ResourceInUseException", ""),
         Kind::Cluster => (
             "ClusterContainsTasksException",

@@ -131,6 +131,7 @@ fn started_by(row: &Task) -> String {
     match &row.owner {
         Owner::Service { deployment, .. } => deployment.shown(),
         Owner::Run { started_by, .. } => started_by.as_deref().unwrap_or_default().to_owned(),
+        Owner::Job { started_by, .. } => started_by.to_string(),
     }
 }
 

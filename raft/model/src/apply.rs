@@ -18,6 +18,7 @@ mod definition;
 mod deployment;
 mod find;
 mod instance;
+mod job;
 mod manager;
 mod mark;
 mod plan;
@@ -125,6 +126,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::CreateSigningKey { public, private } => {
             signing_key::create(state, public, private)
         }
+        Command::Job(command) => job::decide(state, command),
     }
 }
 

@@ -10,10 +10,11 @@ use crate::capacity::{AutoScalingGroup, AutoScalingGroupChange, ClusterProviders
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
-    ClusterId, DefinitionId, DeploymentId, Epoch, InstanceId, Principal, RaftId, RequestId,
+    ClusterId, DefinitionId, DeploymentId, Epoch, InstanceId, JobId, Principal, RaftId, RequestId,
     ScheduleId, ServiceId, Slot, TaskId, TraceId,
 };
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
+use crate::job::JobCommand;
 use crate::mark::SettingKey;
 use crate::placement::PlacementChange;
 use crate::policy::Holder;
@@ -209,6 +210,7 @@ pub enum Command {
         public: Arc<[u8]>,
         private: SealedSecret,
     },
+    Job(JobCommand),
 }
 
 /// About capacity providers. Append only.
@@ -458,6 +460,15 @@ pub enum Step {
         missed: u32,
         next: Option<Time>,
     },
+    /// New tasks of a job.
+    StartAttempts {
+        job: JobId,
+        tasks: Vec<TaskId>,
+    },
+    /// A job has taken too long.
+    TimeOutJob {
+        job: JobId,
+    },
 }
 
 /// What an applied entry answers.
@@ -490,4 +501,5 @@ pub enum Response {
         name: Arc<str>,
         version: u64,
     },
+    Job(JobId),
 }

@@ -9,6 +9,7 @@ use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
 use crate::instance::Instance;
+use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
@@ -66,6 +67,7 @@ pub struct Changes {
     pub pauses: Vec<Change<Pause>>,
     pub schedules: Vec<Change<Schedule>>,
     pub secrets: Vec<Change<Secret>>,
+    pub jobs: Vec<Change<Job>>,
 }
 
 impl State {
@@ -101,6 +103,7 @@ impl State {
             pauses: values(&before.pauses, &after.pauses),
             schedules: values(&before.schedules, &after.schedules),
             secrets: values(&before.secrets, &after.secrets),
+            jobs: values(&before.jobs, &after.jobs),
         }
     }
 }
@@ -196,6 +199,7 @@ impl Changes {
             ))
             .chain(rows(Table::Schedules, &self.schedules, |r| key::id(r.id.bits()), Row::Schedule))
             .chain(rows(Table::Secrets, &self.secrets, |r| key::text(&r.name), Row::Secret))
+            .chain(rows(Table::Jobs, &self.jobs, |r| key::id(r.id.bits()), Row::Job))
     }
 }
 

@@ -27,6 +27,7 @@ pub enum Kind {
     CapacityProvider,
     Schedule,
     Secret,
+    Job,
 }
 
 impl std::fmt::Display for Kind {
@@ -48,6 +49,7 @@ impl std::fmt::Display for Kind {
             Self::CapacityProvider => "capacity provider",
             Self::Schedule => "schedule",
             Self::Secret => "secret",
+            Self::Job => "job",
         })
     }
 }

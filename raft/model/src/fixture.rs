@@ -36,6 +36,7 @@ use std::sync::Arc;
 mod access_key;
 mod capacity;
 mod instance;
+mod job;
 mod line;
 mod operations;
 mod schedule;
@@ -63,6 +64,7 @@ pub enum Noun {
     Instance,
     Request,
     Schedule,
+    Job,
 }
 
 /// A state with the clock, the ids and the names around it.
@@ -266,6 +268,7 @@ impl World {
                 Noun::Task => "task",
                 Noun::Instance => "instance",
                 Noun::Schedule => "schedule",
+                Noun::Job => "job",
                 Noun::Request => continue,
             };
             for quote in [" \"", " ", "/"] {

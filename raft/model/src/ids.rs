@@ -60,6 +60,7 @@ ids! {
     DeploymentId, "deployment";
     ClusterId, "cluster";
     ScheduleId, "schedule";
+    JobId, "job";
     /// Names a request, so that a repeat of it has no second effect (ECS: `clientToken`).
     RequestId, "clientToken";
     /// One connection of an agent to a manager; fences what an older connection still says.
@@ -180,6 +181,10 @@ impl IdSource {
     }
     pub fn schedule(&mut self) -> ScheduleId {
         ScheduleId(self.next_u128())
+    }
+    /// Ordered by time: of two jobs of one name the newer one stands later.
+    pub fn job(&mut self, now: Time) -> JobId {
+        JobId(self.ordered(now))
     }
     pub fn request(&mut self) -> RequestId {
         RequestId(self.next_u128())

@@ -187,6 +187,23 @@ pub const SCHEDULE_PUNCTUAL: Millis = Millis::from_secs(60);
 pub const SCHEDULE_WITHIN_SECS_MIN: u32 = 60;
 pub const SCHEDULE_WITHIN_SECS_MAX: u32 = 86_400;
 
+// ---- jobs ----
+
+/// Jobs that have not ended; a row has some 300 bytes, with long overrides 10 KiB.
+pub const JOBS_MAX: usize = 10_000;
+/// As a schedule's: with `job/` before it, it is ECS's `startedBy`, of at most 128 characters.
+pub const JOB_NAME_CHARS_MAX: usize = SCHEDULE_NAME_CHARS_MAX;
+/// AWS Batch: the size of an array job.
+pub const JOB_COMPLETIONS_MAX: u32 = 10_000;
+/// As many as there are completions: what fails more often than not is not a job.
+pub const JOB_RETRIES_MAX: u32 = JOB_COMPLETIONS_MAX;
+/// Kubernetes: `backoffLimit`.
+pub const JOB_RETRIES_DEFAULT: u32 = 6;
+/// 14 days: AWS Batch's longest on Fargate.
+pub const JOB_TIMEOUT_SECS_MAX: u32 = 1_209_600;
+/// Ended jobs that can still be described; the longest ended are forgotten first.
+pub const ENDED_JOBS_PER_CLUSTER_MAX: usize = 500;
+
 // ---- history ----
 
 /// Deleted clusters that can still be described.

@@ -10,10 +10,11 @@ use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::command::Response;
 use crate::error::Error;
 use crate::ids::{
-    ClusterId, DefinitionId, Epoch, Index, InstanceId, RaftId, RequestId, Revision, ScheduleId,
-    ServiceId, Slot, TaskId,
+    ClusterId, DefinitionId, Epoch, Index, InstanceId, JobId, RaftId, RequestId, Revision,
+    ScheduleId, ServiceId, Slot, TaskId,
 };
 use crate::instance::Instance;
+use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use crate::policy::{Holder, Policy};
 use crate::schedule::Schedule;
@@ -22,7 +23,7 @@ use crate::service::{Event, Service};
 use crate::shift::{Pause, Shift};
 use crate::signing_key::SigningKey;
 use crate::spec::{Named, Resources, TaskDefinition};
-use crate::task::Task;
+use crate::task::{Owner, Task};
 use crate::time::Time;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,7 @@ pub struct State {
     pub(crate) schedules: OrdMap<ScheduleId, Arc<Schedule>>,
     pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
     pub(crate) signing_key: Option<Arc<SigningKey>>,
+    pub(crate) jobs: OrdMap<JobId, Arc<Job>>,
 
     pub(crate) index: Indexes,
 }
@@ -165,6 +167,10 @@ pub(crate) struct Indexes {
     pub access_keys_of_user: OrdSet<(Arc<str>, AccessKeyId)>,
     pub schedule_names: OrdMap<(ClusterId, Arc<str>), ScheduleId>,
     pub schedules_due: OrdSet<(Time, ScheduleId)>,
+    pub job_names: OrdSet<(ClusterId, Arc<str>, JobId)>,
+    /// By when they ended.
+    pub jobs_ended: OrdSet<(ClusterId, Time, JobId)>,
+    pub tasks_of_job: OrdSet<(JobId, TaskId)>,
 }
 
 impl State {
@@ -391,8 +397,8 @@ impl State {
     /// ECS `group`: `service:<name>` or what RunTask said.
     pub fn group_of(&self, task: &Task) -> Arc<str> {
         match &task.owner {
-            crate::task::Owner::Run { group, .. } => group.clone(),
-            crate::task::Owner::Service { service, .. } => {
+            Owner::Run { group, .. } | Owner::Job { group, .. } => group.clone(),
+            Owner::Service { service, .. } => {
                 let name = self.services.get(service).map_or("", |s| s.spec.name.as_str());
                 Arc::from(format!("service:{name}"))
             }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::hash::Fnv;
 use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
+use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
@@ -43,10 +44,11 @@ pub enum Table {
     CapacityProviders,
     Schedules,
     Secrets,
+    Jobs,
 }
 
 impl Table {
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 17] = [
         Self::Meta,
         Self::Clusters,
         Self::Definitions,
@@ -63,6 +65,7 @@ impl Table {
         Self::CapacityProviders,
         Self::Schedules,
         Self::Secrets,
+        Self::Jobs,
     ];
 
     /// The name of its column family; never changes.
@@ -84,6 +87,7 @@ impl Table {
             Self::CapacityProviders => "capacity_providers",
             Self::Schedules => "schedules",
             Self::Secrets => "secrets",
+            Self::Jobs => "jobs",
         }
     }
 
@@ -126,6 +130,7 @@ pub enum Row {
     Schedule(Arc<Schedule>),
     Secret(Arc<Secret>),
     SigningKey(Arc<SigningKey>),
+    Job(Arc<Job>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -223,6 +228,7 @@ impl Row {
             Self::CapacityProvider(_) => Table::CapacityProviders,
             Self::Schedule(_) => Table::Schedules,
             Self::Secret(_) => Table::Secrets,
+            Self::Job(_) => Table::Jobs,
         }
     }
 
@@ -253,6 +259,7 @@ impl Row {
             Self::Schedule(row) => key::id(row.id.bits()),
             Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
             Self::Secret(row) => key::text(&row.name),
+            Self::Job(row) => key::id(row.id.bits()),
         }
     }
 }
@@ -284,6 +291,7 @@ impl State {
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
             .chain(self.schedules.values().cloned().map(Row::Schedule))
             .chain(self.secrets.values().cloned().map(Row::Secret))
+            .chain(self.jobs.values().cloned().map(Row::Job))
     }
 
     /// The state that these rows, in any order, make up; indexes are built anew.
@@ -346,6 +354,7 @@ impl State {
             Row::Schedule(row) => self.put_schedule(row),
             Row::Secret(row) => self.put_secret(row),
             Row::SigningKey(row) => self.put_signing_key(row),
+            Row::Job(row) => self.put_job(row),
         }
     }
 }

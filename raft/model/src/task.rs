@@ -4,7 +4,7 @@
 //! States only move forward; a task is never moved or restarted, its slot gets a new one.
 
 use crate::ids::{
-    ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, Slot, TaskId, TraceId,
+    ClusterId, DefinitionId, DeploymentId, InstanceId, JobId, ServiceId, Slot, TaskId, TraceId,
 };
 use crate::life::HealthStatus;
 use crate::limits;
@@ -25,6 +25,12 @@ pub enum Owner {
     Run {
         group: Arc<str>,
         started_by: Option<Arc<str>>,
+    },
+    /// One attempt of a job; group and author as a run has them.
+    Job {
+        job: JobId,
+        group: Arc<str>,
+        started_by: Arc<str>,
     },
 }
 
@@ -285,21 +291,33 @@ impl Task {
     pub fn service(&self) -> Option<ServiceId> {
         match &self.owner {
             Owner::Service { service, .. } => Some(*service),
-            Owner::Run { .. } => None,
+            Owner::Run { .. } | Owner::Job { .. } => None,
         }
+    }
+
+    pub fn job(&self) -> Option<JobId> {
+        match &self.owner {
+            Owner::Job { job, .. } => Some(*job),
+            Owner::Service { .. } | Owner::Run { .. } => None,
+        }
+    }
+
+    /// Waits until an instance has room. One of RunTask does not: its caller is told, as in ECS.
+    pub fn is_patient(&self) -> bool {
+        !matches!(self.owner, Owner::Run { .. })
     }
 
     pub fn slot(&self) -> Option<Slot> {
         match &self.owner {
             Owner::Service { slot, .. } => Some(*slot),
-            Owner::Run { .. } => None,
+            Owner::Run { .. } | Owner::Job { .. } => None,
         }
     }
 
     pub fn deployment(&self) -> Option<DeploymentId> {
         match &self.owner {
             Owner::Service { deployment, .. } => Some(*deployment),
-            Owner::Run { .. } => None,
+            Owner::Run { .. } | Owner::Job { .. } => None,
         }
     }
 

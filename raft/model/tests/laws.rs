@@ -342,6 +342,7 @@ proptest! {
             daemons_are_alone(&before, &run.state);
             places_are_few(&run.state);
             generate::schedules::fire_once(&before, &run.state);
+            generate::jobs::add_up(&before, &run.state);
             // Over several entries at once, as the store does it in a batch.
             if number % 3 == 0 {
                 indexes_are_a_rebuild(&run.state);

@@ -270,6 +270,50 @@ fn schedules() {
     assert!(refused.contains("limit exceeded: schedules: 10001"), "{refused}");
 }
 
+fn job_rows(world: &World, number: usize) -> State {
+    let first = Job::clone(world.state.jobs().next().unwrap());
+    let row = |n: usize| {
+        let mut spec = JobSpec::clone(&first.spec);
+        spec.name = format!("j{n}");
+        let id = JobId::from_bits(1000 + n as u128);
+        Row::Job(Arc::new(Job { id, spec: Arc::new(spec), ..first.clone() }))
+    };
+    with(world, (0..number).map(row))
+}
+
+#[test]
+fn jobs() {
+    let mut world = World::from_text("definition batch\njob j definition=batch");
+    world.state = job_rows(&world, limits::JOBS_MAX - 2);
+    assert_eq!(world.run("job last definition=batch"), "ok job last");
+    let refused = world.run("job more definition=batch");
+    assert!(refused.contains("limit exceeded: jobs: 10001"), "{refused}");
+    // One that has ended leaves its place.
+    world.extend("stop-job last");
+    assert_eq!(world.run("job more definition=batch"), "ok job more");
+}
+
+/// The longest ended are forgotten, those of this cluster alone; who has not ended stays.
+#[test]
+fn ended_jobs() {
+    let text =
+        "cluster west\ndefinition batch\njob far cluster=west definition=batch\nstop-job far";
+    let mut world = World::from_text(text);
+    world.extend("time +1s\njob first definition=batch\nstop-job first\ntime +1s");
+    world.extend("job second definition=batch\nstop-job second\ntime +1s");
+    world.extend("job open definition=batch");
+    for _ in 0..limits::ENDED_JOBS_PER_CLUSTER_MAX - 1 {
+        world.extend("job again definition=batch\nstop-job again");
+    }
+    let names = |world: &World| {
+        let few = world.state.jobs().filter(|row| row.spec.name != "again");
+        few.map(|row| row.spec.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&world), ["far", "second", "open"]);
+    world.extend("stop-job open");
+    assert_eq!(names(&world), ["far", "open"]);
+}
+
 /// Tasks that go on for ever neither fill the history nor are forgotten by it.
 #[test]
 fn runs_of_a_schedule() {

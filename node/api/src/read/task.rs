@@ -84,6 +84,7 @@ impl Filter {
         let family = || state.definition(task.definition).map(|row| row.family.clone());
         let started_by = |wanted: &String| match &task.owner {
             Owner::Run { started_by, .. } => started_by.as_deref() == Some(wanted),
+            Owner::Job { started_by, .. } => **started_by == **wanted,
             // A deployment's id is the `startedBy` of its tasks.
             Owner::Service { deployment, .. } => deployment.shown() == *wanted,
         };

@@ -73,6 +73,7 @@ impl Draft {
             self.bytes += size(&step);
             match &step {
                 Step::CreateTasks { tasks, .. } => self.made += tasks.len(),
+                Step::StartAttempts { tasks, .. } => self.made += tasks.len(),
                 Step::Place { .. } => self.made = self.made.saturating_sub(1),
                 _ => {}
             }
@@ -117,6 +118,7 @@ const MAKE_BYTES: usize = 20;
 fn size(step: &Step) -> usize {
     match step {
         Step::CreateTasks { tasks, .. } => 40 + tasks.len() * MAKE_BYTES,
+        Step::StartAttempts { tasks, .. } => 20 + tasks.len() * MAKE_BYTES,
         Step::Place { ports, .. } => PLACE_BYTES + ports.len() * 3,
         Step::Stop { reason, .. } => 20 + reason.len(),
         Step::Event { text, .. } => 20 + text.len(),
@@ -130,6 +132,7 @@ fn size(step: &Step) -> usize {
         | Step::FailDeployment { .. }
         | Step::Turn { .. }
         | Step::Fire { .. }
+        | Step::TimeOutJob { .. }
         | Step::Retire { .. } => PLACE_BYTES,
     }
 }

@@ -32,7 +32,9 @@ impl OwnerKey {
     pub fn of(task: &Task) -> Self {
         match &task.owner {
             Owner::Service { service, .. } => Self::Service(*service),
-            Owner::Run { group, .. } => Self::Group(task.cluster, group.clone()),
+            Owner::Run { group, .. } | Owner::Job { group, .. } => {
+                Self::Group(task.cluster, group.clone())
+            }
         }
     }
 
@@ -48,7 +50,7 @@ impl OwnerKey {
     pub fn has(&self, task: &Task) -> bool {
         match (self, &task.owner) {
             (Self::Service(own), Owner::Service { service, .. }) => own == service,
-            (Self::Group(cluster, own), Owner::Run { group, .. }) => {
+            (Self::Group(cluster, own), Owner::Run { group, .. } | Owner::Job { group, .. }) => {
                 own == group && *cluster == task.cluster
             }
             _ => false,
@@ -66,7 +68,7 @@ pub(super) struct Signature {
     pub size: Resources,
     /// Named resources; most tasks want none.
     pub named: Named,
-    /// Of a run; a service's stands in its row.
+    /// Of a run or a job; a service's stands in its row.
     pub placement: Option<Arc<Placement>>,
 }
 
@@ -405,7 +407,7 @@ fn is_waiting(task: &Task) -> bool {
 }
 
 fn is_refused(task: &Task) -> bool {
-    task.wanted() && task.service().is_none() && task.waiting.is_some()
+    task.wanted() && !task.is_patient() && task.waiting.is_some()
 }
 
 /// Counts for spread: placed and wanted.

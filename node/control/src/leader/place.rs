@@ -4,7 +4,7 @@
 //! cannot be placed is parked under its reasons and looked at again only when an instance gained
 //! something that lets it in; it never holds up others. Only instances of the task's own cluster
 //! are considered, all of them.
-//! A service's task waits. A task of RunTask is refused, as ECS does: its caller is answered with
+//! A service's task waits, and so does a job's. A task of RunTask is refused, as ECS does: its caller is answered with
 //! the reason, so it must not start later behind the caller's back. Its row shows the counted
 //! reasons for a moment, then it is stopped.
 //! Invariant: each placement is accepted by `apply` on the state it was made on.
@@ -139,7 +139,8 @@ fn give_reasons(
     let Some(&first) = tasks.first() else { return };
     let closest = tally.closest();
     let waiting = tally.waiting();
-    if let OwnerKey::Group(..) = signature.owner {
+    let is_refused = |id: &TaskId| draft.state().task(*id).is_some_and(|row| !row.is_patient());
+    if tasks.iter().any(is_refused) {
         view.wakes.waiting_at(view.now + REFUSAL_SHOWN);
     }
     for task in tasks {

@@ -72,6 +72,9 @@ fn remove_definitions(draft: &mut Draft) {
     for task in state.tasks() {
         unused.remove(&task.definition);
     }
+    for job in state.jobs() {
+        unused.remove(&job.definition);
+    }
     let definitions: Vec<DefinitionId> = unused.into_iter().take(FORGET_MAX).collect();
     if !definitions.is_empty() && !draft.full() {
         draft.push(Step::RemoveDefinitions { definitions });

@@ -5,7 +5,7 @@
 use super::roster::draining;
 use super::witness::Witness;
 use muster_model::{
-    Changes, IdSource, InstanceId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
+    Changes, IdSource, InstanceId, JobId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +26,7 @@ pub(super) struct View<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub services: BTreeSet<ServiceId>,
+    pub jobs: BTreeSet<JobId>,
     pub instances: BTreeSet<InstanceId>,
     /// Instances that a task ended on.
     pub relieved: BTreeSet<InstanceId>,
@@ -37,6 +38,7 @@ pub(super) struct Dirty {
     /// Every row, not only those named here.
     pub all: bool,
     deferred: BTreeSet<ServiceId>,
+    deferred_jobs: BTreeSet<JobId>,
     deferred_instances: BTreeSet<InstanceId>,
     deferred_waiting: bool,
     deferred_schedules: bool,
@@ -50,6 +52,7 @@ impl Dirty {
             && !self.history
             && !self.schedules
             && self.services.is_empty()
+            && self.jobs.is_empty()
             && self.instances.is_empty()
     }
 
@@ -63,6 +66,9 @@ impl Dirty {
             let Some(task) = change.latest() else { continue };
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if only_seen(before, after) => {
+                    if before.observed.started_at != after.observed.started_at {
+                        self.jobs.extend(task.job());
+                    }
                     let after = state.healthy_after(task.cluster);
                     if let Some((at, service)) = task.healthy_at(after).zip(task.service()) {
                         wakes.healthy_at(at, after, service);
@@ -80,6 +86,7 @@ impl Dirty {
         };
         self.all |= changes.clusters.iter().any(set);
         self.schedules |= !changes.schedules.is_empty();
+        self.jobs.extend(changes.jobs.iter().filter_map(|c| c.latest()).map(|row| row.id));
         let protected = changes.protections.iter().filter_map(|change| change.latest());
         let tasks = protected.filter_map(|row| state.task(row.task));
         self.services.extend(tasks.filter_map(|task| task.service()));
@@ -136,6 +143,9 @@ impl Dirty {
             }
             Step::SetHealth { instance, .. } => self.mark_instance(*instance, state),
             Step::Fire { .. } => self.schedules = true,
+            Step::StartAttempts { job, .. } | Step::TimeOutJob { job } => {
+                self.jobs.insert(*job);
+            }
             Step::Forget { .. } | Step::Purge { .. } | Step::RemoveDefinitions { .. } => {
                 self.history = true;
             }
@@ -145,6 +155,11 @@ impl Dirty {
     /// The plan is full: this service is looked at again in the next one.
     pub fn defer(&mut self, service: ServiceId) {
         self.deferred.insert(service);
+    }
+
+    /// The same for a job.
+    pub fn defer_job(&mut self, job: JobId) {
+        self.deferred_jobs.insert(job);
     }
 
     /// The same for an instance.
@@ -171,6 +186,7 @@ impl Dirty {
     pub fn left_over(self) -> Self {
         Self {
             services: self.deferred,
+            jobs: self.deferred_jobs,
             instances: self.deferred_instances,
             waiting: self.deferred_waiting,
             schedules: self.deferred_schedules,
@@ -202,27 +218,66 @@ const HEALTH_STEPS: u64 = 40;
 const HEALTH_STEP_MIN: u64 = 50;
 const HEALTH_STEP_MAX: u64 = 250;
 
-/// Services to look at again at a time of their own.
+/// Rows to look at again, each at a time of its own. The earliest wish of a row counts; it states
+/// the others again when it is looked at.
+#[derive(Debug)]
+struct Alarms<K> {
+    by_time: BTreeSet<(Time, K)>,
+    of: BTreeMap<K, Time>,
+}
+
+impl<K> Default for Alarms<K> {
+    fn default() -> Self {
+        Self { by_time: BTreeSet::new(), of: BTreeMap::new() }
+    }
+}
+
+impl<K: Copy + Ord> Alarms<K> {
+    fn set(&mut self, at: Time, of: K) {
+        if let Some(old) = self.of.get(&of) {
+            if *old <= at {
+                return;
+            }
+            self.by_time.remove(&(*old, of));
+        }
+        self.of.insert(of, at);
+        self.by_time.insert((at, of));
+    }
+
+    /// Moves what is due into the dirty rows.
+    fn ring(&mut self, now: Time, dirty: &mut BTreeSet<K>) {
+        while let Some(&(at, of)) = self.by_time.first() {
+            if at > now {
+                break;
+            }
+            self.by_time.pop_first();
+            self.of.remove(&of);
+            dirty.insert(of);
+        }
+    }
+
+    fn next(&self) -> Option<Time> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+}
+
+/// What is to be looked at again, and when.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    by_time: BTreeSet<(Time, ServiceId)>,
-    of: BTreeMap<ServiceId, Time>,
+    services: Alarms<ServiceId>,
+    jobs: Alarms<JobId>,
     history: Option<Time>,
     waiting: Option<Time>,
     schedules: Option<Time>,
 }
 
 impl Wakes {
-    /// The earliest wish of a service counts; it states the others again when it is looked at.
     pub fn service_at(&mut self, at: Time, service: ServiceId) {
-        if let Some(old) = self.of.get(&service) {
-            if *old <= at {
-                return;
-            }
-            self.by_time.remove(&(*old, service));
-        }
-        self.of.insert(service, at);
-        self.by_time.insert((at, service));
+        self.services.set(at, service);
+    }
+
+    pub fn job_at(&mut self, at: Time, job: JobId) {
+        self.jobs.set(at, job);
     }
 
     /// A task of the service is healthy from then on, having run for `after`.
@@ -246,14 +301,8 @@ impl Wakes {
 
     /// Moves what is due into the dirty set.
     pub fn due(&mut self, now: Time, dirty: &mut Dirty) {
-        while let Some(&(at, service)) = self.by_time.first() {
-            if at > now {
-                break;
-            }
-            self.by_time.pop_first();
-            self.of.remove(&service);
-            dirty.services.insert(service);
-        }
+        self.services.ring(now, &mut dirty.services);
+        self.jobs.ring(now, &mut dirty.jobs);
         if self.history.is_some_and(|at| at <= now) {
             self.history = None;
             dirty.history = true;
@@ -269,7 +318,8 @@ impl Wakes {
     }
 
     pub fn next(&self) -> Option<Time> {
-        let service = self.by_time.first().map(|(at, _)| *at);
-        [service, self.history, self.waiting, self.schedules].into_iter().flatten().min()
+        let rows = [self.services.next(), self.jobs.next()];
+        let others = [self.history, self.waiting, self.schedules];
+        rows.into_iter().chain(others).flatten().min()
     }
 }

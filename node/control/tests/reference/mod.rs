@@ -123,7 +123,7 @@ fn placement(state: &State, task: &Task) -> Placement {
         Owner::Service { service, .. } => {
             state.service(*service).expect("no such service").spec.placement.clone()
         }
-        Owner::Run { .. } => {
+        Owner::Run { .. } | Owner::Job { .. } => {
             task.overrides.as_ref().map(|run| run.placement.clone()).unwrap_or_default()
         }
     }
@@ -185,9 +185,10 @@ fn crowd(state: &State, task: &Task, field: &SpreadField, row: &Instance) -> u32
 fn together(a: &Task, b: &Task) -> bool {
     match (&a.owner, &b.owner) {
         (Owner::Service { service: a, .. }, Owner::Service { service: b, .. }) => a == b,
-        (Owner::Run { group, .. }, Owner::Run { group: other, .. }) => {
-            group == other && a.cluster == b.cluster
-        }
+        (
+            Owner::Run { group, .. } | Owner::Job { group, .. },
+            Owner::Run { group: other, .. } | Owner::Job { group: other, .. },
+        ) => group == other && a.cluster == b.cluster,
         _ => false,
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 mod recorded;
+mod steps;
 
 #[allow(unused_imports, reason = "each test uses its part")]
 pub use recorded::{check, scripts};
@@ -12,10 +13,10 @@ use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
 use muster_model::fixture::{BEGIN, Line, Noun, World};
-use muster_model::task::{ContainerStatus, Waiting};
+use muster_model::task::ContainerStatus;
 use muster_model::{
-    Command, DeploymentId, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId,
-    Response, ScheduleId, ServiceId, SessionId, State, Step, TaskId, TaskReport, Time,
+    Command, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId, Response, SessionId,
+    State, TaskId, TaskReport, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -229,17 +230,21 @@ impl Stage {
         };
         let as_if = line.take("as").map(|name| self.world.instance(&name));
         let mut report = self.seen(task, as_if.unwrap_or(instance), phase);
+        let exit_code = line.number("exit").expect("a code");
         let health = line.take("health").map(|text| match text.as_str() {
             "healthy" => HealthStatus::Healthy,
             "unhealthy" => HealthStatus::Unhealthy,
             other => panic!("{other:?} is no health"),
         });
-        report.observed.containers.extend(health.map(|health| ContainerStatus {
-            name: Arc::from("main"),
-            phase,
-            health,
-            ..ContainerStatus::default()
-        }));
+        if health.is_some() || exit_code.is_some() {
+            report.observed.containers.push(ContainerStatus {
+                name: Arc::from("main"),
+                phase,
+                health: health.unwrap_or_default(),
+                exit_code,
+                ..ContainerStatus::default()
+            });
+        }
         self.report(instance, vec![report]);
     }
 
@@ -329,106 +334,6 @@ impl Stage {
                 let _ = writeln!(self.out, "propose #{}: {other:?}", ticket.0);
             }
         }
-    }
-
-    /// What becomes of a deployment.
-    fn show_course(&self, step: &Step) -> String {
-        let service = |id: &ServiceId| self.name(Noun::Service, id.bits());
-        let name = |id: &DeploymentId| self.name(Noun::Deployment, id.bits());
-        match step {
-            Step::FailDeployment { service: of, deployment, back_to } => {
-                let back = back_to.as_ref().map(|id| format!(" back to {}", name(id)));
-                format!("fail {} {}{}", service(of), name(deployment), back.unwrap_or_default())
-            }
-            Step::Turn { service: of, deployment, turn } => {
-                format!("turn {} {}: {turn}", service(of), name(deployment))
-            }
-            _ => String::new(),
-        }
-    }
-
-    fn show_waiting(&self, task: TaskId, waiting: &Waiting) -> String {
-        let mut line = format!(
-            "explain {}: {} instances {:?}",
-            self.task_name(task),
-            waiting.instances,
-            waiting.removed
-        );
-        if let Some((instance, shortfall)) = &waiting.nearest {
-            let _ = write!(line, " nearest {} {shortfall:?}", self.instance_name(*instance));
-        }
-        line
-    }
-
-    fn show_run(&self, id: ScheduleId, due: Time, missed: u32, next: Option<Time>) -> String {
-        let name = self.name(Noun::Schedule, id.bits());
-        let next = next.map_or("never".into(), shown);
-        format!("fire {name} due {} after {missed}, next {next}", shown(due))
-    }
-
-    fn show_step(&mut self, step: &Step) -> String {
-        let line = match step {
-            Step::CreateTasks { service, deployment, tasks } => {
-                let mut line = format!(
-                    "create for {} {}:",
-                    self.name(Noun::Service, service.bits()),
-                    self.name(Noun::Deployment, deployment.bits())
-                );
-                for (slot, task) in tasks {
-                    self.named += 1;
-                    let name = format!("n{}", self.named);
-                    self.world.name(Noun::Task, task.bits(), &name);
-                    let _ = write!(line, " {slot}={name}");
-                }
-                line
-            }
-            Step::Place { task, instance, ports } => {
-                let (task, on) = (self.task_name(*task), self.instance_name(*instance));
-                let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-                match ports.is_empty() {
-                    true => format!("place {task} on {on}"),
-                    false => format!("place {task} on {on} ports {}", ports.join(",")),
-                }
-            }
-            Step::Stop { task, code, reason } => {
-                format!("stop {} {code:?}: {reason}", self.task_name(*task))
-            }
-            Step::Abandon { task } => format!("abandon {}", self.task_name(*task)),
-            Step::SetHealth { instance, health } => {
-                let health = format!("{health:?}");
-                let health = health.split(' ').next().unwrap_or_default();
-                format!("health {} {health}", self.instance_name(*instance))
-            }
-            Step::Advance { service, deployment, rollout } => format!(
-                "advance {} {} {rollout:?}",
-                self.name(Noun::Service, service.bits()),
-                self.name(Noun::Deployment, deployment.bits())
-            ),
-            Step::FailDeployment { .. } | Step::Turn { .. } => self.show_course(step),
-            Step::Fire { schedule, latest, missed, next, .. } => {
-                self.world.name_run(*schedule, *latest);
-                self.show_run(*schedule, *latest, *missed, *next)
-            }
-            Step::Event { text, .. } => format!("event {text}"),
-            Step::Explain { task, waiting } => self.show_waiting(*task, waiting),
-            Step::Forget { tasks } => {
-                let names: Vec<String> = tasks.iter().map(|t| self.task_name(*t)).collect();
-                format!("forget {}", names.join(" "))
-            }
-            Step::Retire { service } => {
-                format!("retire {}", self.name(Noun::Service, service.bits()))
-            }
-            Step::RemoveDefinitions { definitions } => {
-                format!("remove definitions {}", definitions.len())
-            }
-            Step::Purge { services, instances } => {
-                let mut names: Vec<String> =
-                    services.iter().map(|s| self.name(Noun::Service, s.bits())).collect();
-                names.extend(instances.iter().map(|i| self.instance_name(*i)));
-                format!("purge {}", names.join(" "))
-            }
-        };
-        self.readable(&line)
     }
 
     fn show_orders(&mut self, instance: InstanceId, assignments: &Assignments) {

@@ -7,7 +7,7 @@ use crate::cluster::{
 };
 use crate::command::{Bootstrap, CreateCluster, Resource, Response};
 use crate::error::{Error, Kind};
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, JobId};
 use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::spec::Tags;
@@ -119,6 +119,8 @@ pub(super) fn delete(state: &mut State, id: ClusterId) -> Result<Response, Error
     row.version += 1;
     state.put_cluster(Arc::new(row));
     state.remove_cluster_providers(id);
+    let ended: Vec<JobId> = state.jobs_in(id).map(|job| job.id).collect();
+    ended.into_iter().for_each(|job| state.remove_job(job));
     forget_deleted(state);
     Ok(Response::Cluster(id))
 }
@@ -138,6 +140,10 @@ fn contents(state: &State, id: ClusterId) -> Option<String> {
     let schedules = state.schedules_in(id).count();
     if schedules > 0 {
         return Some(format!("schedules ({schedules}); delete them first"));
+    }
+    let jobs = state.jobs_in(id).filter(|row| row.end.is_none()).count();
+    if jobs > 0 {
+        return Some(format!("jobs ({jobs}); stop them first"));
     }
     let tasks = state.waiting().filter(|task| task.cluster == id).count();
     (tasks > 0).then(|| format!("tasks ({tasks}); stop them first"))

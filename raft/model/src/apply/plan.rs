@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, report, schedule, shift, task};
+use super::{deployment, find, job, report, schedule, shift, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -84,6 +84,8 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
             let said = schedule::Fire { schedule, due, latest, missed: *missed, next: *next };
             schedule::fire(state, said)
         }
+        Step::StartAttempts { job, tasks } => job::start(state, *job, tasks),
+        Step::TimeOutJob { job } => job::time_out(state, *job),
     }
 }
 
@@ -314,6 +316,9 @@ fn remove_definitions(state: &mut State, definitions: &[DefinitionId]) -> Result
     let refers = |row: &Service| row.deployments.iter().any(|d| gone.contains(&d.definition));
     if let Some(row) = state.services().find(|row| refers(row)) {
         return Err(Error::refused(format!("service {} refers to its definition", row.spec.name)));
+    }
+    if let Some(row) = state.jobs().find(|row| gone.contains(&row.definition)) {
+        return Err(Error::refused(format!("job {} refers to its definition", row.spec.name)));
     }
     for id in gone {
         state.remove_definition(id);

@@ -1,12 +1,13 @@
 //! Privileged containers, which may do all that root of their instance may: only where the cluster
 //! allows them.
 //!
-//! Judged when a run or a service names a definition, as definitions belong to no cluster.
-//! Invariant: no deployment of a service that could start a task has a privileged container in a
-//! cluster that does not allow it; what was started while it was allowed goes on.
+//! Judged when a run, a job or a service names a definition, as definitions belong to no cluster.
+//! Invariant: no deployment of a service and no job that could start a task has a privileged
+//! container in a cluster that does not allow it; what was started while it was allowed goes on.
 
 use crate::cluster::{Cluster, PRIVILEGED_SETTING, PRIVILEGED_VALUES};
 use crate::error::{Error, Kind};
+use crate::ids::DefinitionId;
 use crate::state::{DefinitionRow, State};
 
 fn allows(cluster: &Cluster) -> bool {
@@ -35,26 +36,28 @@ pub(super) fn admit(cluster: &Cluster, definition: &DefinitionRow) -> Result<(),
     ))
 }
 
-/// Whether the cluster may become one with these settings: not while a service would go on to start
-/// what they forbid.
+/// Whether the cluster may become one with these settings: not while a service or a job would go on
+/// to start what they forbid.
 pub(super) fn may_become(state: &State, old: &Cluster, new: &Cluster) -> Result<(), Error> {
     if !allows(old) || allows(new) {
         return Ok(());
     }
-    let privileged = |row: &crate::Service| {
-        let definitions = row.deployments.iter().map(|d| state.definition(d.definition));
-        definitions.flatten().any(|row| row.spec.containers.iter().any(|c| c.privileged))
+    let privileged = |id: DefinitionId| {
+        let row = state.definition(id);
+        row.is_some_and(|row| row.spec.containers.iter().any(|c| c.privileged))
     };
-    match state.services_in(old.id).find(|row| privileged(row)) {
-        None => Ok(()),
-        Some(service) => Err(Error::InUse {
-            kind: Kind::Cluster,
-            name: old.name.to_string(),
-            what: format!(
-                "service {} has privileged containers; delete it, or give it another definition \
-                 first",
-                service.spec.name
-            ),
-        }),
-    }
+    let mut services = state.services_in(old.id);
+    let mut jobs = state.jobs_in(old.id).filter(|row| row.end.is_none());
+    let service = services.find(|row| row.deployments.iter().any(|d| privileged(d.definition)));
+    let what = match (service, jobs.find(|row| privileged(row.definition))) {
+        (None, None) => return Ok(()),
+        (Some(service), _) => format!(
+            "service {} has privileged containers; delete it, or give it another definition first",
+            service.spec.name
+        ),
+        (None, Some(job)) => {
+            format!("job {} has privileged containers; stop it first", job.spec.name)
+        }
+    };
+    Err(Error::InUse { kind: Kind::Cluster, name: old.name.to_string(), what })
 }

@@ -12,7 +12,7 @@
 //! The agents' clocks are not trusted: a reported time is brought between placement and now, and
 //! a time once recorded stays.
 
-use super::deployment as rows;
+use super::{deployment as rows, job};
 use crate::command::{Response, TaskReport};
 use crate::error::{Error, Kind};
 use crate::ids::{DeploymentId, Principal, ServiceId};
@@ -51,6 +51,7 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
     new.observed = observed;
     new.version += 1;
     state.put_task(Arc::new(new));
+    job::heard(state, &old);
     if ended
         && old.desired == Desired::Running
         && let Owner::Service { service, deployment, .. } = old.owner

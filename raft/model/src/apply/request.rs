@@ -17,7 +17,10 @@ use crate::command::{
 };
 use crate::error::Error;
 use crate::hash;
-use crate::ids::{ClusterId, DeploymentId, InstanceId, RequestId, ScheduleId, ServiceId, TaskId};
+use crate::ids::{
+    ClusterId, DeploymentId, InstanceId, JobId, RequestId, ScheduleId, ServiceId, TaskId,
+};
+use crate::job::JobCommand;
 use crate::limits;
 use crate::schedule::ScheduleCommand;
 use crate::secret::SecretCommand;
@@ -109,6 +112,9 @@ fn named(state: &State, response: &Response) -> Vec<String> {
             vec![state.schedule(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
         }
         Response::Secret { name, .. } => vec![name.to_string()],
+        Response::Job(id) => {
+            vec![state.job(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
+        }
     }
 }
 
@@ -172,6 +178,11 @@ fn fingerprint(command: &Command) -> u64 {
         Command::Secret(SecretCommand::PutValue { name, .. }) => {
             let (name, value) = (name.clone(), SealedSecret::default());
             hash::of(&Command::Secret(SecretCommand::PutValue { name, value }))
+        }
+        Command::Job(JobCommand::Run { cluster, definition, spec, .. }) => {
+            let (id, cluster, definition) = (JobId::from_bits(0), *cluster, *definition);
+            let spec = spec.clone();
+            hash::of(&Command::Job(JobCommand::Run { id, cluster, definition, spec }))
         }
         other => hash::of(other),
     }

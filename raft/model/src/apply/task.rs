@@ -1,13 +1,13 @@
 //! Tasks as users ask for them: run and stop. Both are requests to the leader and the agents;
 //! only a task that no instance has yet ends here at once.
 
-use super::{find, privilege};
+use super::{find, job, privilege};
 use crate::command::{Response, RunTask, StartTask};
 use crate::error::{Error, Kind};
 use crate::ids::{InstanceId, TaskId, TraceId};
 use crate::limits;
 use crate::spec::Overrides;
-use crate::state::State;
+use crate::state::{DefinitionRow, State};
 use crate::task::{Blocker, Desired, Observed, Owner, Phase, StopCode, Task, reason};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,11 +77,8 @@ pub(super) fn drawn_up(
     find::at_most("count", command.tasks.len(), limits::RUN_TASK_COUNT_MAX as usize)?;
     find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
     unused(state, command.tasks.iter().copied())?;
-    let group = match &*command.group {
-        "" => Arc::from(format!("family:{}", definition.family)),
-        _ => command.group.clone(),
-    };
-    let overrides = (*command.overrides != Overrides::default()).then(|| command.overrides.clone());
+    let group = group(&command.group, &definition);
+    let overrides = overrides(command.overrides.clone());
     let tags = Arc::new(command.tags.clone());
     let task = |id: &TaskId| {
         let owner = Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
@@ -93,6 +90,19 @@ pub(super) fn drawn_up(
         }
     };
     Ok(command.tasks.iter().map(task).collect())
+}
+
+/// ECS: a run without a group is of its family's.
+pub(super) fn group(named: &str, definition: &DefinitionRow) -> Arc<str> {
+    match named {
+        "" => Arc::from(format!("family:{}", definition.family)),
+        _ => Arc::from(named),
+    }
+}
+
+/// Most runs override nothing.
+pub(super) fn overrides(said: Arc<Overrides>) -> Option<Arc<Overrides>> {
+    (*said != Overrides::default()).then_some(said)
 }
 
 /// New ids: each once, none known, and room for all of them.
@@ -126,9 +136,9 @@ pub(super) fn stop_by_user(
 
 /// The task must be wanted. One that was never placed ends here: nobody else will report its end,
 /// so this is the one place where a manager writes `observed`.
-pub(super) fn stop(state: &mut State, task: &Task, code: StopCode, why: Arc<str>) {
+pub(super) fn stop(state: &mut State, old: &Task, code: StopCode, why: Arc<str>) {
     let now = state.now();
-    let mut task = task.clone();
+    let mut task = old.clone();
     if task.instance.is_none() {
         task.waiting = None;
         task.observed = Observed {
@@ -143,12 +153,14 @@ pub(super) fn stop(state: &mut State, task: &Task, code: StopCode, why: Arc<str>
     task.desired = Desired::Stopped { code, reason: why };
     task.version += 1;
     state.put_task(Arc::new(task));
+    job::heard(state, old);
 }
 
 /// The managers' verdict that a placed task is lost with its instance; frees what it reserved.
-pub(super) fn abandon(state: &mut State, task: &Task) {
-    let mut task = task.clone();
+pub(super) fn abandon(state: &mut State, old: &Task) {
+    let mut task = old.clone();
     task.desired = Desired::Abandoned { at: state.now() };
     task.version += 1;
     state.put_task(Arc::new(task));
+    job::heard(state, old);
 }

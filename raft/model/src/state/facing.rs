@@ -50,7 +50,7 @@ impl State {
     /// `group_of` compared, without building it.
     fn in_group(&self, task: &Task, group: &str) -> bool {
         match &task.owner {
-            Owner::Run { group: own, .. } => **own == *group,
+            Owner::Run { group: own, .. } | Owner::Job { group: own, .. } => **own == *group,
             Owner::Service { service, .. } => {
                 let name = self.service(*service).map_or("", |row| row.spec.name.as_str());
                 group.strip_prefix("service:") == Some(name)

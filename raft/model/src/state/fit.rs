@@ -263,7 +263,10 @@ impl State {
 fn same_group(a: &Task, b: &Task) -> bool {
     match (&a.owner, &b.owner) {
         (Owner::Service { service: a, .. }, Owner::Service { service: b, .. }) => a == b,
-        (Owner::Run { group: a, .. }, Owner::Run { group: b, .. }) => a == b,
+        (
+            Owner::Run { group: a, .. } | Owner::Job { group: a, .. },
+            Owner::Run { group: b, .. } | Owner::Job { group: b, .. },
+        ) => a == b,
         _ => false,
     }
 }

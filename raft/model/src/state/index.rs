@@ -200,10 +200,9 @@ impl State {
         let is = Keys::of(&row);
         let old = self.tasks.insert(row.id, row.clone());
         let was = old.as_deref().map_or(Keys::NONE, Keys::of);
-        if old.is_none()
-            && let Some(service) = row.service()
-        {
-            self.index.tasks_of_service.insert((service, row.id));
+        if old.is_none() {
+            row.service().map(|service| self.index.tasks_of_service.insert((service, row.id)));
+            row.job().map(|job| self.index.tasks_of_job.insert((job, row.id)));
         }
         self.move_task(&row, &was, &is);
     }
@@ -211,9 +210,8 @@ impl State {
     pub(crate) fn remove_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.remove(&id) else { return };
         self.remove_protection(id);
-        if let Some(service) = old.service() {
-            self.index.tasks_of_service.remove(&(service, id));
-        }
+        old.service().map(|service| self.index.tasks_of_service.remove(&(service, id)));
+        old.job().map(|job| self.index.tasks_of_job.remove(&(job, id)));
         self.move_task(&old, &Keys::of(&old), &Keys::NONE);
     }
 

@@ -3,6 +3,7 @@
 //! Some values are marks: `aimed` puts what would be right just now in their place, so that most
 //! plans and reports get past the first check.
 
+pub mod jobs;
 mod kept;
 mod marks;
 pub mod schedules;
@@ -274,6 +275,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     let ports = prop_oneof![1 => vec(port, 0..3), 3 => Just(vec![FITTING])];
     prop_oneof![
         2 => schedules::fire(),
+        3 => jobs::steps(),
         6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
@@ -460,6 +462,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         8 => reports.prop_map(|reports| Command::Report { reports }),
         10 => users_and_services(),
         2 => schedules::schedules(),
+        2 => jobs::jobs(),
         1 => managers(),
     ]
 }

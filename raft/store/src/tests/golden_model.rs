@@ -12,6 +12,7 @@ use crate::rows;
 use crate::types::Reply;
 use muster_model::capacity::{AutoScalingGroup, ClusterProviders, StrategyItem};
 use muster_model::cluster::{Authority, Cluster, Manager, User, UserRole};
+use muster_model::job::{JobEnd, JobFailure};
 use muster_model::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
 use muster_model::schedule::{RunOutcome, ScheduleRun, ScheduledRun};
 use muster_model::service::{Backoff, Deployment, End, Halt, HaltCause, Outcome, RolloutState};
@@ -23,11 +24,11 @@ use muster_model::{
     AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
     DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
     Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
-    InstanceStatus, Kind, Observed, OverlapPolicy, Owner, Pace, Pause, PauseHook, Phase, Policy,
-    Principal, RaftId, RequestId, Resources, Response, Revision, Row, Schedule, ScheduleId,
-    ScheduleSpec, SealedSecret, Secret, SecretVersion, Service, ServiceId, ServiceSpec,
-    ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode, Task, TaskDefinition,
-    TaskId, Time, TraceId, Weight,
+    InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, Observed, OverlapPolicy, Owner, Pace,
+    Pause, PauseHook, Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision,
+    Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret, SecretVersion, Service,
+    ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode,
+    Task, TaskDefinition, TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ const TASK: TaskId = TaskId::from_bits(0x3333);
 const INSTANCE: InstanceId = InstanceId::from_bits(0x4444);
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bits(0x5555);
 const SCHEDULE: ScheduleId = ScheduleId::from_bits(0x9999);
+const JOB: JobId = JobId::from_bits(0xaaaa);
 const DEFINITION: DefinitionId = DefinitionId(7);
 const ACCESS_KEY: AccessKeyId = AccessKeyId::from_bits(0x8888);
 
@@ -92,6 +94,43 @@ fn schedule() -> Schedule {
         updated_at: Time(6),
         version: 7,
     }
+}
+
+fn job_spec() -> Arc<JobSpec> {
+    Arc::new(JobSpec {
+        name: "import".into(),
+        completions: 20,
+        parallelism: 5,
+        retries: 6,
+        timeout_secs: Some(3600),
+        tags: tags(),
+        ..JobSpec::default()
+    })
+}
+
+fn job() -> Job {
+    let reason: Arc<str> = "x".into();
+    Job {
+        id: JOB,
+        cluster: CLUSTER,
+        definition: DEFINITION,
+        spec: job_spec(),
+        attempts: 9,
+        succeeded: 3,
+        failed: 2,
+        backoff: Backoff { failures: 2, until: Time(60) },
+        last_failure: Some(JobFailure { task: TASK, reason: reason.clone() }),
+        created_at: Time(5),
+        started_at: Some(Time(6)),
+        end: Some(JobEnd { outcome: JobOutcome::Stopped, at: Time(70), reason }),
+        version: 7,
+    }
+}
+
+/// An attempt of a job.
+fn attempt() -> Task {
+    let owner = Owner::Job { job: JOB, group: "night".into(), started_by: "job/import".into() };
+    Task::new(TASK, CLUSTER, owner, DEFINITION, Time(5))
 }
 
 fn service_spec() -> Arc<ServiceSpec> {
@@ -195,6 +234,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::not_found(Kind::Schedule, "x")),
         Ok(Response::Secret { name: "db".into(), version: 2 }),
         Err(Error::not_found(Kind::Secret, "x")),
+        Ok(Response::Job(JOB)),
+        Err(Error::not_found(Kind::Job, "x")),
     ]
 }
 
@@ -391,6 +432,8 @@ fn rows() -> Vec<Row> {
             private: sealed(),
             created_at: Time(1),
         })),
+        Row::Job(Arc::new(job())),
+        Row::Task(Arc::new(attempt())),
     ]
 }
 

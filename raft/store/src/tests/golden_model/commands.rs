@@ -1,8 +1,8 @@
 //! One of each command and each step, those that came last at the end.
 
 use super::{
-    ACCESS_KEY, CLUSTER, DEFINITION, DEPLOYMENT, INSTANCE, SCHEDULE, SERVICE, TASK, authority,
-    capacity_provider, cluster_providers, definition, instance_spec, manager, observed,
+    ACCESS_KEY, CLUSTER, DEFINITION, DEPLOYMENT, INSTANCE, JOB, SCHEDULE, SERVICE, TASK, authority,
+    capacity_provider, cluster_providers, definition, instance_spec, job_spec, manager, observed,
     schedule_spec, sealed, service_spec, setting, tags,
 };
 use muster_model::capacity::AutoScalingGroupChange;
@@ -14,9 +14,9 @@ use muster_model::schedule::ScheduleCommand;
 use muster_model::spec::{Overrides, Tags};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{
-    AccessKeyStatus, Command, Epoch, Health, Holder, HookAction, InstanceStatus, Millis, RaftId,
-    RolloutState, SecretCommand, Slot, Stage, Step, StepSize, StopCode, TaskReport, Time, Turn,
-    UserRole, Weight,
+    AccessKeyStatus, Command, Epoch, Health, Holder, HookAction, InstanceStatus, JobCommand,
+    Millis, RaftId, RolloutState, SecretCommand, Slot, Stage, Step, StepSize, StopCode, TaskReport,
+    Time, Turn, UserRole, Weight,
 };
 use std::sync::Arc;
 
@@ -231,6 +231,17 @@ fn commands_of_roles() -> Vec<Command> {
     ]
 }
 
+fn commands_of_jobs() -> Vec<Command> {
+    let (id, cluster, definition, spec) = (JOB, CLUSTER, DEFINITION, job_spec());
+    let start = Step::StartAttempts { job: id, tasks: vec![TASK] };
+    vec![
+        Command::Job(JobCommand::Run { id, cluster, definition, spec }),
+        Command::Job(JobCommand::Stop { id, reason: "x".into() }),
+        Command::Job(JobCommand::Delete { id }),
+        Command::Plan { epoch: Epoch(12), steps: vec![start, Step::TimeOutJob { job: id }] },
+    ]
+}
+
 /// In the order in which they came to be.
 pub(super) fn all() -> Vec<Command> {
     let first = Bootstrap {
@@ -256,5 +267,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_schedules());
     commands.extend(commands_of_secrets());
     commands.extend(commands_of_roles());
+    commands.extend(commands_of_jobs());
     commands
 }
