@@ -135,8 +135,8 @@ pub enum ContainerEvent {
     PullStarted,
     /// All images of the task are on disk, verified.
     Pulled,
-    /// `reason` starts with ECS's error name (`CannotPullContainerError: ...`); `container` is whose
-    /// image it is, none for what the task lacks as a whole.
+    /// `reason` starts with ECS's error name (`CannotPullContainerError: ...`); `container` is the
+    /// one whose image it is, none for what the task lacks as a whole.
     PullFailed {
         container: Option<Arc<str>>,
         reason: Arc<str>,
