@@ -48,6 +48,9 @@ pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response,
     if let Some(answer) = request::recall(state, entry)? {
         return Ok(answer);
     }
+    if !state.bootstrapped() && !may_come_first(&entry.command) {
+        return Err(Error::Unavailable { why: "no cluster yet: run `muster init`".into() });
+    }
     let response = decide(state, index, entry)?;
     request::remember(state, entry, &response);
     Ok(response)
@@ -55,9 +58,6 @@ pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response,
 
 fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
     let by = &entry.by;
-    if !state.bootstrapped() && !may_come_first(&entry.command) {
-        return Err(Error::Unavailable { why: "no cluster yet: run `muster init`".into() });
-    }
     match &entry.command {
         Command::Bootstrap(first) => cluster::bootstrap(state, first),
         Command::Takeover { manager } => manager::takeover(state, index, *manager),
