@@ -12,6 +12,7 @@ pub mod definition;
 pub mod deployment;
 pub mod dispatch;
 pub mod instance;
+pub mod job;
 pub mod operator;
 mod placement;
 pub mod policy;

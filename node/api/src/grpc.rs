@@ -166,14 +166,14 @@ impl LiveService {
 }
 
 impl LiveService {
-    /// A schedule runs tasks in the name of whoever wrote it.
+    /// A schedule or a job runs tasks in the name of whoever wrote it.
     async fn may_run(
         &self,
         call: &Call,
         cluster: &str,
-        spec: Option<&pb::ScheduleSpec>,
+        run: Option<&pb::RunTaskRequest>,
     ) -> Result<(), Status> {
-        let run = convert::schedule::run_task(cluster, spec);
+        let run = convert::task::nested_run(cluster, run);
         let run = run.map_err(|error| self.0.status(&error))?;
         self.0.policies(call, &run).await.map_err(|denied| self.0.status(&denied))
     }
@@ -222,7 +222,8 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::CreateScheduleRequest>,
     ) -> Result<Response<pb::CreateScheduleResponse>, Status> {
         let (call, message) = self.permitted(request).await?;
-        self.may_run(&call, &message.cluster, message.spec.as_ref()).await?;
+        let run = message.spec.as_ref().and_then(|spec| spec.run_task.as_ref());
+        self.may_run(&call, &message.cluster, run).await?;
         self.0.close(&call, self.0.dispatcher.create_schedule(&call, message).await)
     }
 
@@ -231,8 +232,51 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::UpdateScheduleRequest>,
     ) -> Result<Response<pb::UpdateScheduleResponse>, Status> {
         let (call, message) = self.permitted(request).await?;
-        self.may_run(&call, &message.cluster, message.spec.as_ref()).await?;
+        let run = message.spec.as_ref().and_then(|spec| spec.run_task.as_ref());
+        self.may_run(&call, &message.cluster, run).await?;
         self.0.close(&call, self.0.dispatcher.update_schedule(&call, message).await)
+    }
+
+    async fn run_job(
+        &self,
+        request: Request<pb::RunJobRequest>,
+    ) -> Result<Response<pb::RunJobResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        let run = message.spec.as_ref().and_then(|spec| spec.run_task.as_ref());
+        self.may_run(&call, &message.cluster, run).await?;
+        self.0.close(&call, self.0.dispatcher.run_job(&call, message).await)
+    }
+
+    async fn stop_job(
+        &self,
+        request: Request<pb::StopJobRequest>,
+    ) -> Result<Response<pb::StopJobResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.stop_job(&call, message).await)
+    }
+
+    async fn delete_job(
+        &self,
+        request: Request<pb::DeleteJobRequest>,
+    ) -> Result<Response<pb::DeleteJobResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.delete_job(&call, message).await)
+    }
+
+    async fn describe_jobs(
+        &self,
+        request: Request<pb::DescribeJobsRequest>,
+    ) -> Result<Response<pb::DescribeJobsResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.describe_jobs(&call, message).await)
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<pb::ListJobsRequest>,
+    ) -> Result<Response<pb::ListJobsResponse>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        self.0.close(&call, self.0.dispatcher.list_jobs(&call, message).await)
     }
 
     async fn delete_schedule(

@@ -13,6 +13,7 @@ mod cluster;
 mod definition;
 mod deployment;
 mod instance;
+mod job;
 mod live;
 mod managers;
 mod plan;

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod definition;
 pub mod deployment;
 pub mod instance;
+pub mod job;
 pub mod protection;
 pub mod schedule;
 pub mod service;

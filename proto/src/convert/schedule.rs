@@ -23,27 +23,6 @@ pub fn named<'s>(
     found.ok_or_else(|| Error::not_found(Kind::Schedule, name))
 }
 
-/// The run that a schedule of this cluster asks for; who may not ask RunTask for it may not
-/// schedule it either.
-pub fn run_task(
-    cluster: &str,
-    wire: Option<&pb::ScheduleSpec>,
-) -> Result<pb::RunTaskRequest, Error> {
-    let at = At::Field("runTask");
-    let Some(run) = wire.and_then(|spec| spec.run_task.as_ref()) else {
-        return Err(at.invalid("", "what RunTask would be asked for"));
-    };
-    if !run.cluster.is_empty() && run.cluster != cluster {
-        return Err(at.field("cluster").invalid(&run.cluster, "the schedule's, or none"));
-    }
-    if !run.client_token.is_empty() {
-        return Err(at
-            .field("clientToken")
-            .invalid(&run.client_token, "none: each run has its own"));
-    }
-    Ok(pb::RunTaskRequest { cluster: cluster.into(), ..run.clone() })
-}
-
 /// What a user writes of a schedule.
 pub fn spec(
     state: &State,
@@ -68,12 +47,12 @@ pub fn spec(
         end,
         overlap: overlap(&wire.overlap_policy)?,
         missed: missed(&wire.missed_run_policy, wire.starting_deadline_seconds)?,
-        run: run(state, &run_task(cluster, Some(wire))?)?,
+        run: run(state, &task::nested_run(cluster, wire.run_task.as_ref())?)?,
     })
 }
 
-/// EventBridge's characters of a schedule's name.
-fn name(text: &str) -> Result<String, Error> {
+/// EventBridge's characters of a schedule's name; a job's is no other.
+pub(super) fn name(text: &str) -> Result<String, Error> {
     let charset = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if !text.is_empty() && text.len() <= SCHEDULE_NAME_CHARS_MAX && text.bytes().all(charset) {
         return Ok(text.into());

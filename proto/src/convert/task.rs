@@ -55,6 +55,27 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     }))
 }
 
+/// The RunTask that a schedule or a job of this cluster asks for, again and again; who may not ask
+/// for it by itself may not ask for it there either.
+pub fn nested_run(
+    cluster: &str,
+    run: Option<&pb::RunTaskRequest>,
+) -> Result<pb::RunTaskRequest, Error> {
+    let at = At::Field("runTask");
+    let Some(run) = run else {
+        return Err(at.invalid("", "what RunTask would be asked for"));
+    };
+    if !run.cluster.is_empty() && run.cluster != cluster {
+        return Err(at.field("cluster").invalid(&run.cluster, "the one around it, or none"));
+    }
+    if !run.client_token.is_empty() {
+        return Err(at
+            .field("clientToken")
+            .invalid(&run.client_token, "none: each run has its own"));
+    }
+    Ok(pb::RunTaskRequest { cluster: cluster.into(), ..run.clone() })
+}
+
 /// StartTask: a new id per instance, in their order.
 pub fn start(
     state: &State,

@@ -7,6 +7,7 @@ use super::{int, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::{error, pb};
 use muster_model::schedule::{RunOutcome, ScheduleRun, ScheduledRun};
+use muster_model::spec::{Overrides, Tags};
 use muster_model::{MissedRunPolicy, OverlapPolicy, Schedule, ScheduleSpec, ScheduleState, State};
 
 /// With its runs, newest first.
@@ -54,11 +55,21 @@ fn spec(row: &ScheduleSpec) -> pb::ScheduleSpec {
 }
 
 fn run_task(row: &ScheduledRun) -> pb::RunTaskRequest {
-    let over = &row.overrides;
     let task_definition = match row.revision {
         Some(revision) => format!("{}:{revision}", row.family),
         None => row.family.clone(),
     };
+    pb::RunTaskRequest {
+        task_definition,
+        count: int(row.count),
+        group: row.group.clone(),
+        started_by: row.started_by.clone().unwrap_or_default(),
+        ..overridden(&row.overrides, &row.tags)
+    }
+}
+
+/// What a RunTask request says of overrides and tags.
+pub(super) fn overridden(over: &Overrides, tags: &Tags) -> pb::RunTaskRequest {
     let overrides = pb::TaskOverride {
         container_overrides: over.containers.iter().map(container_override).collect(),
         cpu: task_size(over.cpu),
@@ -67,14 +78,10 @@ fn run_task(row: &ScheduledRun) -> pb::RunTaskRequest {
         task_role_arn: over.task_role_arn.clone().unwrap_or_default(),
     };
     pb::RunTaskRequest {
-        task_definition,
-        count: int(row.count),
-        group: row.group.clone(),
-        started_by: row.started_by.clone().unwrap_or_default(),
         overrides: (overrides != pb::TaskOverride::default()).then_some(overrides),
         placement_constraints: constraints(&over.placement.constraints),
         placement_strategy: over.placement.strategies.iter().map(placement_strategy).collect(),
-        tags: tag_list(&row.tags),
+        tags: tag_list(tags),
         enable_execute_command: over.enable_execute_command,
         ..pb::RunTaskRequest::default()
     }

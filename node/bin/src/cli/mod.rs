@@ -14,6 +14,7 @@ mod foresight;
 mod import;
 mod init;
 mod instance;
+mod job;
 mod join;
 mod live;
 mod operator;
@@ -131,6 +132,14 @@ enum Command {
         #[command(subcommand)]
         command: task::Command,
     },
+    /// Jobs run tasks until enough of them have succeeded.
+    #[command(
+        after_help = "Example:\n  muster job run import load-orders --completions 20 --parallelism 5"
+    )]
+    Job {
+        #[command(subcommand)]
+        command: job::Command,
+    },
     /// Schedules run tasks at times: every so often, by the calendar, or once.
     #[command(
         after_help = "Example:\n  muster schedule create nightly backup --expression 'cron(30 2 * * ? *)' \
@@ -230,6 +239,7 @@ impl Command {
             Self::Import(import) => import.run(context).await,
             Self::Service { command } => command.run(context).await,
             Self::Task { command } => command.run(context).await,
+            Self::Job { command } => command.run(context).await,
             Self::Schedule { command } => command.run(context).await,
             Self::Instance { command } => command.run(context).await,
             Self::CapacityProvider { command } => command.run(context).await,

@@ -76,6 +76,8 @@ pub struct Create {
     name: String,
     #[command(flatten)]
     what: task::What,
+    #[command(flatten)]
+    count: task::Count,
     /// rate(5 minutes), cron(MINUTES HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK YEAR) or
     /// at(YYYY-MM-DDThh:mm:ss).
     #[arg(long)]
@@ -159,7 +161,7 @@ impl Create {
         let mut spec = pb::ScheduleSpec {
             name: self.name,
             schedule_expression: self.expression,
-            run_task: Some(self.what.request(context).await?),
+            run_task: Some(self.count.of(self.what.request(context).await?)),
             ..Default::default()
         };
         self.times.put(&mut spec);

@@ -40,25 +40,21 @@ pub enum Command {
 pub struct Run {
     #[command(flatten)]
     what: What,
+    #[command(flatten)]
+    count: Count,
     /// Run nothing: say where each task would go and why, or why nowhere.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// What is to run, now or by a schedule.
+/// What is to run: now, by a schedule or by a job.
 #[derive(Debug, Args)]
 pub struct What {
     /// family or family:revision.
     task_definition: String,
-    /// 1 to 10.
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i32).range(1..=10))]
-    count: i32,
     /// What the tasks are spread with [default: family:FAMILY].
     #[arg(long, default_value = "", hide_default_value = true)]
     group: String,
-    #[arg(long, default_value = "", hide_default_value = true)]
-    started_by: String,
     #[command(flatten)]
     placement: Placement,
     /// NAME=value for the first container; may be repeated.
@@ -70,6 +66,17 @@ pub struct What {
     /// Command instead of the definition's, after --.
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// How many tasks a run is of, and in whose name.
+#[derive(Debug, Args)]
+pub struct Count {
+    /// 1 to 10.
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(1..=10))]
+    count: i32,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    started_by: String,
 }
 
 #[derive(Debug, Args)]
@@ -147,9 +154,7 @@ impl What {
         Ok(pb::RunTaskRequest {
             cluster: context.cluster.clone(),
             task_definition: self.task_definition,
-            count: self.count,
             group: self.group,
-            started_by: self.started_by,
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             overrides: (!over.name.is_empty()).then(|| pb::TaskOverride {
@@ -161,10 +166,18 @@ impl What {
     }
 }
 
+impl Count {
+    /// The request, of so many tasks.
+    pub fn of(self, request: pb::RunTaskRequest) -> pb::RunTaskRequest {
+        pb::RunTaskRequest { count: self.count, started_by: self.started_by, ..request }
+    }
+}
+
 impl Run {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         let client_token = context.token();
-        let request = pb::RunTaskRequest { client_token, ..self.what.request(context).await? };
+        let request = self.count.of(self.what.request(context).await?);
+        let request = pb::RunTaskRequest { client_token, ..request };
         let count = request.count;
         if self.dry_run {
             let told = context.ask_live(request, async |mut live, r| live.plan_task(r).await);
