@@ -5,9 +5,9 @@
 use super::{At, amount, at_most, number, tags, text};
 use crate::{arn, pb};
 use muster_model::capacity::{
-    AutoScalingGroup, AutoScalingGroupChange, ClusterProviders, ManagedScalingChange, StrategyItem,
+    AutoScalingGroup, AutoScalingGroupChange, CapacityCommand, ClusterProviders,
+    ManagedScalingChange, StrategyItem,
 };
-use muster_model::command::CapacityCommand;
 use muster_model::limits::{
     CLUSTER_PROVIDERS_MAX, INSTANCE_WARMUP_SECS_MAX, NAME_CHARS_MAX, SCALING_STEP_MAX,
     STRATEGY_BASE_MAX, STRATEGY_ITEMS_MAX, STRATEGY_WEIGHT_MAX,

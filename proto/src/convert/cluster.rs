@@ -2,11 +2,12 @@
 
 use super::{At, capacity, name, tags, text};
 use crate::{arn, pb};
+use muster_model::capacity::CapacityCommand;
 use muster_model::cluster::{
     DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
     ZONE_RESERVE_SETTING, zone_reserve,
 };
-use muster_model::command::{CapacityCommand, CreateCluster};
+use muster_model::command::CreateCluster;
 use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
 use muster_model::{ClusterId, Command, Error, IdSource, State};

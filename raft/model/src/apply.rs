@@ -57,18 +57,17 @@ pub fn apply(state: &mut State, index: Index, entry: &Entry) -> Result<Response,
 }
 
 fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Error> {
-    let by = &entry.by;
     match &entry.command {
         Command::Bootstrap(first) => cluster::bootstrap(state, first),
         Command::Takeover { manager } => manager::takeover(state, index, *manager),
         Command::RaiseLevel { level } => manager::raise_level(state, *level),
         Command::CreateCluster(command) => cluster::create(state, command),
         Command::DeleteCluster { cluster } => cluster::delete(state, *cluster),
-        Command::RegisterTaskDefinition(spec) => definition::register(state, by, spec),
+        Command::RegisterTaskDefinition(spec) => definition::register(state, &entry.by, spec),
         Command::DeregisterTaskDefinition { definition } => {
             definition::deregister(state, *definition)
         }
-        Command::CreateService(command) => service::create(state, by, command),
+        Command::CreateService(command) => service::create(state, &entry.by, command),
         Command::UpdateService(command) => service::update(state, command),
         Command::DeleteService { service, force } => service::delete(state, *service, *force),
         Command::RunTask(command) => task::run(state, command, entry.trace),
@@ -76,7 +75,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::TagResource { resource, set, remove } => {
             cluster::tag(state, resource, set, remove)
         }
-        Command::RegisterInstance(command) => instance::register(state, by, command),
+        Command::RegisterInstance(command) => instance::register(state, &entry.by, command),
         Command::UpdateInstanceStatus { instance, status } => {
             instance::set_status(state, *instance, *status)
         }

@@ -3,6 +3,7 @@
 //! It does not start instances and places no task: who asks for a task by a provider is refused
 //! where the request enters. Invariant: a provider that a cluster has is ACTIVE or ECS's own.
 
+use crate::command::CreateCluster;
 use crate::ids::ClusterId;
 use crate::limits;
 use crate::spec::Tags;
@@ -24,6 +25,32 @@ pub struct CapacityProvider {
     pub updated_at: Option<Time>,
     /// INACTIVE since then: it is shown if it is named, and its name is free.
     pub deleted_at: Option<Time>,
+}
+
+/// What is asked of capacity providers in the log. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CapacityCommand {
+    Create {
+        name: Arc<str>,
+        #[serde(with = "crate::stored::named")]
+        group: Arc<AutoScalingGroup>,
+        tags: Tags,
+    },
+    Update {
+        name: Arc<str>,
+        #[serde(with = "crate::stored::named")]
+        change: Arc<AutoScalingGroupChange>,
+    },
+    Delete {
+        name: Arc<str>,
+    },
+    /// Replaces the providers of a cluster and its default strategy.
+    Put(ClusterProviders),
+    /// A cluster that is created with providers; theirs is the id of `create`.
+    CreateCluster {
+        create: CreateCluster,
+        providers: ClusterProviders,
+    },
 }
 
 /// ECS `autoScalingGroupProvider`; stored by name because it keeps gaining fields.

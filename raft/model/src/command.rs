@@ -6,7 +6,7 @@
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
 use crate::breaker::CircuitBreaker;
-use crate::capacity::{AutoScalingGroup, AutoScalingGroupChange, ClusterProviders};
+use crate::capacity::CapacityCommand;
 use crate::cluster::UserRole;
 use crate::error::Error;
 use crate::ids::{
@@ -211,32 +211,6 @@ pub enum Command {
         private: SealedSecret,
     },
     Job(JobCommand),
-}
-
-/// About capacity providers. Append only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CapacityCommand {
-    Create {
-        name: Arc<str>,
-        #[serde(with = "named")]
-        group: Arc<AutoScalingGroup>,
-        tags: Tags,
-    },
-    Update {
-        name: Arc<str>,
-        #[serde(with = "named")]
-        change: Arc<AutoScalingGroupChange>,
-    },
-    Delete {
-        name: Arc<str>,
-    },
-    /// Replaces the providers of a cluster and its default strategy.
-    Put(ClusterProviders),
-    /// A cluster that is created with providers; theirs is the id of `create`.
-    CreateCluster {
-        create: CreateCluster,
-        providers: ClusterProviders,
-    },
 }
 
 /// ECS `stopType`.

@@ -271,7 +271,7 @@ fn schedules() {
 }
 
 fn job_rows(world: &World, number: usize) -> State {
-    let first = Job::clone(world.state.jobs().next().unwrap());
+    let first = Job::clone(world.state.jobs().next().expect("no job"));
     let row = |n: usize| {
         let mut spec = JobSpec::clone(&first.spec);
         spec.name = format!("j{n}");

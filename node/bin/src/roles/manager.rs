@@ -15,6 +15,7 @@ use muster_process::telemetry;
 use muster_proto::dispatch::attach_order::What;
 use muster_replica::{Instant, Replica};
 use muster_store::{StoreConfig, Timing};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,9 +80,7 @@ pub async fn run(
     let identity = Identity::load(&identity_dir(&config.data_dir))?;
     let id = manager_of(&identity, &config.data_dir)?;
     let first = found::pending_bootstrap(&config.data_dir)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| RoleError::Listen { address: config.listen, source })?;
+    let listener = listen(config.listen).await?;
     let store = store_config(config, &identity, id, first.is_some());
     let started = muster_store::start(store, Arc::new(Connector::new(identity.clone()))).await?;
     let replica = started.replica.clone();
@@ -149,6 +148,10 @@ pub async fn run(
         Err(_) => tracing::warn!("calls still under way are cut off"),
     }
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RoleError> {
+    TcpListener::bind(address).await.map_err(|source| RoleError::Listen { address, source })
 }
 
 fn manager_of(identity: &Identity, data_dir: &Path) -> Result<RaftId, RoleError> {

@@ -4,9 +4,9 @@
 //! cannot be placed is parked under its reasons and looked at again only when an instance gained
 //! something that lets it in; it never holds up others. Only instances of the task's own cluster
 //! are considered, all of them.
-//! A service's task waits, and so does a job's. A task of RunTask is refused, as ECS does: its caller is answered with
-//! the reason, so it must not start later behind the caller's back. Its row shows the counted
-//! reasons for a moment, then it is stopped.
+//! A service's task waits, and so does a job's. A task of RunTask is refused, as ECS does: its
+//! caller is answered with the reason, so it must not start later behind the caller's back. Its row
+//! shows the counted reasons for a moment, then it is stopped.
 //! Invariant: each placement is accepted by `apply` on the state it was made on.
 
 use super::contest::Contest;

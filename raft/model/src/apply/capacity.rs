@@ -2,10 +2,11 @@
 
 use super::find;
 use crate::capacity::{
-    AutoScalingGroup, AutoScalingGroupChange, CapacityProvider, ClusterProviders, RESERVED,
+    AutoScalingGroup, AutoScalingGroupChange, CapacityCommand, CapacityProvider, ClusterProviders,
+    RESERVED,
 };
 use crate::cluster::Cluster;
-use crate::command::{CapacityCommand, CreateCluster, Response};
+use crate::command::{CreateCluster, Response};
 use crate::error::{Error, Kind};
 use crate::limits;
 use crate::spec::Tags;

@@ -10,10 +10,10 @@
 //! sealed never looks the same twice, so it is left out as well.
 
 use crate::access_key::{AccessKeyId, SealedSecret};
-use crate::capacity::ClusterProviders;
+use crate::capacity::{CapacityCommand, ClusterProviders};
 use crate::command::{
-    CapacityCommand, Command, CreateCluster, CreateService, Entry, RegisterInstance, Response,
-    RunTask, StartTask, UpdateService,
+    Command, CreateCluster, CreateService, Entry, RegisterInstance, Response, RunTask, StartTask,
+    UpdateService,
 };
 use crate::error::Error;
 use crate::hash;

@@ -5,10 +5,10 @@ use super::{
     capacity_provider, cluster_providers, definition, instance_spec, job_spec, manager, observed,
     schedule_spec, sealed, service_spec, setting, tags,
 };
-use muster_model::capacity::AutoScalingGroupChange;
+use muster_model::capacity::{AutoScalingGroupChange, CapacityCommand};
 use muster_model::command::{
-    Bootstrap, CapacityCommand, CreateCluster, CreateService, InstanceAttribute, RegisterInstance,
-    Resource, RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
+    Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
+    RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
 };
 use muster_model::schedule::ScheduleCommand;
 use muster_model::spec::{Overrides, Tags};
