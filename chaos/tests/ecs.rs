@@ -206,7 +206,9 @@ fn acting(cluster: &Cluster) -> (String, Value) {
     let ran = cluster.json(&["task", "run", "acts"]);
     let task = ran["tasks"][0]["taskArn"].as_str().unwrap().to_owned();
     let answered = wait::until("its container was answered", SOON, || {
-        let log = cluster.run(&["task", "logs", &task]);
+        // Refused as long as its agent has not heard of it.
+        let log =
+            String::from_utf8_lossy(&cluster.ask(&["task", "logs", &task]).stdout).into_owned();
         let answer = log.split_once('{').map(|(_, rest)| format!("{{{}", rest.trim_end()));
         answer.and_then(|text| serde_json::from_str(&text).ok()).ok_or(log)
     });
