@@ -248,7 +248,7 @@ pub const HOOKS_MAX: usize = 6;
 /// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; ones a
 /// quarter as large place as fast, but replace what a lost zone ran half as fast.
 pub const PLAN_STEPS_MAX: usize = 5000;
-/// A plan while somebody waits for a task that is run: a tenth as long to make and to commit.
+/// A plan while tasks that are run wait among others: over soon, so that the next can have them.
 pub const PLAN_STEPS_SHORT: usize = 500;
 /// Plans stay short for so long after the last such task: others follow.
 pub const HURRY: Millis = Millis::from_secs(1);

@@ -182,8 +182,8 @@ impl Runtime {
             }
             _ => {
                 let text = format!(
-                    "nothing here; the paths are those in {CREDENTIALS_VARIABLE} \
-                                    and {IDENTITY_VARIABLE}"
+                    "nothing here; the paths are those in {CREDENTIALS_VARIABLE} and \
+                     {IDENTITY_VARIABLE}"
                 );
                 Err(Refused::new(StatusCode::NOT_FOUND, "NotFound", text))
             }

@@ -27,8 +27,8 @@ pub(super) fn little_first<T>(room: usize, waiting: Vec<(T, usize)>) -> Vec<T> {
     first.into_iter().chain(then).map(|(one, _)| one).collect()
 }
 
-/// Whether plans should be short for a while: somebody waits for the tasks of a RunTask call while
-/// others fill plans. Where many such calls wait, long plans serve them sooner.
+/// Whether plans should be short for a while: of `all` tasks that wait a few are run, by RunTask or
+/// a job, and the others fill plans. Where many are run, long plans serve them sooner.
 pub(super) fn hurry(run: usize, all: usize) -> bool {
     (1..=limits::PLAN_STEPS_SHORT / FIRST_SHARE).contains(&run)
         && all > limits::PLAN_STEPS_SHORT / 2
