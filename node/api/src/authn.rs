@@ -11,9 +11,7 @@ use crate::authz::Caller;
 use crate::limits::{AUTHN_READ_MAX, AUTHN_READS_MAX, KEY_READS_MAX};
 use crate::sigv4::Refusal;
 use muster_identity::{Peer, Sealed, SecretText, Session, Sessions, Vault};
-use muster_model::{
-    AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State, Time, task_role_name,
-};
+use muster_model::{AccessKeyId, AccessKeyStatus, Error, InstanceStatus, Principal, State, Time};
 use muster_proto::error::to_status;
 use muster_replica::Replica;
 use tokio::sync::Semaphore;
@@ -239,9 +237,7 @@ fn task(
         let why = format!("task {task} has ended");
         return Some(Err(KeyError::Refused(Refusal::Expired(why))));
     }
-    let spec = state.spec_of(row);
-    let arn = spec.as_ref().and_then(|spec| spec.task_role_arn.as_deref());
-    if arn.and_then(|arn| task_role_name("taskRoleArn", arn).ok()) != Some(role) {
+    if state.task_role_of(row).as_ref() != Some(role) {
         return Some(Err(unknown_key()));
     }
     Some(Ok((Caller::AssumedRole { role: role.clone(), task: *task }, secret.clone())))

@@ -3,10 +3,10 @@
 
 mod support;
 
-use muster_model::{Command, Holder, JobId, Step, UserRole};
+use muster_model::{Command, JobId, Step};
 use muster_proto::pb;
 use muster_proto::pb::live_client::LiveClient;
-use std::sync::Arc;
+use support::rights::needs_run_task;
 use support::{Bench, definition, user};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -210,28 +210,6 @@ async fn a_job_is_shown_with_its_tasks_and_those_with_it() {
 
 #[tokio::test]
 async fn who_may_not_run_a_task_may_not_run_it_as_a_job() {
-    let mut bench = bench().await;
-    bench.user("rex", UserRole::Restricted).await;
-    let document = |actions: &str| {
-        let allow = r#""Effect": "Allow", "Resource": "*""#;
-        Arc::from(format!(r#"{{"Statement": {{{allow}, "Action": {actions}}}}}"#))
-    };
-    let (holder, name): (_, Arc<str>) = (Holder::User("rex".into()), "p".into());
-    let mut live = bench.live(user("rex")).await;
-    for (actions, expected) in [
-        (r#""muster:*""#, "ecs:RunTask"),
-        (r#""ecs:RunTask""#, "muster:RunJob"),
-        (r#"["muster:RunJob", "ecs:RunTask"]"#, ""),
-    ] {
-        let (holder, name) = (holder.clone(), name.clone());
-        bench.commit(Command::PutPolicy { holder, name, document: document(actions) }).await;
-        match run(&mut live, spec("s")).await {
-            Ok(_) => assert_eq!(expected, "", "{actions}"),
-            Err(denied) => {
-                assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
-                let told = denied.message();
-                assert!(!expected.is_empty() && told.contains(expected), "{actions}: {told}");
-            }
-        }
-    }
+    let ask = async |live: &mut LiveClient<Channel>| run(live, spec("s")).await;
+    needs_run_task(bench().await, "muster:RunJob", ask).await;
 }

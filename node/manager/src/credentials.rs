@@ -12,7 +12,6 @@ use muster_identity::{Sealed, Session, Sessions, Signer, Vault, key_id};
 use muster_model::limits::AUDIENCE_CHARS_MAX;
 use muster_model::{
     Command, Entry, Error, InstanceId, Owner, Principal, SigningKey, State, Task, TaskId, Time,
-    task_role_name,
 };
 use muster_proto::arn::{Arns, name_of};
 use muster_proto::dispatch as pb;
@@ -41,10 +40,9 @@ fn acting(state: &State, instance: InstanceId, task: TaskId) -> Result<Acting<'_
     if row.ended_at().is_some() {
         return Err(Error::refused(format!("task {task} has ended")));
     }
-    let spec = state.spec_of(row);
-    let arn = spec.as_ref().and_then(|spec| spec.task_role_arn.as_deref());
-    let arn = arn.ok_or_else(|| Error::refused(format!("task {task} has no task role")))?;
-    Ok(Acting { task: row, role: task_role_name("taskRoleArn", arn)?.to_owned() })
+    let role = state.task_role_of(row);
+    let role = role.ok_or_else(|| Error::refused(format!("task {task} has no task role")))?;
+    Ok(Acting { task: row, role })
 }
 
 /// What `instance` is told for `task` to sign requests with.

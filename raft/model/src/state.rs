@@ -16,7 +16,7 @@ use crate::ids::{
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
-use crate::policy::{Holder, Policy};
+use crate::policy::{Holder, Policy, task_role_name};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::service::{Event, Service};
@@ -385,6 +385,11 @@ impl State {
     /// What a task reserves: its definition with its overrides.
     pub fn reservation(&self, task: &Task) -> Resources {
         self.spec_of(task).map(|spec| spec.reservation()).unwrap_or_default()
+    }
+    /// The name of the task role that a task acts as, if it has one.
+    pub fn task_role_of(&self, task: &Task) -> Option<String> {
+        let spec = self.spec_of(task)?;
+        task_role_name("taskRoleArn", spec.task_role_arn.as_deref()?).ok().map(str::to_owned)
     }
     /// The definition a task runs, overrides applied. `None` only if the definition is gone.
     pub fn spec_of(&self, task: &Task) -> Option<Arc<TaskDefinition>> {

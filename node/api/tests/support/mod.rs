@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod door;
+pub mod rights;
 
 use muster_api::live::{LiveBackend, NoLive};
 use muster_api::{Api, ApiConfig};
