@@ -229,7 +229,7 @@ impl Agent {
                     beat_at = next();
                     self.life.beat_us.store(now_us(), Ordering::Relaxed);
                     // A full outbox is news of life enough, once the manager reads it.
-                    let _ = messages.try_send(up(Up::Heartbeat(pb::Heartbeat {})));
+                    let _ = messages.try_send(up(Up::Heartbeat(pb::Heartbeat::default())));
                 }
                 Happened::Started => self.start_due(),
                 Happened::Heard(Ok(Some(message))) if self.hear(&message) => {}
@@ -256,7 +256,8 @@ impl Agent {
                 self.reports.acked(ack.sequence);
                 true
             }
-            Some(Down::Welcome(_)) => false,
+            // It never asks to be confirmed.
+            Some(Down::Welcome(_) | Down::Confirmed(_)) => false,
             Some(Down::Attach(_)) | None => true,
         }
     }

@@ -12,6 +12,7 @@ mod hub;
 mod intruder;
 mod kernel;
 mod linear;
+mod only;
 mod percents;
 mod record;
 mod registers;

@@ -21,6 +21,7 @@ mod part;
 mod setting;
 mod show;
 mod shrink;
+mod strict;
 mod trace;
 mod world;
 
@@ -69,6 +70,8 @@ pub struct Counts {
     /// Jobs that succeeded, and those that failed or were stopped.
     pub jobs_succeeded: u64,
     pub jobs_failed: u64,
+    /// Strict tasks that shims killed.
+    pub leashes: u64,
     /// Milliseconds from the end of the faults to rest.
     pub healed_ms: u64,
 }
@@ -95,6 +98,7 @@ impl Counts {
         self.runs_idle += other.runs_idle;
         self.jobs_succeeded += other.jobs_succeeded;
         self.jobs_failed += other.jobs_failed;
+        self.leashes += other.leashes;
         self.healed_ms += other.healed_ms;
     }
 }

@@ -7,6 +7,7 @@
 use super::hub::{self, Door};
 use super::intruder::CANARY;
 use super::kernel;
+use super::only;
 use super::record::Record;
 use super::registers;
 use super::resuming::{self, Told};
@@ -112,13 +113,18 @@ impl Field {
         self.cluster.register(ONCE, once);
         self.cluster.run(&["cluster", "create", registers::CLUSTER]);
         self.cluster.run(&["cluster", "create", COUNTERS]);
-        let door = self.door(0)?;
+        let strict = serde_json::json!({ "command": shell(stays), "memory": 16,
+            "stopTimeout": only::STOP_TIMEOUT_SECS });
+        self.cluster.register(only::FAMILY, strict);
+        let real = (1..=self.shape.workers).map(|number| format!("w{number}"));
+        let (door, real) = (self.door(0)?, real.collect::<Vec<_>>());
         self.ask(async move {
             for (name, desired) in ANCHORS {
                 let made = workload::create(&door, name, desired).await;
                 made.map_err(|error| format!("service {name}: {error}"))?;
             }
-            Ok(())
+            let made = workload::create_strict(&door, &real).await;
+            made.map_err(|error| format!("service {}: {error}", only::NAME))
         })
     }
 
@@ -148,6 +154,10 @@ impl Field {
             };
         }
         runtime.spawn(workload::bursts(doors[2].clone(), promised.clone(), stop.clone()));
+        let (views, record, stop) = (self.views.clone(), self.record.clone(), self.stop.clone());
+        let lab = self.cluster.lab.prefix().to_owned();
+        runtime.spawn_blocking(move || only::look(&lab, &views, &record, &stop));
+        let stop = &self.stop;
         let (dialer, told, record) = (self.dialer.clone(), self.told.clone(), self.record.clone());
         let managers = self.managers.clone();
         runtime.spawn(resuming::follow(dialer, managers, told, record, stop.clone()));

@@ -20,7 +20,7 @@ pub const INVARIANTS: [(&str, &str, Option<&str>); 12] = [
     ("I2", "no acknowledged write is missing; managers have equal states", None),
     ("I3", "agents obey no older leader than they have obeyed", None),
     ("I4", "services keep between floor and ceiling, by what the managers do", None),
-    ("I5", "a strict singleton runs once", Some("singletons are a later issue")),
+    ("I5", "of a strict singleton one task runs at any moment", None),
     ("I6", "no instance has more than its capacity, no port twice", None),
     ("I7", "no task goes back; none runs in two places", None),
     ("I8", "no orphans; nothing stops without a reason", None),

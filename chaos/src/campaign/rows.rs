@@ -2,8 +2,8 @@
 
 use super::field::Field;
 use super::strikes::{
-    Span, Struck, certificates, crowd, machine, managers, members, network, power, registry, relay,
-    runtime, workers,
+    Span, Struck, certificates, crowd, leash, machine, managers, members, network, power, registry,
+    relay, runtime, workers,
 };
 
 type Strike = fn(&mut Field, Span) -> Result<Struck, String>;
@@ -55,6 +55,7 @@ pub const ROWS: &[Row] = &[
     row("worker-crash", "crash of a worker, and its return", (5, 50), workers::crash),
     row("worker-reboot", "reboot of a worker before it is missed", (2, 50), workers::reboot),
     row("worker-partition", "a worker without managers", (4, 200), network::worker),
+    row("strict", "a strict task out of reach beyond its leash", (3, 60), leash::slack),
     row(
         "zone-loss",
         "loss of a zone, its manager included, and its return",

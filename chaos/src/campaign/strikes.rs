@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod crowd;
+pub mod leash;
 pub mod machine;
 pub mod managers;
 pub mod members;

@@ -6,6 +6,7 @@
 //! why. Of the status it keeps the hash of each applied index: equal indexes must have equal hashes
 //! (I2).
 
+use super::only;
 use super::percents::Percents;
 use super::record::Record;
 use super::workload::Stop;
@@ -72,6 +73,8 @@ struct View {
 pub struct Views {
     views: Mutex<BTreeMap<String, View>>,
     hashes: Mutex<BTreeMap<u64, (String, String)>>,
+    /// Ids of all tasks that the strict singleton ever had.
+    strict: Mutex<BTreeSet<String>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,6 +86,11 @@ impl Views {
     pub fn tasks(&self, manager: &str) -> Option<BTreeMap<String, SeenTask>> {
         let views = locked(&self.views);
         views.get(manager).filter(|view| view.synced).map(|view| view.tasks.clone())
+    }
+
+    /// Ids of all tasks that the strict singleton ever had.
+    pub fn strict(&self) -> BTreeSet<String> {
+        locked(&self.strict).clone()
     }
 
     fn status(&self, manager: &str, status: &pb::RaftStatusResponse, record: &Record) {
@@ -111,7 +119,13 @@ impl Views {
         record.count("watched changes", message.changes.len() as u64);
         for change in message.changes {
             match change.row {
-                Some(Row::Task(task)) => view.task(manager, task, record),
+                Some(Row::Task(task)) => {
+                    if task.group == only::group() {
+                        let id = task.task_arn.rsplit('/').next().unwrap_or_default();
+                        locked(&self.strict).insert(id.to_owned());
+                    }
+                    view.task(manager, task, record);
+                }
                 Some(Row::ContainerInstance(instance)) => view.instance(instance),
                 Some(Row::Service(service)) => view.percents.service(&service),
                 Some(Row::RemovedArn(arn)) => {

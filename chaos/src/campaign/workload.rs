@@ -6,6 +6,7 @@
 //! was promised in [`Promised`]; it does not judge.
 
 use super::hub::Door;
+use super::only;
 use super::record::Record;
 use muster_model::Error;
 use muster_proto::pb;
@@ -182,6 +183,45 @@ pub async fn create(door: &Door, name: &str, desired: i32) -> Result<(), Error> 
             r#type: "spread".into(),
             field: "instanceId".into(),
             ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let call = async |channel, request| EcsClient::new(channel).create_service(request).await;
+    door.write(request, call).await.map(|_| ())
+}
+
+/// The strict singleton, on instances of these names.
+pub async fn create_strict(door: &Door, names: &[String]) -> Result<(), Error> {
+    let list =
+        async |channel, request| EcsClient::new(channel).list_container_instances(request).await;
+    let arns = door.read(pb::ListContainerInstancesRequest::default(), list).await?;
+    let request = pb::DescribeContainerInstancesRequest {
+        container_instances: arns.container_instance_arns,
+        ..Default::default()
+    };
+    let describe = async |channel, request| {
+        EcsClient::new(channel).describe_container_instances(request).await
+    };
+    let instances = door.read(request, describe).await?.container_instances;
+    let real = instances.into_iter().filter(|row| names.contains(&row.ec2_instance_id));
+    let mark = |row: pb::ContainerInstance| pb::Attribute {
+        name: only::ATTRIBUTE.into(),
+        value: Some("yes".into()),
+        target_type: "container-instance".into(),
+        target_id: row.container_instance_arn,
+    };
+    let request =
+        pb::PutAttributesRequest { attributes: real.map(mark).collect(), ..Default::default() };
+    let put = async |channel, request| EcsClient::new(channel).put_attributes(request).await;
+    door.write(request, put).await?;
+    let request = pb::CreateServiceRequest {
+        service_name: only::NAME.into(),
+        task_definition: only::FAMILY.into(),
+        desired_count: 1,
+        strict: true,
+        placement_constraints: vec![pb::PlacementConstraint {
+            r#type: "memberOf".into(),
+            expression: format!("attribute:{} == yes", only::ATTRIBUTE),
         }],
         ..Default::default()
     };

@@ -8,6 +8,7 @@
 use super::machine::{Act, Machine};
 use super::net::Up;
 use super::setting::behaviour;
+use super::strict::Leash;
 use super::world::{Event, World, short};
 use muster_control::io::{ContainerEvent, Signal, WorkerInput, WorkerOutput};
 use muster_control::worker::Worker;
@@ -48,6 +49,7 @@ pub(super) struct Agent {
     total: Resources,
     /// Milliseconds its clock is ahead; below zero: behind.
     skew: i64,
+    pub leash: Leash,
 }
 
 impl Agent {
@@ -81,7 +83,12 @@ impl Agent {
             lanes: BTreeMap::new(),
             total,
             skew,
+            leash: Leash::default(),
         }
+    }
+
+    pub fn worker_obeyed(&self) -> (Epoch, Index) {
+        self.worker.as_ref().map_or(self.obeyed, Worker::obeyed)
     }
 
     pub fn inventory(&self) -> Vec<Held> {
@@ -104,7 +111,8 @@ impl World {
         a.up = true;
         a.life += 1;
         a.wake_at = None;
-        a.worker = Some(Worker::new(a.id, a.obeyed).with_capacity(a.total));
+        let worker = Worker::new(a.id, a.obeyed).with_capacity(a.total);
+        a.worker = Some(worker.with_confirmed(a.leash.restart()));
         let found = a.machine.found();
         let tasks = found.len();
         self.say(&format!("a{agent} starts, finds {tasks} tasks"));
@@ -147,6 +155,7 @@ impl World {
         self.kill_agent(agent);
         let now = self.agent_clock(agent);
         self.agents[agent].machine.lose_power(now);
+        self.agents[agent].leash = Leash::default();
         self.agents[agent].boot += 1;
     }
 
@@ -243,7 +252,9 @@ impl World {
             }
             WorkerOutput::Stopping { task } => self.agents[agent].machine.stopping(task),
             WorkerOutput::Signal { task, container, signal } => {
-                let verdict = self.observers.signal(agent, task, &self.agents[agent].machine);
+                let slack = self.agents[agent].leash.is_slack(self.agent_clock(agent));
+                let machine = &self.agents[agent].machine;
+                let verdict = self.observers.signal((agent, slack), task, machine);
                 self.judge("kills", verdict.map_err(|what| format!("a{agent}: {what}")));
                 let name = Some(container.clone());
                 let act = Act::Signal { task, container, signal };
@@ -252,6 +263,7 @@ impl World {
             WorkerOutput::Delete { task } => {
                 self.plan_act(agent, task, None, (1, 100), Act::Delete { task });
             }
+            WorkerOutput::AskForContact(on) => self.ask_for_contact(agent, on),
             // No definition of `setting` has a policy or a check.
             WorkerOutput::Restart { .. } | WorkerOutput::Check { .. } => {}
         }
@@ -306,6 +318,7 @@ impl World {
                 self.counts.containers += 1;
                 let verdict = self.observers.started(*task, container);
                 self.judge("once", verdict);
+                self.judge_strict(agent, *task);
                 self.plan_end(agent, *task, container);
             }
             Act::Signal { task, container, signal } => {
@@ -319,7 +332,19 @@ impl World {
             }
             _ => {}
         }
+        let started = match &act {
+            Act::Start { task, fails: false, .. } => Some(*task),
+            _ => None,
+        };
         let events = self.agents[agent].machine.act(now, act);
+        let a = &self.agents[agent];
+        let strict = |task: &TaskId| {
+            let hold = a.machine.tasks.get(task);
+            hold.is_some_and(|hold| hold.assignment.fencing_token.is_some())
+        };
+        if let Some(task) = started.filter(strict) {
+            self.look_at_leash(agent, a.boot, task);
+        }
         let a = &self.agents[agent];
         let cluster = self.log.state().cluster(a.cluster).map(|row| row.name.clone());
         let verdict = self.observers.machine(&a.machine, cluster.as_deref());

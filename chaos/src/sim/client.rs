@@ -292,6 +292,12 @@ impl World {
             propagate_service_tags: false,
             ..ServiceSpec::default()
         };
+        if !daemon && self.dice.percent(25) {
+            spec.strict = true;
+            spec.desired_count = spec.desired_count.min(1);
+            spec.deployment = DeploymentConfiguration::STRICT;
+            spec.strategy = DeploymentStrategy::default();
+        }
         spec.az_rebalancing &= spec.can_rebalance();
         Some(Command::CreateService(CreateService {
             id: ServiceId::from_bits(0),

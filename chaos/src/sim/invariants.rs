@@ -23,6 +23,7 @@ mod rollouts;
 mod same_state;
 mod schedules;
 mod slots;
+mod strict;
 mod traffic;
 mod versions;
 mod writes;
@@ -52,6 +53,7 @@ pub(super) struct Observers {
     /// Tasks whose rows are gone.
     forgotten: BTreeSet<TaskId>,
     jobs: jobs::Ledgers,
+    tokens: strict::Tokens,
 }
 
 impl Observers {
@@ -93,8 +95,14 @@ impl Observers {
         authority::check(self.obeyed.entry(agent).or_default(), authority, outputs)
     }
 
-    pub fn signal(&self, agent: usize, task: TaskId, machine: &Machine) -> Result<(), String> {
-        kills::check(&self.ordered, agent, task, machine)
+    /// `slack`: strict tasks of the agent may not run any more.
+    pub fn signal(
+        &mut self,
+        (agent, slack): (usize, bool),
+        task: TaskId,
+        machine: &Machine,
+    ) -> Result<(), String> {
+        kills::check(&mut self.ordered, (agent, slack), task, machine)
     }
 
     /// Before a container is started.
@@ -181,6 +189,16 @@ impl World {
 
     fn machines(&self) -> impl Iterator<Item = (InstanceId, &Machine)> {
         self.agents.iter().map(|agent| (agent.id, &agent.machine))
+    }
+
+    /// Before a container of the task starts.
+    pub fn judge_strict(&mut self, agent: usize, task: TaskId) {
+        let state = self.log.state();
+        let Some(hold) = self.agents[agent].machine.tasks.get(&task) else { return };
+        let machines = self.agents.iter().map(|agent| &agent.machine);
+        let tokens = &mut self.observers.tokens;
+        let verdict = strict::check(tokens, &state, &hold.assignment, machines);
+        self.judge("strict", verdict);
     }
 
     /// A minute after the faults nobody runs what the cluster does not own.

@@ -183,6 +183,13 @@ impl Machine {
         vec![(task, ContainerEvent::Started { container, at: now })]
     }
 
+    /// Ends what runs of the task: which containers did.
+    pub fn kill(&mut self, task: TaskId, code: i32, now: Time) -> Vec<Arc<str>> {
+        let names = self.tasks.get(&task).map(|hold| hold.containers.keys().cloned().collect());
+        let names: Vec<Arc<str>> = names.unwrap_or_default();
+        names.into_iter().filter(|name| self.end(task, name, Some(code), now)).collect()
+    }
+
     /// Whether it ran until now.
     pub fn end(
         &mut self,

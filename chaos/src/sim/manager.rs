@@ -204,6 +204,9 @@ impl World {
                     self.send_down(session, Down::Ack(sequence));
                 }
             }
+            LeaderOutput::Confirm { instance, session, heard } => {
+                self.confirm(manager, (instance, session), heard);
+            }
             LeaderOutput::Close { instance, session, why } => {
                 if self.holds(manager, instance, session) {
                     self.managers[manager].sessions.remove(&instance);
@@ -221,7 +224,7 @@ impl World {
         }
     }
 
-    fn holds(&self, manager: usize, instance: InstanceId, session: SessionId) -> bool {
+    pub fn holds(&self, manager: usize, instance: InstanceId, session: SessionId) -> bool {
         self.managers[manager].sessions.get(&instance) == Some(&session)
     }
 

@@ -6,7 +6,7 @@
 //! what is said. Invariant: what one stream delivers, it delivers in order, and nothing twice.
 
 use super::world::{Event, World, short};
-use muster_control::io::{LeaderInput, WorkerInput};
+use muster_control::io::{Heard, LeaderInput, WorkerInput};
 use muster_model::dispatch::{Assignments, Held};
 use muster_model::{InstanceId, SessionId, TaskReport, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub(super) enum Node {
 
 #[derive(Debug)]
 pub(super) enum Up {
-    Heartbeat,
+    Heartbeat(Option<u64>),
     Report { sequence: u64, reports: Vec<TaskReport> },
 }
 
@@ -32,6 +32,7 @@ pub(super) enum Down {
     Welcome,
     Orders(Assignments),
     Ack(u64),
+    Confirmed(Heard),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -239,8 +240,8 @@ impl World {
         }
         let instance = self.agents[agent].id;
         match message {
-            Up::Heartbeat => {
-                self.tell_leader(manager, LeaderInput::Heartbeat { instance, session });
+            Up::Heartbeat(number) => {
+                self.tell_leader(manager, LeaderInput::Heartbeat { instance, session, number });
             }
             Up::Report { sequence, reports } => {
                 if let Err(what) = self.own(manager, instance, &reports) {
@@ -303,20 +304,23 @@ impl World {
                 // The attempt is over: nothing of it may end this session.
                 self.agents[agent].dial += 1;
                 self.tell_worker(agent, WorkerInput::Connected(session));
+                self.contact_anew(agent);
                 self.after(1600, 2000, Event::Beat { session });
             }
             Down::Orders(orders) if stream.agent_open => self.hear_orders(agent, orders),
             Down::Ack(sequence) if stream.agent_open => {
                 self.tell_worker(agent, WorkerInput::Acked { sequence });
             }
-            Down::Orders(_) | Down::Ack(_) => {}
+            Down::Confirmed(heard) if stream.agent_open => self.confirmed(agent, heard),
+            Down::Orders(_) | Down::Ack(_) | Down::Confirmed(_) => {}
         }
     }
 
     pub fn beat(&mut self, session: SessionId) {
-        let open = self.net.streams.get(&session).is_some_and(|s| s.agent_open);
-        if open {
-            self.send_up(session, Up::Heartbeat);
+        let open = self.net.streams.get(&session).filter(|s| s.agent_open);
+        if let Some(agent) = open.map(|stream| stream.agent) {
+            let heartbeat = self.heartbeat(agent);
+            self.send_up(session, heartbeat);
             self.after(1600, 2000, Event::Beat { session });
         }
     }

@@ -114,6 +114,18 @@ pub(super) enum Event {
         container: Arc<str>,
         code: i32,
     },
+    /// A shim of a strict task looks whether it may go on.
+    LookAtLeash {
+        agent: usize,
+        boot: u64,
+        task: TaskId,
+    },
+    /// An agent hears that a shim has killed.
+    Killed {
+        agent: usize,
+        task: TaskId,
+        container: Arc<str>,
+    },
     // users
     Think {
         client: usize,
@@ -297,6 +309,7 @@ impl World {
             | Event::DialFailed { agent, .. }
             | Event::Wake { agent, .. }
             | Event::Act { agent, .. }
+            | Event::Killed { agent, .. }
             | Event::Exit { agent, .. } => *agent,
             Event::Down { session, .. }
             | Event::AgentNotices { session }
@@ -331,6 +344,10 @@ impl World {
             Event::Act { agent, action } => self.act(agent, action),
             Event::Exit { agent, boot, task, container, code } => {
                 self.exit(agent, boot, task, &container, Some(code));
+            }
+            Event::LookAtLeash { agent, boot, task } => self.look_at_leash(agent, boot, task),
+            Event::Killed { agent, task, container } => {
+                self.hear_of_kill(agent, task, container);
             }
             Event::Think { client } => self.think(client),
             Event::Heard { client, attempt, result } => self.heard(client, attempt, result),

@@ -12,6 +12,7 @@ pub mod obeyed;
 #[cfg(test)]
 mod scripted;
 
+use crate::contact::Contact;
 use crate::session::{FromSession, Outbox, Standing};
 use lanes::Lanes;
 use muster_control::io::{ContainerEvent, Found, WorkerInput, WorkerOutput};
@@ -19,6 +20,7 @@ use muster_control::worker::Worker;
 use muster_model::{TaskId, Time};
 use muster_process::clock::Clock;
 use obeyed::Obeyed;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,7 @@ pub struct Parts {
     pub obeyed: Obeyed,
     pub session: mpsc::Receiver<FromSession>,
     pub events: mpsc::Receiver<(TaskId, ContainerEvent)>,
+    pub contact: Arc<Contact>,
     pub stop: CancellationToken,
 }
 
@@ -48,6 +51,7 @@ pub struct Drive {
     session: mpsc::Receiver<FromSession>,
     events: mpsc::Receiver<(TaskId, ContainerEvent)>,
     outbox: Option<Outbox>,
+    contact: Arc<Contact>,
     stop: CancellationToken,
     wake_at: Option<Time>,
 }
@@ -63,9 +67,9 @@ enum Event {
 
 impl Drive {
     pub fn new(parts: Parts) -> Self {
-        let Parts { worker, clock, lanes, obeyed, session, events, stop } = parts;
+        let Parts { worker, clock, lanes, obeyed, session, events, contact, stop } = parts;
         let (outbox, wake_at) = (None, None);
-        Self { worker, clock, lanes, obeyed, session, events, outbox, stop, wake_at }
+        Self { worker, clock, lanes, obeyed, session, events, outbox, contact, stop, wake_at }
     }
 
     /// Runs until `stop`. Containers stay as they are: what runs, runs on.
@@ -155,6 +159,7 @@ impl Drive {
                 }
             }
             WorkerOutput::WakeAt(at) => self.wake_at = Some(at),
+            WorkerOutput::AskForContact(on) => self.contact.ask(on),
             WorkerOutput::Pull(assignment) => self.lanes.pull(assignment),
             WorkerOutput::Create { assignment, container } => {
                 self.lanes.create(assignment, container);

@@ -317,6 +317,7 @@ mod tests {
             spec: Arc::new(spec),
             ports: vec![32768],
             trace: None,
+            fencing_token: None,
         }
     }
 

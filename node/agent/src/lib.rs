@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod collector;
 pub mod config;
+pub mod contact;
 pub mod drive;
 pub mod error;
 pub mod image;
@@ -25,6 +26,7 @@ pub use runtime::hollow;
 use config::AgentConfig;
 use config::machine::instance_spec;
 use config::machinery::runtime_config;
+use contact::Contact;
 use drive::engine::Engine;
 use drive::lanes::Lanes;
 use drive::obeyed::Obeyed;
@@ -135,8 +137,10 @@ async fn run_locked(
     let at = |source| Error::DataDir { path: config.data_dir.clone(), source };
     let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).map_err(at)?;
     let spec = instance_spec(&config).await.map_err(Error::Config)?;
+    let contact = Arc::new(Contact::new(&config.data_dir, clock.clone()));
     let worker = Worker::new(instance, obeyed.highest())
         .with_capacity(spec.total)
+        .with_confirmed(contact.last())
         .with_resources(spec.resources.clone());
     tracing::info!(%instance, cpu = spec.total.cpu, memory_mib = spec.total.memory_mib, "agent");
 
@@ -147,8 +151,13 @@ async fn run_locked(
 
     let (to_worker, from_session) = mpsc::channel(SESSION_MAX);
     let attaches = Attaches::new(engine.clone(), stop.child_token());
-    let session =
-        SessionLoop { book: book.clone(), spec, worker: to_worker, attaches: attaches.clone() };
+    let session = SessionLoop {
+        book: book.clone(),
+        spec,
+        worker: to_worker.clone(),
+        attaches: attaches.clone(),
+        contact: contact.clone(),
+    };
     let drive = Drive::new(Parts {
         worker,
         clock,
@@ -156,12 +165,14 @@ async fn run_locked(
         obeyed,
         session: from_session,
         events: container_events,
+        contact: contact.clone(),
         stop: stop.clone(),
     });
     let identity_dir = config.identity_dir();
     tokio::join!(
         drive.run(found),
         stop.run_until_cancelled(session.run()),
+        stop.run_until_cancelled(contact.keep(to_worker)),
         stop.run_until_cancelled(book.keep_fresh()),
         stop.run_until_cancelled(keep_renewed(&identity, &identity_dir, &book)),
     );

@@ -12,6 +12,7 @@ mod roles;
 pub mod secrets;
 mod wire;
 
+use crate::contact::{Beats, Contact};
 use attach::Attaches;
 use book::Book;
 use muster_control::io::WorkerInput;
@@ -85,6 +86,7 @@ pub struct SessionLoop {
     pub spec: InstanceSpec,
     pub worker: mpsc::Sender<FromSession>,
     pub attaches: Attaches,
+    pub contact: Arc<Contact>,
 }
 
 /// Why a conversation ended.
@@ -220,11 +222,13 @@ impl SessionLoop {
         outbox: Outbox,
         period: Duration,
     ) -> Ended {
+        let contact = self.contact.clone();
+        let beats = Beats::new(&contact);
         let hear_all = async {
             loop {
                 match incoming.message().await {
                     Ok(Some(message)) => {
-                        if let Some(ended) = self.hear(address, message).await {
+                        if let Some(ended) = self.hear(address, &beats, message).await {
                             return ended;
                         }
                     }
@@ -237,7 +241,7 @@ impl SessionLoop {
         };
         tokio::select! {
             ended = hear_all => ended,
-            () = beat(&outbox, period) => Ended::Stopping,
+            () = beat(&outbox, period, &beats) => Ended::Stopping,
             () = outbox.broken.cancelled() => {
                 let why = format!("{OUTBOX_MAX} messages wait; the manager does not read");
                 Ended::Broken(Status::resource_exhausted(why))
@@ -245,7 +249,12 @@ impl SessionLoop {
         }
     }
 
-    async fn hear(&mut self, address: &str, message: pb::ManagerMessage) -> Option<Ended> {
+    async fn hear(
+        &mut self,
+        address: &str,
+        beats: &Beats<'_>,
+        message: pb::ManagerMessage,
+    ) -> Option<Ended> {
         let input = match message.message {
             Some(pb::manager_message::Message::Assignments(assignments)) => {
                 match wire::assignments(&assignments) {
@@ -255,6 +264,10 @@ impl SessionLoop {
             }
             Some(pb::manager_message::Message::Ack(ack)) => {
                 WorkerInput::Acked { sequence: ack.sequence }
+            }
+            Some(pb::manager_message::Message::Confirmed(confirmed)) => {
+                beats.confirmed(&confirmed);
+                return None;
             }
             Some(pb::manager_message::Message::Attach(order)) => {
                 match self.book.channel(address) {
@@ -274,11 +287,19 @@ impl SessionLoop {
     }
 }
 
-/// Says that we live, for as long as it is polled.
-async fn beat(outbox: &Outbox, period: Duration) {
+/// Says that we live, for as long as it is polled; at once when strict tasks begin to need contact.
+async fn beat(outbox: &Outbox, period: Duration, beats: &Beats<'_>) {
+    let mut asked = beats.asked();
+    if *asked.borrow() {
+        // Nothing is confirmed in a new session yet.
+        asked.mark_changed();
+    }
     loop {
-        sleep(period.mul_f64(1.0 - HEARTBEAT_JITTER * rand::random::<f64>())).await;
-        let heartbeat = pb::agent_message::Message::Heartbeat(pb::Heartbeat {});
+        let wait = period.mul_f64(1.0 - HEARTBEAT_JITTER * rand::random::<f64>());
+        // Either will do.
+        let _ = timeout(wait, asked.changed()).await;
+        let number = asked.borrow_and_update().then(|| beats.next());
+        let heartbeat = pb::agent_message::Message::Heartbeat(pb::Heartbeat { number });
         // A full outbox is news of life enough, once the manager reads it.
         let _ = outbox.messages.try_send(pb::AgentMessage { message: Some(heartbeat) });
     }

@@ -6,6 +6,7 @@
 mod lab;
 
 use lab::{SOON, assign, machine, script, sh, task, until};
+use muster_agent::contact::Contact;
 use muster_agent::drive::engine::Engine;
 use muster_agent::drive::lanes::Lanes;
 use muster_agent::drive::obeyed::Obeyed;
@@ -67,6 +68,7 @@ impl Agent {
             obeyed,
             session,
             events: heard,
+            contact: Arc::new(Contact::new(&config.data_dir, Arc::new(now))),
             stop: stop.clone(),
         });
         let running = tokio::spawn(drive.run(found.clone()));

@@ -5,7 +5,8 @@ use muster_model::dispatch::{Assignment, Assignments, Held};
 use muster_model::life::HealthCheck;
 use muster_model::task::{ContainerStatus, StopCode};
 use muster_model::{
-    Command, Epoch, Error, InstanceId, RaftId, Response, SessionId, State, TaskId, TaskReport, Time,
+    Command, Epoch, Error, Index, InstanceId, RaftId, Response, SessionId, State, TaskId,
+    TaskReport, Time,
 };
 use std::sync::Arc;
 
@@ -25,9 +26,11 @@ pub enum LeaderInput {
         session: SessionId,
         inventory: Vec<Held>,
     },
+    /// With a number, the agent has a strict task and asks to be confirmed.
     Heartbeat {
         instance: InstanceId,
         session: SessionId,
+        number: Option<u64>,
     },
     /// `sequence` is acknowledged once the reports are committed.
     Report {
@@ -64,6 +67,13 @@ pub enum LeaderOutput {
         session: SessionId,
         sequence: u64,
     },
+    /// Tell the agent that its heartbeat of this number was heard, once a linearizable read that
+    /// begins now shows that this epoch still leads: strict tasks run on no other word.
+    Confirm {
+        instance: InstanceId,
+        session: SessionId,
+        heard: Heard,
+    },
     /// End the session: replaced by a newer one, unknown or deregistered instance.
     Close {
         instance: InstanceId,
@@ -72,6 +82,14 @@ pub enum LeaderOutput {
     },
     /// Call `handle(Tick)` at this time at the latest (the newest such output counts).
     WakeAt(Time),
+}
+
+/// A heartbeat that is to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub number: u64,
+    /// The last orders that were sent to the agent before.
+    pub orders: (Epoch, Index),
 }
 
 /// What makes a leader: fixed for its whole life.
@@ -98,6 +116,12 @@ pub enum WorkerInput {
     /// A session is open: report everything unacknowledged.
     Connected(SessionId),
     Lost,
+    /// A leader confirmed, in this session, a heartbeat that was sent at this time. It counts only
+    /// once the orders that were sent before have been obeyed.
+    Confirmed {
+        sent: Time,
+        orders: (Epoch, Index),
+    },
     /// Reports up to this sequence number are committed.
     Acked {
         sequence: u64,
@@ -218,6 +242,8 @@ pub enum WorkerOutput {
         revision: muster_model::Index,
     },
     WakeAt(Time),
+    /// Whether heartbeats are to be confirmed from now on (no at first): `Confirmed`.
+    AskForContact(bool),
     /// Start a container that has ended again, with the files it left: `Restarted` or `Failed`.
     Restart {
         task: TaskId,

@@ -8,6 +8,7 @@
 
 mod assign;
 mod balance;
+mod contacts;
 mod contest;
 mod decider;
 mod draft;
@@ -37,8 +38,9 @@ mod turns;
 mod view;
 mod witness;
 
-use crate::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
+use crate::io::{Heard, LeaderInput, LeaderOutput, Mandate, Ticket};
 use assign::Sessions;
+use contacts::Contacts;
 pub use decider::Decider;
 use draft::Draft;
 use index::Index;
@@ -94,6 +96,7 @@ pub struct Leader {
     ids: IdSource,
     state: Arc<State>,
     leases: Leases,
+    contacts: Contacts,
     sessions: Sessions,
     outbox: Outbox,
     index: Index,
@@ -122,6 +125,7 @@ impl Leader {
             ids: IdSource::new(mandate.seed),
             state: Arc::new(State::default()),
             leases: Leases::new(now),
+            contacts: Contacts::new(now),
             sessions: Sessions::new(mandate.epoch),
             outbox: Outbox::default(),
             index: Index::default(),
@@ -176,9 +180,16 @@ impl Leader {
                 self.heard(now, instance);
                 self.sessions.hello(&self.state, instance, session, inventory, &mut out);
             }
-            LeaderInput::Heartbeat { instance, session } => {
+            LeaderInput::Heartbeat { instance, session, number } => {
                 if self.sessions.current(&self.state, instance, session, &mut out) {
                     self.heard(now, instance);
+                    let row = number.and_then(|_| self.state.instance(instance));
+                    let confirmed = row.is_some_and(|row| self.contacts.confirm(now, row));
+                    if let Some(number) = number.filter(|_| confirmed) {
+                        let orders = self.sessions.told(instance);
+                        let heard = Heard { number, orders };
+                        out.push(LeaderOutput::Confirm { instance, session, heard });
+                    }
                 }
             }
             LeaderInput::Report { instance, session, sequence, reports } => {
@@ -236,6 +247,7 @@ impl Leader {
             let Some(row) = change.latest() else { continue };
             if change.after.is_none() || row.status == InstanceStatus::Inactive {
                 self.sessions.dismiss(row.id, out);
+                self.contacts.forget(row.id);
             }
         }
     }
@@ -395,7 +407,7 @@ impl Leader {
         let mut view = View { now, dirty, arriving, suspects, ids, wakes, witness: None };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
-        lost::stage(&mut draft, &mut view);
+        lost::stage(&mut draft, &mut view, &self.contacts);
         rebalance::wake(&draft, &mut view, &mut self.rebalancing);
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);

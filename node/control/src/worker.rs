@@ -5,9 +5,11 @@
 //! does not know why a task should run, what time it is unless told, or how anything is done.
 //! Invariants: an order of a lower (epoch, revision) than the highest obeyed does nothing; a
 //! container is signalled only on an explicit order or because its own task ended; nothing is
-//! concluded from the absence of an order.
+//! concluded from the absence of an order, except by strict tasks, which end without contact.
 
+mod contact;
 mod container;
+mod ending;
 mod gc;
 mod health;
 mod ledger;
@@ -35,6 +37,12 @@ pub struct Worker {
     outbox: Outbox,
     /// When to look at which task again. May hold times that no longer matter.
     timers: BTreeSet<(Time, TaskId)>,
+    /// When the newest heartbeat that a leader confirmed was sent, as far as anybody asked.
+    confirmed: Option<Time>,
+    /// Tasks that need contact with a leader.
+    strict: BTreeSet<TaskId>,
+    /// What the shell was last told about asking.
+    asks: bool,
     /// Tasks whose images are here but for which there is no room yet, the longest waiting first.
     for_room: Vec<TaskId>,
     wake: Option<Time>,
@@ -50,6 +58,9 @@ impl Worker {
             ledger: Ledger::default(),
             outbox: Outbox::default(),
             timers: BTreeSet::new(),
+            confirmed: None,
+            strict: BTreeSet::new(),
+            asks: false,
             for_room: Vec::new(),
             wake: None,
         }
@@ -64,6 +75,12 @@ impl Worker {
     /// Its named resources, as registered.
     pub fn with_resources(mut self, named: Named) -> Self {
         self.ledger.named = named;
+        self
+    }
+
+    /// When the newest heartbeat that a leader confirmed before a restart was sent.
+    pub fn with_confirmed(mut self, sent: Option<Time>) -> Self {
+        self.confirmed = sent;
         self
     }
 
@@ -92,6 +109,12 @@ impl Worker {
                 self.outbox.lost(now);
                 Vec::new()
             }
+            // One that has overtaken orders may have overtaken the word that all is lost.
+            WorkerInput::Confirmed { orders, .. } if orders > self.obeyed => Vec::new(),
+            WorkerInput::Confirmed { sent, .. } => {
+                self.confirmed = self.confirmed.max(Some(sent));
+                self.strict.iter().copied().collect()
+            }
             WorkerInput::Acked { sequence } => {
                 self.outbox.acked(sequence);
                 Vec::new()
@@ -103,6 +126,7 @@ impl Worker {
             }
         };
         self.advance(now, touched, &mut out);
+        self.ask_for_contact(&mut out);
         self.outbox.flush(now, self.instance, &self.tasks, &mut out);
         self.ask_to_wake(now, &mut out);
         out
@@ -145,7 +169,7 @@ impl Worker {
             Order::Run(assignment) => match self.tasks.get_mut(&assignment.task) {
                 Some(work) => work.confirm(),
                 None => {
-                    let work = Work::new(*assignment);
+                    let work = Work::new(now, *assignment);
                     self.tasks.insert(work.id, work);
                 }
             },
@@ -200,7 +224,11 @@ impl Worker {
 
     fn advance_one(&mut self, now: Time, task: TaskId, out: &mut Vec<WorkerOutput>) {
         let Some(work) = self.tasks.get_mut(&task) else { return };
-        let next = work.advance(now, &mut self.ledger, out);
+        let next = work.advance(now, self.confirmed, &mut self.ledger, out);
+        match work.is_strict() {
+            true => self.strict.insert(task),
+            false => self.strict.remove(&task),
+        };
         gc::delete_if_done(work, out);
         if next.waits_for_room && !self.for_room.contains(&task) {
             self.for_room.push(task);
@@ -217,6 +245,13 @@ impl Worker {
         if work.tombstone() && work.forgotten() {
             self.tasks.remove(&task);
             self.outbox.dropped(task);
+        }
+    }
+
+    fn ask_for_contact(&mut self, out: &mut Vec<WorkerOutput>) {
+        if self.asks == self.strict.is_empty() {
+            self.asks = !self.asks;
+            out.push(WorkerOutput::AskForContact(self.asks));
         }
     }
 

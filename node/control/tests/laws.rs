@@ -190,7 +190,7 @@ impl Run {
                 let held = told.map(|(task, _)| Held { task: *task, phase: Phase::Pending });
                 self.stage.hello(id, held.collect());
             } else {
-                self.stage.beat(id);
+                self.stage.beat(id, None);
             }
         }
     }

@@ -70,10 +70,10 @@ fn an_older_session_neither_speaks_nor_ends_the_newer_one() {
     let instance = world.instance("i1");
     hello(&world, &mut leader, instance, OLD);
     assert_eq!(closed(&hello(&world, &mut leader, instance, NEW)), Some(OLD));
-    let old = LeaderInput::Heartbeat { instance, session: OLD };
+    let old = LeaderInput::Heartbeat { instance, session: OLD, number: None };
     assert_eq!(closed(&leader.handle(world.at, old)), Some(OLD));
     leader.handle(world.at, LeaderInput::Gone { instance, session: OLD });
-    let new = LeaderInput::Heartbeat { instance, session: NEW };
+    let new = LeaderInput::Heartbeat { instance, session: NEW, number: None };
     assert_eq!(closed(&leader.handle(world.at, new)), None);
 }
 

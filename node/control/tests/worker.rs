@@ -57,6 +57,12 @@ impl Bench {
                 self.tell(WorkerInput::Connected(SessionId::from_bits(self.sessions)));
             }
             "lost" => self.tell(WorkerInput::Lost),
+            // `confirmed 2s`: of a heartbeat that was sent so long ago.
+            "confirmed" => {
+                let sent = self.now - span(&line.word("a span").unwrap());
+                let revision = Index(line.number("rev").unwrap().unwrap_or(1));
+                self.tell(WorkerInput::Confirmed { sent, orders: (Epoch(1), revision) });
+            }
             "acked" => {
                 let sequence = line.word("a number").unwrap().parse().unwrap();
                 self.tell(WorkerInput::Acked { sequence });
@@ -98,8 +104,9 @@ impl Bench {
         Assignments { epoch, revision, complete: false, orders }
     }
 
-    /// `restart t1:app=running t1:side=exited(0) t2:app=missing stopping=t2`
+    /// `restart t1:app=running t1:side=exited(0) t2:app=missing stopping=t2 confirmed=3s`
     fn restart(&mut self, line: &mut Line) {
+        let confirmed = line.take("confirmed").map(|ago| self.now - span(&ago));
         let stopping: Vec<TaskId> = line.take_all("stopping").iter().map(|t| task(t)).collect();
         let mut found: BTreeMap<TaskId, Found> = BTreeMap::new();
         for (key, what) in line.pairs() {
@@ -124,7 +131,7 @@ impl Bench {
             };
             entry.containers.push((Arc::from(container), what));
         }
-        self.worker = worker(self.worker.obeyed());
+        self.worker = worker(self.worker.obeyed()).with_confirmed(confirmed);
         self.tell(WorkerInput::Boot { found: found.into_values().collect() });
     }
 
@@ -165,6 +172,7 @@ fn assignment(line: &mut Line) -> Assignment {
     let memory_mib = line.number("mem").unwrap().unwrap_or(128);
     let port: Option<u16> = line.number("port").unwrap();
     let gpus: Option<u32> = line.number("gpu").unwrap();
+    let fencing_token = line.flag("strict").then_some(1);
     let stop_timeout_secs = line.number("timeout").unwrap();
     let mut containers: Vec<ContainerDefinition> = line
         .words()
@@ -207,6 +215,7 @@ fn assignment(line: &mut Line) -> Assignment {
         spec: Arc::new(spec),
         ports: port.into_iter().collect(),
         trace: None,
+        fencing_token,
     }
 }
 
@@ -319,6 +328,7 @@ fn show(output: &WorkerOutput) -> String {
             format!("report #{sequence} {}", all.join("; "))
         }
         WorkerOutput::Obeyed { epoch, revision } => format!("obeyed {epoch} {revision}"),
+        WorkerOutput::AskForContact(on) => format!("asks for contact: {on}"),
         WorkerOutput::WakeAt(at) => format!("wake @{}ms", at.since(BEGIN).0),
     }
 }

@@ -259,8 +259,8 @@ impl Reader {
     fn judge(&self, message: pb::AgentMessage) -> Result<LeaderInput, Status> {
         let (instance, session) = (self.session.instance, self.session.id);
         match message.message {
-            Some(pb::agent_message::Message::Heartbeat(_)) => {
-                Ok(LeaderInput::Heartbeat { instance, session })
+            Some(pb::agent_message::Message::Heartbeat(pb::Heartbeat { number })) => {
+                Ok(LeaderInput::Heartbeat { instance, session, number })
             }
             Some(pb::agent_message::Message::Report(report)) => {
                 let sequence = report.sequence;

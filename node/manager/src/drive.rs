@@ -6,6 +6,7 @@
 //! it. It owns every task it starts and joins them when it ends. Invariant: once the reign is
 //! over (leadership, term or epoch lost) nothing more is performed.
 
+use crate::confirm::{self, Asked, Confirms};
 use crate::hub::Hub;
 use crate::limits::{
     AGENTS_HEARD_MAX, PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX,
@@ -38,6 +39,7 @@ pub struct Drive {
     ended: CancellationToken,
     proposals: JoinSet<(Ticket, Result<Response, Error>)>,
     waiting: VecDeque<(Ticket, Command)>,
+    confirms: Confirms,
     wake_at: Option<Time>,
 }
 
@@ -47,6 +49,7 @@ enum Event {
     Tick,
     Agent(LeaderInput),
     Proposed(Result<(Ticket, Result<Response, Error>), JoinError>),
+    Confirmed(Asked),
     Leadership,
     Ended,
 }
@@ -86,6 +89,7 @@ impl Drive {
             ended,
             proposals: JoinSet::new(),
             waiting: VecDeque::new(),
+            confirms: Confirms::default(),
             wake_at: None,
         }
     }
@@ -100,6 +104,7 @@ impl Drive {
         };
         // Whatever was under way is settled by the log; its answer is nobody's any more.
         self.proposals.shutdown().await;
+        self.confirms.shutdown().await;
         over
     }
 
@@ -114,6 +119,7 @@ impl Drive {
             () = self.ended.cancelled() => Event::Ended,
             Some(input) = self.events.recv() => Event::Agent(input),
             Some(done) = self.proposals.join_next() => Event::Proposed(done),
+            Some(asked) = self.confirms.done() => Event::Confirmed(asked),
             () = tokio::time::sleep(wait) => Event::Tick,
         }
     }
@@ -134,10 +140,12 @@ impl Drive {
                 self.hear_state()?;
                 self.proposed(done);
             }
+            Event::Confirmed(asked) => confirm::tell(&self.hub, asked),
         }
         self.tick_if_due();
         self.decide();
         self.start_proposals();
+        self.confirms.start(&self.hub, self.mandate.epoch);
         metrics::histogram!("muster_leader_handle_seconds").record(started.elapsed());
         Ok(())
     }
@@ -230,6 +238,9 @@ impl Drive {
                 let message = pb::manager_message::Message::Ack(pb::Ack { sequence });
                 let message = pb::ManagerMessage { message: Some(message) };
                 self.hub.send(instance, session, message);
+            }
+            LeaderOutput::Confirm { instance, session, heard } => {
+                self.confirms.heard(instance, session, heard);
             }
             LeaderOutput::Close { instance, session, why } => {
                 tracing::info!(%instance, %session, %why, "agent's session closed");

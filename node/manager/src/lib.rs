@@ -6,6 +6,7 @@
 //! Invariant: everything started here is joined before [`Manager::run`] returns.
 
 mod bootstrap;
+mod confirm;
 mod credentials;
 mod dispatch;
 mod drive;

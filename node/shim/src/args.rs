@@ -1,7 +1,7 @@
 //! The command line of the shim: what one container needs to be made and watched.
 //!
 //! Every option takes a value and has no default, so that a caller cannot forget one; only
-//! `--stdin` may be left out. The caller is our own agent, never a person.
+//! `--stdin` and the two of a leash may be left out. The caller is our own agent, never a person.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +11,16 @@ pub const PAUSE: &str = "--pause";
 
 /// How to call the shim, printed when it is called otherwise.
 const USAGE: &str = "usage: muster-shim --runc PATH --root DIR --id ID --bundle DIR --dir DIR \
-    --oom-file PATH --log-bytes N --log-files N --create-timeout-ms N [--stdin yes], or \
+    --oom-file PATH --log-bytes N --log-files N --create-timeout-ms N [--stdin yes] \
+    [--contact-file PATH --contact-ms N], or \
     muster-shim --pause";
 
 /// Smallest log file allowed: one line of the longest kind must fit.
 const LOG_BYTES_MIN: u64 = 128 * 1024;
 /// More rotated files than this only cost directory look-ups.
 const LOG_FILES_MAX: u32 = 100;
+/// A day: longer than any stop timeout.
+const CONTACT_MS_MAX: u64 = 86_400_000;
 
 #[derive(Debug)]
 pub struct Plan {
@@ -41,6 +44,15 @@ pub struct Plan {
     pub create_timeout: Duration,
     /// Whether the container's standard input is a pipe (`DIR/stdin`) that stays open.
     pub stdin: bool,
+    /// Of a strict task.
+    pub leash: Option<Leash>,
+}
+
+/// Until when the container may run: so long after the moment that the file tells.
+#[derive(Debug)]
+pub struct Leash {
+    pub contact_file: PathBuf,
+    pub over_after: Duration,
 }
 
 impl Plan {
@@ -57,7 +69,7 @@ impl Plan {
             at.map(|at| given.swap_remove(at).1)
         };
         let mut need = |name: &str| take(name).ok_or(format!("option {name} is missing; {USAGE}"));
-        let plan = Self {
+        let mut plan = Self {
             runc: need("--runc")?.into(),
             root: need("--root")?.into(),
             id: need("--id")?,
@@ -74,6 +86,17 @@ impl Plan {
                 3_600_000,
             )?),
             stdin: take("--stdin").is_some_and(|v| v == "yes"),
+            leash: None,
+        };
+        let leash = (take("--contact-file"), take("--contact-ms"));
+        plan.leash = match leash {
+            (None, None) => None,
+            (Some(file), Some(ms)) => {
+                let ms = number("--contact-ms", &ms, 1, CONTACT_MS_MAX)?;
+                let over_after = Duration::from_millis(ms);
+                Some(Leash { contact_file: file.into(), over_after })
+            }
+            _ => return Err(format!("--contact-file and --contact-ms come together; {USAGE}")),
         };
         match given.first() {
             Some((name, _)) => Err(format!("option {name} is unknown; {USAGE}")),
@@ -105,6 +128,9 @@ mod tests {
         let plan = parse(GOOD).unwrap();
         assert_eq!((plan.id.as_str(), plan.log_files, plan.stdin), ("a", 3, false));
         assert!(parse(&format!("{GOOD} --stdin yes")).unwrap().stdin);
+        assert!(plan.leash.is_none());
+        let strict = parse(&format!("{GOOD} --contact-file /c --contact-ms 41000")).unwrap();
+        assert_eq!(strict.leash.unwrap().over_after, Duration::from_secs(41));
     }
 
     #[test]
@@ -112,6 +138,8 @@ mod tests {
         assert!(parse(&GOOD.replace("--id a", "")).unwrap_err().contains("--id"));
         assert!(parse(&format!("{GOOD} --colour red")).unwrap_err().contains("--colour"));
         assert!(parse(&format!("{GOOD} --stdin")).unwrap_err().contains("--stdin"));
+        let half = parse(&format!("{GOOD} --contact-ms 41000")).unwrap_err();
+        assert!(half.contains("together"), "{half}");
         assert!(parse(&GOOD.replace("--log-files 3", "--log-files 0")).is_err());
         assert!(parse(&GOOD.replace("1000000", "4096")).unwrap_err().contains("131072"));
     }

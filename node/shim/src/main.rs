@@ -6,6 +6,7 @@
 //! `runc create`, prints one JSON line about the outcome on its standard output and closes it.
 //! From then on it copies output into a rotating log, waits for the container's first process and
 //! leaves `exit.json` behind. It never starts, signals or deletes anything: that is the agent's.
+//! But the container of a strict task it kills when the agent was without a leader for too long.
 //!
 //! Called with `--pause` it does none of this: it is the first process of a namespace of process
 //! ids that containers share, reaps what is orphaned there, and ends when it is killed.
@@ -14,6 +15,7 @@
 //! agent, a closed pipe), the container is never blocked and the exit code is written once.
 
 mod args;
+mod leash;
 mod log;
 mod record;
 mod supervise;

@@ -5,6 +5,7 @@
 //! container may be over before `runc create` has returned.
 
 use crate::args::Plan;
+use crate::leash::Held;
 use crate::log::{Lines, Log, Stream};
 use crate::record::{self, Exit, ExitFile, Watch};
 use nix::errno::Errno;
@@ -49,6 +50,7 @@ fn give_up(why: &str) -> i32 {
 fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
     let because =
         |what: &str, e: io::Error| format!("cannot {what} in {}: {e}", plan.dir.display());
+    let leash = plan.leash.as_ref().map(Held::new).transpose()?;
     let log = Log::open(&plan.dir, plan.log_bytes, plan.log_files);
     let exit = ExitFile::prepare(&plan.dir).map_err(|e| because("prepare exit.json", e))?;
     let (stdout, stdout_in) = pipe().map_err(|e| because("make a pipe", e))?;
@@ -80,6 +82,7 @@ fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
         _stdin: stdin.kept,
         outputs: [Output::new(stdout, Stream::Stdout), Output::new(stderr, Stream::Stderr)],
         children,
+        leash,
         ended: Vec::new(),
     };
     Ok((shim, Pid::from_raw(runc.id() as i32)))
@@ -158,6 +161,7 @@ struct Shim<'a> {
     _stdin: Option<File>,
     outputs: [Output; 2],
     children: SignalFd,
+    leash: Option<Held<'a>>,
     ended: Vec<Ended>,
 }
 
@@ -192,7 +196,11 @@ impl Shim<'_> {
         while !self.ended.iter().any(|e| e.pid == init) {
             // Whoever else ended is an orphan that nobody asks about.
             self.ended.clear();
-            self.step(None);
+            if self.leash.as_mut().is_some_and(Held::is_over) {
+                // It has not been reaped, so nobody else has its number.
+                let _ = kill(init, Signal::SIGKILL);
+            }
+            self.step(self.leash.as_ref().map(Held::look_at));
         }
         // The count must be read before anybody deletes the cgroup, so before the record.
         let oom_kills = record::oom_kills(&self.plan.oom_file);

@@ -115,6 +115,7 @@ fn assignment_to_wire(assignment: &Assignment) -> Result<wire::Assignment, Error
         spec: spec.into(),
         ports: assignment.ports.iter().map(|port| u32::from(*port)).collect(),
         trace: assignment.trace.map(|id| id_to_wire(id.bits())).unwrap_or_default(),
+        fencing_token: assignment.fencing_token,
     })
 }
 
@@ -140,6 +141,7 @@ fn assignment_from_wire(assignment: &wire::Assignment) -> Result<Assignment, Err
         spec: Arc::new(spec),
         ports: ports.collect::<Result<_, _>>()?,
         trace,
+        fencing_token: assignment.fencing_token,
     })
 }
 

@@ -36,6 +36,7 @@ pub fn create(
     let (minimum, maximum) = percents(wanted)?;
     let scheduling = scheduling(&wire.scheduling_strategy)?;
     let usual = match scheduling {
+        _ if wire.strict => DeploymentConfiguration::STRICT,
         SchedulingStrategy::Replica => DeploymentConfiguration::default(),
         SchedulingStrategy::Daemon => DeploymentConfiguration::DAEMON,
     };
@@ -54,6 +55,7 @@ pub fn create(
         az_rebalancing: false,
         circuit_breaker: deployment::breaker(wanted)?.unwrap_or_default(),
         strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
+        strict: wire.strict,
     };
     // As in ECS, it is on unless it was said or cannot be.
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;

@@ -65,6 +65,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         enable_ecs_managed_tags: false,
         enable_execute_command: row.spec.enable_execute_command,
         availability_zone_rebalancing: rebalancing.into(),
+        strict: row.spec.strict,
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Assignment {
     pub ports: Vec<u16>,
     /// The journey that created the task.
     pub trace: Option<TraceId>,
+    /// Of a strict singleton (`strict.rs`): runs only while the agent is in contact with a leader.
+    #[serde(default)]
+    pub fencing_token: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,6 +37,7 @@ pub mod spec;
 pub mod state;
 pub mod stored;
 pub mod strategy;
+pub mod strict;
 pub mod task;
 pub mod time;
 pub mod turn;

@@ -259,6 +259,13 @@ pub const HEARTBEAT: Millis = Millis(2000);
 pub const LEASE: Millis = Millis(6000);
 /// A new leader waits this long for every agent to reconnect before it judges any.
 pub const LEASE_GRACE: Millis = Millis(8000);
+/// The agent of a strict singleton stops it when no leader has confirmed a heartbeat sent within
+/// this: five heartbeats, and longer than an election.
+pub const STRICT_CONTACT: Millis = Millis::from_secs(10);
+/// Beyond the container's stop timeout: then its shim kills it, with or without an agent.
+pub const STRICT_KILL: Millis = Millis::from_secs(1);
+/// What the clocks of two machines may differ by over the whole wait, and dying may take.
+pub const STRICT_MARGIN: Millis = Millis::from_secs(2);
 /// Every row is looked at this often, whatever the diffs said.
 pub const FULL_SCAN: Millis = Millis::from_secs(30);
 /// Governor: lost instances in one lease beyond which nothing is abandoned at first ...

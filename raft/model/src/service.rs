@@ -32,6 +32,8 @@ pub struct DeploymentConfiguration {
 impl DeploymentConfiguration {
     /// ECS's defaults for DAEMON services; their maximum is never anything else.
     pub const DAEMON: Self = Self { minimum_healthy_percent: 0, maximum_percent: 100 };
+    /// A strict singleton's: the old task has ended before the new one starts.
+    pub const STRICT: Self = Self { minimum_healthy_percent: 0, maximum_percent: 100 };
 }
 
 impl Default for DeploymentConfiguration {
@@ -104,6 +106,10 @@ pub struct ServiceSpec {
     /// ECS `deploymentConfiguration.strategy`, with its bake time and hooks.
     #[serde(skip_serializing_if = "DeploymentStrategy::is_default")]
     pub strategy: DeploymentStrategy,
+    /// Muster's own, fixed at creation: no two tasks of it ever run at the same time, also while
+    /// the instance of one is out of reach (`strict.rs`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
 }
 
 impl ServiceSpec {

@@ -37,6 +37,13 @@ impl Add<Millis> for Time {
     }
 }
 
+impl Add for Millis {
+    type Output = Millis;
+    fn add(self, other: Millis) -> Millis {
+        Millis(self.0.saturating_add(other.0))
+    }
+}
+
 impl Sub<Millis> for Time {
     type Output = Time;
     fn sub(self, span: Millis) -> Time {

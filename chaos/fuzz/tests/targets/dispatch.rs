@@ -32,6 +32,7 @@ fn dispatch_from_manager() {
         let Ok(message) = wire::ManagerMessage::decode(input) else { return };
         match message.message {
             Some(FromManager::Assignments(orders)) => assignments(&orders),
+            Some(FromManager::Confirmed(_)) => {}
             Some(FromManager::Welcome(welcome)) => {
                 let _ = convert::id_from_wire("session", &welcome.session);
             }
@@ -136,7 +137,7 @@ fn from_agent_seeds() -> Vec<Vec<u8>> {
     vec![
         prefixed(0, agent(FromAgent::Hello(hello))),
         prefixed(0, agent(FromAgent::Report(wire::Report { sequence: 1, reports }))),
-        prefixed(0, agent(FromAgent::Heartbeat(wire::Heartbeat {}))),
+        prefixed(0, agent(FromAgent::Heartbeat(wire::Heartbeat { number: Some(3) }))),
         prefixed(1, join.encode_to_vec()),
     ]
 }
@@ -155,6 +156,7 @@ fn from_manager_seeds() -> Vec<Vec<u8>> {
         spec: row.spec.clone(),
         ports: vec![32768],
         trace: None,
+        fencing_token: None,
     };
     let orders = vec![
         Order::Run(Box::new(run)),

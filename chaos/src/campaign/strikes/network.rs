@@ -17,13 +17,13 @@ fn cut(field: &mut Field, cuts: &[(String, String)], span: Duration) -> Result<(
     waited.map(|()| (struck, field.record.now()))
 }
 
-fn both_ways(one: &str, others: &[String]) -> Vec<(String, String)> {
+pub(super) fn both_ways(one: &str, others: &[String]) -> Vec<(String, String)> {
     let out = others.iter().map(|other| (one.to_owned(), other.clone()));
     let back = others.iter().map(|other| (other.clone(), one.to_owned()));
     out.chain(back).collect()
 }
 
-fn others(field: &Field, not: &str) -> Vec<String> {
+pub(super) fn others(field: &Field, not: &str) -> Vec<String> {
     let managers = (1..=field.shape.managers).map(|number| format!("m{number}"));
     managers.filter(|host| host != not).collect()
 }

@@ -258,6 +258,8 @@ impl Agent {
             }
             // What was obeyed is asked of the worker when the process ends.
             WorkerOutput::Obeyed { .. } | WorkerOutput::WakeAt(_) => None,
+            // Its tasks are nobody's singletons.
+            WorkerOutput::AskForContact(_) => None,
             // Its container has neither a policy nor a check.
             WorkerOutput::Restart { .. } | WorkerOutput::Check { .. } => None,
         }
@@ -292,6 +294,7 @@ fn assignment(task: u8) -> Assignment {
         spec: SPEC.clone(),
         ports: Vec::new(),
         trace: None,
+        fencing_token: None,
     }
 }
 

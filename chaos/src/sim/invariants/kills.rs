@@ -20,12 +20,18 @@ pub(super) fn remember(
 }
 
 pub(super) fn check(
-    ordered: &BTreeSet<(usize, TaskId)>,
-    agent: usize,
+    ordered: &mut BTreeSet<(usize, TaskId)>,
+    (agent, slack): (usize, bool),
     task: TaskId,
     machine: &Machine,
 ) -> Result<(), String> {
-    let ended = machine.tasks.get(&task).is_some_and(|hold| hold.ended_itself());
+    let hold = machine.tasks.get(&task);
+    let ended = hold.is_some_and(|hold| hold.ended_itself());
+    // A strict task stops itself when there is no contact; that goes on should it come back.
+    let let_go = slack && hold.is_some_and(|hold| hold.assignment.fencing_token.is_some());
+    if let_go {
+        ordered.insert((agent, task));
+    }
     if ordered.contains(&(agent, task)) || ended {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! What ran on a machine that the cluster has given up is given up with it, in the very next plan.
+//! What ran on a machine that the cluster has given up is given up with it, in the very next plan;
+//! but a strict task when it has stopped by itself (`strict`, and `heals` for that it happens).
 //! Without it a service stays short of tasks for as long as a dead machine stays dead.
 
 use crate::sim::world::short;
@@ -16,7 +17,9 @@ pub(super) fn check(known: &State, entry: &Entry) -> Result<(), String> {
     }
     let mut planned = known.clone();
     let _ = apply(&mut planned, Index(known.applied().0 + 1), entry);
-    let kept = |task: &&std::sync::Arc<Task>| !matches!(task.desired, Desired::Abandoned { .. });
+    let kept = |task: &&std::sync::Arc<Task>| {
+        !matches!(task.desired, Desired::Abandoned { .. }) && !known.is_strict(task)
+    };
     let still = |row: &&std::sync::Arc<muster_model::Instance>| {
         down(row) && known.instance(row.id).is_some_and(|known| down(&known))
     };

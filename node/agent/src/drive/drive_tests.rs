@@ -4,7 +4,7 @@ use super::*;
 use crate::drive::scripted::{Scripted, assignment, task};
 use muster_model::dispatch::{Assignments, Order};
 use muster_model::{Epoch, Index, InstanceId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -25,13 +25,15 @@ impl Driven {
         let (_, events) = mpsc::channel(8);
         let stop = CancellationToken::new();
         let obeyed = Obeyed::open(obeyed).unwrap();
+        let clock: Clock = Arc::new(|| Time(1_000_000));
         let drive = Drive::new(Parts {
             worker: Worker::new(InstanceId::from_bits(1), obeyed.highest()),
-            clock: std::sync::Arc::new(|| Time(1_000_000)),
+            clock: clock.clone(),
             lanes: Lanes::new(engine, 4, 4),
             obeyed,
             session: from_session,
             events,
+            contact: Arc::new(Contact::new(Path::new("nowhere"), clock)),
             stop: stop.clone(),
         });
         let running = tokio::spawn(drive.run(Vec::new()));

@@ -110,5 +110,6 @@ pub fn assignment(n: u128) -> Arc<Assignment> {
         spec: Arc::new(TaskDefinition::default()),
         ports: Vec::new(),
         trace: None,
+        fencing_token: None,
     })
 }

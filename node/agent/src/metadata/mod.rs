@@ -11,6 +11,7 @@ mod listener;
 pub mod role;
 mod stats;
 
+use crate::contact;
 use crate::journal::ContainerKey;
 use crate::runtime::Runtime;
 use listener::Answer;
@@ -39,7 +40,9 @@ pub fn uri(id: &str) -> String {
 /// Whether a container may be told this variable by anybody but us: it cannot be told of another's
 /// endpoint.
 pub fn is_ours(variable: &str) -> bool {
-    [VARIABLE, role::CREDENTIALS_VARIABLE, role::IDENTITY_VARIABLE].contains(&variable)
+    let ours =
+        [VARIABLE, role::CREDENTIALS_VARIABLE, role::IDENTITY_VARIABLE, contact::TOKEN_VARIABLE];
+    ours.contains(&variable)
 }
 
 /// What is asked at an endpoint: each has an id of its own, as one is kept more secret.

@@ -87,8 +87,9 @@ pub struct Surroundings<'a> {
     pub devices: &'a [Node],
     /// Process 1, which runs the container's command.
     pub init: Option<&'a Path>,
-    /// Where it asks about itself and acts as its role: variables of its environment.
-    pub endpoints: Vec<(&'static str, String)>,
+    /// Where it asks about itself and acts as its role, and its fencing token: variables of its
+    /// environment.
+    pub told: Vec<(&'static str, String)>,
     pub hostname: &'a str,
     /// Capabilities that the agent itself could pass on, a bit each: what root of the instance has.
     pub bounding: u64,
@@ -266,7 +267,7 @@ fn process(
         .terminal(false)
         .user(user)
         .args(with_init(task, around, arguments(container, image)?))
-        .env(with_endpoints(environment(container, image, around.hostname), around))
+        .env(with_told(environment(container, image, around.hostname), around))
         .cwd(cwd)
         .capabilities(sets)
         .rlimits(rlimits(&container.ulimits, around.nofile_max)?)
@@ -280,9 +281,9 @@ fn process(
 }
 
 /// A container cannot be told of another's endpoint.
-fn with_endpoints(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
+fn with_told(mut variables: Vec<String>, around: &Surroundings<'_>) -> Vec<String> {
     variables.retain(|text| text.split_once('=').is_none_or(|(name, _)| !is_ours(name)));
-    variables.extend(around.endpoints.iter().map(|(name, uri)| format!("{name}={uri}")));
+    variables.extend(around.told.iter().map(|(name, value)| format!("{name}={value}")));
     variables
 }
 

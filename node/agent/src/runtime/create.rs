@@ -9,6 +9,7 @@ use super::rootfs::{self, Etc};
 use super::shim::{self, Launch, LogLimits};
 use super::{Runtime, user};
 use crate::cgroup::{TaskLimits, Version};
+use crate::contact;
 use crate::error::{Context, Error, Name, Result};
 use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord, Endpoints};
@@ -19,6 +20,7 @@ use muster_model::dispatch::Assignment;
 use muster_model::instance::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
+use muster_model::{Millis, strict};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -154,6 +156,7 @@ impl Runtime {
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: is_interactive(assignment, key),
+            leash: self.leash(assignment),
         });
         let (published, watch) = tokio::join!(publish, launch);
         let watch = watch?;
@@ -203,7 +206,7 @@ impl Runtime {
                 shared: &self.shared(assignment),
                 devices: &devices::of(container)?,
                 init: self.init_of(container)?,
-                endpoints: endpoints(record),
+                told: told(record, assignment),
                 hostname: &hostname,
                 bounding: bounding_set(),
                 nofile_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
@@ -214,6 +217,13 @@ impl Runtime {
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
         fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
         Ok(log)
+    }
+
+    /// What holds a strict task's containers, whatever becomes of this agent.
+    pub(super) fn leash(&self, assignment: &Assignment) -> Option<(PathBuf, Millis)> {
+        let strict = assignment.fencing_token.is_some();
+        let over_after = strict::over_after(&assignment.spec);
+        strict.then(|| (contact::file(&self.config().data_dir), over_after))
     }
 
     /// The init process to begin with, if the container asks for one.
@@ -302,10 +312,12 @@ impl Runtime {
     }
 }
 
-/// What the container is told of its endpoints.
-fn endpoints(record: &ContainerRecord) -> Vec<(&'static str, String)> {
+/// What the container is told of its endpoints, and its fencing token if it is strict.
+fn told(record: &ContainerRecord, assignment: &Assignment) -> Vec<(&'static str, String)> {
     let metadata = record.endpoint.iter().map(|id| (metadata::VARIABLE, metadata::uri(id)));
-    metadata.chain(record.role_endpoint.iter().flat_map(|id| role::variables(id))).collect()
+    let role = record.role_endpoint.iter().flat_map(|id| role::variables(id));
+    let token = assignment.fencing_token.map(|token| (contact::TOKEN_VARIABLE, token.to_string()));
+    metadata.chain(role).chain(token).collect()
 }
 
 /// The agent's own bounding set of capabilities; none where the kernel does not say.

@@ -54,6 +54,7 @@ impl Runtime {
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: definition.interactive,
+            leash: self.leash(&task.assignment),
         })
         .await;
         let watch = launched.inspect_err(|_| self.wipe_secrets(key))?;

@@ -6,6 +6,7 @@
 use super::ready::register;
 use super::runc::{Runc, message};
 use crate::error::{Context, Error, Name, Result};
+use muster_model::Millis;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,8 @@ pub struct Launch<'a> {
     pub oom_file: PathBuf,
     pub log: LogLimits,
     pub stdin: bool,
+    /// Of a strict task: the file of contacts, and how long after the last one it is killed.
+    pub leash: Option<(PathBuf, Millis)>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +112,10 @@ pub async fn launch(launch: Launch<'_>) -> Result<Watch> {
         .stderr(Stdio::null());
     if launch.stdin {
         command.args(["--stdin", "yes"]);
+    }
+    if let Some((file, over_after)) = &launch.leash {
+        command.arg("--contact-file").arg(file);
+        command.args(["--contact-ms", &over_after.0.to_string()]);
     }
     let program = launch.program.display();
     let mut child = command

@@ -324,6 +324,7 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
         spec: Arc::new(definition),
         ports,
         trace: None,
+        fencing_token: None,
     })
 }
 

@@ -18,7 +18,8 @@ pub enum Command {
     #[command(after_help = "Example:\n  muster service create web --task-definition web \
         --desired-count 6\n  muster service create logs --task-definition logs \
         --scheduling-strategy DAEMON\n  muster service create shop --task-definition shop \
-        --deployment-strategy BLUE_GREEN --bake-time 10 --pause-at POST_TEST_TRAFFIC_SHIFT")]
+        --deployment-strategy BLUE_GREEN --bake-time 10 --pause-at POST_TEST_TRAFFIC_SHIFT\n  \
+        muster service create ledger --task-definition ledger --strict")]
     Create(Create),
     /// Change its count, its task definition, or both; a new definition rolls out.
     #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
@@ -93,6 +94,10 @@ pub struct Create {
     /// REPLICA, or DAEMON: one task on each instance that satisfies the constraints.
     #[arg(long, default_value = "REPLICA")]
     scheduling_strategy: String,
+    /// A strict singleton: no two tasks of it ever run at the same time, also while one is out of
+    /// reach; for good.
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     rollout: Rollout,
     #[command(flatten)]
@@ -220,6 +225,7 @@ impl Create {
             placement_constraints: self.placement.constraints(),
             placement_strategy: self.placement.strategies()?,
             client_token: context.token(),
+            strict: self.strict,
             ..Default::default()
         })
     }
@@ -264,6 +270,7 @@ impl Update {
             task_definition,
             desired_count: self.desired_count,
             scheduling_strategy: String::new(),
+            strict: false,
             rollout: self.rollout,
             placement: self.placement,
             zones: self.zones,
@@ -440,6 +447,7 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
         ("desired", service.desired_count.to_string()),
         ("running", service.running_count.to_string()),
         ("pending", service.pending_count.to_string()),
+        ("strict", if service.strict { "no two tasks at once" } else { "" }.to_owned()),
         ("version", service.version.to_string()),
         ("created", output::time(service.created_at.as_ref())),
         ("no start before", output::time(service.throttled_until.as_ref())),

@@ -8,17 +8,25 @@ use crate::io::LeaderOutput;
 use muster_model::dispatch::{Assignment, Assignments, Held, Order};
 use muster_model::error::Kind;
 use muster_model::{
-    Changes, Desired, Epoch, Error, InstanceId, InstanceStatus, Phase, SessionId, State, Task,
+    Changes, Desired, Epoch, Error, Index, InstanceId, InstanceStatus, Phase, SessionId, State,
+    Task,
 };
 use std::collections::BTreeMap;
 
 /// Orders in one message: with definitions of 64 KiB it stays below a message's 4 MiB.
 const ORDERS_PER_MESSAGE_MAX: usize = 50;
 
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    session: SessionId,
+    /// Of the last orders it was sent.
+    revision: Index,
+}
+
 #[derive(Debug)]
 pub(super) struct Sessions {
     epoch: Epoch,
-    of: BTreeMap<InstanceId, SessionId>,
+    of: BTreeMap<InstanceId, Open>,
     /// What agents listed whose complete set is still to be sent.
     unanswered: BTreeMap<InstanceId, Vec<Held>>,
 }
@@ -46,7 +54,7 @@ impl Sessions {
             out.push(LeaderOutput::Close { instance, session, why });
             return;
         }
-        self.of.insert(instance, session);
+        self.of.insert(instance, Open { session, revision: Index(0) });
         self.unanswered.insert(instance, inventory);
         self.answer(state, instance, out);
     }
@@ -71,7 +79,13 @@ impl Sessions {
     }
 
     pub fn is_current(&self, instance: InstanceId, session: SessionId) -> bool {
-        self.of.get(&instance) == Some(&session)
+        self.of.get(&instance).is_some_and(|open| open.session == session)
+    }
+
+    /// The orders that the instance's agent must have obeyed before it takes a confirmation that is
+    /// sent now.
+    pub fn told(&self, instance: InstanceId) -> (Epoch, Index) {
+        (self.epoch, self.of.get(&instance).map_or(Index(0), |open| open.revision))
     }
 
     /// The stream ended. Not a verdict: the lease decides.
@@ -83,7 +97,7 @@ impl Sessions {
 
     fn remove(&mut self, instance: InstanceId) -> Option<SessionId> {
         self.unanswered.remove(&instance);
-        self.of.remove(&instance)
+        self.of.remove(&instance).map(|open| open.session)
     }
 
     /// Ends a session for a reason of its own.
@@ -115,7 +129,7 @@ impl Sessions {
         if !self.started(state) {
             return;
         }
-        let Some(&session) = self.of.get(&instance) else { return };
+        let Some(Open { session, .. }) = self.of.get(&instance).copied() else { return };
         let Some(inventory) = self.unanswered.remove(&instance) else { return };
         let mut orders: Vec<Order> =
             state.tasks_on(instance).filter_map(|task| order(state, task)).collect();
@@ -143,7 +157,7 @@ impl Sessions {
             }
         }
         for (instance, orders) in deltas {
-            if let Some(&session) = self.of.get(&instance) {
+            if let Some(Open { session, .. }) = self.of.get(&instance).copied() {
                 self.deliver(state, instance, session, orders, false, out);
             }
         }
@@ -164,7 +178,7 @@ impl Sessions {
     /// A set larger than a message is sent in several: only the first is marked complete, and
     /// nothing is concluded from what it does not name.
     fn deliver(
-        &self,
+        &mut self,
         state: &State,
         instance: InstanceId,
         session: SessionId,
@@ -180,6 +194,7 @@ impl Sessions {
                 return;
             }
             let (epoch, revision) = (self.epoch, state.applied());
+            self.of.insert(instance, Open { session, revision });
             let assignments = Assignments { epoch, revision, complete: first, orders };
             out.push(LeaderOutput::Send { instance, session, assignments });
             first = false;
@@ -241,5 +256,6 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         spec: state.spec_of(task)?,
         ports: task.ports.clone(),
         trace: task.trace,
+        fencing_token: state.fencing_token(task),
     })
 }

@@ -8,7 +8,7 @@ use super::rebalance::Crowds;
 use muster_model::service::{Backoff, HaltCause};
 use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
-    DeploymentId, InstanceId, Service, ServiceId, Shift, State, Step, TaskId, Time, limits,
+    DeploymentId, InstanceId, Service, ServiceId, Shift, State, Step, Task, TaskId, Time, limits,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ const UNPLACED: &str = "was unable to place a task because no container instance
 const THROTTLED: &str = "is unable to consistently start tasks successfully.";
 const HELD: &str = "of several zones that fell silent together; none is replaced before a second \
                     lease has passed.";
+const STOPPED: &str = "when it has stopped by itself: the service is strict.";
 const BALANCED: &str = " AZ balanced with ";
 const NO_ROOM: &str = "is unable to place a task in ";
 const STUCK: &str = "was unable to stop or start tasks during a deployment because of the service \
@@ -111,9 +112,12 @@ pub(super) fn steady(draft: &mut Draft, now: Time, service: ServiceId) {
     }
 }
 
-/// A loss that is held back changes nothing yet, nor does a word on how even the zones are.
+/// A loss that waits changes nothing yet, nor does a word on how even the zones are.
 fn is_aside(text: &str) -> bool {
-    text.ends_with(HELD) || text.contains(BALANCED) || text.contains(NO_ROOM)
+    text.ends_with(HELD)
+        || text.ends_with(STOPPED)
+        || text.contains(BALANCED)
+        || text.contains(NO_ROOM)
 }
 
 /// Tasks start to move to poorer zones. Said once until the zones are even.
@@ -207,6 +211,14 @@ pub(super) fn stuck_as_said(state: &State, service: ServiceId) -> Option<Arc<str
 pub(super) fn held_back(draft: &mut Draft, service: ServiceId, silent: usize) {
     let text = format!("has tasks on {silent} container instances {HELD}");
     push(draft, service, &text);
+}
+
+/// Why a strict task of a lost instance is not replaced yet. Said once per task.
+pub(super) fn out_of_reach(draft: &mut Draft, now: Time, task: &Task, at: Time) {
+    let Some(service) = task.service() else { return };
+    let secs = at.since(now).0.div_ceil(1000);
+    let text = format!("(task {}) is out of reach; it is replaced in {secs} s, {STOPPED}", task.id);
+    once(draft, now, service, &text, STOPPED);
 }
 
 /// Why nothing fits; `closest` is the instance that passed most filters, and what stopped it.

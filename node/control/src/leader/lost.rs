@@ -1,13 +1,17 @@
 //! Tasks whose instance is lost or gone: they are given up, so that their slots and their room on
 //! paper are free. What the agent last said of them stays.
 //!
-//! Invariant: only tasks of instances that are Down or deregistered are abandoned.
+//! Invariants: only tasks of instances that are Down or deregistered are abandoned; a strict one
+//! not before it has stopped by itself.
 
+use super::contacts::Contacts;
 use super::draft::Draft;
+use super::explain;
 use super::view::View;
-use muster_model::{Desired, Health, Instance, InstanceId, InstanceStatus, Step};
+use muster_model::{Desired, Health, Instance, InstanceId, InstanceStatus, Step, Task};
+use std::sync::Arc;
 
-pub(super) fn stage(draft: &mut Draft, view: &mut View) {
+pub(super) fn stage(draft: &mut Draft, view: &mut View, contacts: &Contacts) {
     let lost: Vec<InstanceId> = match view.dirty.all {
         true => draft.state().instances().filter(|i| is_lost(i)).map(|i| i.id).collect(),
         false => {
@@ -17,7 +21,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
         }
     };
     for instance in lost {
-        abandon_tasks_of(draft, view, instance);
+        abandon_tasks_of(draft, view, contacts, instance);
     }
 }
 
@@ -25,16 +29,22 @@ fn is_lost(instance: &Instance) -> bool {
     matches!(instance.health, Health::Down { .. }) || instance.status == InstanceStatus::Inactive
 }
 
-fn abandon_tasks_of(draft: &mut Draft, view: &mut View, instance: InstanceId) {
+fn abandon_tasks_of(draft: &mut Draft, view: &mut View, contacts: &Contacts, instance: InstanceId) {
     let kept = |desired: &Desired| !matches!(desired, Desired::Abandoned { .. });
-    let tasks: Vec<_> =
-        draft.state().tasks_on(instance).filter(|t| kept(&t.desired)).map(|t| t.id).collect();
+    let tasks: Vec<Arc<Task>> =
+        draft.state().tasks_on(instance).filter(|t| kept(&t.desired)).cloned().collect();
     for task in tasks {
         if draft.full() {
             view.dirty.defer_instance(instance);
             return;
         }
-        let step = Step::Abandon { task };
+        let given_up_at = contacts.given_up_at(draft.state(), &task);
+        if let Some(at) = given_up_at.filter(|at| *at > view.now) {
+            explain::out_of_reach(draft, view.now, &task, at);
+            view.wakes.instance_at(at, instance);
+            continue;
+        }
+        let step = Step::Abandon { task: task.id };
         view.dirty.mark_step(&step, draft.state());
         draft.push(step);
     }

@@ -266,6 +266,7 @@ impl<K: Copy + Ord> Alarms<K> {
 pub(super) struct Wakes {
     services: Alarms<ServiceId>,
     jobs: Alarms<JobId>,
+    instances: Alarms<InstanceId>,
     history: Option<Time>,
     waiting: Option<Time>,
     schedules: Option<Time>,
@@ -274,6 +275,10 @@ pub(super) struct Wakes {
 impl Wakes {
     pub fn service_at(&mut self, at: Time, service: ServiceId) {
         self.services.set(at, service);
+    }
+
+    pub fn instance_at(&mut self, at: Time, instance: InstanceId) {
+        self.instances.set(at, instance);
     }
 
     pub fn job_at(&mut self, at: Time, job: JobId) {
@@ -303,6 +308,7 @@ impl Wakes {
     pub fn due(&mut self, now: Time, dirty: &mut Dirty) {
         self.services.ring(now, &mut dirty.services);
         self.jobs.ring(now, &mut dirty.jobs);
+        self.instances.ring(now, &mut dirty.instances);
         if self.history.is_some_and(|at| at <= now) {
             self.history = None;
             dirty.history = true;
@@ -318,7 +324,7 @@ impl Wakes {
     }
 
     pub fn next(&self) -> Option<Time> {
-        let rows = [self.services.next(), self.jobs.next()];
+        let rows = [self.services.next(), self.jobs.next(), self.instances.next()];
         let others = [self.history, self.waiting, self.schedules];
         rows.into_iter().chain(others).flatten().min()
     }

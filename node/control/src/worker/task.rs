@@ -6,6 +6,7 @@
 //! in the order of the definition; once the task is to stop, nothing of it is created or started
 //! any more.
 
+use super::contact::Contact;
 use super::container::{Container, Life, OUT_OF_MEMORY, VANISHED};
 use super::ledger::{Ledger, Verdict};
 use super::order::{self, Turn};
@@ -16,7 +17,6 @@ use muster_model::task::{StopCode, reason};
 use muster_model::{Observed, Phase, TaskId, Time};
 use std::sync::Arc;
 
-const ESSENTIAL_EXITED: &str = "Essential container in task exited";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Found at boot before it had started: goes on only if a manager still wants it.
@@ -46,6 +46,8 @@ pub(super) struct Work {
     assignment: Option<Arc<Assignment>>,
     stage: Stage,
     containers: Vec<Container>,
+    /// When it came here.
+    since: Time,
     /// Set once, when it is to stop, whoever said so.
     stopping: Option<Time>,
     /// Why it ended, if it was not ordered to.
@@ -59,12 +61,13 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub fn new(assignment: Assignment) -> Self {
+    pub fn new(now: Time, assignment: Assignment) -> Self {
         let containers = assignment.spec.containers.iter().map(Container::new).collect();
         Self {
             id: assignment.task,
             assignment: Some(Arc::new(assignment)),
             containers,
+            since: now,
             ..Self::unknown(TaskId::from_bits(0))
         }
     }
@@ -77,6 +80,7 @@ impl Work {
             assignment: None,
             stage: Stage::New,
             containers: Vec::new(),
+            since: Time(0),
             stopping: None,
             ending: None,
             forget: false,
@@ -90,7 +94,7 @@ impl Work {
 
     /// Adopts what a restart found. Running containers stay as they are.
     pub fn found(now: Time, found: Found) -> Self {
-        let mut work = Self::new(found.assignment);
+        let mut work = Self::new(now, found.assignment);
         for (name, what) in found.containers {
             let Some(container) = work.containers.iter_mut().find(|c| c.status.name == name) else {
                 continue;
@@ -137,7 +141,7 @@ impl Work {
                     code: StopCode::TaskFailedToStart,
                     reason: container.status.reason.clone().unwrap_or(Arc::from(VANISHED)),
                 },
-                false => essential_exited(),
+                false => Ending::essential_exited(),
             };
             self.end(now, ending);
         }
@@ -153,6 +157,11 @@ impl Work {
     pub fn alive(&self) -> bool {
         self.stage != Stage::Ended
             && self.containers.iter().any(|c| !matches!(c.life, Life::Absent | Life::Ended))
+    }
+
+    /// Runs only while there is contact with a leader.
+    pub fn is_strict(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|a| a.fencing_token.is_some()) && !self.ended()
     }
 
     /// Will end without anybody deciding more.
@@ -282,8 +291,8 @@ impl Work {
                 let ran = c.status.restarts > 0;
                 c.finish(None, Some(reason(&why)));
                 match (c.essential, ran) {
-                    (true, true) => self.end(now, essential_exited()),
-                    (true, false) => self.end(now, failed_to_start(&why)),
+                    (true, true) => self.end(now, Ending::essential_exited()),
+                    (true, false) => self.end(now, Ending::failed_to_start(&why)),
                     (false, _) => {}
                 }
             }
@@ -295,7 +304,7 @@ impl Work {
                     (false, Some(_)) => None,
                 };
                 if c.exited(exit_code, why, at) && c.essential {
-                    self.end(now, essential_exited());
+                    self.end(now, Ending::essential_exited());
                 }
             }
             ContainerEvent::Checked { .. } | ContainerEvent::Deleted => {}
@@ -308,7 +317,7 @@ impl Work {
         if let Some(c) = self.containers.iter_mut().find(own) {
             c.status.reason = Some(reason(why));
         }
-        self.end(now, failed_to_start(why));
+        self.end(now, Ending::failed_to_start(why));
     }
 
     /// The container of this name, if `life` is ahead of it.
@@ -318,18 +327,38 @@ impl Work {
 
     // ---- the one next action ----
 
-    pub fn advance(&mut self, now: Time, ledger: &mut Ledger, out: &mut Vec<WorkerOutput>) -> Next {
+    /// `confirmed`: when the newest heartbeat that a leader confirmed was sent.
+    pub fn advance(
+        &mut self,
+        now: Time,
+        confirmed: Option<Time>,
+        ledger: &mut Ledger,
+        out: &mut Vec<WorkerOutput>,
+    ) -> Next {
         let mut next = Next::default();
-        if self.stopping.is_none() {
+        let contact = self.contact(now, confirmed);
+        if contact == Contact::Lost {
+            self.end(now, Ending::out_of_contact());
+        }
+        if self.stopping.is_none() && !matches!(contact, Contact::Awaited(_)) {
             self.build_up(now, ledger, out, &mut next);
         }
         if self.stopping.is_none() {
             self.keep_up(now, out, &mut next);
+            next.look_again = next.look_again.into_iter().chain(contact.changes_at()).min();
         }
         if self.stopping.is_some() && !self.ended() {
             next = Next { look_again: self.wind_down(now, ledger, out), waits_for_room: false };
         }
         next
+    }
+
+    fn contact(&self, now: Time, confirmed: Option<Time>) -> Contact {
+        if !self.is_strict() {
+            return Contact::Free;
+        }
+        let untouched = self.containers.iter().all(|c| c.life == Life::Absent);
+        Contact::of(now, confirmed, Some(self.since).filter(|_| untouched))
     }
 
     /// What runs is watched, and started again where its policy says so.
@@ -358,7 +387,7 @@ impl Work {
                 Verdict::Wait => next.waits_for_room = true,
                 Verdict::Never(what) => {
                     let why = format!("TaskFailedToStart: {what}");
-                    self.end(now, failed_to_start(&why));
+                    self.end(now, Ending::failed_to_start(&why));
                 }
             }
         }
@@ -407,7 +436,7 @@ impl Work {
                 }
                 Turn::Never(why) => {
                     self.containers[index].status.reason = Some(reason(&why));
-                    self.end(now, failed_to_start(&why));
+                    self.end(now, Ending::failed_to_start(&why));
                     return None;
                 }
             }
@@ -465,12 +494,4 @@ impl Work {
         }
         ended
     }
-}
-
-fn essential_exited() -> Ending {
-    Ending { code: StopCode::EssentialContainerExited, reason: Arc::from(ESSENTIAL_EXITED) }
-}
-
-fn failed_to_start(why: &str) -> Ending {
-    Ending { code: StopCode::TaskFailedToStart, reason: reason(why) }
 }

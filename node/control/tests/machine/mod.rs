@@ -208,6 +208,7 @@ impl Machine {
             spec: Arc::new(spec),
             ports: if port { vec![80] } else { Vec::new() },
             trace: None,
+            fencing_token: None,
         };
         self.assignments.insert(id, assignment);
         self.want(id, Want::Run);
@@ -434,6 +435,7 @@ impl Machine {
                 }
                 self.unacked.push_back((*sequence, reports.clone()));
             }
+            WorkerOutput::AskForContact(_) => panic!("asks for contact without a strict task"),
             WorkerOutput::WakeAt(_) => {}
         }
         if !matches!(output, WorkerOutput::Report { .. } | WorkerOutput::WakeAt(_)) {

@@ -103,8 +103,9 @@ impl Stage {
                 }
             }
             "beat" => {
+                let number = line.number("asks").expect("a number");
                 for instance in self.instances(&mut line) {
-                    self.beat(instance);
+                    self.beat(instance, number);
                 }
             }
             "gone" => {
@@ -176,9 +177,9 @@ impl Stage {
         self.sessions.contains_key(&instance)
     }
 
-    pub fn beat(&mut self, instance: InstanceId) {
+    pub fn beat(&mut self, instance: InstanceId, number: Option<u64>) {
         if let Some((session, _)) = self.sessions.get(&instance).copied() {
-            self.tell(LeaderInput::Heartbeat { instance, session });
+            self.tell(LeaderInput::Heartbeat { instance, session, number });
         }
     }
 
@@ -299,6 +300,10 @@ impl Stage {
             LeaderOutput::Ack { instance, sequence, .. } => {
                 let name = self.instance_name(instance);
                 let _ = writeln!(self.out, "ack {name} {sequence}");
+            }
+            LeaderOutput::Confirm { instance, heard, .. } => {
+                let name = self.instance_name(instance);
+                let _ = writeln!(self.out, "confirm {name} {}", heard.number);
             }
             LeaderOutput::Close { instance, session, why } => {
                 let name = self.instance_name(instance);

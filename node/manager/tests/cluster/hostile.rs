@@ -248,7 +248,7 @@ async fn nonsense_ends_the_session_that_sent_it() {
         session.say(message).await;
         assert_eq!(session.ends_with().await.code(), Code::InvalidArgument);
     }
-    let first = Message::Heartbeat(pb::Heartbeat {});
+    let first = Message::Heartbeat(pb::Heartbeat::default());
     let refused = Raw::open_with(&cluster, &identity, first).await.err().unwrap();
     told(&refused, Code::InvalidArgument, "Hello");
 }

@@ -129,7 +129,8 @@ pub(super) fn set_status(
     Ok(Response::Instance(id))
 }
 
-/// Refused while tasks run there unless forced; forced, they are abandoned and may be replaced.
+/// Refused while tasks run there unless forced; forced, they are abandoned and may be replaced. A
+/// strict task is not: force does not know whether it runs on.
 /// Doing it twice is not an error.
 pub(super) fn deregister(
     state: &mut State,
@@ -142,6 +143,15 @@ pub(super) fn deregister(
     }
     let tasks: Vec<Arc<Task>> =
         state.tasks_on(id).filter(|task| task.reserves()).cloned().collect();
+    if let Some(task) = tasks.iter().find(|task| state.is_strict(task)) {
+        let what = format!(
+            "task {} of a strict service, which may still run there; stop it, or wait until it is \
+             given up: less than two minutes after its agent was lost, unless its stopTimeout is \
+             longer",
+            task.id
+        );
+        return Err(Error::InUse { kind: Kind::ContainerInstance, name: id.to_string(), what });
+    }
     if !tasks.is_empty() && !force {
         let what = format!("running tasks ({}); drain it first, or use force", tasks.len());
         return Err(Error::InUse { kind: Kind::ContainerInstance, name: id.to_string(), what });

@@ -126,6 +126,11 @@ fn create_tasks(
         let new = Task::new(*id, row.cluster, owner, plan.definition, now);
         state.put_task(Arc::new(Task { tags: tags.clone(), ..new }));
     }
+    if row.spec.strict {
+        // Its fencing token.
+        let version = row.version + 1;
+        state.put_service(Arc::new(Service { version, ..Service::clone(&row) }));
+    }
     Ok(())
 }
 
@@ -187,6 +192,11 @@ fn abandon(state: &mut State, bounds: &mut Bounds, id: TaskId) -> Result<(), Err
     if !task.reserves() {
         let why = format!("task {id} is not placed, has stopped or is abandoned already");
         return Err(Error::refused(why));
+    }
+    let on = task.instance.and_then(|id| state.instance(id));
+    if state.is_strict(&task) && on.is_some_and(|row| row.ready()) {
+        // A leader that has seen it come back may have let it run on.
+        return Err(Error::refused(format!("strict task {id} is within reach")));
     }
     bounds.lose(state, &task);
     bounds.reserves.leave(&task);

@@ -7,7 +7,7 @@ use crate::ids::ServiceId;
 use crate::limits;
 use crate::placement::PlacementChange;
 use crate::service::{Backoff, DeploymentConfiguration, Service, ServiceSpec, ServiceStatus};
-use crate::state::State;
+use crate::state::{DefinitionRow, State};
 use std::sync::Arc;
 
 fn desired_in_range(count: u32) -> Result<(), Error> {
@@ -63,6 +63,21 @@ fn can_roll(deployment: &DeploymentConfiguration) -> Result<(), Error> {
     }
 }
 
+/// A strict singleton keeps what makes it one, with every change and with every definition.
+fn fits_strict(spec: &ServiceSpec, definition: Option<&DefinitionRow>) -> Result<(), Error> {
+    if let Some((field, value, allowed)) = spec.beyond_strict() {
+        return Err(Error::invalid(field, value, allowed));
+    }
+    let Some(row) = definition.filter(|_| spec.strict) else { return Ok(()) };
+    match row.spec.beyond_strict() {
+        None => Ok(()),
+        Some(allowed) => {
+            let name = format!("{}:{}", row.family, row.revision);
+            Err(Error::invalid("taskDefinition", name, allowed))
+        }
+    }
+}
+
 fn can_rebalance(spec: &ServiceSpec) -> Result<(), Error> {
     match spec.can_rebalance() {
         true => Ok(()),
@@ -100,6 +115,7 @@ pub(super) fn create(
     }
     desired_in_range(spec.desired_count)?;
     fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
+    fits_strict(spec, Some(&definition))?;
     can_roll(&spec.deployment)?;
     if spec.az_rebalancing {
         can_rebalance(spec)?;
@@ -139,6 +155,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
             let definition = find::active_definition(state, id)?;
             let cluster = find::active_cluster(state, old.cluster)?;
             privilege::admit(&cluster, &definition)?;
+            fits_strict(&old.spec, Some(&definition))?;
             Some(id)
         }
         // The service runs this one already, so it may be INACTIVE by now.
@@ -154,6 +171,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     let mut new = Service::clone(&old);
     let spec = changed(&old.spec, &command.change);
     fits_daemon(&spec, command.change.desired_count)?;
+    fits_strict(&spec, None)?;
     if spec.deployment != old.spec.deployment {
         can_roll(&spec.deployment)?;
     }
