@@ -107,15 +107,10 @@ pub async fn run(
         .add_service(manager.enroll())
         .add_service(started.service);
     let closed = CancellationToken::new();
-    let server = muster_identity::grpc_server()
-        .layer(api.guard())
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            muster_identity::incoming(listener, identity, muster_identity::Options::default()),
-            closed.clone().cancelled_owned(),
-        );
+    let incoming =
+        muster_identity::incoming(listener, identity, muster_identity::Options::default());
     let front = Front::start()?;
-    let server = front.spawn(server);
+    let servers = front.serve(incoming, &api.guard(), &routes, &closed);
     tracing::info!(manager = %id, address = %config.address, "manager is up");
     let leading = CancellationToken::new();
     let brain = tokio::spawn(manager.run(leading.clone()));
@@ -141,11 +136,16 @@ pub async fn run(
     leading.cancel();
     ended("the leader's loop", brain.await);
     // Other managers' streams into this one end with the store, not by themselves.
-    let (served, ()) = tokio::join!(tokio::time::timeout(DRAIN, server), started.handle.shutdown());
-    match served {
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener ended badly"),
-        Ok(joined) => ended("the listener", joined.map(|_| ())),
-        Err(_) => tracing::warn!("calls still under way are cut off"),
+    let served = tokio::time::timeout(DRAIN, futures::future::join_all(servers));
+    let (served, ()) = tokio::join!(served, started.handle.shutdown());
+    if served.is_err() {
+        tracing::warn!("calls still under way are cut off");
+    }
+    for joined in served.unwrap_or_default() {
+        match joined {
+            Ok(Err(error)) => tracing::warn!(%error, "the listener ended badly"),
+            joined => ended("the listener", joined.map(|_| ())),
+        }
     }
     Ok(())
 }

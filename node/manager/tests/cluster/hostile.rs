@@ -252,3 +252,27 @@ async fn nonsense_ends_the_session_that_sent_it() {
     let refused = Raw::open_with(&cluster, &identity, first).await.err().unwrap();
     told(&refused, Code::InvalidArgument, "Hello");
 }
+
+/// Strict tasks run on no other word.
+#[tokio::test]
+async fn a_heartbeat_is_confirmed_if_it_asks_and_its_instance_is_ready() {
+    let cluster = Cluster::start().await;
+    let identity = cluster.join("az-a", "w1").await;
+    let mut session = Raw::open(&cluster, &identity).await.unwrap();
+    session.complete_set().await;
+    let Principal::Instance(instance) = identity.principal() else { panic!() };
+    let ready = |s: &State| s.instance(instance).is_some_and(|row| row.ready());
+    let state = cluster.wait("the instance READY", ready).await;
+    for number in [None, Some(7)] {
+        session.say(Message::Heartbeat(pb::Heartbeat { number })).await;
+    }
+    let confirmed = loop {
+        match session.hear().await.unwrap() {
+            Some(pb::manager_message::Message::Confirmed(confirmed)) => break confirmed,
+            Some(_) => {}
+            None => panic!("the session ended"),
+        }
+    };
+    assert_eq!((confirmed.number, confirmed.epoch), (7, state.meta().epoch.0));
+    assert!(confirmed.revision > 0, "the complete set comes first");
+}
