@@ -315,6 +315,21 @@ impl Cluster {
 
     /// Registers a definition of one busybox container.
     pub fn register(&self, family: &str, container: Value) {
+        self.register_with(family, container, &serde_json::json!([]));
+    }
+
+    /// Registers one whose task runs a line of a shell, with a directory of this machine as
+    /// `/record`.
+    pub fn register_recording(&self, family: &str, line: &str, record: &Path) {
+        let container = serde_json::json!({
+            "command": ["/bin/busybox", "sh", "-c", line],
+            "mountPoints": [{ "sourceVolume": "record", "containerPath": "/record" }],
+        });
+        let volume = serde_json::json!({ "name": "record", "host": { "sourcePath": record } });
+        self.register_with(family, container, &serde_json::json!([volume]));
+    }
+
+    fn register_with(&self, family: &str, container: Value, volumes: &Value) {
         let mut container = container;
         let defaults = serde_json::json!({
             "name": "main", "image": self.registry.busybox(), "cpu": 64, "memory": 32,
@@ -325,8 +340,9 @@ impl Cluster {
                 container[key] = value.clone();
             }
         }
-        let definition =
-            serde_json::json!({ "family": family, "containerDefinitions": [container] });
+        let definition = serde_json::json!({
+            "family": family, "containerDefinitions": [container], "volumes": volumes,
+        });
         let path = self.dir.path().join(format!("{family}.json"));
         std::fs::write(&path, definition.to_string()).unwrap_or_else(|e| panic!("{family}: {e}"));
         self.run(&["taskdef", "register", &path.to_string_lossy()]);

@@ -70,6 +70,8 @@ pub struct Counts {
     /// Jobs that succeeded, and those that failed or were stopped.
     pub jobs_succeeded: u64,
     pub jobs_failed: u64,
+    /// Tasks of services that were given up because their health checks failed.
+    pub unhealthy: u64,
     /// Strict tasks that shims killed.
     pub leashes: u64,
     /// Milliseconds from the end of the faults to rest.
@@ -98,6 +100,7 @@ impl Counts {
         self.runs_idle += other.runs_idle;
         self.jobs_succeeded += other.jobs_succeeded;
         self.jobs_failed += other.jobs_failed;
+        self.unhealthy += other.unhealthy;
         self.leashes += other.leashes;
         self.healed_ms += other.healed_ms;
     }

@@ -10,7 +10,8 @@ use muster_model::Millis;
 #[test]
 fn a_handful_of_seeds_keep_every_law() {
     let (mut halted, mut shifted, mut scheduled) = (0, 0, 0);
-    let (mut succeeded, mut failed, mut leashes) = (0, 0, 0);
+    let (mut succeeded, mut failed) = (0, 0);
+    let (mut leashes, mut sick) = (0, 0);
     for seed in 1..=5 {
         let outcome = sim::run(seed, false);
         let replay = format!("replay: cargo xtask sim --seed {seed} --trace");
@@ -23,10 +24,12 @@ fn a_handful_of_seeds_keep_every_law() {
         succeeded += counts.jobs_succeeded;
         failed += counts.jobs_failed;
         leashes += counts.leashes;
+        sick += counts.unhealthy;
     }
     assert!(shifted > 0, "no deployment got all of the traffic");
     assert!(scheduled > 0, "no schedule ran");
     assert!(succeeded > 0 && failed > 0, "{succeeded} jobs succeeded, {failed} did not");
+    assert!(sick > 0, "no task was given up for its health checks");
     assert!(leashes > 0, "no strict task's shim had to kill it");
     assert!(halted > 0, "no deployment failed or was stopped");
 }

@@ -6,7 +6,6 @@
 
 use muster_chaos::cluster::Cluster;
 use muster_chaos::wait;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -20,25 +19,6 @@ const SOON: Duration = Duration::from_secs(30);
 /// It does not listen to SIGTERM, and says ten times in a second that it runs.
 const SCRIPT: &str = "trap '' TERM; while :; do cut -d' ' -f1 /proc/uptime \
                       >> /record/$MUSTER_FENCING_TOKEN; sleep 0.1; done";
-
-fn register(cluster: &Cluster, record: &Path) {
-    let container = json!({
-        "name": "only",
-        "image": cluster.registry.busybox(),
-        "command": ["/bin/busybox", "sh", "-c", SCRIPT],
-        "memory": 32,
-        "stopTimeout": 2,
-        "mountPoints": [{ "sourceVolume": "record", "containerPath": "/record" }],
-    });
-    let definition = json!({
-        "family": "only",
-        "containerDefinitions": [container],
-        "volumes": [{ "name": "record", "host": { "sourcePath": record } }],
-    });
-    let file = cluster.dir.path().join("only.json");
-    fs::write(&file, definition.to_string()).unwrap();
-    cluster.run(&["taskdef", "register", file.to_str().unwrap()]);
-}
 
 /// Seconds since boot at which each token's task said that it runs: the first and the last.
 fn runs(record: &Path) -> BTreeMap<u64, (f64, f64)> {
@@ -64,7 +44,7 @@ fn cut(cluster: &Cluster, verb: &str, host: &str) {
 fn the_next_one_starts_when_the_shim_has_ended_the_one_out_of_reach() {
     let mut cluster = Cluster::form(3, 2);
     let record = tempfile::tempdir().unwrap();
-    register(&cluster, record.path());
+    cluster.register_recording("only", SCRIPT, record.path());
     cluster.run(&["service", "create", "only", "--task-definition", "only", "--strict"]);
     let first = wait::until("the singleton runs", SOON, || {
         runs(record.path()).into_keys().next().ok_or_else(|| "nothing ran".to_owned())

@@ -20,8 +20,6 @@ what --shrink prints, to replay a part of a seed:
 
 /// Simulated minutes per real minute on one core: below it a night is too short for 10,000 seeds.
 const SPEED_MIN: f64 = 1000.0;
-/// What joins the workload with the issue that builds it.
-const NOT_BUILT: &[&str] = &["container health checks (unhealthy tasks)"];
 /// Histories that one shrinking may try.
 const SHRINK_RUNS_MAX: u64 = 600;
 
@@ -156,9 +154,6 @@ impl Sum {
             c.containers,
             self.hash,
         );
-        for what in NOT_BUILT {
-            println!("not built: {what}");
-        }
         let verdict = |ok: bool| if ok { "ok" } else { "short" };
         let (broken, ok) = (self.broken, verdict(self.broken == 0));
         println!("figure sim.broken_seeds {broken} seeds target <= 0 {ok}");

@@ -31,10 +31,7 @@ pub fn group() -> String {
 pub fn look(lab: &str, views: &Arc<Views>, record: &Arc<Record>, stop: &Stop) {
     let mut told = BTreeSet::new();
     while !stop.now() {
-        let tasks = views.strict();
-        let running = kernel::running(lab);
-        let ids = running.into_values().flatten().map(|(task, _)| task);
-        let both: BTreeSet<String> = ids.filter(|task| tasks.contains(task)).collect();
+        let both = kernel::running_of(lab, &views.strict());
         record.count("I5 looks", 1);
         if both.len() > 1 && told.insert(both.clone()) {
             record.breach("I5", format!("tasks {both:?} of {NAME} run at the same time"));

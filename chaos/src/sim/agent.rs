@@ -264,8 +264,15 @@ impl World {
                 self.plan_act(agent, task, None, (1, 100), Act::Delete { task });
             }
             WorkerOutput::AskForContact(on) => self.ask_for_contact(agent, on),
-            // No definition of `setting` has a policy or a check.
-            WorkerOutput::Restart { .. } | WorkerOutput::Check { .. } => {}
+            WorkerOutput::Check { task, container, number, .. } => {
+                let family = self.agents[agent].machine.family(task);
+                let how = behaviour(&family, &container, self.calm());
+                let fails = self.dice.percent(how.checks_fail);
+                let act = Act::Check { task, container, number, fails };
+                self.plan_act(agent, task, None, (5, 1500), act);
+            }
+            // No definition of `setting` has a policy.
+            WorkerOutput::Restart { .. } => {}
         }
     }
 
@@ -285,9 +292,11 @@ impl World {
             *of == task && (deletes || *name == container)
         };
         let before = a.lanes.iter().filter(|(key, _)| mine(key)).map(|(_, at)| *at).max();
+        // A check waits for nothing.
+        let before = before.filter(|_| !matches!(act, Act::Check { .. }));
         let at = before.unwrap_or_default().max(self.now) + span;
-        // A pull holds up nothing: it is given up when its task is deleted.
-        if !matches!(act, Act::Pull { .. }) {
+        // A pull holds up nothing: it is given up when its task is deleted. Nor does a check.
+        if !matches!(act, Act::Pull { .. } | Act::Check { .. }) {
             a.lanes.insert((task, container), at);
         }
         a.next_action += 1;
@@ -326,8 +335,11 @@ impl World {
             }
             Act::Delete { task } => {
                 let a = &mut self.agents[agent];
-                a.actions
-                    .retain(|_, other| !matches!(other, Act::Pull { task: t, .. } if t == task));
+                let given_up = |other: &Act| match other {
+                    Act::Pull { task: of, .. } | Act::Check { task: of, .. } => of == task,
+                    _ => false,
+                };
+                a.actions.retain(|_, other| !given_up(other));
                 a.lanes.retain(|(of, _), _| of != task);
             }
             _ => {}

@@ -289,7 +289,7 @@ impl World {
             strategy: if daemon { DeploymentStrategy::default() } else { self.strategy() },
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,
-            propagate_service_tags: false,
+            health_check_grace_secs: self.dice.percent(30).then_some(15),
             ..ServiceSpec::default()
         };
         if !daemon && self.dice.percent(25) {

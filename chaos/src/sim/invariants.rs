@@ -154,6 +154,7 @@ impl World {
         let (succeeded, failed) = jobs::count(&changes);
         self.counts.jobs_succeeded += succeeded;
         self.counts.jobs_failed += failed;
+        self.counts.unhealthy += rollouts::count_unhealthy(before, &changes);
         self.judge("traffic", traffic::check_entry(before, after, &changes, entry));
         let (begun, shifted) = traffic::count(&changes);
         self.counts.shifts_begun += begun;

@@ -19,6 +19,7 @@ pub(super) enum Act {
     Start { task: TaskId, container: Arc<str>, fails: bool },
     Signal { task: TaskId, container: Arc<str>, signal: Signal },
     Delete { task: TaskId },
+    Check { task: TaskId, container: Arc<str>, number: u32, fails: bool },
 }
 
 impl Act {
@@ -35,6 +36,9 @@ impl Act {
                 format!("{} {container} gets {signal:?}", short(task))
             }
             Self::Delete { task } => format!("{} deleted", short(task)),
+            Self::Check { task, container, number, fails } => {
+                format!("{} {container} checked #{number}, fails {fails}", short(task))
+            }
         }
     }
 }
@@ -157,6 +161,11 @@ impl Machine {
             Act::Delete { task } => {
                 self.tasks.remove(&task);
                 vec![(task, ContainerEvent::Deleted)]
+            }
+            Act::Check { task, container, number, fails } => {
+                let runs = self.container(task, &container).is_some_and(|c| c.ended.is_none());
+                let outcome = if fails || !runs { Err(Arc::from("exit code 1")) } else { Ok(()) };
+                vec![(task, ContainerEvent::Checked { container, number, outcome })]
             }
         }
     }

@@ -7,6 +7,7 @@ use super::faults;
 use super::manager::Manager;
 use super::world::{Event, World};
 use muster_model::command::{Bootstrap, CreateCluster, CreateService, RegisterInstance};
+use muster_model::life::HealthCheck;
 use muster_model::spec::{ContainerDefinition, PortMapping, Protocol};
 use muster_model::{
     Authority, ClusterId, Command, DefinitionId, Error, InstanceSpec, Manager as ManagerRow,
@@ -18,8 +19,8 @@ pub(super) const BEGIN: Time = Time(1_700_000_000_000);
 const MANAGERS: u64 = 3;
 pub(super) const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 /// Definitions by name; the number in the list plus one is the definition's id.
-pub(super) const FAMILIES: [&str; 9] =
-    ["web", "api", "slow", "crash", "flaky", "stubborn", "pair", "tiny", "batch"];
+pub(super) const FAMILIES: [&str; 10] =
+    ["web", "api", "slow", "crash", "flaky", "stubborn", "pair", "tiny", "sick", "batch"];
 
 /// How containers of a family behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +32,20 @@ pub(super) struct Behaviour {
     /// Ends by itself within this many milliseconds, with this code.
     pub ends: Option<(u64, i32)>,
     pub ignores_stop: bool,
+    /// Of its health checks, percent.
+    pub checks_fail: u64,
 }
 
 /// Once the faults are over, what failed works; a batch still ends.
 pub(super) fn behaviour(family: &str, container: &str, calm: bool) -> Behaviour {
-    let well =
-        Behaviour { pull_fails: 0, start_fails: 0, start_ms: 300, ends: None, ignores_stop: false };
+    let well = Behaviour {
+        pull_fails: 0,
+        start_fails: 0,
+        start_ms: 300,
+        ends: None,
+        ignores_stop: false,
+        checks_fail: 0,
+    };
     let sick = match family {
         "slow" => Behaviour { start_ms: 8000, ..well },
         "crash" => Behaviour { ends: Some((4000, 1)), ..well },
@@ -44,10 +53,11 @@ pub(super) fn behaviour(family: &str, container: &str, calm: bool) -> Behaviour 
         "stubborn" => Behaviour { ignores_stop: true, ..well },
         "pair" if container == "init" => Behaviour { ends: Some((2000, 0)), ..well },
         "batch" => Behaviour { ends: Some((25_000, 0)), ..well },
+        "sick" => Behaviour { checks_fail: 40, ..well },
         _ => well,
     };
     match family {
-        "crash" | "flaky" if calm => well,
+        "crash" | "flaky" | "sick" if calm => well,
         _ => sick,
     }
 }
@@ -86,6 +96,12 @@ fn definition(family: &str) -> TaskDefinition {
             (256, 256)
         }
         "tiny" => (4, 8),
+        "sick" => {
+            let (interval_secs, timeout_secs, retries) = (5, 2, 2);
+            let check = HealthCheck { interval_secs, timeout_secs, retries, ..Default::default() };
+            main.health_check = Some(check);
+            (128, 64)
+        }
         "batch" => (384, 64),
         _ => (128, 64),
     };

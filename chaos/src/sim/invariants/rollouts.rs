@@ -6,7 +6,7 @@ use crate::sim::world::short;
 use muster_model::diff::Change;
 use muster_model::service::{Halt, HaltCause, Outcome};
 use muster_model::{
-    Changes, Deployment, DeploymentId, RolloutState, Service, ServiceStatus, State,
+    Changes, Deployment, DeploymentId, Desired, RolloutState, Service, ServiceStatus, State, Task,
 };
 
 /// How many deployments failed or were stopped by this entry.
@@ -17,6 +17,16 @@ pub(super) fn count_halted(changes: &Changes) -> u64 {
     let both = changes.services.iter().filter(|change| change.after.is_some());
     let more = both.map(|c| halted(c.after.as_ref()).saturating_sub(halted(c.before.as_ref())));
     more.sum::<usize>() as u64
+}
+
+/// Tasks of services that stop while their health checks fail.
+pub(super) fn count_unhealthy(before: &State, changes: &Changes) -> u64 {
+    let stops = |task: &Task| matches!(task.desired, Desired::Stopped { .. });
+    let given_up = changes.tasks.iter().filter(|change| {
+        let (Some(was), Some(is)) = (&change.before, &change.after) else { return false };
+        was.service().is_some() && before.is_unhealthy(was) && !stops(was) && stops(is)
+    });
+    given_up.count() as u64
 }
 
 pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
