@@ -7,8 +7,8 @@
 
 use crate::sim::world::short;
 use muster_model::{
-    Command, Desired, Entry, Service, ServiceId, ServiceStatus, Side, State, Step, Task, TaskId,
-    Time, limits,
+    Command, Desired, Entry, HealthStatus, Service, ServiceId, ServiceStatus, Side, State, Step,
+    Task, TaskId, Time, limits,
 };
 use std::collections::BTreeSet;
 
@@ -93,6 +93,19 @@ fn healthy(
     on_side: impl Fn(&Task) -> bool,
 ) -> BTreeSet<TaskId> {
     let long = |at: Option<Time>| at.is_some_and(|at| at + limits::HEALTHY_AFTER <= now);
-    let running = state.tasks_of(service.id).filter(|t| t.running() && long(t.observed.started_at));
+    // One with health checks is healthy when all of them say so, and not before.
+    let proven = |task: &Task| match checks(state, task).as_deref() {
+        None | Some([]) => long(task.observed.started_at),
+        Some(checks) => checks.iter().all(|health| *health == HealthStatus::Healthy),
+    };
+    let running = state.tasks_of(service.id).filter(|t| t.running() && proven(t));
     running.filter(|t| on_side(t) && state.in_place(service, t)).map(|t| t.id).collect()
+}
+
+/// What was last decided of each container that has a health check.
+fn checks(state: &State, task: &Task) -> Option<Vec<HealthStatus>> {
+    let spec = state.spec_of(task)?;
+    let checked = spec.containers.iter().filter(|container| container.health_check.is_some());
+    let seen = |name: &str| task.observed.containers.iter().find(|seen| &*seen.name == name);
+    Some(checked.map(|c| seen(&c.name).map(|seen| seen.health).unwrap_or_default()).collect())
 }
