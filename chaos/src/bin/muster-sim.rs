@@ -137,7 +137,7 @@ impl Sum {
             "{} seeds, {} broken; {minutes:.0} simulated minutes in {real:.0} s; {} machines, {} \
              entries, {} takeovers, {} faults, {} disks lost, {} snapshots, {} stale plans and {} \
              stale orders refused, {} unknown outcomes, {} wishes, {} acknowledged writes, {} \
-             containers; hash {:016x}",
+             containers, {} unhealthy tasks given up, {} strict ones killed by their shims; hash {:016x}",
             self.seeds,
             self.broken,
             c.agents,
@@ -152,6 +152,8 @@ impl Sum {
             c.wishes,
             c.acknowledged,
             c.containers,
+            c.unhealthy,
+            c.leashes,
             self.hash,
         );
         let verdict = |ok: bool| if ok { "ok" } else { "short" };

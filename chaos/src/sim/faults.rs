@@ -178,7 +178,9 @@ impl World {
             }
             Kind::AgentKill => {
                 self.kill_agent(agent);
-                self.lasts(10, 9000, Fault::AgentDown(agent));
+                // Now and then for longer than what it runs may be without it.
+                let high = if self.dice.percent(25) { 45_000 } else { 9000 };
+                self.lasts(10, high, Fault::AgentDown(agent));
             }
             Kind::AgentPause => {
                 let until = self.now + self.dice.span(100, 20_000);
