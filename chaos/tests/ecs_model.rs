@@ -140,6 +140,8 @@ impl Model {
             ("timestamp", Shape::Seconds) | ("double", Shape::Real) => true,
             ("integer", Shape::Int { high, .. }) => *high >= i128::from(i32::MAX),
             ("long", Shape::Int { high, .. }) => *high >= i128::from(i64::MAX),
+            // Any JSON: ours takes an object whose values are strings.
+            ("structure", Shape::TextMap) => self.json["shapes"][one]["document"] == true,
             ("map", Shape::TextMap) => self.kind(self.inner(one, "value")) == "string",
             _ => false,
         };

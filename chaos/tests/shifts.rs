@@ -1,5 +1,6 @@
 //! Blue/green deployments on real containers: green comes up beside blue, waits for somebody, gets
 //! the traffic, and blue is gone after the bake time; or green is taken back, and blue never moved.
+//! Whom it waits for is a person or a program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
@@ -9,7 +10,12 @@ use muster_chaos::service::{Service, short, text};
 use muster_chaos::wait;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const SOON: Duration = Duration::from_secs(60);
 /// One minute is ECS's shortest bake time but none.
@@ -136,6 +142,7 @@ fn said_at(service: &Service<'_>, what: &str) -> f64 {
 
 #[test]
 fn traffic_shifts_when_it_is_let_and_goes_back_when_it_is_not() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::form(1, 2);
     cluster.run(&["cluster", "update", "default", "--setting", "taskHealthyAfterSeconds=2"]);
     let ((), seen) = watched(&cluster, Vec::new(), || shift(&cluster));
@@ -184,4 +191,106 @@ fn shift(cluster: &Cluster) {
     let ended = shop.service.ended();
     let why = format!("Scaling activity initiated by (deployment ecs-svc/{green})");
     assert!(ended.iter().all(|task| text(&task["stoppedReason"]) == why), "{ended:?}");
+}
+
+/// Answers each POST with what `answer` holds, and keeps what it was sent in `calls`, line by line.
+const ENDPOINT: &str = "
+import http.server, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['content-length']))
+        with open(here / 'calls', 'ab') as calls:
+            calls.write(body + b'\\n')
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write((here / 'answer').read_bytes())
+http.server.HTTPServer((sys.argv[2], 8099), Hook).serve_forever()
+";
+
+/// A program in the hub's network that a lifecycle hook asks.
+struct Endpoint {
+    process: Child,
+    url: String,
+    dir: PathBuf,
+}
+
+impl Endpoint {
+    fn start(cluster: &Cluster) -> Self {
+        let (dir, address) = (cluster.path("endpoint"), cluster.lab.address("hub"));
+        let url = format!("http://{address}:8099/hook");
+        let mut command = cluster.lab.hub_command("python3");
+        command.args(["-c", ENDPOINT]).arg(&dir).arg(address);
+        let process = command.stderr(Stdio::null()).spawn().unwrap();
+        Self { process, url, dir }
+    }
+
+    /// What it answers from now on.
+    fn says(&self, answer: &Value) {
+        let new = self.dir.join("new");
+        std::fs::write(&new, answer.to_string()).unwrap();
+        std::fs::rename(new, self.dir.join("answer")).unwrap();
+    }
+
+    /// Each call's `executionId`, once there are so many.
+    fn calls(&self, least: usize) -> Vec<String> {
+        wait::until(&format!("the endpoint is called {least} times"), SOON, || {
+            let lines = std::fs::read_to_string(self.dir.join("calls")).unwrap_or_default();
+            let bodies = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let ids: Vec<String> = bodies.map(|body| text(&body["executionId"])).collect();
+            if ids.len() >= least { Ok(ids) } else { Err(format!("{ids:?}")) }
+        })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_program_is_asked_by_each_leader_until_it_decides() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cluster = Cluster::form(3, 2);
+    cluster.run(&["cluster", "update", "default", "--setting", "taskHealthyAfterSeconds=2"]);
+    let endpoint = Endpoint::start(&cluster);
+    endpoint.says(&json!({ "hookStatus": "IN_PROGRESS", "callBackDelay": 3600 }));
+    let hook = format!("{HOOK}={}", endpoint.url);
+    let words = ["--deployment-strategy", "BLUE_GREEN", "--bake-time", "0", "--call-at", &hook];
+    cluster.register("shop", version(1));
+    Service::create(&cluster, "shop", "shop", &words).completed("shop:1");
+    cluster.register("shop", version(2));
+    Service { cluster: &cluster, name: "shop" }.update("shop:2", &[]);
+    endpoint.calls(1);
+
+    let dead = cluster.wait_leader();
+    cluster.kill(&dead);
+    let calls = endpoint.calls(2);
+    assert_eq!(calls[0], calls[1], "a new leader asks anew, about the same execution");
+    let service = Service { cluster: &cluster, name: "shop" };
+    let waits = service.deployments()[0]["lifecycleHookDetails"][0].clone();
+    assert_eq!((&waits["status"], &waits["targetType"]), (&json!("IN_PROGRESS"), &json!("HTTP")));
+    assert_eq!(waits["targetArn"], json!(endpoint.url));
+
+    // The next leader has it from the endpoint: to whom an hour was said, nobody asks before.
+    endpoint.says(&json!({ "hookStatus": "SUCCEEDED" }));
+    cluster.start(&dead);
+    cluster.wait_voters(3);
+    let next = cluster.wait_leader();
+    cluster.kill(&next);
+    let service = Service { cluster: &cluster, name: "shop" };
+    service.completed("shop:2");
+    service.reached("SUCCESSFUL");
+    said_at(&service, &format!("{} answered SUCCEEDED.", endpoint.url));
+
+    endpoint.says(&json!({ "hookStatus": "FAILED" }));
+    cluster.register("shop", version(3));
+    Service { cluster: &cluster, name: "shop" }.update("shop:3", &[]);
+    let service = Service { cluster: &cluster, name: "shop" };
+    let ended = service.reached("ROLLBACK_SUCCESSFUL");
+    assert!(text(&ended["statusReason"]).ends_with("a lifecycle hook failed."), "{ended}");
+    service.completed("shop:2");
+    said_at(&service, &format!("{} answered FAILED.", endpoint.url));
 }

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod definition;
 pub mod deployment;
 pub mod dispatch;
+pub mod hook;
 pub mod instance;
 pub mod job;
 pub mod operator;

@@ -24,7 +24,7 @@ use muster_model::schedule::ScheduleCommand;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
     CircuitBreaker, ClusterId, Command, DefinitionId, DeploymentStrategy, Entry, Error, HookAction,
-    InstanceId, InstanceStatus, JobCommand, Millis, Pace, PauseHook, Principal, RequestId,
+    InstanceId, InstanceStatus, JobCommand, LifecycleHook, Millis, Pace, Principal, RequestId,
     Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State, StepSize,
     Threshold, Time, Weight,
 };
@@ -391,10 +391,11 @@ impl World {
         };
         let actions = [HookAction::Continue, HookAction::Rollback];
         let stages = Stage::PAUSABLE.into_iter().filter(|_| self.dice.percent(15)).collect();
-        let hook = PauseHook {
+        let hook = LifecycleHook {
             stages,
             timeout_minutes: STAGE_MINUTES as u32,
             on_timeout: self.dice.pick(&actions).unwrap_or(HookAction::Continue),
+            ..LifecycleHook::default()
         };
         let bake_minutes = self.dice.between(0, STAGE_MINUTES) as u32;
         DeploymentStrategy { pace, bake_minutes, hooks: vec![hook] }

@@ -61,6 +61,9 @@ fn shown_step(step: &Step) -> String {
         }
         Step::TimeOutJob { job } => format!("job {} times out", short(job)),
         Step::Turn { service, turn, .. } => format!("{} turns: {turn:?}", short(service)),
+        Step::AnswerHook { service, hook, answer, .. } => {
+            format!("{} hears at {hook}: {answer:?}", short(service))
+        }
         Step::FailDeployment { service, back_to, .. } => {
             format!("{} fails, back to {:?}", short(service), back_to.map(short))
         }

@@ -40,6 +40,16 @@ pub struct ManagerConfig {
     /// The ECS wire protocol; absent: not served.
     #[serde(default)]
     pub ecs: Option<EcsConfig>,
+    #[serde(default)]
+    pub lifecycle_hooks: LifecycleHooksConfig,
+}
+
+/// How this manager, while it leads, calls the endpoints of services' lifecycle hooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LifecycleHooksConfig {
+    /// Files in PEM: certificate authorities that vouch for endpoints besides the machine's own.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// The listener of the ECS wire protocol, for `aws ecs` and the SDKs.

@@ -5,6 +5,7 @@
 //! await. Invariant: at most one session per instance is registered; while nobody leads here there
 //! is none.
 
+use crate::endpoints::Endpoints;
 use crate::limits::{ATTACHES_MAX, HOLD_MAX, SESSION_QUEUE_MAX};
 use crate::wire;
 use crate::{Clock, Parts};
@@ -31,6 +32,7 @@ pub struct Hub {
     pub heartbeat: Duration,
     /// The URL that tasks' identities name as their issuer.
     pub issuer: Option<Arc<str>>,
+    pub endpoints: Endpoints,
     /// Owns the readers of the agents' streams.
     pub readers: TaskTracker,
     /// Cancelled when this manager stops.
@@ -99,7 +101,7 @@ pub struct Attached {
 
 impl Hub {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id: me, replica, clock, identity, heartbeat, issuer, .. } = parts;
+        let Parts { id: me, replica, clock, identity, heartbeat, issuer, endpoints, .. } = parts;
         Self {
             me,
             replica,
@@ -107,6 +109,7 @@ impl Hub {
             identity,
             heartbeat,
             issuer,
+            endpoints,
             readers: TaskTracker::new(),
             stop: CancellationToken::new(),
             ids: Mutex::new(IdSource::new(rand::random())),

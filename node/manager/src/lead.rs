@@ -7,7 +7,7 @@
 use crate::drive::{Drive, Over};
 use crate::hub::{Hub, Reign};
 use crate::limits::{EVENTS_MAX, PROPOSE_WAIT, RETRY_PAUSE};
-use crate::members;
+use crate::{hooks, members};
 use muster_control::io::Mandate;
 use muster_model::{Command, Entry, Epoch, Error, Principal};
 use muster_replica::{Instant, Leadership};
@@ -83,7 +83,7 @@ async fn take_over(hub: &Hub) -> Option<Epoch> {
     }
 }
 
-/// One reign: the brain, and the upkeep of who replicates.
+/// One reign: the brain, the upkeep of who replicates, and the calls of lifecycle hooks.
 async fn reign(hub: &Arc<Hub>, epoch: Epoch, term: u64) {
     tracing::info!(%epoch, term, manager = %hub.me, "this manager leads");
     metrics::gauge!("muster_leader_epoch").set(epoch.0 as f64);
@@ -97,7 +97,8 @@ async fn reign(hub: &Arc<Hub>, epoch: Epoch, term: u64) {
         ended.cancel();
         over
     };
-    let (over, ()) = tokio::join!(brain, members::keep(hub, &ended));
+    let (over, (), ()) =
+        tokio::join!(brain, members::keep(hub, &ended), hooks::keep(hub, epoch, &ended));
     hub.end();
     metrics::gauge!("muster_leader_epoch").set(0.0);
     let why = match over {

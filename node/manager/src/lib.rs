@@ -10,7 +10,9 @@ mod confirm;
 mod credentials;
 mod dispatch;
 mod drive;
+mod endpoints;
 mod enroll;
+mod hooks;
 mod hub;
 mod lead;
 pub mod limits;
@@ -24,6 +26,7 @@ mod wire;
 
 pub use bootstrap::{FIRST_MANAGER, Founded, Founding, bootstrap_command};
 pub use dispatch::DispatchService;
+pub use endpoints::{Endpoints, EndpointsError};
 pub use enroll::{EnrollService, check_manager};
 pub use hub::Attached;
 pub use live::Live;
@@ -59,6 +62,8 @@ pub struct Parts {
     pub heartbeat: Duration,
     /// The URL that tasks' identities name as their issuer; `None`: none are given out.
     pub issuer: Option<Arc<str>>,
+    /// What calls lifecycle hooks while this manager leads.
+    pub endpoints: Endpoints,
 }
 
 /// A manager's services, and the loop behind them.

@@ -75,6 +75,22 @@ pub const LEARNER_SILENCE_MAX: Duration = Duration::from_millis(250);
 /// Longest pause between tries to add a manager that does not answer yet.
 pub const MEMBERS_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long an endpoint of a lifecycle hook may take from connecting to the end of its answer; one
+/// that needs longer answers IN_PROGRESS.
+pub const HOOK_CALL_WAIT: Duration = Duration::from_secs(10);
+
+/// Calls of lifecycle hooks under way; more wait. Were each to hang, a hook would still be called
+/// within a minute of its time beside 200 others.
+pub const HOOK_CALLS_MAX: usize = 32;
+
+/// An answer is two short values.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// Pauses before an endpoint that could not be called is called again: from the first they double up
+/// to the longest, which is what an endpoint that comes back has to wait at most.
+pub const HOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(30);
+
 /// Pause before a failed renewal of our own certificate is tried again.
 pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,7 @@
 //! Requests about deployments: the circuit breaker that a service has; stopping, pausing and
 //! continuing one.
 
-use super::{At, number, strategy};
+use super::{At, hook, number};
 use crate::arn::{self, Arns};
 use crate::pb;
 use muster_model::command::StopType;
@@ -70,7 +70,7 @@ pub fn resume(
 ) -> Result<Command, Error> {
     let action = match wire.action.as_str() {
         "" => HookAction::Continue,
-        text => strategy::action(&At::Field("action"), text)?,
+        text => hook::action(&At::Field("action"), text)?,
     };
     let hook = (!wire.hook_id.is_empty()).then(|| wire.hook_id.as_str().into());
     let (service, deployment) = named(state, &wire.service_deployment_arn)?;

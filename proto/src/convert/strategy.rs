@@ -1,17 +1,14 @@
 //! How a service's deployments take each other's place, as a request writes it: `strategy`, bake
-//! time, steps and lifecycle hooks of `deploymentConfiguration`.
+//! time and steps of `deploymentConfiguration`; its lifecycle hooks are `hook`'s.
 //!
 //! It does not know what a deployment does with them. Percents are read in tenths: no floats decide
 //! anything further in.
 
+use super::hook::hooks;
 use super::{At, number};
 use crate::pb;
-use muster_model::limits::{
-    BAKE_MINUTES_MAX, CANARY_PERMILLE_MIN, HOOK_TIMEOUT_MINUTES_MAX, HOOKS_MAX, STEP_PERMILLE_MIN,
-};
-use muster_model::{
-    DeploymentStrategy, Error, HookAction, Pace, PauseHook, Stage, StepSize, Weight,
-};
+use muster_model::limits::{BAKE_MINUTES_MAX, CANARY_PERMILLE_MIN, STEP_PERMILLE_MIN};
+use muster_model::{DeploymentStrategy, Error, Pace, StepSize, Weight};
 
 /// What the request makes of `now`; `None`: it says nothing of it. With `strategy` it says
 /// everything: what it leaves out is ECS's default. Without, it changes what it names.
@@ -118,74 +115,4 @@ fn weight(at: &At, percent: f64, least: u16) -> Result<Weight, Error> {
         let least = f64::from(least) / 10.0;
         at.invalid(percent, format!("{least} to 100 in steps of 0.1"))
     })
-}
-
-fn hooks(at: &At, wire: &[pb::DeploymentLifecycleHook]) -> Result<Vec<PauseHook>, Error> {
-    if wire.len() > HOOKS_MAX {
-        let allowed = format!("at most {HOOKS_MAX}");
-        return Err(at.invalid(format!("{} of them", wire.len()), &allowed));
-    }
-    let mut hooks: Vec<PauseHook> = Vec::with_capacity(wire.len());
-    for (index, wire) in wire.iter().enumerate() {
-        let at = at.index(index);
-        let hook = hook(&at, wire)?;
-        for stage in &hook.stages {
-            if hooks.iter().any(|other| other.stages.contains(stage)) {
-                let allowed = "each stage in one hook only";
-                return Err(at.field("lifecycleStages").invalid(stage.shown(), allowed));
-            }
-        }
-        hooks.push(hook);
-    }
-    Ok(hooks)
-}
-
-fn hook(at: &At, wire: &pb::DeploymentLifecycleHook) -> Result<PauseHook, Error> {
-    match wire.target_type.as_str() {
-        "PAUSE" => {}
-        // What ECS means by nothing.
-        "" | "AWS_LAMBDA" => {
-            let why = "there are no Lambda functions; use PAUSE, released by \
-                       ContinueServiceDeployment";
-            return Err(at.field("targetType").unsupported("AWS_LAMBDA", why));
-        }
-        other => return Err(at.field("targetType").invalid(other, "PAUSE")),
-    }
-    let mut stages = Vec::with_capacity(wire.lifecycle_stages.len());
-    let names = || Stage::PAUSABLE.map(Stage::shown).join(", ");
-    for text in &wire.lifecycle_stages {
-        let stage = Stage::named(text).filter(|stage| Stage::PAUSABLE.contains(stage));
-        let Some(stage) = stage.filter(|stage| !stages.contains(stage)) else {
-            let allowed = format!("each once, of {}", names());
-            return Err(at.field("lifecycleStages").invalid(text, &allowed));
-        };
-        stages.push(stage);
-    }
-    if stages.is_empty() {
-        return Err(at.field("lifecycleStages").invalid("", format!("some of {}", names())));
-    }
-    let usual = PauseHook::default();
-    let Some(timeout) = &wire.timeout_configuration else {
-        return Ok(PauseHook { stages, ..usual });
-    };
-    let at = at.field("timeoutConfiguration");
-    let minutes = timeout.timeout_in_minutes.map(|minutes| {
-        number(&at.field("timeoutInMinutes"), minutes, 1..=HOOK_TIMEOUT_MINUTES_MAX)
-    });
-    Ok(PauseHook {
-        stages,
-        timeout_minutes: minutes.transpose()?.unwrap_or(usual.timeout_minutes),
-        on_timeout: match timeout.action.as_str() {
-            "" => usual.on_timeout,
-            text => action(&at.field("action"), text)?,
-        },
-    })
-}
-
-pub(super) fn action(at: &At, text: &str) -> Result<HookAction, Error> {
-    match text {
-        "CONTINUE" => Ok(HookAction::Continue),
-        "ROLLBACK" => Ok(HookAction::Rollback),
-        other => Err(at.invalid(other, "CONTINUE or ROLLBACK")),
-    }
 }

@@ -14,27 +14,27 @@ use muster_model::{DeploymentId, Service, State, Time};
 use std::sync::Arc;
 
 /// What names the parts of a service.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     arns: Arns<'a>,
     cluster: Arc<str>,
     service: &'a str,
 }
 
 impl<'a> Names<'a> {
-    fn of(state: &'a State, row: &'a Service) -> Self {
+    pub(super) fn of(state: &'a State, row: &'a Service) -> Self {
         let cluster = name_of(state, row.cluster);
         Self { arns: Arns::of(state), cluster, service: &row.spec.name }
     }
-    fn service(&self) -> String {
+    pub(super) fn service(&self) -> String {
         self.arns.service(&self.cluster, self.service)
     }
     fn cluster(&self) -> String {
         self.arns.cluster(&self.cluster)
     }
-    fn deployment(&self, id: DeploymentId) -> String {
+    pub(super) fn deployment(&self, id: DeploymentId) -> String {
         self.arns.service_deployment(&self.cluster, self.service, id)
     }
-    fn revision(&self, id: DeploymentId) -> String {
+    pub(super) fn revision(&self, id: DeploymentId) -> String {
         self.arns.service_revision(&self.cluster, self.service, id)
     }
 }
@@ -70,6 +70,9 @@ fn failed(id: DeploymentId, cause: HaltCause) -> String {
         HaltCause::HookTimedOut => {
             format!("ECS deployment {} failed: a lifecycle hook timed out.", id.shown())
         }
+        HaltCause::HookFailed => {
+            format!("ECS deployment {} failed: a lifecycle hook failed.", id.shown())
+        }
     }
 }
 
@@ -88,6 +91,7 @@ pub(super) fn rollout(row: &Service, deployment: &Deployment) -> (&'static str, 
                         HaltCause::TasksFailed => "ECS deployment circuit breaker",
                         HaltCause::User => "ECS deployment stopped by user",
                         HaltCause::HookTimedOut => "ECS deployment: a lifecycle hook timed out",
+                        HaltCause::HookFailed => "ECS deployment: a lifecycle hook failed",
                     };
                     format!("{who}: rolling back to deploymentId {id}.")
                 }

@@ -4,7 +4,10 @@
 use super::{int, timestamp};
 use crate::pb;
 use muster_model::service::Deployment;
-use muster_model::{DeploymentStrategy, HookAction, Pace, Pause, PauseHook, Service, Stage, State};
+use muster_model::{
+    DeploymentStrategy, Endpoint, HookAction, HookTarget, LifecycleHook, Pace, Pause, Service,
+    Stage, State,
+};
 
 /// The part of ECS's `deploymentConfiguration` that is about it; the rest is left out.
 pub(super) fn strategy(row: &DeploymentStrategy) -> pb::DeploymentConfiguration {
@@ -36,10 +39,17 @@ pub(super) fn strategy(row: &DeploymentStrategy) -> pb::DeploymentConfiguration 
 }
 
 const PAUSE: &str = "PAUSE";
+const HTTP: &str = "HTTP";
 
-fn hook(row: &PauseHook) -> pb::DeploymentLifecycleHook {
+fn hook(row: &LifecycleHook) -> pb::DeploymentLifecycleHook {
+    let (target_type, hook_target_arn, hook_details) = match &row.target {
+        HookTarget::Pause => (PAUSE, String::new(), Default::default()),
+        HookTarget::Http(Endpoint { url, details }) => (HTTP, url.clone(), details.clone()),
+    };
     pb::DeploymentLifecycleHook {
-        target_type: PAUSE.into(),
+        target_type: target_type.into(),
+        hook_target_arn,
+        hook_details: hook_details.into_iter().collect(),
         lifecycle_stages: row.stages.iter().map(|stage| stage.shown().into()).collect(),
         timeout_configuration: Some(pb::DeploymentLifecycleHookTimeoutConfiguration {
             timeout_in_minutes: Some(int(row.timeout_minutes)),
@@ -81,11 +91,21 @@ pub(super) fn waiting(
     let paused = state.pause(row.id).filter(|pause| pause.deployment == deployment.id);
     let shift = state.shift(row.id).filter(|shift| shift.green == deployment.id);
     let hook = shift.and_then(|shift| Some((shift.hook_id()?, shift.hook?)));
+    let endpoint = shift.and_then(|shift| shift.endpoint());
     let hook = hook.map(|(id, hook)| pb::DeploymentLifecycleHookDetail {
         // While it is paused the time does not run.
         expires_at: paused.is_none().then(|| timestamp(hook.expires_at)),
         timeout_action: action(hook.on_timeout).into(),
-        ..awaiting(&id)
+        ..match endpoint {
+            None => awaiting(&id),
+            Some(Endpoint { url, .. }) => pb::DeploymentLifecycleHookDetail {
+                hook_id: id,
+                target_type: HTTP.into(),
+                status: "IN_PROGRESS".into(),
+                target_arn: url.clone(),
+                ..Default::default()
+            },
+        }
     });
     paused.map(|_| awaiting(Pause::HOOK_ID)).into_iter().chain(hook).collect()
 }

@@ -118,7 +118,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             shift::pause(state, *service, *deployment)
         }
         Command::ContinueServiceDeployment { service, deployment, hook, action } => {
-            shift::resume(state, *service, *deployment, hook.as_deref(), *action)
+            shift::resume(state, &entry.by, *service, *deployment, hook.as_deref(), *action)
         }
         Command::Schedule(command) => schedule::decide(state, command),
         Command::Secret(command) => secret::decide(state, command),

@@ -443,6 +443,13 @@ pub enum Step {
     TimeOutJob {
         job: JobId,
     },
+    /// What the endpoint of the hook that a deployment waits for said.
+    AnswerHook {
+        service: ServiceId,
+        deployment: DeploymentId,
+        hook: Arc<str>,
+        answer: HookAction,
+    },
 }
 
 /// What an applied entry answers.

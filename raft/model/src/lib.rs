@@ -68,7 +68,9 @@ pub use signing_key::SigningKey;
 pub use spec::{Resources, TaskDefinition};
 pub use state::{DefinitionRow, Side, State};
 pub use stored::{Row, Table};
-pub use strategy::{DeploymentStrategy, HookAction, Pace, PauseHook, StepSize, Weight};
+pub use strategy::{
+    DeploymentStrategy, Endpoint, HookAction, HookTarget, LifecycleHook, Pace, StepSize, Weight,
+};
 pub use task::{Desired, Observed, Owner, Phase, StopCode, Task};
 pub use time::{Millis, Time};
 pub use turn::{Turn, Wait};

@@ -241,7 +241,11 @@ pub const CANARY_PERMILLE_MIN: u16 = 1;
 pub const HOOK_TIMEOUT_MINUTES_MAX: u32 = 20160;
 pub const HOOK_TIMEOUT_MINUTES_DEFAULT: u32 = 1440;
 /// One for each stage that can have one; more would have nothing to do.
-pub const HOOKS_MAX: usize = 6;
+pub const HOOKS_MAX: usize = 8;
+/// Of the endpoint of a hook: what proxies and servers take for certain.
+pub const HOOK_URL_BYTES_MAX: usize = 2048;
+/// `hookDetails` of a hook, names and values together: they are in every version of the service.
+pub const HOOK_DETAILS_BYTES_MAX: usize = 4096;
 
 // ---- the leader ----
 

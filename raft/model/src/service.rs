@@ -188,6 +188,8 @@ pub enum HaltCause {
     User,
     /// A lifecycle hook was not released in time.
     HookTimedOut,
+    /// A lifecycle hook's endpoint answered so, or what no hook may.
+    HookFailed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

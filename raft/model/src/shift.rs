@@ -10,7 +10,7 @@
 use crate::ids::{DeploymentId, ServiceId};
 use crate::service::Service;
 use crate::state::State;
-use crate::strategy::{DeploymentStrategy, HookAction, Weight};
+use crate::strategy::{DeploymentStrategy, Endpoint, HookAction, HookTarget, Weight};
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -59,6 +59,18 @@ impl Stage {
         Self::PostProductionTrafficShift,
     ];
 
+    /// Where an HTTP hook may stand: where ECS runs a Lambda function.
+    pub const CALLABLE: [Self; 8] = [
+        Self::ReconcileService,
+        Self::PreScaleUp,
+        Self::PostScaleUp,
+        Self::TestTrafficShift,
+        Self::PostTestTrafficShift,
+        Self::PreProductionTrafficShift,
+        Self::ProductionTrafficShift,
+        Self::PostProductionTrafficShift,
+    ];
+
     pub const fn shown(self) -> &'static str {
         match self {
             Self::ReconcileService => "RECONCILE_SERVICE",
@@ -98,7 +110,7 @@ pub struct Shift {
     /// Green's shares; blue has the rest.
     pub production: Weight,
     pub test: Weight,
-    /// The PAUSE hook of this stage, until it is released.
+    /// The hook of this stage, until it is released.
     pub hook: Option<Hook>,
 }
 
@@ -113,6 +125,15 @@ impl Shift {
     pub fn hook_id(&self) -> Option<String> {
         let id = || format!("{}-{}", self.stage.shown().to_lowercase(), self.turns);
         self.hook.map(|_| id())
+    }
+
+    /// Whom the leader calls for the hook that it waits for, unless that is a PAUSE.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.hook?;
+        match &self.strategy.hook_at(self.stage)?.target {
+            HookTarget::Http(endpoint) => Some(endpoint),
+            HookTarget::Pause => None,
+        }
     }
 
     /// Green's tasks may start, and blue's must stay.
@@ -154,6 +175,12 @@ impl State {
 
     pub fn shifts(&self) -> impl Iterator<Item = &Arc<Shift>> {
         self.shifts.values()
+    }
+
+    /// Those that wait for an endpoint's word. While one is paused nobody is asked.
+    pub fn awaiting_endpoints(&self) -> impl Iterator<Item = &Arc<Shift>> {
+        let paused = |shift: &Shift| self.pause(shift.service).is_some();
+        self.shifts().filter(move |shift| shift.endpoint().is_some() && !paused(shift))
     }
 
     pub fn pause(&self, service: ServiceId) -> Option<&Arc<Pause>> {

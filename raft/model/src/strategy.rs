@@ -7,6 +7,7 @@
 use crate::limits;
 use crate::shift::Stage;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A share of the traffic in tenths of a percent, as finely as ECS shifts it.
 #[derive(
@@ -49,7 +50,7 @@ pub struct DeploymentStrategy {
     pub pace: Pace,
     /// How long both revisions run once all production traffic has shifted.
     pub bake_minutes: u32,
-    pub hooks: Vec<PauseHook>,
+    pub hooks: Vec<LifecycleHook>,
 }
 
 impl DeploymentStrategy {
@@ -61,7 +62,7 @@ impl DeploymentStrategy {
         self.pace != Pace::Rolling
     }
 
-    pub fn hook_at(&self, stage: Stage) -> Option<&PauseHook> {
+    pub fn hook_at(&self, stage: Stage) -> Option<&LifecycleHook> {
         self.hooks.iter().find(|hook| hook.stages.contains(&stage))
     }
 }
@@ -124,23 +125,57 @@ impl Pace {
     }
 }
 
-/// An ECS lifecycle hook of type PAUSE: at each of these stages the deployment waits for
-/// ContinueServiceDeployment.
+/// An ECS lifecycle hook: at each of these stages the deployment waits for its target's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PauseHook {
+pub struct LifecycleHook {
     pub stages: Vec<Stage>,
     pub timeout_minutes: u32,
     pub on_timeout: HookAction,
+    #[serde(default, skip_serializing_if = "HookTarget::is_pause")]
+    pub target: HookTarget,
 }
 
-impl Default for PauseHook {
+impl Default for LifecycleHook {
     /// ECS's defaults.
     fn default() -> Self {
         Self {
             stages: Vec::new(),
             timeout_minutes: limits::HOOK_TIMEOUT_MINUTES_DEFAULT,
             on_timeout: HookAction::Rollback,
+            target: HookTarget::Pause,
         }
+    }
+}
+
+/// ECS `targetType`: who says that the deployment may go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookTarget {
+    /// PAUSE: whoever says ContinueServiceDeployment.
+    #[default]
+    Pause,
+    /// HTTP, in the place of ECS's AWS_LAMBDA: an endpoint that the leader calls.
+    Http(Endpoint),
+}
+
+impl HookTarget {
+    fn is_pause(&self) -> bool {
+        *self == Self::Pause
+    }
+}
+
+/// What is called, and what it is told besides what every hook is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub url: String,
+    /// ECS `hookDetails`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, String>,
+}
+
+impl Endpoint {
+    /// The URL as histories show it: a query may hold what only the endpoint should know.
+    pub fn shown(&self) -> &str {
+        self.url.split('?').next().unwrap_or_default()
     }
 }
 

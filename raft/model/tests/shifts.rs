@@ -29,12 +29,13 @@ enum Move {
     Say(&'static str),
 }
 
-const STRATEGIES: [&str; 6] = [
+const STRATEGIES: [&str; 7] = [
     "strategy=blue-green bake=1",
     "strategy=blue-green bake=0 pause-at=PRE_SCALE_UP/1 pause-at=POST_SCALE_UP/1+",
     "strategy=linear:33.4/1 bake=1 pause-at=PRE_PRODUCTION_TRAFFIC_SHIFT/1+",
     "strategy=linear:50/0 pause-at=RECONCILE_SERVICE/1",
     "strategy=canary:0.1/1",
+    "strategy=blue-green bake=0 call-at=PRE_SCALE_UP/1 call-at=POST_SCALE_UP/1+",
     "strategy=rolling",
 ];
 
@@ -45,6 +46,9 @@ fn moves() -> impl Strategy<Value = Move> {
         3 => Just("continue-deployment web"),
         1 => Just("continue-deployment web rollback"),
         1 => Just("stop-deployment web"),
+        2 => Just("answer-hook web pre_scale_up-1"),
+        1 => Just("answer-hook web post_scale_up-3"),
+        1 => Just("answer-hook web post_scale_up-3 rollback"),
         1 => Just("stop-deployment web abort"),
     ];
     prop_oneof![

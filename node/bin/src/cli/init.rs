@@ -1,7 +1,7 @@
 //! `muster init`: everything a new cluster needs before its first process runs. No network.
 
 use super::{CliError, ClientArguments, output};
-use crate::config::{self, EcsConfig, ManagerConfig, TimingProfile};
+use crate::config::{self, EcsConfig, LifecycleHooksConfig, ManagerConfig, TimingProfile};
 use crate::roles::{self, FirstManager};
 use clap::Args;
 use muster_process::config::TelemetryConfig;
@@ -93,6 +93,7 @@ impl Init {
                 log_mib: 64,
                 telemetry: TelemetryConfig::default(),
                 ecs: EcsConfig::beside(listen),
+                lifecycle_hooks: LifecycleHooksConfig::default(),
             },
         )?;
         // Last: from here on the directory belongs to a cluster, and `init` cannot be repeated.

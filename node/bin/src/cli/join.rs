@@ -3,7 +3,7 @@
 //! The token says which, and carries the digest by which the manager's certificate is checked.
 
 use super::{CliError, ClientArguments, init, output};
-use crate::config::{self, EcsConfig, ManagerConfig, TimingProfile};
+use crate::config::{self, EcsConfig, LifecycleHooksConfig, ManagerConfig, TimingProfile};
 use crate::roles;
 use clap::Args;
 use muster_agent::config::AgentConfig;
@@ -149,6 +149,7 @@ impl Join {
                 log_mib: 64,
                 telemetry: TelemetryConfig::default(),
                 ecs: EcsConfig::beside(listen),
+                lifecycle_hooks: LifecycleHooksConfig::default(),
             },
         )?;
         report(client, "manager", &joined.id, &config)

@@ -29,6 +29,10 @@ pub struct Strategy {
     /// `POST_SCALE_UP`, `POST_TEST_TRAFFIC_SHIFT`, `PRE_PRODUCTION_TRAFFIC_SHIFT` ...
     #[arg(long, value_name = "STAGE")]
     pause_at: Vec<String>,
+    /// A stage at which the leader calls an endpoint until that answers SUCCEEDED or FAILED, as ECS
+    /// does a Lambda function: `POST_TEST_TRAFFIC_SHIFT=https://ci.example.org/smoke`.
+    #[arg(long, value_name = "STAGE=URL")]
+    call_at: Vec<String>,
 }
 
 impl Strategy {
@@ -44,15 +48,10 @@ impl Strategy {
                  CANARY, not {strategy}"
             )));
         }
-        let hook = pb::DeploymentLifecycleHook {
-            target_type: "PAUSE".into(),
-            lifecycle_stages: self.pause_at.clone(),
-            timeout_configuration: None,
-        };
         Ok(pb::DeploymentConfiguration {
             strategy,
             bake_time_in_minutes: self.bake_time,
-            lifecycle_hooks: (!self.pause_at.is_empty()).then_some(hook).into_iter().collect(),
+            lifecycle_hooks: self.hooks()?,
             linear_configuration: (steps && linear).then_some(pb::LinearConfiguration {
                 step_percent: percent,
                 step_bake_time_in_minutes: minutes,
@@ -63,6 +62,36 @@ impl Strategy {
             }),
             ..Default::default()
         })
+    }
+
+    fn hooks(&self) -> Result<Vec<pb::DeploymentLifecycleHook>, CliError> {
+        let mut hooks = Vec::new();
+        if !self.pause_at.is_empty() {
+            hooks.push(pb::DeploymentLifecycleHook {
+                target_type: "PAUSE".into(),
+                lifecycle_stages: self.pause_at.clone(),
+                ..Default::default()
+            });
+        }
+        for text in &self.call_at {
+            let said = text.split_once('=').filter(|(_, url)| !url.is_empty());
+            let Some((stage, url)) = said else {
+                let allowed = "STAGE=URL, as in POST_SCALE_UP=https://ci.example.org/smoke";
+                return Err(CliError::Usage(format!("--call-at {text} is not {allowed}")));
+            };
+            let known = hooks.iter_mut().find(|hook| hook.hook_target_arn == url);
+            if let Some(hook) = known {
+                hook.lifecycle_stages.push(stage.into());
+                continue;
+            }
+            hooks.push(pb::DeploymentLifecycleHook {
+                target_type: "HTTP".into(),
+                hook_target_arn: url.into(),
+                lifecycle_stages: vec![stage.into()],
+                ..Default::default()
+            });
+        }
+        Ok(hooks)
     }
 }
 
@@ -107,5 +136,22 @@ mod tests {
         let hooks = wire.map(|wire| wire.lifecycle_hooks).unwrap_or_default();
         assert_eq!(hooks.len(), 1);
         assert_eq!(hooks[0].lifecycle_stages, ["PRE_SCALE_UP", "POST_SCALE_UP"]);
+    }
+
+    #[test]
+    fn every_endpoint_named_is_one_hook() {
+        let wire = wire(
+            "--pause-at PRE_SCALE_UP --call-at POST_SCALE_UP=http://a/?k=v \
+             --call-at POST_TEST_TRAFFIC_SHIFT=http://b --call-at TEST_TRAFFIC_SHIFT=http://a/?k=v",
+        );
+        let hooks = wire.map(|wire| wire.lifecycle_hooks).unwrap_or_default();
+        let shown: Vec<_> = hooks
+            .iter()
+            .map(|hook| (&*hook.target_type, &*hook.hook_target_arn, hook.lifecycle_stages.len()))
+            .collect();
+        assert_eq!(
+            shown,
+            [("PAUSE", "", 1), ("HTTP", "http://a/?k=v", 2), ("HTTP", "http://b", 1)]
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::manager::Manner;
 use super::simulate::Instances;
 use super::{Machine, RoleError, agent, identity_dir, manager, stop_on_signal};
 use crate::cli;
-use crate::config::{ECS_PORT, EcsConfig, ManagerConfig, TimingProfile};
+use crate::config::{ECS_PORT, EcsConfig, LifecycleHooksConfig, ManagerConfig, TimingProfile};
 use crate::files;
 use clap::Args;
 use muster_agent::config::SimulateConfig;
@@ -99,6 +99,7 @@ async fn cluster(arguments: &DevArguments, data_dir: &Path) -> Result<(), RoleEr
         log_mib: 64,
         telemetry: TelemetryConfig::default(),
         ecs: arguments.ecs(),
+        lifecycle_hooks: LifecycleHooksConfig::default(),
     };
     let local = match arguments.local_ecs() {
         true => {

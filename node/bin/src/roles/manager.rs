@@ -8,7 +8,7 @@ use muster_api::ecs::Trust;
 use muster_api::simulate::Simulator;
 use muster_api::{Api, ApiConfig, LiveBackend, live};
 use muster_identity::{Connector, Identity};
-use muster_manager::{Live, Manager, Parts};
+use muster_manager::{Endpoints, Live, Manager, Parts};
 use muster_model::{Command, Entry, Error, Principal, RaftId, TaskId};
 use muster_process::clock::{self, Clock};
 use muster_process::telemetry;
@@ -95,6 +95,7 @@ pub async fn run(
         level: LEVEL,
         heartbeat: Duration::from_millis(muster_model::limits::HEARTBEAT.0),
         issuer: issuer(config),
+        endpoints: endpoints(config)?,
     });
     let wire = match &config.ecs {
         Some(ecs) => Some(ecs::bind(ecs, &config.address, &replica, &clock).await?),
@@ -163,6 +164,15 @@ fn manager_of(identity: &Identity, data_dir: &Path) -> Result<RaftId, RoleError>
             data_dir.display(),
         ))),
     }
+}
+
+/// What calls lifecycle hooks while this manager leads.
+fn endpoints(config: &ManagerConfig) -> Result<Endpoints, RoleError> {
+    let mut authorities = Vec::new();
+    for path in &config.lifecycle_hooks.authorities {
+        authorities.extend(std::fs::read(path).map_err(RoleError::file("reading", path))?);
+    }
+    Endpoints::new(&authorities).map_err(|error| RoleError::Failed(error.to_string()))
 }
 
 /// The URL that tasks' identities name as their issuer.

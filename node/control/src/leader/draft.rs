@@ -122,6 +122,7 @@ fn size(step: &Step) -> usize {
         Step::Place { ports, .. } => PLACE_BYTES + ports.len() * 3,
         Step::Stop { reason, .. } => 20 + reason.len(),
         Step::Event { text, .. } => 20 + text.len(),
+        Step::AnswerHook { hook, .. } => PLACE_BYTES + hook.len(),
         Step::Explain { waiting, .. } => 60 + waiting.removed.len() * 6,
         Step::Forget { tasks } => 4 + tasks.len() * 16,
         Step::RemoveDefinitions { definitions } => 4 + definitions.len() * 8,

@@ -8,7 +8,8 @@ use super::rebalance::Crowds;
 use muster_model::service::{Backoff, HaltCause};
 use muster_model::task::{Blocker, Waiting, reason};
 use muster_model::{
-    DeploymentId, InstanceId, Service, ServiceId, Shift, State, Step, Task, TaskId, Time, limits,
+    DeploymentId, Endpoint, InstanceId, Service, ServiceId, Shift, State, Step, Task, TaskId, Time,
+    limits,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
             HaltCause::User => format!("(deployment {id}) deployment stopped by user."),
             HaltCause::HookTimedOut => {
                 format!("(deployment {id}) deployment failed: a lifecycle hook timed out.")
+            }
+            HaltCause::HookFailed => {
+                format!("(deployment {id}) deployment failed: a lifecycle hook failed.")
             }
         };
         let said = draft.state().events(service.id).any(|(_, event)| event.text.ends_with(&text));
@@ -192,7 +196,8 @@ pub(super) fn turned(draft: &mut Draft, service: ServiceId, deployment: Deployme
         }
     }
     if let Some(hook) = is.hook_id() {
-        let _ = write!(text, " It waits for ContinueServiceDeployment (hook {hook}).");
+        let whom = is.endpoint().map_or("ContinueServiceDeployment", Endpoint::shown);
+        let _ = write!(text, " It waits for {whom} (hook {hook}).");
     }
     push(draft, service, &text);
 }

@@ -125,6 +125,7 @@ impl Dirty {
             | Step::Event { service, .. }
             | Step::FailDeployment { service, .. }
             | Step::Turn { service, .. }
+            | Step::AnswerHook { service, .. }
             | Step::Retire { service } => {
                 self.services.insert(*service);
                 self.waiting = true;

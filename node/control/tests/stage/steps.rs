@@ -19,6 +19,9 @@ impl Stage {
             Step::Turn { service: of, deployment, turn } => {
                 format!("turn {} {}: {turn}", service(of), name(deployment))
             }
+            Step::AnswerHook { service: of, deployment, hook, answer } => {
+                format!("answer {} {} {hook}: {answer:?}", service(of), name(deployment))
+            }
             _ => String::new(),
         }
     }
@@ -85,7 +88,9 @@ impl Stage {
                 self.name(Noun::Service, service.bits()),
                 self.name(Noun::Deployment, deployment.bits())
             ),
-            Step::FailDeployment { .. } | Step::Turn { .. } => self.show_course(step),
+            Step::FailDeployment { .. } | Step::Turn { .. } | Step::AnswerHook { .. } => {
+                self.show_course(step)
+            }
             Step::Fire { schedule, latest, missed, next, .. } => {
                 self.world.name_run(*schedule, *latest);
                 self.show_run(*schedule, *latest, *missed, *next)

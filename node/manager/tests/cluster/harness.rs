@@ -7,7 +7,7 @@ use muster_identity::server::{Options, grpc_server, incoming};
 use muster_identity::{
     ConnectOptions, Connector, Identity, IdentityPem, JoinToken, new_key_and_csr,
 };
-use muster_manager::{Clock, Founded, Founding, Live, Manager, Parts};
+use muster_manager::{Clock, Endpoints, Founded, Founding, Live, Manager, Parts};
 use muster_model::command::{CreateService, RunTask};
 use muster_model::spec::{ContainerDefinition, TaskDefinition};
 use muster_model::{
@@ -197,6 +197,7 @@ impl Cluster {
             level: 1,
             heartbeat: self.heartbeat,
             issuer: Some(crate::task_roles::ISSUER.into()),
+            endpoints: Endpoints::new(b"").unwrap(),
         });
         let live = manager.live();
         let config = ApiConfig {
@@ -335,8 +336,7 @@ impl Cluster {
     }
 
     pub async fn channel(&self, identity: &Identity) -> Channel {
-        let address = self.address.to_string();
-        let connector = Connector::new(identity.clone());
+        let (address, connector) = (self.address.to_string(), Connector::new(identity.clone()));
         connector.connect(&address, ConnectOptions::default()).await.unwrap()
     }
 

@@ -6,6 +6,7 @@
 mod agents;
 mod enroll;
 mod harness;
+mod hooks;
 mod hostile;
 mod secrets;
 mod task_roles;

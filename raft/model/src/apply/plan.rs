@@ -45,6 +45,7 @@ fn told_of(state: &State, step: &Step) -> Option<ServiceId> {
     match step {
         Step::CreateTasks { service, .. }
         | Step::FailDeployment { service, .. }
+        | Step::AnswerHook { service, .. }
         | Step::Turn { service, .. } => Some(*service),
         Step::Stop { task, .. } => state.task(*task)?.service(),
         _ => None,
@@ -86,6 +87,10 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
         }
         Step::StartAttempts { job, tasks } => job::start(state, *job, tasks),
         Step::TimeOutJob { job } => job::time_out(state, *job),
+        Step::AnswerHook { service, deployment, hook, answer } => {
+            bounds.forget(*service);
+            shift::answer(state, *service, *deployment, hook, *answer)
+        }
     }
 }
 
@@ -226,7 +231,7 @@ fn set_health(
 }
 
 /// Events are history beside the row: they do not change the service's version.
-fn event(state: &mut State, service: ServiceId, text: &Arc<str>) -> Result<(), Error> {
+pub(super) fn event(state: &mut State, service: ServiceId, text: &Arc<str>) -> Result<(), Error> {
     let mut row = Service::clone(&*find::service(state, service)?);
     let number = row.next_event;
     row.next_event = number.saturating_add(1);

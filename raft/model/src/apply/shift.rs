@@ -5,10 +5,10 @@
 //! plan that was overtaken, by a crash of a new task or by a user, shifts nothing.
 //! Invariant: a shift's green is its service's newest deployment, and a paused one is.
 
-use super::{deployment, find};
+use super::{deployment, find, plan};
 use crate::command::{Response, StopType};
 use crate::error::{Error, Kind};
-use crate::ids::{DeploymentId, ServiceId};
+use crate::ids::{DeploymentId, Principal, ServiceId};
 use crate::service::{Deployment, End, HaltCause, Outcome, Service};
 use crate::shift::{Hook, Pause, Shift, Stage};
 use crate::state::State;
@@ -93,6 +93,41 @@ pub(super) fn turn(
     Ok(())
 }
 
+/// `Step::AnswerHook`: the word of the endpoint that the deployment waits for. It comes too late if
+/// somebody released the hook or paused the deployment meanwhile.
+pub(super) fn answer(
+    state: &mut State,
+    service: ServiceId,
+    deployment: DeploymentId,
+    hook: &str,
+    answer: HookAction,
+) -> Result<(), Error> {
+    let row = find::active_service(state, service)?;
+    let asked = |shift: &&Arc<Shift>| {
+        let waits = shift.green == deployment && shift.endpoint().is_some();
+        waits && shift.hook_id().is_some_and(|id| id == hook) && state.pause(service).is_none()
+    };
+    let Some(shift) = state.shift(service).filter(asked).cloned() else {
+        let why = format!("deployment {deployment} waits for no answer of hook {hook}");
+        return Err(Error::refused(why));
+    };
+    match answer {
+        HookAction::Rollback => {
+            let (cause, back_to) = (HaltCause::HookFailed, Some(shift.blue));
+            deployment::halt(state, service, deployment, cause, back_to)
+        }
+        HookAction::Continue => {
+            release(state, &shift);
+            touch(state, &row, |_, _| {});
+            Ok(())
+        }
+    }
+}
+
+fn release(state: &mut State, shift: &Shift) {
+    state.put_shift(Arc::new(Shift { hook: None, ..shift.clone() }));
+}
+
 /// What is shown of the service's newest deployment has changed.
 fn touch(state: &mut State, row: &Service, change: impl FnOnce(&mut Deployment, Time)) {
     let now = state.now();
@@ -141,9 +176,10 @@ pub(super) fn pause(
 }
 
 /// ContinueServiceDeployment. `hook` as `Shift::hook_id` and `Pause::HOOK_ID` say it; without one,
-/// whatever the deployment waits for is released.
+/// whatever the deployment waits for is released. The service's history says who did it.
 pub(super) fn resume(
     state: &mut State,
+    by: &Principal,
     service: ServiceId,
     deployment: DeploymentId,
     hook: Option<&str>,
@@ -151,10 +187,8 @@ pub(super) fn resume(
 ) -> Result<Response, Error> {
     let row = open(state, service, deployment)?;
     let waits = |id: &str| hook.is_none_or(|hook| hook == id);
-    let pause = state.pause(service).filter(|_| waits(Pause::HOOK_ID)).cloned();
-    let released = |shift: &&Arc<Shift>| shift.hook_id().is_some_and(|id| waits(&id));
-    let shift = state.shift(service).filter(released).cloned();
-    if pause.is_none() && shift.is_none() {
+    let ids: Vec<String> = waiting(state, service).filter(|id| waits(id)).collect();
+    if ids.is_empty() {
         let waiting: Vec<String> = waiting(state, service).collect();
         let allowed = match waiting.is_empty() {
             true => "nothing now: the deployment waits at no hook and is not paused".into(),
@@ -162,13 +196,21 @@ pub(super) fn resume(
         };
         return Err(Error::invalid("hookId", hook.unwrap_or_default(), allowed));
     }
+    let said = |what: &str| {
+        let (name, id) = (&row.spec.name, deployment.shown());
+        let text = format!("(service {name}) (deployment {id}) {by} {what} {}.", ids.join(" and "));
+        Arc::from(text)
+    };
     if action == HookAction::Rollback {
-        return deployment::stop(state, service, deployment, StopType::Rollback);
+        let answer = deployment::stop(state, service, deployment, StopType::Rollback)?;
+        plan::event(state, service, &said("rolled it back at hook"))?;
+        return Ok(answer);
     }
-    if let Some(shift) = shift {
-        state.put_shift(Arc::new(Shift { hook: None, ..Shift::clone(&shift) }));
+    let released = |shift: &&Arc<Shift>| shift.hook_id().is_some_and(|id| waits(&id));
+    if let Some(shift) = state.shift(service).filter(released).cloned() {
+        release(state, &shift);
     }
-    if let Some(pause) = pause {
+    if let Some(pause) = state.pause(service).filter(|_| waits(Pause::HOOK_ID)).cloned() {
         let paused = state.now().since(pause.since);
         state.remove_pause(service);
         if let Some(shift) = state.shift(service).cloned() {
@@ -176,6 +218,7 @@ pub(super) fn resume(
         }
     }
     touch(state, &row, |_, _| {});
+    plan::event(state, service, &said("released hook"))?;
     Ok(Response::Service(service))
 }
 

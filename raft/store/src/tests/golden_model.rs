@@ -24,8 +24,8 @@ use muster_model::{
     AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
     DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
     Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
-    InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, Observed, OverlapPolicy, Owner, Pace,
-    Pause, PauseHook, Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision,
+    InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed, OverlapPolicy,
+    Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision,
     Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret, SecretVersion, Service,
     ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode,
     Task, TaskDefinition, TaskId, Time, TraceId, Weight,
@@ -326,10 +326,11 @@ fn cluster_providers() -> ClusterProviders {
 }
 
 fn shift() -> Shift {
-    let hook = PauseHook {
+    let hook = LifecycleHook {
         stages: vec![Stage::PostScaleUp],
         timeout_minutes: 5,
         on_timeout: HookAction::Continue,
+        ..LifecycleHook::default()
     };
     let pace = Pace::Canary(StepSize::CANARY);
     let strategy = DeploymentStrategy { pace, bake_minutes: 4, hooks: vec![hook] };

@@ -242,6 +242,14 @@ fn commands_of_jobs() -> Vec<Command> {
     ]
 }
 
+fn commands_of_endpoints() -> Vec<Command> {
+    let (service, deployment) = (SERVICE, DEPLOYMENT);
+    let answer =
+        |answer| Step::AnswerHook { service, deployment, hook: "post_scale_up-3".into(), answer };
+    let steps = vec![answer(HookAction::Continue), answer(HookAction::Rollback)];
+    vec![Command::Plan { epoch: Epoch(12), steps }]
+}
+
 /// In the order in which they came to be.
 pub(super) fn all() -> Vec<Command> {
     let first = Bootstrap {
@@ -268,5 +276,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_secrets());
     commands.extend(commands_of_roles());
     commands.extend(commands_of_jobs());
+    commands.extend(commands_of_endpoints());
     commands
 }
