@@ -325,4 +325,5 @@ fn amazons_tutorials_run_word_for_word_where_no_public_registry_is_reached() {
     cluster.crash("w2");
     cluster.run(&["instance", "deregister", &machine, "--force", of[0], of[1]]);
     amazon(&cluster, &clients, &key, home, &["clean"]);
+    amazon(&cluster, &clients, &key, home, &["fargate"]);
 }
