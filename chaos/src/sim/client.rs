@@ -289,7 +289,6 @@ impl World {
             strategy: if daemon { DeploymentStrategy::default() } else { self.strategy() },
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,
-            propagate_service_tags: false,
             ..ServiceSpec::default()
         };
         spec.az_rebalancing &= spec.can_rebalance();

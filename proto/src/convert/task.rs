@@ -1,7 +1,7 @@
 //! Requests about tasks.
 
 use super::definition::{environment, requirements, words};
-use super::{At, amount, at_most, capacity, given, mib, number, placement, tags, text};
+use super::{At, amount, at_most, capacity, given, mib, number, placement, service, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
 use muster_model::limits::{
@@ -9,7 +9,9 @@ use muster_model::limits::{
     PROTECTION_MINUTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
 };
 use muster_model::spec::{ContainerOverride, Named, Overrides};
-use muster_model::{Command, Error, IdSource, InstanceId, Millis, State, TaskDefinition, task};
+use muster_model::{
+    Command, Error, IdSource, InstanceId, Millis, PropagateTags, State, TaskDefinition, task,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     };
     overrides.enable_execute_command = wire.enable_execute_command;
     overrides.placement = placement;
+    overrides.propagate_tags = propagate(&wire.propagate_tags)?;
+    overrides.managed_tags = wire.enable_ecs_managed_tags;
     let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
     Ok(Command::RunTask(RunTask {
         cluster: cluster.id,
@@ -95,6 +99,8 @@ pub fn start(
         overrides: wire.overrides.clone(),
         enable_execute_command: wire.enable_execute_command,
         tags: wire.tags.clone(),
+        propagate_tags: wire.propagate_tags.clone(),
+        enable_ecs_managed_tags: wire.enable_ecs_managed_tags,
         ..pb::RunTaskRequest::default()
     };
     match self::run(state, ids, &run)? {
@@ -118,6 +124,17 @@ pub fn protect(
     let span = Millis::from_secs(u64::from(minutes) * 60);
     let task = arn::task(state, arn::cluster(state, &wire.cluster)?, task)?.id;
     Ok(Command::ProtectTask { task, span: wire.protection_enabled.then_some(span) })
+}
+
+/// ECS: a run has no service.
+fn propagate(text: &str) -> Result<PropagateTags, Error> {
+    match service::propagate(text)?.unwrap_or_default() {
+        PropagateTags::Service => {
+            let allowed = "NONE or TASK_DEFINITION: a task of a run has no service";
+            Err(At::Field("propagateTags").invalid(text, allowed))
+        }
+        tags => Ok(tags),
+    }
 }
 
 fn started_by(at: &At<'_>, wire: &str) -> Result<(), Error> {

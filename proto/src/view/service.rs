@@ -53,7 +53,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         created_at: Some(timestamp(row.created_at)),
         created_by: row.created_by.to_string(),
         tags: tags(&row.tags),
-        propagate_tags: if row.spec.propagate_service_tags { "SERVICE" } else { "NONE" }.into(),
+        propagate_tags: row.spec.propagate_tags.name().into(),
         version: i64::try_from(row.version).unwrap_or(i64::MAX),
         throttled_until: throttled.then(|| timestamp(row.backoff.until)),
         load_balancers: Vec::new(),
@@ -62,7 +62,7 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         current_service_revisions: deployment::summaries(state, row),
         deployment_controller: Some(pb::DeploymentController { r#type: "ECS".into() }),
         health_check_grace_period_seconds: int(row.spec.health_check_grace_secs.unwrap_or(0)),
-        enable_ecs_managed_tags: false,
+        enable_ecs_managed_tags: row.spec.managed_tags,
         enable_execute_command: row.spec.enable_execute_command,
         availability_zone_rebalancing: rebalancing.into(),
     }

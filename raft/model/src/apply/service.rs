@@ -198,6 +198,8 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
     if let Some(strategy) = &change.strategy {
         spec.strategy = strategy.clone();
     }
+    spec.propagate_tags = change.propagate_tags.unwrap_or(spec.propagate_tags);
+    spec.managed_tags = change.managed_tags.unwrap_or(spec.managed_tags);
     spec
 }
 
