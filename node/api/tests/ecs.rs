@@ -202,6 +202,10 @@ async fn a_definition_shows_what_it_requires_and_what_it_was_registered_for() {
     assert_eq!(plain["taskDefinition"]["compatibilities"], json!(["EC2"]));
     let mut body = smallest(json!({ "logConfiguration": { "logDriver": "json-file" } }));
     body["requiresCompatibilities"] = json!(["FARGATE", "EXTERNAL"]);
+    let told = refused(&door, head("RegisterTaskDefinition"), &body.to_string()).await;
+    let why = "Fargate requires that 'cpu' be defined at the task level.";
+    assert_eq!(told, ("ClientException".to_owned(), why.to_owned()));
+    (body["cpu"], body["memory"]) = (json!("256"), json!("512"));
     let made = ask(&door, "RegisterTaskDefinition", body.clone()).await;
     let shown = &made["taskDefinition"];
     assert_eq!(shown["requiresCompatibilities"], json!(["FARGATE", "EXTERNAL"]));

@@ -1,6 +1,6 @@
 //! Requests about tasks.
 
-use super::definition::{environment, requirements, words};
+use super::definition::{Limit, environment, more_than_the_task, requirements, within, words};
 use super::{At, amount, at_most, capacity, given, mib, number, placement, service, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
@@ -155,7 +155,7 @@ pub fn wanted(state: &State, wire: &pb::StartTaskRequest) -> Result<Named, Error
     Ok(changed.applied_to(&row.spec).named_reservation())
 }
 
-fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides, Error> {
+fn overrides(wire: &pb::TaskOverride, spec: &Arc<TaskDefinition>) -> Result<Overrides, Error> {
     let at = At::Field("overrides");
     // ECS counts the characters of the JSON.
     let chars = crate::json::to_value(wire).to_string().len();
@@ -185,7 +185,25 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
         task_role_arn: super::definition::task_role(&at.field("taskRoleArn"), &wire.task_role_arn)?,
         ..Overrides::default()
     };
+    sizes(&list, &overrides.applied_to(spec))?;
     Ok(overrides)
+}
+
+/// What no definition may say of its sizes, no run may make of them.
+fn sizes(list: &At<'_>, run: &TaskDefinition) -> Result<(), Error> {
+    for container in &run.containers {
+        let (hard, soft) = (container.memory_mib, container.memory_reservation_mib);
+        if let Some((hard, soft)) = hard.zip(soft).filter(|(hard, soft)| soft > hard) {
+            let allowed = format!("at most the memory of container {}, {hard} MiB", container.name);
+            return Err(list.field("memoryReservation").invalid(soft, allowed));
+        }
+        if let Some((hard, task)) = hard.zip(run.memory_mib).filter(|(hard, task)| hard > task) {
+            let why = more_than_the_task(&container.name, task);
+            return Err(list.field("memory").invalid(hard, why));
+        }
+    }
+    let limit = Limit { cpu: run.cpu, memory_mib: run.memory_mib };
+    within(list, &run.containers, &limit)
 }
 
 fn container(

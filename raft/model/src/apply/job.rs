@@ -3,7 +3,7 @@
 //! What an attempt came to is counted in the entry that says so, whoever leads. Invariants: an end
 //! of a task counts once; a job ends once, and none of its tasks is wanted from then on.
 
-use super::{find, privilege, tags, task};
+use super::{definition, find, privilege, tags, task};
 use crate::command::Response;
 use crate::error::{Error, Kind};
 use crate::ids::{ClusterId, DefinitionId, JobId, TaskId};
@@ -55,6 +55,7 @@ fn run(
     let home = find::active_cluster(state, cluster)?;
     let found = find::active_definition(state, definition)?;
     privilege::admit(&home, &found)?;
+    definition::takes_constraints(&found, &spec.overrides.placement)?;
     let namesake = state.job_named(cluster, &spec.name).filter(|row| row.end.is_none());
     if namesake.is_some() || state.job(id).is_some() || state.tasks_of_job(id).next().is_some() {
         return Err(Error::Exists { kind: Kind::Job, name: spec.name.clone() });

@@ -1,7 +1,7 @@
 //! Tasks as users ask for them: run and stop. Both are requests to the leader and the agents;
 //! only a task that no instance has yet ends here at once.
 
-use super::{find, job, privilege, tags};
+use super::{definition, find, job, privilege, tags};
 use crate::command::{Response, RunTask, StartTask};
 use crate::error::{Error, Kind};
 use crate::ids::{InstanceId, TaskId, TraceId};
@@ -71,6 +71,7 @@ pub(super) fn drawn_up(
     let cluster = find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     privilege::admit(&cluster, &definition)?;
+    definition::takes_constraints(&definition, &command.overrides.placement)?;
     if command.tasks.is_empty() {
         return Err(Error::invalid("count", "0", "1 to 10"));
     }
