@@ -7,6 +7,7 @@
 pub mod access_key;
 pub mod apply;
 pub mod breaker;
+pub mod capability;
 pub mod capacity;
 pub mod cluster;
 pub mod command;
