@@ -98,8 +98,7 @@ fn moving(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
     let refused = cluster.ask(&["import", &service]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("loadBalancers is not supported"), "{said}");
-    let without = ["--leave-out", "loadBalancers", "--leave-out", "enableECSManagedTags"];
-    cluster.run(&[&["import", &service], without.as_slice()].concat());
+    cluster.run(&["import", &service, "--leave-out", "loadBalancers"]);
     cluster.run(&["service", "wait", "shop", "--timeout", "60"]);
     let tasks = cluster.tasks("shop");
     let task = tasks[0]["taskArn"].as_str().unwrap();
@@ -325,4 +324,5 @@ fn amazons_tutorials_run_word_for_word_where_no_public_registry_is_reached() {
     cluster.crash("w2");
     cluster.run(&["instance", "deregister", &machine, "--force", of[0], of[1]]);
     amazon(&cluster, &clients, &key, home, &["clean"]);
+    amazon(&cluster, &clients, &key, home, &["fargate"]);
 }

@@ -9,7 +9,7 @@ use muster_chaos::python::{done, ecs_clients};
 use std::process::Command;
 
 /// Checks that the suite has: one that is forgotten at its end is not run.
-const CHECKS: usize = 17;
+const CHECKS: usize = 18;
 
 #[test]
 fn a_test_suite_on_boto3_finds_what_it_knows_of_ecs() {

@@ -32,6 +32,7 @@ use muster_model::limits::{
     TAGS_MAX,
 };
 use muster_model::spec::Tags;
+use muster_model::tags::{RESERVED_PREFIX, is_reserved};
 use muster_model::{Error, RequestId};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -224,13 +225,19 @@ pub(crate) fn tags(at: &At<'_>, wire: &[pb::Tag]) -> Result<Tags, Error> {
         let at = at.index(index);
         let key = at.field("key");
         text(&key, &tag.key, 1..=TAG_KEY_CHARS_MAX)?;
-        if tag.key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
-            return Err(key.invalid(&tag.key, "a key that does not begin with aws:"));
-        }
+        tag_of_users(&key, &tag.key)?;
         text(&at.field("value"), &tag.value, 0..=TAG_VALUE_CHARS_MAX)?;
         if tags.insert(tag.key.clone(), tag.value.clone()).is_some() {
             return Err(key.invalid(&tag.key, "each key once"));
         }
     }
     Ok(tags)
+}
+
+/// ECS: neither set nor removed by users.
+pub(crate) fn tag_of_users(at: &At<'_>, key: &str) -> Result<(), Error> {
+    match is_reserved(key) {
+        true => Err(at.invalid(key, format!("a key that does not begin with {RESERVED_PREFIX}"))),
+        false => Ok(()),
+    }
 }

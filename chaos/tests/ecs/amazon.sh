@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Amazon's two tutorials for ECS on container instances with the `aws` command line, word for word:
+# Amazon's tutorials for ECS on container instances with the `aws` command line, word for word:
 # images, names and numbers are Amazon's. Where a tutorial says to paste an id from an answer, it is
 # taken from that answer; what it does with EC2 (launching and terminating the instance) is done to a
 # machine by whoever runs this, between the parts. After a command: what must be true by then.
@@ -9,6 +9,7 @@
 #   amazon.sh service ADDRESS PAGE    a web server as a service in it; ADDRESS is its machine's, PAGE what
 #                                     its image serves
 #   amazon.sh clean                   the machine is gone again: what is left of the tutorial
+#   amazon.sh fargate                 the tutorial for Fargate, which is told by name what is not built
 set -euo pipefail
 
 fail() { echo "amazon.sh: $*" >&2; exit 1; }
@@ -28,6 +29,14 @@ the_one() {
     found=$("$@" --query "$query[]" --output text)
     case $found in '' | *[[:space:]]*) fail "$*: one was expected: $found" ;; esac
     echo "${found##*/}"
+}
+
+# refused WORDS COMMAND...: the command fails, and says so.
+refused() {
+    local wanted=$1 said
+    shift
+    if said=$("$@" 2>&1); then fail "$*: was not refused: $said"; fi
+    case $said in *UnsupportedFeatureException*"$wanted"*) ;; *) fail "$*: $said, not $wanted" ;; esac
 }
 
 sleep360() {
@@ -135,7 +144,44 @@ clean() {
     is INACTIVE 'clusters[0].status' aws ecs describe-clusters --clusters MyCluster
 }
 
-part=${1:?what to do: sleep360, create, service or clean}
+# Amazon's third tutorial, whose tasks need Fargate and a network interface each.
+fargate() {
+    aws ecs create-cluster --cluster-name fargate-cluster
+    mkdir -p "$HOME/tasks"
+    cat >"$HOME/tasks/fargate-task.json" <<'JSON'
+{
+    "family": "sample-fargate",
+    "networkMode": "awsvpc",
+    "containerDefinitions": [
+        {
+            "name": "fargate-app",
+            "image": "public.ecr.aws/docker/library/httpd:latest",
+            "portMappings": [
+                {
+                    "containerPort": 80,
+                    "hostPort": 80,
+                    "protocol": "tcp"
+                }
+            ],
+            "essential": true
+        }
+    ],
+    "requiresCompatibilities": [
+        "FARGATE"
+    ],
+    "cpu": "256",
+    "memory": "512"
+}
+JSON
+    refused "a network interface per task is not built" \
+        aws ecs register-task-definition --cli-input-json "file://$HOME/tasks/fargate-task.json"
+    refused "awsvpc networking is not built" \
+        aws ecs create-service --cluster fargate-cluster --service-name fargate-service --task-definition sample-fargate:1 --desired-count 1 --launch-type "FARGATE" --network-configuration "awsvpcConfiguration={subnets=[subnet-abcd1234],securityGroups=[sg-abcd1234]}"
+    aws ecs list-services --cluster fargate-cluster
+    aws ecs delete-cluster --cluster fargate-cluster
+}
+
+part=${1:?what to do: sleep360, create, service, clean or fargate}
 shift
 cd "$HOME"
 set -x

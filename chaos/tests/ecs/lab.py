@@ -232,10 +232,15 @@ def tags_travel_and_lists_have_pages():
 
 def what_a_definition_requires_every_instance_has():
     """requiresAttributes and the attributes that agents register, as placement tools compare them."""
-    arn = define("logs", "true", logConfiguration={"logDriver": "json-file"})
+    check = {"command": ["CMD", "/bin/busybox", "true"]}
+    arn = define("logs", "true", logConfiguration={"logDriver": "json-file"}, healthCheck=check)
     definition = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]
     required = {each["name"] for each in definition["requiresAttributes"]}
-    assert required == {"com.amazonaws.ecs.capability.logging-driver.json-file"}, required
+    assert required == {
+        "com.amazonaws.ecs.capability.logging-driver.json-file",
+        "ecs.capability.container-health-check",
+        "ecs.capability.container-ordering",
+    }, required
     homes = every(ecs, "list_container_instances", "containerInstanceArns")
     rows = ecs.describe_container_instances(containerInstances=homes)["containerInstances"]
     for row in rows:

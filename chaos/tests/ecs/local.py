@@ -388,6 +388,50 @@ def tags_are_set_shown_and_removed():
     assert refused(ecs.list_tags_for_resource, resourceArn=missing)[1] == "Service not found."
 
 
+def tasks_get_tags_from_where_they_come_and_from_ecs():
+    """`propagateTags` and `enableECSManagedTags`, of runs and of services."""
+    cluster()
+    home = instance()["containerInstanceArn"]
+    words = {"family": "web", "tags": [{"key": "team", "value": "blue"}]}
+    container = {"name": "main", "image": "busybox", "memory": 8}
+    ecs.register_task_definition(containerDefinitions=[container], **words)
+
+    def tags_of(arns):
+        rows = ecs.describe_tasks(cluster="lab", tasks=arns, include=["TAGS"])["tasks"]
+        return [{tag["key"]: tag["value"] for tag in row["tags"]} for row in rows]
+
+    where = {"aws:ecs:clusterName": "lab"}
+    run = {"cluster": "lab", "taskDefinition": "web", "tags": [{"key": "run", "value": "1"}]}
+    every = {"propagateTags": "TASK_DEFINITION", "enableECSManagedTags": True}
+    for answer in (
+        ecs.run_task(**run, **every),
+        ecs.start_task(**run, **every, containerInstances=[home]),
+    ):
+        arn = answer["tasks"][0]["taskArn"]
+        assert tags_of([arn]) == [{"team": "blue", "run": "1", **where}], answer
+    assert refused(ecs.run_task, **run, propagateTags="SERVICE")[0] == "InvalidParameterException"
+
+    def of_service(**more):
+        ecs.update_service(cluster="lab", service="web", forceNewDeployment=True, **more)
+        ecs.get_waiter("services_stable").wait(
+            cluster="lab", services=["web"], WaiterConfig=SOON
+        )
+        [tags] = tags_of(ecs.list_tasks(cluster="lab", serviceName="web")["taskArns"])
+        return tags
+
+    made = ecs.create_service(
+        cluster="lab", serviceName="web", taskDefinition="web", desiredCount=1,
+        enableECSManagedTags=True, propagateTags="SERVICE", tags=[{"key": "shop", "value": "7"}],
+    )["service"]
+    assert (made["enableECSManagedTags"], made["propagateTags"]) == (True, "SERVICE"), made
+    where["aws:ecs:serviceName"] = "web"
+    assert of_service() == {"shop": "7", **where}
+    assert of_service(propagateTags="TASK_DEFINITION") == {"team": "blue", **where}
+    assert of_service(propagateTags="NONE", enableECSManagedTags=False) == {}
+    reserved = {"resourceArn": made["serviceArn"], "tagKeys": ["aws:ecs:clusterName"]}
+    assert refused(ecs.untag_resource, **reserved)[0] == "InvalidParameterException"
+
+
 def a_platform_chooses_the_instances_that_are_it():
     """`runtimePlatform`: an image of one architecture never runs on another."""
     cluster()
@@ -533,6 +577,7 @@ run(
     services_scale_and_are_deleted,
     services_have_pages,
     tags_are_set_shown_and_removed,
+    tasks_get_tags_from_where_they_come_and_from_ecs,
     a_platform_chooses_the_instances_that_are_it,
     instances_are_drained_and_deregistered,
     refusals_are_ecs_own,

@@ -4,7 +4,8 @@
 mod support;
 
 use muster_api::ecs::{Door, Trust};
-use muster_model::UserRole;
+use muster_api::limits;
+use muster_model::{Time, UserRole};
 use muster_proto::pb;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -201,6 +202,10 @@ async fn a_definition_shows_what_it_requires_and_what_it_was_registered_for() {
     assert_eq!(plain["taskDefinition"]["compatibilities"], json!(["EC2"]));
     let mut body = smallest(json!({ "logConfiguration": { "logDriver": "json-file" } }));
     body["requiresCompatibilities"] = json!(["FARGATE", "EXTERNAL"]);
+    let told = refused(&door, head("RegisterTaskDefinition"), &body.to_string()).await;
+    let why = "Fargate requires that 'cpu' be defined at the task level.";
+    assert_eq!(told, ("ClientException".to_owned(), why.to_owned()));
+    (body["cpu"], body["memory"]) = (json!("256"), json!("512"));
     let made = ask(&door, "RegisterTaskDefinition", body.clone()).await;
     let shown = &made["taskDefinition"];
     assert_eq!(shown["requiresCompatibilities"], json!(["FARGATE", "EXTERNAL"]));
@@ -332,6 +337,48 @@ async fn a_signed_request_may_what_its_users_policies_allow() {
     assert!(message.contains("ecs:DescribeClusters on resource"), "{message}");
     let (exception, _) = refused(&door, ask("ListClusters"), r#"{"maxResults": 1}"#).await;
     assert_eq!(exception, "InvalidSignatureException");
+}
+
+/// As in AWS a signature is good for five minutes either way, however often it comes: what makes
+/// the repeat of a write harmless is its client token.
+#[tokio::test]
+async fn a_signed_request_that_comes_again_is_answered_until_its_date_has_passed() {
+    let bench = Bench::with_authority().await;
+    let mut operator = bench.operator(user(ADMIN)).await;
+    let request = pb::CreateAccessKeyRequest { user: ADMIN.into(), ..Default::default() };
+    let key = operator.create_access_key(request).await.unwrap().into_inner();
+    let key = Key::new(&key.access_key_id, &key.secret_access_key);
+    let door = bench.api.ecs(Trust::Signed);
+    let skew = limits::SIGNING_SKEW_MAX.0;
+    let listed = |at: u64| signed("ListClusters", "{}", Time(at), &key);
+    // The bench's clock goes on by a millisecond whenever it is read, and dates are in seconds.
+    for at in [START.0 - skew + 1000, START.0, START.0 + skew] {
+        for _ in 0..2 {
+            let (status, answer) = send(&door, listed(at), "{}").await;
+            assert_eq!(status, 200, "{at}: {answer}");
+        }
+    }
+    for (at, says) in [
+        (START.0 - skew - 1000, "Signature expired: "),
+        (START.0 + skew + 1000, "Signature not yet current: "),
+    ] {
+        let (exception, message) = refused(&door, listed(at), "{}").await;
+        assert_eq!(exception, "InvalidSignatureException");
+        assert!(message.starts_with(says), "{message}");
+    }
+
+    let body = smallest(json!({})).to_string();
+    let define = || signed("RegisterTaskDefinition", &body, START, &key);
+    let mut revisions = Vec::new();
+    for _ in 0..2 {
+        let (_, answer) = send(&door, define(), &body).await;
+        revisions.push(answer["taskDefinition"]["revision"].clone());
+    }
+    assert_eq!(revisions, [1, 2], "two requests, as ECS counts them");
+    let body = json!({ "clusterName": "blue", "clientToken": "once" }).to_string();
+    let create = || signed("CreateCluster", &body, START, &key);
+    let (_, first) = send(&door, create(), &body).await;
+    assert_eq!(send(&door, create(), &body).await, (200, first), "one request, as its token says");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Requests about clusters and about the tags of any resource.
 
-use super::{At, capacity, name, tags, text};
+use super::{At, capacity, name, tag_of_users, tags, text};
 use crate::{arn, pb};
 use muster_model::capacity::CapacityCommand;
 use muster_model::cluster::{
@@ -185,7 +185,9 @@ pub fn untag(state: &State, wire: &pb::UntagResourceRequest) -> Result<Command, 
         return Err(at.invalid(wire.tag_keys.len(), format!("1 to {TAGS_MAX} keys")));
     }
     for (index, key) in wire.tag_keys.iter().enumerate() {
-        text(&at.index(index), key, 1..=TAG_KEY_CHARS_MAX)?;
+        let at = at.index(index);
+        text(&at, key, 1..=TAG_KEY_CHARS_MAX)?;
+        tag_of_users(&at, key)?;
     }
     let resource = arn::resource(state, &wire.resource_arn)?;
     Ok(Command::TagResource { resource, set: Tags::new(), remove: wire.tag_keys.clone() })

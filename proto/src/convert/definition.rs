@@ -1,6 +1,7 @@
 //! Task definitions: what holds for the task as a whole. One container is `container.rs`.
 
 mod container;
+mod fargate;
 mod life;
 mod linux;
 mod logs;
@@ -10,7 +11,7 @@ mod secrets;
 mod sharing;
 mod size;
 
-pub(crate) use container::{environment, words};
+pub(crate) use container::{environment, more_than_the_task, words};
 pub(crate) use size::{cpu, memory, requirements};
 
 use super::{At, LAUNCH_TYPES, at_most, given, name, placement, tags};
@@ -46,6 +47,9 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
         cpu: cpu(&At::Field("cpu"), &wire.cpu)?.unwrap_or(0),
         memory_mib: memory(&At::Field("memory"), &wire.memory)?.unwrap_or(0),
     };
+    if wire.requires_compatibilities.iter().any(|name| name == fargate::FARGATE) {
+        fargate::check(task)?;
+    }
     let limit = Limit { cpu: some(task.cpu), memory_mib: some(task.memory_mib) };
     let containers = containers(&wire.container_definitions, network_mode, &volumes, &limit)?;
     let spec = TaskDefinition {
@@ -69,9 +73,9 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
 }
 
 /// The size of the whole task, as far as it names one.
-struct Limit {
-    cpu: Option<u32>,
-    memory_mib: Option<u32>,
+pub(super) struct Limit {
+    pub cpu: Option<u32>,
+    pub memory_mib: Option<u32>,
 }
 
 fn some(number: u32) -> Option<u32> {
@@ -85,9 +89,13 @@ fn containers(
     limit: &Limit,
 ) -> Result<Vec<ContainerDefinition>, Error> {
     let list = At::Field("containerDefinitions");
-    if wire.is_empty() || wire.len() > CONTAINERS_PER_DEFINITION_MAX {
+    if wire.is_empty() {
         let allowed = format!("1 to {CONTAINERS_PER_DEFINITION_MAX} containers");
-        return Err(list.invalid(format!("{} containers", wire.len()), allowed));
+        return Err(list.invalid("0 containers", allowed));
+    }
+    if wire.len() > CONTAINERS_PER_DEFINITION_MAX {
+        let why = format!("Too many containers. (At most {CONTAINERS_PER_DEFINITION_MAX}.)");
+        return Err(list.invalid(format!("{} containers", wire.len()), why));
     }
     let mut names = BTreeSet::new();
     let mut containers = Vec::with_capacity(wire.len());
@@ -95,12 +103,15 @@ fn containers(
         let at = list.index(index);
         let container = container::checked(&at, wire, volumes, limit.memory_mib)?;
         if !names.insert(container.name.clone()) {
-            return Err(at.field("name").invalid(&container.name, "each container name once"));
+            let why = "Container names must be unique within a Task Definition.";
+            return Err(at.field("name").invalid(&container.name, why));
         }
         containers.push(container);
     }
     if !containers.iter().any(|container| container.essential) {
-        return Err(list.invalid("no essential container", "at least one with essential = true"));
+        let why = "Task definition doesn't have any essential container. (Containers are essential \
+                   unless they say essential: false.)";
+        return Err(list.invalid("", why));
     }
     life::check(&list, &containers)?;
     sharing::check(&list, &containers, network)?;
@@ -110,15 +121,22 @@ fn containers(
 }
 
 /// What the containers reserve together must fit into the task.
-fn within(list: &At<'_>, containers: &[ContainerDefinition], limit: &Limit) -> Result<(), Error> {
+pub(super) fn within(
+    list: &At<'_>,
+    containers: &[ContainerDefinition],
+    limit: &Limit,
+) -> Result<(), Error> {
     let sum = containers.iter().fold(Resources::default(), |sum, c| sum.plus(c.reservation()));
     if let Some(cpu) = limit.cpu.filter(|cpu| sum.cpu > *cpu) {
         let allowed = format!("together at most the task's cpu, {cpu}");
         return Err(list.invalid(format!("{} cpu units", sum.cpu), allowed));
     }
     if let Some(memory) = limit.memory_mib.filter(|memory| sum.memory_mib > *memory) {
-        let allowed = format!("together at most the task's memory, {memory} MiB");
-        return Err(list.invalid(format!("{} MiB reserved", sum.memory_mib), allowed));
+        let why = format!(
+            "The sum of all container 'memoryReservation' values cannot be greater than the value \
+             of the task 'memory'. (It is {memory} MiB.)"
+        );
+        return Err(list.invalid(format!("{} MiB reserved", sum.memory_mib), why));
     }
     Ok(())
 }

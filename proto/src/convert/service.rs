@@ -7,7 +7,8 @@ use muster_model::limits::DESIRED_COUNT_MAX;
 use muster_model::placement::PlacementChange;
 use muster_model::service::DeploymentConfiguration;
 use muster_model::{
-    Command, DeploymentStrategy, Error, IdSource, SchedulingStrategy, ServiceSpec, State,
+    Command, DeploymentStrategy, Error, IdSource, PropagateTags, SchedulingStrategy, ServiceSpec,
+    State,
 };
 use std::sync::Arc;
 
@@ -27,7 +28,6 @@ pub fn create(
     capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
     controller(wire.deployment_controller.as_ref())?;
-    managed_tags(wire.enable_ecs_managed_tags)?;
     if wire.task_definition.is_empty() {
         let allowed = "family, family:revision or an ARN";
         return Err(Error::invalid("taskDefinition", "", allowed));
@@ -49,13 +49,14 @@ pub fn create(
             maximum_percent: maximum.unwrap_or(usual.maximum_percent),
         },
         placement: placement::placement(&wire.placement_constraints, &wire.placement_strategy)?,
-        propagate_service_tags: propagate(&wire.propagate_tags)?,
+        propagate_tags: propagate(&wire.propagate_tags)?.unwrap_or_default(),
         health_check_grace_secs: grace(wire.health_check_grace_period_seconds)?,
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: false,
         circuit_breaker: deployment::breaker(wanted)?.unwrap_or_default(),
         strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
         strict: wire.strict,
+        managed_tags: wire.enable_ecs_managed_tags,
     };
     // As in ECS, it is on unless it was said or cannot be.
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;
@@ -99,7 +100,6 @@ pub fn update(
     wire: &pb::UpdateServiceRequest,
 ) -> Result<Command, Error> {
     controller(wire.deployment_controller.as_ref())?;
-    managed_tags(wire.enable_ecs_managed_tags.unwrap_or_default())?;
     let cluster = arn::cluster(state, &wire.cluster)?;
     let service = arn::service(state, cluster, &wire.service)?;
     let wanted = wire.deployment_configuration.as_ref();
@@ -119,6 +119,8 @@ pub fn update(
         az_rebalancing: rebalancing(&wire.availability_zone_rebalancing)?,
         circuit_breaker,
         strategy: strategy::strategy(&service.spec.strategy, wanted)?,
+        propagate_tags: propagate(&wire.propagate_tags)?,
+        managed_tags: wire.enable_ecs_managed_tags,
     };
     Ok(Command::UpdateService(UpdateService {
         service: service.id,
@@ -179,18 +181,6 @@ fn controller(wire: Option<&pb::DeploymentController>) -> Result<(), Error> {
     }
 }
 
-fn managed_tags(wanted: bool) -> Result<(), Error> {
-    let at = At::Field("enableECSManagedTags");
-    match wanted {
-        false => Ok(()),
-        true => {
-            let instead = "tags that ECS sets by itself are not built; use tags on the service \
-                           with propagateTags SERVICE";
-            Err(at.unsupported("true", instead))
-        }
-    }
-}
-
 /// `None`: nothing was said. Whether the service can be rebalanced, `apply` says.
 fn rebalancing(text: &str) -> Result<Option<bool>, Error> {
     let at = At::Field("availabilityZoneRebalancing");
@@ -207,16 +197,12 @@ fn grace(wire: Option<i32>) -> Result<Option<u32>, Error> {
     wire.map(|wire| number(&at, wire, 0..=GRACE_SECS_MAX)).transpose()
 }
 
-fn propagate(text: &str) -> Result<bool, Error> {
-    let at = At::Field("propagateTags");
-    match text {
-        "" | "NONE" => Ok(false),
-        "SERVICE" => Ok(true),
-        "TASK_DEFINITION" => {
-            let instead = "tags from task definitions are not built; use SERVICE with tags on the \
-                           service";
-            Err(at.unsupported(text, instead))
-        }
-        other => Err(at.invalid(other, "NONE or SERVICE")),
+/// `None`: nothing was said.
+pub(super) fn propagate(text: &str) -> Result<Option<PropagateTags>, Error> {
+    if text.is_empty() {
+        return Ok(None);
     }
+    let found = PropagateTags::ALL.into_iter().find(|tags| tags.name() == text);
+    let names = || PropagateTags::ALL.map(PropagateTags::name).join(", ");
+    found.map(Some).ok_or_else(|| At::Field("propagateTags").invalid(text, names()))
 }

@@ -1,7 +1,7 @@
 //! Requests about tasks.
 
-use super::definition::{environment, requirements, words};
-use super::{At, amount, at_most, capacity, given, mib, number, placement, tags, text};
+use super::definition::{Limit, environment, more_than_the_task, requirements, within, words};
+use super::{At, amount, at_most, capacity, given, mib, number, placement, service, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
 use muster_model::limits::{
@@ -9,7 +9,9 @@ use muster_model::limits::{
     PROTECTION_MINUTES_MAX, RUN_TASK_COUNT_MAX, STARTED_BY_CHARS_MAX,
 };
 use muster_model::spec::{ContainerOverride, Named, Overrides};
-use muster_model::{Command, Error, IdSource, InstanceId, Millis, State, TaskDefinition, task};
+use muster_model::{
+    Command, Error, IdSource, InstanceId, Millis, PropagateTags, State, TaskDefinition, task,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ pub fn run(state: &State, ids: &mut IdSource, wire: &pb::RunTaskRequest) -> Resu
     };
     overrides.enable_execute_command = wire.enable_execute_command;
     overrides.placement = placement;
+    overrides.propagate_tags = propagate(&wire.propagate_tags)?;
+    overrides.managed_tags = wire.enable_ecs_managed_tags;
     let group = given(&wire.group).unwrap_or_else(|| format!("family:{}", row.family));
     Ok(Command::RunTask(RunTask {
         cluster: cluster.id,
@@ -95,6 +99,8 @@ pub fn start(
         overrides: wire.overrides.clone(),
         enable_execute_command: wire.enable_execute_command,
         tags: wire.tags.clone(),
+        propagate_tags: wire.propagate_tags.clone(),
+        enable_ecs_managed_tags: wire.enable_ecs_managed_tags,
         ..pb::RunTaskRequest::default()
     };
     match self::run(state, ids, &run)? {
@@ -120,6 +126,17 @@ pub fn protect(
     Ok(Command::ProtectTask { task, span: wire.protection_enabled.then_some(span) })
 }
 
+/// ECS: a run has no service.
+fn propagate(text: &str) -> Result<PropagateTags, Error> {
+    match service::propagate(text)?.unwrap_or_default() {
+        PropagateTags::Service => {
+            let allowed = "NONE or TASK_DEFINITION: a task of a run has no service";
+            Err(At::Field("propagateTags").invalid(text, allowed))
+        }
+        tags => Ok(tags),
+    }
+}
+
 fn started_by(at: &At<'_>, wire: &str) -> Result<(), Error> {
     let charset = |b: u8| b.is_ascii_alphanumeric() || b"-_/.:@".contains(&b);
     if wire.len() <= STARTED_BY_CHARS_MAX && wire.bytes().all(charset) {
@@ -138,7 +155,7 @@ pub fn wanted(state: &State, wire: &pb::StartTaskRequest) -> Result<Named, Error
     Ok(changed.applied_to(&row.spec).named_reservation())
 }
 
-fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides, Error> {
+fn overrides(wire: &pb::TaskOverride, spec: &Arc<TaskDefinition>) -> Result<Overrides, Error> {
     let at = At::Field("overrides");
     // ECS counts the characters of the JSON.
     let chars = crate::json::to_value(wire).to_string().len();
@@ -168,7 +185,25 @@ fn overrides(wire: &pb::TaskOverride, spec: &TaskDefinition) -> Result<Overrides
         task_role_arn: super::definition::task_role(&at.field("taskRoleArn"), &wire.task_role_arn)?,
         ..Overrides::default()
     };
+    sizes(&list, &overrides.applied_to(spec))?;
     Ok(overrides)
+}
+
+/// What no definition may say of its sizes, no run may make of them.
+fn sizes(list: &At<'_>, run: &TaskDefinition) -> Result<(), Error> {
+    for container in &run.containers {
+        let (hard, soft) = (container.memory_mib, container.memory_reservation_mib);
+        if let Some((hard, soft)) = hard.zip(soft).filter(|(hard, soft)| soft > hard) {
+            let allowed = format!("at most the memory of container {}, {hard} MiB", container.name);
+            return Err(list.field("memoryReservation").invalid(soft, allowed));
+        }
+        if let Some((hard, task)) = hard.zip(run.memory_mib).filter(|(hard, task)| hard > task) {
+            let why = more_than_the_task(&container.name, task);
+            return Err(list.field("memory").invalid(hard, why));
+        }
+    }
+    let limit = Limit { cpu: run.cpu, memory_mib: run.memory_mib };
+    within(list, &run.containers, &limit)
 }
 
 fn container(

@@ -58,11 +58,17 @@ pub(super) fn words(error: &Error) -> (&'static str, &str) {
 }
 
 /// ECS answers ClientException to what is wrong inside a task definition, and to a revision that is
-/// none.
+/// none; each way there are sentences that are an exception.
 fn invalid(field: &str, allowed: &str) -> &'static str {
+    let begins = |sentences: &[&str]| sentences.iter().any(|it| allowed.starts_with(it));
     let of_definition = ["containerDefinitions", "volumes"].iter().any(|it| field.starts_with(it));
-    let of_revision = ["Revision is missing.", "Invalid revision number."];
-    match of_definition || of_revision.iter().any(|it| allowed.starts_with(it)) {
+    let client = [
+        "Revision is missing.",
+        "Invalid revision number.",
+        "Fargate requires",
+        "No Fargate configuration",
+    ];
+    match (of_definition && !begins(&["Container port "])) || begins(&client) {
         true => CLIENT,
         false => INVALID,
     }

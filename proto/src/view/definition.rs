@@ -4,14 +4,13 @@ use super::{life, timestamp};
 use crate::arn::Arns;
 use crate::convert::{EC2, LAUNCH_TYPES};
 use crate::pb;
-use muster_model::instance::LOG_DRIVER_ATTRIBUTE;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
     AppProtocol, ContainerDefinition, CpuArchitecture, Device, DevicePermission, IpcMode, Link,
     Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags, Ulimit, VolumeFrom,
 };
-use muster_model::{DefinitionRow, State, TaskDefinition};
-use std::collections::{BTreeMap, BTreeSet};
+use muster_model::{DefinitionRow, State, TaskDefinition, capability};
+use std::collections::BTreeMap;
 
 pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
     let spec = &row.spec;
@@ -70,20 +69,10 @@ fn compatibilities(spec: &TaskDefinition) -> Vec<String> {
     all.filter(|name| name == EC2 || spec.requires_compatibilities.contains(name)).collect()
 }
 
-/// What an instance's agent must say of itself, and every one of ours does, so that who compares
-/// the two finds no gap. ECS asks for more: for what its agent took years to learn, and for roles,
-/// which grant nothing here.
+/// What an instance's agent must say of itself, and every one of ours does.
 fn requires(spec: &TaskDefinition) -> Vec<pb::Attribute> {
-    let drivers: BTreeSet<&str> = spec
-        .containers
-        .iter()
-        .filter_map(|c| Some(&*c.log_configuration.as_ref()?.driver))
-        .collect();
-    let attribute = |driver| pb::Attribute {
-        name: format!("{LOG_DRIVER_ATTRIBUTE}{driver}"),
-        ..pb::Attribute::default()
-    };
-    drivers.into_iter().map(attribute).collect()
+    let attribute = |name| pb::Attribute { name, ..pb::Attribute::default() };
+    capability::required(spec).into_iter().map(attribute).collect()
 }
 
 fn network_mode(mode: NetworkMode) -> &'static str {

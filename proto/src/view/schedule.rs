@@ -8,7 +8,9 @@ use crate::arn::{Arns, name_of};
 use crate::{error, pb};
 use muster_model::schedule::{RunOutcome, ScheduleRun, ScheduledRun};
 use muster_model::spec::{Overrides, Tags};
-use muster_model::{MissedRunPolicy, OverlapPolicy, Schedule, ScheduleSpec, ScheduleState, State};
+use muster_model::{
+    MissedRunPolicy, OverlapPolicy, PropagateTags, Schedule, ScheduleSpec, ScheduleState, State,
+};
 
 /// With its runs, newest first.
 pub fn schedule(state: &State, row: &Schedule) -> pb::Schedule {
@@ -83,6 +85,11 @@ pub(super) fn overridden(over: &Overrides, tags: &Tags) -> pb::RunTaskRequest {
         placement_strategy: over.placement.strategies.iter().map(placement_strategy).collect(),
         tags: tag_list(tags),
         enable_execute_command: over.enable_execute_command,
+        propagate_tags: match over.propagate_tags {
+            PropagateTags::None => String::new(),
+            tags => tags.name().into(),
+        },
+        enable_ecs_managed_tags: over.managed_tags,
         ..pb::RunTaskRequest::default()
     }
 }

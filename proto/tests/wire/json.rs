@@ -44,7 +44,8 @@ fn what_is_done_anyhow_may_be_asked_for() {
     let asks = |text: &str| json::from_ecs::<pb::UpdateServiceRequest>(text.as_bytes()).is_err();
     for (text, refused) in [
         (r#"{"deploymentController": {"type": "ECS"}}"#, false),
-        (r#"{"propagateTags": "NONE"}"#, true), // it may have been SERVICE
+        (r#"{"monitoring": {"metricConfigurations": []}}"#, false),
+        (r#"{"platformVersion": "LATEST"}"#, true),
         (r#"{"deploymentConfiguration": {"strategy": "ROLLING", "bakeTimeInMinutes": 0}}"#, false),
         (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, false),
         (r#"{"deploymentConfiguration": {"earlySuccessCriteria": {"type": "A"}}}"#, true),

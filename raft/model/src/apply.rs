@@ -34,6 +34,7 @@ mod secret;
 mod service;
 mod shift;
 mod signing_key;
+mod tags;
 mod task;
 
 pub use scratch::Scratch;

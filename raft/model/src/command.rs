@@ -25,6 +25,7 @@ use crate::service::ServiceSpec;
 use crate::spec::{Overrides, Tags, TaskDefinition};
 use crate::stored::named;
 use crate::strategy::{DeploymentStrategy, HookAction};
+use crate::tags::PropagateTags;
 use crate::task::{Blocker, Observed, StopCode, Waiting};
 use crate::time::{Millis, Time};
 use crate::turn::Turn;
@@ -302,6 +303,10 @@ pub struct ServiceChange {
     pub circuit_breaker: Option<CircuitBreaker>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagate_tags: Option<PropagateTags>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed_tags: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,8 +15,6 @@ pub const GPU_RESOURCE: &str = "GPU";
 
 /// ECS's name for the zone, where it is asked for as an attribute.
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
-/// Begins the attribute by which an agent says that it takes a log driver; ECS's name for it.
-pub const LOG_DRIVER_ATTRIBUTE: &str = "com.amazonaws.ecs.capability.logging-driver.";
 /// Log drivers that agents take. With each of them output goes to files on the instance, with
 /// rotation, where `muster task logs` reads it: what `awslogs` says of CloudWatch is kept and shown
 /// (docs/decisions/0016-awslogs.md).

@@ -7,6 +7,7 @@
 pub mod access_key;
 pub mod apply;
 pub mod breaker;
+pub mod capability;
 pub mod capacity;
 pub mod cluster;
 pub mod command;
@@ -38,6 +39,7 @@ pub mod state;
 pub mod stored;
 pub mod strategy;
 pub mod strict;
+pub mod tags;
 pub mod task;
 pub mod time;
 pub mod turn;
@@ -71,6 +73,7 @@ pub use stored::{Row, Table};
 pub use strategy::{
     DeploymentStrategy, Endpoint, HookAction, HookTarget, LifecycleHook, Pace, StepSize, Weight,
 };
+pub use tags::PropagateTags;
 pub use task::{Desired, Observed, Owner, Phase, StopCode, Task};
 pub use time::{Millis, Time};
 pub use turn::{Turn, Wait};

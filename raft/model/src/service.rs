@@ -7,6 +7,7 @@ use crate::limits;
 use crate::placement::{Placement, PlacementStrategy, SpreadField};
 use crate::spec::Tags;
 use crate::strategy::DeploymentStrategy;
+use crate::tags::PropagateTags;
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -88,8 +89,8 @@ pub struct ServiceSpec {
     pub scheduling: SchedulingStrategy,
     pub deployment: DeploymentConfiguration,
     pub placement: Placement,
-    /// Copied to each task.
-    pub propagate_service_tags: bool,
+    #[serde(rename = "propagate_service_tags")]
+    pub propagate_tags: PropagateTags,
     /// ECS `healthCheckGracePeriodSeconds`: for so long after its start no task is given up because
     /// its health checks fail.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +111,9 @@ pub struct ServiceSpec {
     /// the instance of one is out of reach (`strict.rs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict: bool,
+    /// ECS `enableECSManagedTags`, for tasks that are made from now on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub managed_tags: bool,
 }
 
 impl ServiceSpec {

@@ -8,6 +8,7 @@ use crate::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
+use crate::tags::PropagateTags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -382,6 +383,12 @@ pub struct Overrides {
     /// ECS `placementConstraints` and `placementStrategy` of RunTask.
     #[serde(skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// ECS `propagateTags` of the run: the definition's, or none. The run's own go before them.
+    #[serde(skip_serializing_if = "PropagateTags::is_none")]
+    pub propagate_tags: PropagateTags,
+    /// ECS `enableECSManagedTags` of the run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub managed_tags: bool,
 }
 
 impl Overrides {

@@ -27,6 +27,19 @@ fn tags_of_a_resource() {
     assert!(refused_by(limits::TAGS_MAX, world.apply(tag(limits::TAGS_MAX + 1))));
 }
 
+/// ECS's managed tags count for nothing, those of the definition as the run's own.
+#[test]
+fn tags_of_a_run() {
+    let mut world = World::new();
+    world.extend("definition web");
+    let tagged: String = (1..limits::TAGS_MAX).map(|n| format!(" t{n}=x")).collect();
+    world.extend(&format!("tag definition web{tagged}"));
+    let run = "definition=web propagate=definition managed-tags tag.t1=y tag.own=x";
+    world.extend(&format!("run a {run}"));
+    let refused = world.run(&format!("run b {run} tag.more=x"));
+    assert!(refused.contains(&format!("tags: {}", limits::TAGS_MAX + 1)), "{refused}");
+}
+
 #[test]
 fn clusters() {
     let mut world = World::new();

@@ -3,9 +3,8 @@
 //! Read once at start: a machine that changes is registered anew when its agent starts again.
 
 use crate::config::{AgentConfig, Capacity};
-use muster_model::instance::{LOG_DRIVER_ATTRIBUTE, LOG_DRIVERS};
 use muster_model::spec::Resources;
-use muster_model::{Error, InstanceSpec};
+use muster_model::{Error, InstanceSpec, capability};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -35,11 +34,10 @@ pub async fn instance_spec(config: &AgentConfig) -> Result<InstanceSpec, Error> 
     };
     let mut attributes: BTreeMap<String, Option<String>> = BTreeMap::new();
     attributes.insert("ecs.os-type".to_owned(), Some("linux".to_owned()));
-    // What only pretends has neither cpus nor logs, but what it was told to have.
+    // What only pretends has neither cpus nor abilities, but what it was told to have.
     if config.simulate.is_none() {
         attributes.insert("ecs.cpu-architecture".to_owned(), Some(architecture().to_owned()));
-        attributes
-            .extend(LOG_DRIVERS.map(|driver| (format!("{LOG_DRIVER_ATTRIBUTE}{driver}"), None)));
+        attributes.extend(capability::all().map(|name| (name, None)));
     }
     attributes.extend(config.attributes.iter().map(|(name, value)| {
         (name.clone(), Some(value.clone()).filter(|value| !value.is_empty()))

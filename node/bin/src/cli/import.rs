@@ -11,6 +11,7 @@ use super::output::{self, Format};
 use super::taskdef::read;
 use clap::Args;
 use muster_model::Error;
+use muster_model::tags::is_reserved;
 use muster_proto::{json, pb};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -129,6 +130,7 @@ fn wanted(text: &str, leave_out: &[String], cluster: &str) -> Result<Vec<Wanted>
     if let Some(tags) = tags {
         definition.insert("tags".into(), tags);
     }
+    without_reserved_tags(&mut definition);
     leave(&mut [&mut definition], leave_out)?;
     Ok(vec![Wanted::Definition(Box::new(asked(definition)?))])
 }
@@ -161,7 +163,15 @@ fn as_request(mut service: Map<String, Value>) -> Map<String, Value> {
     if service.get("schedulingStrategy").is_some_and(|strategy| strategy == "DAEMON") {
         service.remove("desiredCount");
     }
+    without_reserved_tags(&mut service);
     service
+}
+
+/// What CloudFormation and others of AWS's put on a resource is theirs: users write no such tag.
+fn without_reserved_tags(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(tags)) = members.get_mut("tags") {
+        tags.retain(|tag| !tag["key"].as_str().is_some_and(is_reserved));
+    }
 }
 
 /// Takes each named member out of all of these.
@@ -223,7 +233,8 @@ mod tests {
             "placementConstraints": [], "compatibilities": ["EXTERNAL", "EC2"],
             "registeredAt": "2026-03-01T10:00:00+01:00", "registeredBy": "arn:aws:iam::1:user/a"
         },
-        "tags": [{ "key": "team", "value": "shop" }]
+        "tags": [{ "key": "team", "value": "shop" },
+                 { "key": "aws:cloudformation:stack-name", "value": "shop" }]
     }"#;
 
     const SERVICES: &str = r#"{ "services": [

@@ -39,7 +39,7 @@ pub fn checked(
     volumes: &[Volume],
     task_memory_mib: Option<u32>,
 ) -> Result<ContainerDefinition, Error> {
-    name(&at.field("name"), &wire.name)?;
+    own_name(&at.field("name"), &wire.name)?;
     image(&at.field("image"), &wire.image)?;
     let (memory_mib, memory_reservation_mib) = memory(at, wire, task_memory_mib)?;
     let linux = wire.linux_parameters.clone().unwrap_or_default();
@@ -110,10 +110,23 @@ pub fn checked(
     })
 }
 
+/// In ECS's words, which tools of many kinds print.
+fn own_name(at: &At<'_>, wire: &str) -> Result<(), Error> {
+    match (wire, name(at, wire)) {
+        ("", _) => Err(at.invalid("", "Container.name should not be null or empty.")),
+        (_, Err(Error::Invalid { allowed, .. })) => {
+            let why = format!("Container.name contains invalid characters. (Allowed: {allowed}.)");
+            Err(at.invalid(wire, why))
+        }
+        (_, other) => other,
+    }
+}
+
 fn image(at: &At<'_>, wire: &str) -> Result<(), Error> {
-    let fits = !wire.is_empty()
-        && wire.len() <= IMAGE_CHARS_MAX
-        && wire.bytes().all(|b| b.is_ascii_graphic());
+    if wire.is_empty() {
+        return Err(at.invalid("", "Container.image should not be null or empty."));
+    }
+    let fits = wire.len() <= IMAGE_CHARS_MAX && wire.bytes().all(|b| b.is_ascii_graphic());
     let allowed =
         || format!("1 to {IMAGE_CHARS_MAX} characters without spaces, as registry:5000/name:tag");
     if fits { Ok(()) } else { Err(at.invalid(wire.escape_default(), allowed())) }
@@ -141,10 +154,18 @@ fn memory(
             Err(at.field("memoryReservation").invalid(soft, format!("at most memory, {hard} MiB")))
         }
         (Some(hard), _, Some(task)) if hard > task => {
-            Err(at.field("memory").invalid(hard, format!("at most the task's memory, {task} MiB")))
+            Err(at.field("memory").invalid(hard, more_than_the_task(&wire.name, task)))
         }
         _ => Ok((hard, soft)),
     }
+}
+
+/// ECS's sentence about the memory of one container.
+pub(crate) fn more_than_the_task(container: &str, task_mib: u32) -> String {
+    format!(
+        "The 'memory' setting for container '{container}' is greater than for the task. (It has \
+         {task_mib} MiB.)"
+    )
 }
 
 pub(crate) fn words(at: &At<'_>, wire: &[String]) -> Result<Vec<String>, Error> {
@@ -239,11 +260,12 @@ fn mount_points(
         let at = at.index(index);
         if !volumes.iter().any(|volume| volume.name == wire.source_volume) {
             let known: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
-            let allowed = match known.as_slice() {
-                [] => "a name in volumes, which is empty".to_owned(),
-                known => format!("a name in volumes: {}", known.join(", ")),
+            let known = match known.as_slice() {
+                [] => "none".to_owned(),
+                known => known.join(", "),
             };
-            return Err(at.field("sourceVolume").invalid(&wire.source_volume, allowed));
+            let why = format!("Unknown volume '{}'. (Known: {known}.)", wire.source_volume);
+            return Err(at.field("sourceVolume").invalid(&wire.source_volume, why));
         }
         let path = at.field("containerPath");
         absolute(&path, &wire.container_path)?;

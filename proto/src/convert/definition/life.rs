@@ -147,11 +147,11 @@ fn satisfiable(
     let value = dependency.condition.name();
     match dependency.condition {
         Condition::Complete | Condition::Success if other.essential => {
-            let allowed = format!(
-                "START or HEALTHY: container {name} is essential, and the task ends with it; or \
-                 set its essential to false"
+            let why = format!(
+                "A dependency container with SUCCESS or COMPLETE condition cannot be an essential \
+                 container (Wait for START or HEALTHY, or set essential of {name} to false.)"
             );
-            Err(condition.invalid(value, allowed))
+            Err(condition.invalid(value, why))
         }
         Condition::Healthy if other.health_check.is_none() => {
             let allowed = format!("a healthCheck in container {name}, or another condition");

@@ -8,10 +8,14 @@ use crate::pb;
 use muster_model::Error;
 use muster_model::instance::{AWSLOGS, JSON_FILE, LOG_DRIVERS};
 use muster_model::spec::LogConfiguration;
+use std::collections::BTreeMap;
 
+const CREATE_GROUP: &str = "awslogs-create-group";
+/// Those of them that ECS wants, in the order in which it names them.
+const REQUIRED_OPTIONS: [&str; 2] = ["awslogs-region", "awslogs-group"];
 /// Options of ECS's awslogs driver.
 const AWSLOGS_OPTIONS: [&str; 8] = [
-    "awslogs-create-group",
+    CREATE_GROUP,
     "awslogs-datetime-format",
     "awslogs-group",
     "awslogs-multiline-pattern",
@@ -38,6 +42,9 @@ pub fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration
     for (option, value) in &wire.options {
         fits(&at.field("options"), option, value)?;
     }
+    if wire.log_driver == AWSLOGS {
+        required(&at.field("options"), &wire.options)?;
+    }
     Ok(LogConfiguration { driver: wire.log_driver.clone(), options: wire.options.clone() })
 }
 
@@ -60,7 +67,29 @@ fn json_file_option(at: &At<'_>, option: &str, value: &str) -> Result<(), Error>
 /// Kept and shown: they say what CloudWatch is to do.
 fn awslogs_option(at: &At<'_>, option: &str, value: &str) -> Result<(), Error> {
     if !AWSLOGS_OPTIONS.contains(&option) {
-        return Err(at.invalid(option, AWSLOGS_OPTIONS.join(", ")));
+        let known = AWSLOGS_OPTIONS.join(", ");
+        let why = format!("Log driver awslogs disallows options: {option} (It takes {known}.)");
+        return Err(at.invalid(option, why));
+    }
+    if option == CREATE_GROUP && value != "true" {
+        let why = format!(
+            "Log driver awslogs option '{CREATE_GROUP}' should only be set to 'true', else omit \
+             option."
+        );
+        return Err(at.field(option).invalid(value, why));
     }
     text(&at.field(option), value, 0..=LOG_OPTION_CHARS_MAX)
+}
+
+/// ECS takes no awslogs without them, wherever the output goes.
+fn required(at: &At<'_>, options: &BTreeMap<String, String>) -> Result<(), Error> {
+    let missing = REQUIRED_OPTIONS.iter().filter(|name| !options.contains_key(**name));
+    match missing.copied().collect::<Vec<_>>().join(", ").as_str() {
+        "" => Ok(()),
+        missing => {
+            let hint = "(They are kept and shown: `muster task logs` reads the output.)";
+            let why = format!("Log driver awslogs requires options: {missing} {hint}");
+            Err(at.invalid("", why))
+        }
+    }
 }

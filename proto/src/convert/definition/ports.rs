@@ -23,13 +23,18 @@ pub fn check(
             let at = mappings.index(index);
             let (port, host_port) = (mapping.container_port, mapping.host_port);
             if !container_ports.insert((port, mapping.protocol)) {
-                return Err(at
-                    .field("containerPort")
-                    .invalid(port, "each port once per container"));
+                let why = format!(
+                    "Container port {port} is used in more than one port mapping for container {}.",
+                    container.name
+                );
+                return Err(at.field("containerPort").invalid(port, why));
             }
             if network == NetworkMode::Host && host_port != 0 && host_port != port {
-                let allowed = format!("{port}, as containerPort, or 0 with networkMode host");
-                return Err(at.field("hostPort").invalid(host_port, allowed));
+                let why = format!(
+                    "When networkMode=host, the host ports and container ports in port mappings \
+                     must match. (Write {port}, or leave hostPort out.)"
+                );
+                return Err(at.field("hostPort").invalid(host_port, why));
             }
             let taken = if network == NetworkMode::Host { port } else { host_port };
             if taken != 0 && !host_ports.insert((taken, mapping.protocol)) {

@@ -1,6 +1,6 @@
 //! Clusters: the first entry, creation by name, deletion of empty ones, and tags on anything.
 
-use super::{capacity, find, privilege, reserve};
+use super::{capacity, find, privilege, reserve, tags};
 use crate::capacity::CapacityProvider;
 use crate::cluster::{
     Cluster, ClusterStatus, DEFAULT_CLUSTER, User, UserRole, ZONE_RESERVE_SETTING,
@@ -171,11 +171,11 @@ pub(super) fn tag(
     remove: &[String],
 ) -> Result<Response, Error> {
     let change = |old: &Arc<Tags>| -> Result<Option<Arc<Tags>>, Error> {
-        let mut tags = Tags::clone(old);
-        tags.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
-        tags.retain(|key, _| !remove.contains(key));
-        find::at_most("tags", tags.len(), limits::TAGS_MAX)?;
-        Ok((tags != **old).then(|| Arc::new(tags)))
+        let mut new = Tags::clone(old);
+        new.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
+        new.retain(|key, _| !remove.contains(key));
+        tags::at_most(&new)?;
+        Ok((new != **old).then(|| Arc::new(new)))
     };
     macro_rules! tag_row {
         ($row:expr, $put:ident) => {{

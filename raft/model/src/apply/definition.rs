@@ -6,6 +6,7 @@ use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, Principal, Revision};
 use crate::limits;
 use crate::mark::Deletion;
+use crate::placement::Placement;
 use crate::spec::TaskDefinition;
 use crate::state::{DefinitionRow, State};
 use std::sync::Arc;
@@ -62,4 +63,18 @@ pub(super) fn delete(state: &mut State, id: DefinitionId) -> Result<Response, Er
         state.put_deletion(Arc::new(Deletion { definition: id, at }));
     }
     Ok(Response::Definition(id))
+}
+
+/// ECS: what a service or a run wants of instances counts together with what its definition wants.
+pub(super) fn takes_constraints(
+    definition: &DefinitionRow,
+    placement: &Placement,
+) -> Result<(), Error> {
+    let (own, its) = (placement.constraints.len(), definition.spec.placement_constraints.len());
+    if own + its <= limits::PLACEMENT_CONSTRAINTS_MAX {
+        return Ok(());
+    }
+    let allowed = format!("together at most {}", limits::PLACEMENT_CONSTRAINTS_MAX);
+    let found = format!("{own} constraints, and {its} of the task definition");
+    Err(Error::invalid("placementConstraints", found, allowed))
 }

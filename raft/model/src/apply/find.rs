@@ -13,10 +13,15 @@ pub(super) fn not_active(kind: Kind, name: impl ToString) -> Error {
     Error::NotActive { kind, name: name.to_string() }
 }
 
-pub(super) fn active_cluster(state: &State, id: ClusterId) -> Result<Arc<Cluster>, Error> {
+pub(super) fn cluster(state: &State, id: ClusterId) -> Result<Arc<Cluster>, Error> {
     let row = state.cluster(id).ok_or_else(|| Error::not_found(Kind::Cluster, id))?;
+    Ok(row.clone())
+}
+
+pub(super) fn active_cluster(state: &State, id: ClusterId) -> Result<Arc<Cluster>, Error> {
+    let row = cluster(state, id)?;
     match row.status {
-        ClusterStatus::Active => Ok(row.clone()),
+        ClusterStatus::Active => Ok(row),
         ClusterStatus::Inactive => Err(not_active(Kind::Cluster, &row.name)),
     }
 }

@@ -3,7 +3,7 @@
 //! What an attempt came to is counted in the entry that says so, whoever leads. Invariants: an end
 //! of a task counts once; a job ends once, and none of its tasks is wanted from then on.
 
-use super::{find, privilege, task};
+use super::{definition, find, privilege, tags, task};
 use crate::command::Response;
 use crate::error::{Error, Kind};
 use crate::ids::{ClusterId, DefinitionId, JobId, TaskId};
@@ -55,12 +55,13 @@ fn run(
     let home = find::active_cluster(state, cluster)?;
     let found = find::active_definition(state, definition)?;
     privilege::admit(&home, &found)?;
+    definition::takes_constraints(&found, &spec.overrides.placement)?;
     let namesake = state.job_named(cluster, &spec.name).filter(|row| row.end.is_none());
     if namesake.is_some() || state.job(id).is_some() || state.tasks_of_job(id).next().is_some() {
         return Err(Error::Exists { kind: Kind::Job, name: spec.name.clone() });
     }
     find::at_most("jobs", state.open_jobs() + 1, limits::JOBS_MAX)?;
-    find::at_most("tags", spec.tags.len(), limits::TAGS_MAX)?;
+    tags::at_most(&tags::of_run(&home, &found, &spec.overrides, &spec.tags))?;
     let fields = [
         ("completions", spec.completions, limits::JOB_COMPLETIONS_MAX),
         ("parallelism", spec.parallelism, limits::JOB_COMPLETIONS_MAX),
@@ -128,7 +129,9 @@ pub(super) fn start(state: &mut State, id: JobId, tasks: &[TaskId]) -> Result<()
         started_by: row.started_by(),
     };
     let overrides = task::overrides(Arc::new(row.spec.overrides.clone()));
-    let tags = Arc::new(row.spec.tags.clone());
+    let home = find::cluster(state, row.cluster)?;
+    let tags = tags::of_run(&home, &definition, &row.spec.overrides, &row.spec.tags);
+    let tags = Arc::new(tags);
     for task in tasks {
         let new = Task::new(*task, row.cluster, owner.clone(), row.definition, now);
         let (overrides, tags) = (overrides.clone(), tags.clone());

@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, job, report, schedule, shift, task};
+use super::{deployment, find, job, report, schedule, shift, tags, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -112,7 +112,7 @@ fn create_tasks(
         let why = format!("deployment {deployment} is neither blue nor green: it starts no tasks");
         return Err(Error::refused(why));
     };
-    find::definition(state, plan.definition)?;
+    let definition = find::definition(state, plan.definition)?;
     task::unused(state, tasks.iter().map(|(_, id)| *id))?;
     let mut slots = BTreeSet::new();
     for (slot, _) in tasks {
@@ -124,7 +124,7 @@ fn create_tasks(
         }
     }
     bounds.may_start(state, &row, side, tasks.len())?;
-    let tags = if row.spec.propagate_service_tags { row.tags.clone() } else { Arc::default() };
+    let tags = tags::of_service(state, &row, &definition);
     let now = state.now();
     for (slot, id) in tasks {
         let owner = Owner::Service { service, slot: *slot, deployment };

@@ -1,6 +1,6 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, deployment, find, privilege, reserve, shift};
+use super::{author, definition, deployment, find, privilege, reserve, shift};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
@@ -99,6 +99,7 @@ pub(super) fn create(
     let cluster = find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     privilege::admit(&cluster, &definition)?;
+    definition::takes_constraints(&definition, &spec.placement)?;
     if spec.name.is_empty() {
         return Err(Error::invalid("serviceName", "", "1 to 255 characters"));
     }
@@ -170,6 +171,12 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     }
     let mut new = Service::clone(&old);
     let spec = changed(&old.spec, &command.change);
+    if let Some(id) = next.or(current)
+        && (next.is_some() || spec.placement.constraints != old.spec.placement.constraints)
+    {
+        let definition = find::definition(state, id)?;
+        definition::takes_constraints(&definition, &spec.placement)?;
+    }
     fits_daemon(&spec, command.change.desired_count)?;
     fits_strict(&spec, None)?;
     if spec.deployment != old.spec.deployment {
@@ -216,6 +223,8 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
     if let Some(strategy) = &change.strategy {
         spec.strategy = strategy.clone();
     }
+    spec.propagate_tags = change.propagate_tags.unwrap_or(spec.propagate_tags);
+    spec.managed_tags = change.managed_tags.unwrap_or(spec.managed_tags);
     spec
 }
 

@@ -1,7 +1,7 @@
 //! Tasks as users ask for them: run and stop. Both are requests to the leader and the agents;
 //! only a task that no instance has yet ends here at once.
 
-use super::{find, job, privilege};
+use super::{definition, find, job, privilege, tags};
 use crate::command::{Response, RunTask, StartTask};
 use crate::error::{Error, Kind};
 use crate::ids::{InstanceId, TaskId, TraceId};
@@ -71,15 +71,17 @@ pub(super) fn drawn_up(
     let cluster = find::active_cluster(state, command.cluster)?;
     let definition = find::active_definition(state, command.definition)?;
     privilege::admit(&cluster, &definition)?;
+    definition::takes_constraints(&definition, &command.overrides.placement)?;
     if command.tasks.is_empty() {
         return Err(Error::invalid("count", "0", "1 to 10"));
     }
     find::at_most("count", command.tasks.len(), limits::RUN_TASK_COUNT_MAX as usize)?;
-    find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
+    let tags = tags::of_run(&cluster, &definition, &command.overrides, &command.tags);
+    tags::at_most(&tags)?;
     unused(state, command.tasks.iter().copied())?;
     let group = group(&command.group, &definition);
     let overrides = overrides(command.overrides.clone());
-    let tags = Arc::new(command.tags.clone());
+    let tags = Arc::new(tags);
     let task = |id: &TaskId| {
         let owner = Owner::Run { group: group.clone(), started_by: command.started_by.clone() };
         Task {

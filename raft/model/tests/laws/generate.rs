@@ -198,7 +198,8 @@ fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
             let percents = DeploymentConfiguration { minimum_healthy_percent, ..percents };
             (SchedulingStrategy::Daemon, count, percents)
         });
-    (name(), prop_oneof![2 => replicas, 1 => daemon], any::<bool>(), constraints()).prop_map(
+    let propagate = proptest::sample::select(PropagateTags::ALL.to_vec());
+    (name(), prop_oneof![2 => replicas, 1 => daemon], propagate, constraints()).prop_map(
         |(name, (scheduling, desired_count, deployment), propagate, constraints)| {
             Arc::new(ServiceSpec {
                 name: name.to_string(),
@@ -206,7 +207,7 @@ fn service_spec() -> impl Strategy<Value = Arc<ServiceSpec>> {
                 scheduling,
                 deployment,
                 placement: Placement { constraints, ..Placement::default() },
-                propagate_service_tags: propagate,
+                propagate_tags: propagate,
                 ..ServiceSpec::default()
             })
         },
