@@ -1,8 +1,8 @@
 //! Calls the endpoints of lifecycle hooks: one POST, one answer, within bounds.
 //!
 //! It says what became of a call and not what that means for a deployment. Invariants: an endpoint
-//! costs a manager at most `HOOK_ANSWER_BYTES_MAX` and `HOOK_CALL_WAIT`; nothing that it answers but
-//! its `hookStatus` is ever shown or logged; no name leads to a link-local address.
+//! costs a manager at most `HOOK_ANSWER_BYTES_MAX` and `HOOK_CALL_WAIT`; nothing that it answers
+//! but its `hookStatus` is ever shown or logged; no name leads to a link-local address.
 
 use crate::limits::{HOOK_ANSWER_BYTES_MAX, HOOK_CALL_WAIT};
 use muster_proto::convert::hook::{HookStatus, answer, is_link_local};
@@ -38,7 +38,7 @@ pub enum Called {
 }
 
 impl Endpoints {
-    /// `authorities`: certificates in PEM, or nothing, which are believed besides the machine's own.
+    /// `authorities`: certificates in PEM, or nothing, believed besides the machine's own.
     ///
     /// # Errors
     /// They are none.

@@ -2,7 +2,7 @@
 //! and proposes what it answered.
 //!
 //! Who is to be called is in the state, when it was last called is not: a new leader calls at once,
-//! so that an endpoint hears of a hook at least once and perhaps again, with the same `executionId`.
+//! so that an endpoint hears of a hook at least once, perhaps again, with the same `executionId`.
 //! It does not know what a deployment does next. Invariants: one call per hook at a time, and at
 //! most `HOOK_CALLS_MAX`; what is proposed carries this reign's epoch.
 

@@ -86,8 +86,8 @@ pub const HOOK_CALLS_MAX: usize = 32;
 /// An answer is two short values.
 pub const HOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// Pauses before an endpoint that could not be called is called again: from the first they double up
-/// to the longest, which is what an endpoint that comes back has to wait at most.
+/// Pauses before an endpoint that could not be called is called again: from the first they double
+/// up to the longest, which is what an endpoint that comes back has to wait at most.
 pub const HOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(30);
 

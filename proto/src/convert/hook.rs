@@ -1,8 +1,8 @@
-//! Lifecycle hooks of a service's deployments, as a request writes them, and what an endpoint answers
-//! that a hook has called.
+//! Lifecycle hooks of a service's deployments, as a request writes them, and what an endpoint
+//! answers that a hook has called.
 //!
-//! It does not know when a hook waits, nor how an endpoint is called. Invariant: a URL that passed is
-//! one that the caller's own parser takes, and does not lead to a machine's own metadata by its
+//! It does not know when a hook waits, nor how an endpoint is called. Invariant: a URL that passed
+//! is one that the caller's own parser takes, and does not lead to a machine's own metadata by its
 //! letters alone.
 
 use super::{At, number};
@@ -29,8 +29,8 @@ pub enum HookStatus {
     InProgress(Duration),
 }
 
-/// The body of an endpoint's answer: `{"hookStatus": "IN_PROGRESS", "callBackDelay": 60}`, in seconds
-/// from 1 to 3600 (less or more counts as that), 30 if left out. Other names are not looked at.
+/// The body of an endpoint's answer: `{"hookStatus": "IN_PROGRESS", "callBackDelay": 60}`, in
+/// seconds from 1 to 3600 (less or more counts as that), 30 if left out. Other names are not looked at.
 ///
 /// # Errors
 /// It is no JSON, or a value is not what it may be.

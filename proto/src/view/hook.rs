@@ -1,7 +1,7 @@
 //! What the endpoint of a lifecycle hook is told: what ECS hands a Lambda function.
 //!
-//! It does not know how it is sent. Invariant: for one hook of one deployment `executionId` is always
-//! the same, whoever leads, so that an endpoint knows a repeated call.
+//! It does not know how it is sent. Invariant: for one hook of one deployment `executionId` is
+//! always the same, whoever leads, so that an endpoint knows a repeated call.
 
 use super::deployment::Names;
 use muster_model::{DeploymentId, Shift, State, Weight};
@@ -14,7 +14,8 @@ pub fn hook_call(state: &State, shift: &Shift) -> Option<Value> {
     let names = Names::of(state, row);
     let weights = |green: Weight| {
         let revision = |id: DeploymentId| names.revision(id);
-        json!({ revision(shift.green): green.percent(), revision(shift.blue): green.rest().percent() })
+        let (blue, rest) = (revision(shift.blue), green.rest());
+        json!({ revision(shift.green): green.percent(), blue: rest.percent() })
     };
     Some(json!({
         "executionId": format!("{}/{}", shift.green.shown(), shift.hook_id()?),

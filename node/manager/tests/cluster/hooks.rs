@@ -1,5 +1,5 @@
-//! Lifecycle hooks whose targets are endpoints: what they are told, how often, and what their answers
-//! make of a deployment. The service wants no tasks, so that nothing but the hook is waited for.
+//! Lifecycle hooks whose targets are endpoints: what they are told, how often, and what their
+//! answers make of a deployment. The service wants no tasks, so that only the hook is waited for.
 
 use crate::harness::{Cluster, PATIENCE};
 use muster_manager::limits::HOOK_ANSWER_BYTES_MAX;
