@@ -30,7 +30,8 @@ pub enum HookStatus {
 }
 
 /// The body of an endpoint's answer: `{"hookStatus": "IN_PROGRESS", "callBackDelay": 60}`, in
-/// seconds from 1 to 3600 (less or more counts as that), 30 if left out. Other names are not looked at.
+/// seconds from 1 to 3600 (less or more counts as that), 30 if left out. Other names are not
+/// looked at.
 ///
 /// # Errors
 /// It is no JSON, or a value is not what it may be.
