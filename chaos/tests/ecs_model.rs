@@ -46,6 +46,8 @@ const OURS: &[(&str, &str)] = &[
     ("PlacementStrategy.expression", "what prefer asks for"),
     ("PlacementStrategy.maxSkew", "the hard limit of a spread"),
     ("PlacementStrategy.weight", "what prefer weighs"),
+    ("CreateServiceRequest.strict", "a strict singleton"),
+    ("Service.strict", "a strict singleton"),
     ("Service.throttledUntil", "when the back-off ends: services that wait say until when"),
     ("Service.version", "for expectedVersion"),
     (
