@@ -407,7 +407,7 @@ impl Leader {
         let mut view = View { now, dirty, arriving, suspects, ids, wakes, witness: None };
 
         lease::stage(&mut draft, &mut view, &mut self.leases);
-        lost::stage(&mut draft, &mut view, &self.contacts);
+        lost::stage(&mut draft, &mut view, &self.state, &self.contacts);
         rebalance::wake(&draft, &mut view, &mut self.rebalancing);
         rollout::stage(&mut draft, &mut view);
         replicas::stage(&mut draft, &mut view);

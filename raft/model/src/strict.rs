@@ -21,8 +21,9 @@
 //! read that began after it heard it, that no later one has taken over; and a new leader counts
 //! from the begin of its reign, as if it had confirmed everybody then. Nor does it confirm one of
 //! an instance that counts as lost: there a task may have been given up whose agent has not heard
-//! so; and an agent takes a confirmation only after the orders that were sent before. Nobody's wall
-//! clock matters, and of two monotonic ones only that they run equally fast but for the margin.
+//! so, and none is given up before it is applied that the instance counts as lost. An agent takes a
+//! confirmation only after the orders that were sent before. Nobody's wall clock matters, and of
+//! two monotonic ones only that they run equally fast but for the margin.
 //!
 //! What it cannot see: a machine that is stopped as a whole, clocks included, by its hypervisor,
 //! and goes on later. It has a moment before its shim looks at the clock. Against that there is the

@@ -2,16 +2,18 @@
 //! paper are free. What the agent last said of them stays.
 //!
 //! Invariants: only tasks of instances that are Down or deregistered are abandoned; a strict one
-//! not before it has stopped by itself.
+//! not before it has stopped by itself, nor in the plan that first says that its instance is Down:
+//! until that one is applied its agent's next heartbeat would be confirmed.
 
 use super::contacts::Contacts;
 use super::draft::Draft;
 use super::explain;
 use super::view::View;
-use muster_model::{Desired, Health, Instance, InstanceId, InstanceStatus, Step, Task};
+use muster_model::{Desired, Health, Instance, InstanceId, InstanceStatus, State, Step, Task};
 use std::sync::Arc;
 
-pub(super) fn stage(draft: &mut Draft, view: &mut View, contacts: &Contacts) {
+/// `base`: what is applied already, by which heartbeats are confirmed while the plan is in flight.
+pub(super) fn stage(draft: &mut Draft, view: &mut View, base: &State, contacts: &Contacts) {
     let lost: Vec<InstanceId> = match view.dirty.all {
         true => draft.state().instances().filter(|i| is_lost(i)).map(|i| i.id).collect(),
         false => {
@@ -21,7 +23,8 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, contacts: &Contacts) {
         }
     };
     for instance in lost {
-        abandon_tasks_of(draft, view, contacts, instance);
+        let confirmed = base.instance(instance).is_some_and(|row| row.ready());
+        abandon_tasks_of(draft, view, contacts, instance, confirmed);
     }
 }
 
@@ -29,7 +32,14 @@ fn is_lost(instance: &Instance) -> bool {
     matches!(instance.health, Health::Down { .. }) || instance.status == InstanceStatus::Inactive
 }
 
-fn abandon_tasks_of(draft: &mut Draft, view: &mut View, contacts: &Contacts, instance: InstanceId) {
+/// `confirmed`: the instance's heartbeats still are.
+fn abandon_tasks_of(
+    draft: &mut Draft,
+    view: &mut View,
+    contacts: &Contacts,
+    instance: InstanceId,
+    confirmed: bool,
+) {
     let kept = |desired: &Desired| !matches!(desired, Desired::Abandoned { .. });
     let tasks: Vec<Arc<Task>> =
         draft.state().tasks_on(instance).filter(|t| kept(&t.desired)).cloned().collect();
@@ -42,6 +52,9 @@ fn abandon_tasks_of(draft: &mut Draft, view: &mut View, contacts: &Contacts, ins
         if let Some(at) = given_up_at.filter(|at| *at > view.now) {
             explain::out_of_reach(draft, view.now, &task, at);
             view.wakes.instance_at(at, instance);
+            continue;
+        }
+        if given_up_at.is_some() && confirmed {
             continue;
         }
         let step = Step::Abandon { task: task.id };
