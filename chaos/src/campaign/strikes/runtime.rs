@@ -15,6 +15,7 @@ use std::time::Duration;
 
 /// How long tasks that eat memory may live.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+const ROOM_WITHIN: Duration = Duration::from_secs(30);
 /// How long starting may take, and ending what was told to stop.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 /// Most processes of one container (`node/agent`'s limit): a bomb must stay below it.
@@ -206,15 +207,28 @@ fn disturbed(
     Ok(())
 }
 
-/// Runs tasks; their ARNs.
+/// Runs tasks, as many as asked for once there is room; their ARNs.
 pub fn run(field: &Field, family: &str, count: i32) -> Result<Vec<String>, String> {
+    let mut arns = Vec::new();
+    field.until("tasks are run", ROOM_WITHIN, || {
+        let missing = count - i32::try_from(arns.len()).unwrap_or(count);
+        let answer = ask_for(field, family, missing)?;
+        arns.extend(answer.tasks.into_iter().map(|task| task.task_arn));
+        match answer.failures.first() {
+            Some(failure) => Err(format!("{}: {}", failure.reason, failure.detail)),
+            None => Ok(()),
+        }
+    })?;
+    Ok(arns)
+}
+
+fn ask_for(field: &Field, family: &str, count: i32) -> Result<pb::RunTaskResponse, String> {
     let door = field.door(0)?;
     let task_definition = family.to_owned();
     field.ask(async move {
         let request = pb::RunTaskRequest { task_definition, count, ..Default::default() };
         let call = async |channel, request| EcsClient::new(channel).run_task(request).await;
-        let answer = door.write(request, call).await.map_err(|error| error.to_string())?;
-        Ok(answer.tasks.into_iter().map(|task| task.task_arn).collect())
+        door.write(request, call).await.map_err(|error| error.to_string())
     })
 }
 
