@@ -1,7 +1,7 @@
 //! Compiles `api/*.proto` with protox (no protoc on the machine) into prost and tonic code, and
 //! derives from the same descriptors what must never drift from them: the policy of each rpc and
-//! what it acts on, the table of ECS's operations, and the JSON form of each public message (serde
-//! attributes and a schema to check input against).
+//! what it acts on, the table of ECS's operations, the spellings of its enums, and the JSON form of
+//! each public message (serde attributes and a schema to check input against).
 
 #[path = "build/absent.rs"]
 mod absent;
@@ -11,6 +11,8 @@ mod json;
 mod operations;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/spelling.rs"]
+mod spelling;
 #[path = "build/target.rs"]
 mod target;
 
@@ -50,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter(|m| !NO_JSON.iter().any(|name| m.full_name().starts_with(name)))
         .collect();
     fs::write(out.join("absent.rs"), absent::tables(&fs::read_to_string("api/absent.txt")?)?)?;
+    fs::write(out.join("spelled.rs"), spelling::constants(&pool)?)?;
     fs::write(out.join("schema.rs"), json::schema(&messages)?)?;
     fs::write(out.join("tokened.rs"), json::tokened(&messages)?)?;
     let builder = tonic_prost_build::configure()

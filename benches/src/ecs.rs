@@ -80,9 +80,9 @@ impl Ecs {
         println!("\nserver CPU per call, in microseconds:");
         described.print("DescribeTasks, 100 tasks");
         ran.print("RunTask, one task");
-        println!("  DescribeClusters, one:     wire {small:.0}");
+        println!("  DescribeClusters, one: wire {small:.0}");
         if !self.without_moto {
-            beside_moto(here.path()).await?;
+            beside_moto(here.path(), [described.json, ran.json, small]).await?;
         }
         println!();
         figure("ecs.describe_tasks", described.ratio(), "x", Good::AtMost, 1.5);
@@ -188,21 +188,37 @@ where
     Ok(micros(cpu(pid)? - before) / calls as f64)
 }
 
-async fn beside_moto(dir: &std::path::Path) -> Outcome<()> {
+/// The same calls to `moto_server`, and what ours cost: DescribeTasks, RunTask, DescribeClusters.
+async fn beside_moto(dir: &std::path::Path, ours: [f64; 3]) -> Outcome<()> {
     let moto = Moto::start(dir).await?;
+    moto.set_up()?;
     let nobody = Key { id: "x".into(), secret: "y".into(), region: "us-east-1".into() };
     // It closes a connection behind each answer.
-    let ask = async |operation| {
+    let ask = async |operation: &str, body: &str| {
         let mut wire = Wire::connect(moto.address, None, nobody.clone()).await?;
-        wire.call(operation, "{}".into()).await
+        wire.call(operation, body.to_owned()).await
     };
-    ask("CreateCluster").await?;
-    let before = cpu(moto.pid())?;
-    for _ in 0..MOTO_CALLS {
-        ask("DescribeClusters").await?;
+    let mut tasks: Vec<Value> = Vec::new();
+    while tasks.len() < TASKS {
+        let run = json!({ "taskDefinition": "bench", "count": RUN }).to_string();
+        let answer: Value = serde_json::from_slice(&ask("RunTask", &run).await?)?;
+        let made = answer["tasks"].as_array().cloned().unwrap_or_default();
+        tasks.extend(made.iter().map(|task| task["taskArn"].clone()));
     }
-    let each = micros(cpu(moto.pid())? - before) / MOTO_CALLS as f64;
-    println!("  DescribeClusters, one:     moto_server {each:.0} ({:.0}/s/core)", 1e6 / each);
+    tasks.truncate(TASKS);
+    let calls = [
+        ("DescribeTasks", json!({ "tasks": tasks }).to_string()),
+        ("RunTask", json!({ "taskDefinition": "bench" }).to_string()),
+        ("DescribeClusters", "{}".to_owned()),
+    ];
+    for ((operation, body), ours) in calls.iter().zip(ours) {
+        let before = cpu(moto.pid())?;
+        for _ in 0..MOTO_CALLS {
+            ask(operation, body).await?;
+        }
+        let each = micros(cpu(moto.pid())? - before) / MOTO_CALLS as f64;
+        println!("  {operation}: moto_server {each:.0}, {:.0} times as much", each / ours);
+    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Checks that `lab.py` has.
-const CHECKS: usize = 9;
+const CHECKS: usize = 10;
 /// Tasks that the SDK asks for, and how many it has when the leader is killed.
 const RUNS: usize = 200;
 const BEFORE_THE_KILL: usize = 60;
@@ -271,6 +271,37 @@ fn a_crowd_of_idle_and_slow_peers_neither_stops_a_manager_nor_stays() {
     command.arg(root().join("chaos/tests/ecs/crowd.py"));
     let said = done(command.arg(cluster.pid("m1").unwrap().to_string()));
     println!("{said}");
+}
+
+/// A certificate that its owner has from elsewhere, in place of one of the cluster's authority.
+#[test]
+fn the_door_shows_the_certificate_that_it_was_given() {
+    let _alone = alone();
+    let clients = ecs_clients();
+    let mut cluster = Cluster::form(1, 0);
+    let key = Key::of(&cluster, "admin");
+    let own = rcgen::generate_simple_self_signed([cluster.lab.address("m1")]).unwrap();
+    let (certificate, secret) =
+        (cluster.path("m1").join("own.pem"), cluster.path("m1").join("own.key"));
+    std::fs::write(&certificate, own.cert.pem()).unwrap();
+    std::fs::write(&secret, own.signing_key.serialize_pem()).unwrap();
+    let config = std::fs::read_to_string(cluster.config("m1")).unwrap();
+    let shown = format!("[ecs]\ncertificate = {certificate:?}\nkey = {secret:?}\n");
+    assert!(config.contains("[ecs]\n"), "{config}");
+    std::fs::write(cluster.config("m1"), config.replace("[ecs]\n", &shown)).unwrap();
+    cluster.kill("m1");
+    cluster.start("m1");
+    cluster.wait_leader();
+
+    let identity = |bundle: &Path| {
+        let mut aws = tool(&cluster, &key, "m1", &clients.program("aws"));
+        aws.args(["sts", "get-caller-identity"]).env("AWS_CA_BUNDLE", bundle).output().unwrap()
+    };
+    let known = identity(&certificate);
+    assert!(known.status.success(), "{known:?}");
+    let unknown = identity(&cluster.admin().join("ca.pem"));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("SSL validation failed"), "{said}");
 }
 
 /// ARNs of all tasks, of whatever status.

@@ -6,10 +6,11 @@
 use muster_chaos::lab::root;
 use muster_chaos::local::{LocalEcs, alone};
 use muster_chaos::python::{done, ecs_clients};
+use serde_json::Value;
 use std::process::Command;
 
 /// Checks that the suite has: one that is forgotten at its end is not run.
-const CHECKS: usize = 18;
+const CHECKS: usize = 20;
 
 #[test]
 fn a_test_suite_on_boto3_finds_what_it_knows_of_ecs() {
@@ -35,6 +36,42 @@ fn the_readme_s_local_ecs_is_as_it_says() {
     clients.enter(&mut shell, None);
     let said = done(alone(shell.args(["-euc", &commands.join("\n")])));
     assert!(said.contains("\"lastStatus\": \"RUNNING\""), "{said}");
+}
+
+/// The account that ARNs carry is as it was told; their region is the one that a client signs for.
+/// One access key, and made-up ones are nobody's.
+#[test]
+fn an_account_is_as_told_and_a_key_ends_made_up_ones() {
+    let (clients, dir) = (ecs_clients(), tempfile::tempdir().unwrap());
+    let data_dir = dir.path().to_string_lossy();
+    let told = ["--account-id", "210987654321", "--region", "eu-north-1", "--data-dir", &data_dir];
+    let local = LocalEcs::start_with(&told);
+    let aws = |key: Option<&Value>, words: &[&str]| {
+        let mut command = Command::new(clients.program("aws"));
+        local.enter(command.args(words));
+        // The one variable for all of AWS does as well as ECS's own.
+        command.env_remove("AWS_ENDPOINT_URL_ECS");
+        command.env("AWS_ENDPOINT_URL", format!("http://{}", local.address));
+        if let Some(key) = key {
+            command.env("AWS_ACCESS_KEY_ID", key["accessKeyId"].as_str().unwrap());
+            command.env("AWS_SECRET_ACCESS_KEY", key["secretAccessKey"].as_str().unwrap());
+        }
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let made = aws(None, &["ecs", "create-cluster", "--cluster-name", "lab"]);
+    assert!(made.contains("arn:aws:ecs:eu-central-1:210987654321:cluster/lab"), "{made}");
+    let listed = done(&mut local.client(dir.path(), &["cluster", "list", "--output", "json"]));
+    assert!(listed.contains("arn:aws:ecs:eu-north-1:210987654321:cluster/lab"), "{listed}");
+
+    let create = ["access-key", "create", "--output", "json"];
+    let key: Value = serde_json::from_str(&done(&mut local.client(dir.path(), &create))).unwrap();
+    let refused = aws(None, &["ecs", "list-clusters"]);
+    assert!(refused.contains("UnrecognizedClientException"), "{refused}");
+    let listed = aws(Some(&key), &["ecs", "list-clusters"]);
+    assert!(listed.contains("cluster/lab"), "{listed}");
+    let caller = aws(Some(&key), &["sts", "get-caller-identity"]);
+    assert!(caller.contains("210987654321"), "{caller}");
 }
 
 /// A capacity provider on the command line: made, shown, changed, taken away; and what is refused.

@@ -26,6 +26,9 @@ model = package / 'data/ecs/2014-11-13/service-2.json.gz'
 sys.stdout.buffer.write(gzip.decompress(model.read_bytes()))
 ";
 
+/// Lines of `absent.txt`. It only ever falls: what was built once is not given up unseen.
+const ABSENT_MAX: usize = 169;
+
 /// Messages that are not called what ECS calls them, and why.
 const RENAMED: &[(&str, &str, &str)] = &[
     ("ClusterSetting", "Setting", "there was no other setting when it was named"),
@@ -65,6 +68,13 @@ const OURS: &[(&str, &str)] = &[
     ("UpdateServiceRequest.setPlacementConstraints", "gRPC does not tell an empty list from none"),
     ("UpdateServiceRequest.setPlacementStrategy", "gRPC does not tell an empty list from none"),
     ("VersionInfo.versions", "of the kernel and of runc: there is no Docker"),
+];
+
+/// What strings may say that are enums with ECS, and why it is more or anything.
+const OURS_SPELLED: &[(&str, &str, &str)] = &[
+    ("DeploymentLifecycleHook.targetType", "HTTP", "ECS calls functions of AWS"),
+    ("DeploymentLifecycleHookDetail.targetType", "HTTP", "ECS calls functions of AWS"),
+    ("PlacementStrategy.type", "prefer", "weighted affinity"),
 ];
 
 /// Fields that every request may have beside ECS's: tokens on writes that ECS leaves without, and
@@ -126,6 +136,14 @@ impl Model {
         self.json["shapes"][shape][what]["shape"].as_str().unwrap()
     }
 
+    /// What a string, or each of a list of them, may say; nothing if that is not told.
+    fn spellings(&self, shape: &str) -> BTreeSet<String> {
+        let list = self.kind(shape) == "list";
+        let one = if list { self.inner(shape, "member") } else { shape };
+        let values = self.json["shapes"][one]["enum"].as_array();
+        values.into_iter().flatten().map(|value| value.as_str().unwrap().to_owned()).collect()
+    }
+
     /// The structure and the message to compare next, if it is one; else what is wrong.
     fn fit<'m>(
         &'m self,
@@ -138,7 +156,7 @@ impl Model {
             ("structure", Shape::Message(message)) if list == field.repeated => {
                 return Ok(Some((one, *message)));
             }
-            ("string", Shape::Text) | ("boolean", Shape::Bool) => true,
+            ("string", Shape::Text | Shape::OneOf(_)) | ("boolean", Shape::Bool) => true,
             ("timestamp", Shape::Seconds) | ("double", Shape::Real) => true,
             ("integer", Shape::Int { high, .. }) => *high >= i128::from(i32::MAX),
             ("long", Shape::Int { high, .. }) => *high >= i128::from(i64::MAX),
@@ -164,6 +182,8 @@ struct Difference {
     ours: BTreeSet<String>,
     /// Fields of another kind than ECS's.
     unfit: Vec<String>,
+    /// Members and what they may say, with ECS and here, where that differs.
+    spelled: BTreeSet<(String, String)>,
     /// ECS's names of shapes and the names of their messages.
     renamed: BTreeSet<(String, &'static str)>,
 }
@@ -206,6 +226,13 @@ impl Difference {
                 self.absent.insert(at);
                 continue;
             };
+            let ours = match &field.shape {
+                Shape::OneOf(values) => values.iter().map(|value| (*value).to_owned()).collect(),
+                _ => BTreeSet::new(),
+            };
+            for value in model.spellings(shape).symmetric_difference(&ours) {
+                self.spelled.insert((at.clone(), value.clone()));
+            }
             match model.fit(shape, field) {
                 Ok(inner) => next.extend(inner),
                 Err(why) => self.unfit.push(format!("{at}: {why}")),
@@ -266,6 +293,10 @@ fn what_ecs_has_and_this_api_has_not_is_listed_with_the_reason() {
         }
         list = text;
     }
+    let absent = lines(&list).len();
+    if absent > ABSENT_MAX {
+        wrong.push_str(&format!("more:        {absent} lines, where there were {ABSENT_MAX}\n"));
+    }
     // "Not built" is no reason: it says nothing about what would have to be.
     let told = |why: &str| why.split_whitespace().count() > 2 && !why.ends_with('.');
     for (at, why) in lines(&list).iter().filter(|(_, why)| !told(why)) {
@@ -288,6 +319,13 @@ fn every_field_has_the_type_of_ecs_member_and_every_message_its_name() {
     let renamed: BTreeSet<_> =
         RENAMED.iter().map(|(theirs, ours, _)| ((*theirs).to_owned(), *ours)).collect();
     assert_eq!(difference.renamed, renamed, "found, and RENAMED");
+}
+
+#[test]
+fn enums_are_spelled_as_ecs_spells_them() {
+    let found = Difference::of(Model::get()).spelled;
+    let ours = OURS_SPELLED.iter().map(|(at, value, _)| ((*at).to_owned(), (*value).to_owned()));
+    assert_eq!(found, ours.collect(), "found, and OURS_SPELLED");
 }
 
 #[test]

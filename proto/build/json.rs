@@ -1,6 +1,7 @@
 //! The JSON form of each public message: serde attributes on the generated types, and a schema to
 //! check input against. Both from the same descriptors, so that they cannot differ.
 
+use crate::spelling;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -179,7 +180,10 @@ pub fn schema(messages: &[MessageDescriptor]) -> Result<String, Box<dyn Error>> 
 
 fn shape(field: &FieldDescriptor) -> Result<String, Box<dyn Error>> {
     Ok(match field.kind() {
-        Kind::String => "Text".into(),
+        Kind::String => match spelling::of(field)? {
+            Some(constant) => format!("OneOf({constant})"),
+            None => "Text".into(),
+        },
         Kind::Bytes => "Text".into(),
         Kind::Bool => "Bool".into(),
         Kind::Int32 => "Int { low: i32::MIN as i128, high: i32::MAX as i128 }".into(),

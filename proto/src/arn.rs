@@ -185,6 +185,18 @@ pub fn service<'s>(
     state.service_named(cluster.id, name).ok_or_else(|| Error::not_found(Kind::Service, name))
 }
 
+/// As `service`, but says of an INACTIVE one that it is: what is to be changed must be ACTIVE.
+pub fn service_to_change<'s>(
+    state: &'s State,
+    cluster: &Cluster,
+    text: &str,
+) -> Result<&'s Arc<Service>, Error> {
+    service(state, cluster, text).map_err(|error| match service_or_deleted(state, cluster, text) {
+        Ok(row) => Error::NotActive { kind: Kind::Service, name: row.spec.name.clone() },
+        Err(_) => error,
+    })
+}
+
 /// As `service`, but finds an INACTIVE one too, the newest of its name: it stays describable.
 pub fn service_or_deleted<'s>(
     state: &'s State,
@@ -331,7 +343,7 @@ pub fn part_of_service<'s>(
         return Err(missing());
     }
     let cluster = state.cluster_named(cluster).ok_or_else(missing)?;
-    let row = state.service_named(cluster.id, service).ok_or_else(missing)?;
+    let row = service_or_deleted(state, cluster, service).map_err(|_| missing())?;
     let named = |id| written(&cluster.name, service, id) == text;
     let found = row.all_deployments().find(|d| named(d.id)).ok_or_else(missing)?;
     Ok((row, found))

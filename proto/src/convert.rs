@@ -23,7 +23,7 @@ pub mod service;
 mod strategy;
 pub mod task;
 
-pub(crate) use placement::{EC2, LAUNCH_TYPES};
+pub(crate) use placement::EC2;
 pub use placement::{has_launch_type, launch_type};
 
 use crate::{arn, pb};
@@ -39,6 +39,14 @@ use std::ops::RangeInclusive;
 
 /// ECS: characters of a client token, with room for two UUIDs.
 pub const CLIENT_TOKEN_CHARS_MAX: usize = 64;
+
+/// Names as a sentence lists what is allowed.
+pub fn one_of(names: &[&str]) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
+}
 
 /// How many entries a page has whose caller names no number, and the most that it may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

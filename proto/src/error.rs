@@ -63,10 +63,11 @@ fn code(error: &Error) -> Code {
 
 fn http(error: &Error) -> u16 {
     match error {
-        Error::Unavailable { .. } => 503,
-        Error::StaleEpoch { .. } | Error::UnknownOutcome { .. } | Error::UpgradeRequired { .. } => {
-            500
-        }
+        // ServerException; everything else is the caller's.
+        Error::Unavailable { .. }
+        | Error::StaleEpoch { .. }
+        | Error::UnknownOutcome { .. }
+        | Error::UpgradeRequired { .. } => 500,
         _ => 400,
     }
 }
@@ -94,6 +95,10 @@ fn hint(error: &Error) -> String {
             Kind::Cluster => format!("{name:?} was deleted."),
             Kind::TaskDefinition => format!("{name:?}: register a new revision."),
             Kind::Service => format!("{name:?} is being or has been deleted."),
+            Kind::Deployment => format!(
+                "Only a deployment that is IN_PROGRESS can be stopped, not {name}: see `muster \
+                 service deployments`."
+            ),
             other => format!("The {other} {name:?} is not active."),
         },
         Error::InUse { kind, name, what } => match ecs::words(error) {
@@ -150,7 +155,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::ContainerInstance | Kind::Target => {
             format!("{name:?}: see `muster instance list`.")
         }
-        Kind::Deployment => format!("{name:?}"),
+        Kind::Deployment | Kind::Resource => format!("{name:?}"),
         Kind::AgentUpdate => {
             format!("{name:?} runs Muster's own, which is updated with the machine's packages.")
         }

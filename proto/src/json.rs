@@ -36,6 +36,9 @@ pub struct Field {
 #[derive(Debug)]
 pub enum Shape {
     Text,
+    /// Text that ECS has an enum for, and what that may say. More may come: what is allowed where,
+    /// `convert` judges.
+    OneOf(&'static [&'static str]),
     Bool,
     /// A whole number within these bounds, both allowed.
     Int {

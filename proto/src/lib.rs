@@ -32,6 +32,10 @@ pub mod dispatch {
 pub mod raft {
     tonic::include_proto!("muster.raft.v1");
 }
+/// What ECS's enums may say; `ecs.proto` has the lists.
+pub mod spelled {
+    include!(concat!(env!("OUT_DIR"), "/spelled.rs"));
+}
 include!(concat!(env!("OUT_DIR"), "/operations.rs"));
 
 /// All files of `api/`, for server reflection.

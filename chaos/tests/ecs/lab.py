@@ -230,6 +230,32 @@ def tags_travel_and_lists_have_pages():
     assert ecs.delete_cluster(cluster=f"{NAME}-empty")["cluster"]["status"] == "INACTIVE"
 
 
+def lists_have_pages_over_250_tasks():
+    """250 containers: each is on one page while it runs, and still described when it has ended."""
+    small = {"cpu": 1, "memory": 8}
+    definition = define("crowd", "sh", "-c", "trap exit TERM; sleep 600 & wait", **small)
+    running = set()
+    for _ in range(25):
+        answer = ecs.run_task(taskDefinition=definition, count=10)
+        assert answer["failures"] == [], answer["failures"]
+        running |= {task["taskArn"] for task in answer["tasks"]}
+    assert len(running) == 250
+    words = {"family": f"{NAME}-crowd", "PaginationConfig": {"PageSize": 40}}
+    assert set(every(ecs, "list_tasks", "taskArns", **words)) == running
+    chunks = [sorted(running)[first:first + 100] for first in range(0, 250, 100)]
+    slow = {"Delay": 2, "MaxAttempts": 150}
+    for chunk in chunks:
+        ecs.get_waiter("tasks_running").wait(tasks=chunk, WaiterConfig=slow)
+    for arn in running:
+        ecs.stop_task(task=arn)
+    for chunk in chunks:
+        ecs.get_waiter("tasks_stopped").wait(tasks=chunk, WaiterConfig=slow)
+        rows = ecs.describe_tasks(tasks=chunk)["tasks"]
+        assert len(rows) == len(chunk) and all(row["containers"][0]["runtimeId"] for row in rows)
+    stopped = every(ecs, "list_tasks", "taskArns", desiredStatus="STOPPED", **words)
+    assert set(stopped) == running
+
+
 def what_a_definition_requires_every_instance_has():
     """requiresAttributes and the attributes that agents register, as placement tools compare them."""
     check = {"command": ["CMD", "/bin/busybox", "true"]}
@@ -295,6 +321,7 @@ run(
     a_service_is_rolled_out_and_back,
     a_drained_instance_gives_its_service_away,
     tags_travel_and_lists_have_pages,
+    lists_have_pages_over_250_tasks,
     what_a_definition_requires_every_instance_has,
     who_signs_is_who_may,
     refusals_are_ecs_own,

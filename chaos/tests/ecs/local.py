@@ -550,6 +550,70 @@ def refusals_are_ecs_own():
     )
 
 
+def each_class_of_exception_is_met():
+    """Those of ECS's model that the checks above do not name, as boto3 raises them."""
+    cluster()
+    home = instance()["containerInstanceArn"]
+    web = define()["taskDefinitionArn"]
+    here = {"cluster": "lab"}
+    service = {"serviceName": "old", "taskDefinition": "web", "desiredCount": 1, **here}
+    arn = ecs.create_service(**service)["service"]["serviceArn"]
+    ecs.get_waiter("services_stable").wait(services=["old"], WaiterConfig=SOON, **here)
+    listed = ecs.list_service_deployments(service=arn, **here)["serviceDeployments"]
+    over = listed[0]["serviceDeploymentArn"]
+    stop = {"serviceDeploymentArn": over, "stopType": "ROLLBACK"}
+    assert refused(ecs.stop_service_deployment, **stop)[0] == "ConflictException"
+    never = {**stop, "serviceDeploymentArn": over[:over.rindex("/")] + "/1"}
+    assert refused(ecs.stop_service_deployment, **never)[0] == "ServiceDeploymentNotFoundException"
+    ecs.delete_service(service="old", force=True, **here)
+    ecs.get_waiter("services_inactive").wait(services=["old"], WaiterConfig=SOON, **here)
+    attribute = {"name": "rack", "value": "1", "targetType": "container-instance"}
+    of = lambda target: [{**attribute, "targetId": target}]
+    many = [{**attribute, "name": f"a{number}", "targetId": home} for number in range(11)]
+    nobody = f"arn:aws:ecs:us-east-1:123456789012:task/lab/{NOBODY}"
+    tags = [{"key": f"k{number}", "value": ""} for number in range(50)]
+    ecs.tag_resource(resourceArn=web, tags=tags)
+    for name, call, words in [
+        ("ServiceNotActiveException", ecs.update_service, {"service": "old", **here}),
+        ("TargetNotFoundException", ecs.put_attributes, {"attributes": of(NOBODY), **here}),
+        ("ResourceNotFoundException", ecs.tag_resource,
+         {"resourceArn": nobody, "tags": [{"key": "a", "value": "b"}]}),
+        ("ResourceNotFoundException", ecs.untag_resource,
+         {"resourceArn": nobody, "tagKeys": ["a"]}),
+        ("NoUpdateAvailableException", ecs.update_container_agent,
+         {"containerInstance": home, **here}),
+        ("UnsupportedFeatureException", ecs.discover_poll_endpoint, here),
+    ]:
+        assert refused(call, **words)[0] == name, (name, words)
+    more = [{"key": "one more", "value": ""}]
+    assert refused(ecs.tag_resource, resourceArn=web, tags=more)[0] == "LimitExceededException"
+    ecs.put_attributes(attributes=many[:10], **here)
+    beyond = refused(ecs.put_attributes, attributes=many[10:], **here)
+    assert beyond[0] == "AttributeLimitExceededException", beyond
+
+
+def endings_are_remembered_one_by_one():
+    """What was run is described for an hour, however often its family runs."""
+    cluster()
+    instance()
+    define()
+    here = {"cluster": "lab"}
+    arns = []
+    for _ in range(12):
+        tasks = ecs.run_task(taskDefinition="web", count=10, **here)["tasks"]
+        arns += [task["taskArn"] for task in tasks]
+        for task in tasks:
+            ecs.stop_task(task=task["taskArn"], **here)
+    ecs.get_waiter("tasks_stopped").wait(tasks=arns[:100], WaiterConfig=SOON, **here)
+    assert ecs.describe_tasks(tasks=arns[:100], **here)["failures"] == []
+    # What fits nowhere is a failure, and no task to anybody.
+    huge = define(family="huge", memory=100_000)["taskDefinitionArn"]
+    answer = ecs.run_task(taskDefinition=huge, **here)
+    assert (answer["tasks"], answer["failures"][0]["reason"]) == ([], "RESOURCE:MEMORY"), answer
+    stopped = every(ecs, "list_tasks", "taskArns", desiredStatus="STOPPED", **here)
+    assert sorted(stopped) == sorted(arns)
+
+
 def only_a_post_empties_it():
     """A browser that is pointed at the reset address changes nothing."""
     cluster()
@@ -581,5 +645,7 @@ run(
     a_platform_chooses_the_instances_that_are_it,
     instances_are_drained_and_deregistered,
     refusals_are_ecs_own,
+    each_class_of_exception_is_met,
+    endings_are_remembered_one_by_one,
     only_a_post_empties_it,
 )

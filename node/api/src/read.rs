@@ -18,12 +18,23 @@ pub mod service;
 pub mod tags;
 pub mod task;
 
-use muster_model::{Cluster, State};
+use muster_model::{Cluster, Error, State};
+use muster_proto::spelled;
 
-/// Whether `include` names `TAGS`; what else a task, a service, an instance or a definition may
-/// include is always there.
-fn wants_tags(include: &[String]) -> bool {
-    include.iter().any(|what| what.eq_ignore_ascii_case("TAGS"))
+/// What may be included of most things.
+const OF_MOST: &[&str] = spelled::TASK_FIELD;
+
+/// Whether `include` names `TAGS`; what else may be included is there always or never.
+///
+/// # Errors
+/// `Invalid` for what ECS does not have there.
+fn wants_tags(include: &[String], allowed: &[&str]) -> Result<bool, Error> {
+    let is = |what: &String, name: &str| what.eq_ignore_ascii_case(name);
+    let unknown = |what: &&String| !allowed.iter().any(|name| is(what, name));
+    match include.iter().find(unknown) {
+        Some(what) => Err(Error::invalid("include", what, allowed.join(", "))),
+        None => Ok(include.iter().any(|what| is(what, "TAGS"))),
+    }
 }
 
 /// The ARN that a row of this name would have; an ARN as it is.

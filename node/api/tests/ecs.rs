@@ -209,7 +209,7 @@ async fn a_definition_shows_what_it_requires_and_what_it_was_registered_for() {
     let made = ask(&door, "RegisterTaskDefinition", body.clone()).await;
     let shown = &made["taskDefinition"];
     assert_eq!(shown["requiresCompatibilities"], json!(["FARGATE", "EXTERNAL"]));
-    assert_eq!(shown["compatibilities"], json!(["EC2", "EXTERNAL", "FARGATE"]));
+    assert_eq!(shown["compatibilities"], json!(["EC2", "FARGATE", "EXTERNAL"]));
     let driver = "com.amazonaws.ecs.capability.logging-driver.json-file";
     assert_eq!(shown["requiresAttributes"], json!([{ "name": driver }]));
     body["requiresCompatibilities"] = json!(["LAMBDA"]);

@@ -4,7 +4,10 @@
 
 mod support;
 
+use muster_proto::json::{Described, Message, Shape};
+use muster_proto::pb;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use support::door::{open, send};
 
 fn with(mut whole: Value, more: Value) -> Value {
@@ -35,6 +38,10 @@ fn provider(more: Value) -> Value {
     json!({ "name": "new", "autoScalingGroupProvider": group })
 }
 
+fn update(more: Value) -> Value {
+    json!({ "name": "new", "autoScalingGroupProvider": more })
+}
+
 /// An operation, its request, and the member that its refusal names.
 type Asked = (&'static str, Value, &'static str);
 
@@ -43,6 +50,7 @@ const P: &str = "PURPLE";
 
 fn of_lists_and_states() -> Vec<Asked> {
     let nobody = "0123456789abcdef0123456789abcdef";
+    let attribute = json!({ "name": "a", "targetType": P, "targetId": nobody });
     vec![
         ("ListTasks", json!({ "desiredStatus": P }), "desiredStatus"),
         ("ListTasks", json!({ "launchType": P }), "launch type"),
@@ -53,6 +61,17 @@ fn of_lists_and_states() -> Vec<Asked> {
         ("ListTaskDefinitions", json!({ "sort": P }), "sort"),
         ("ListTaskDefinitionFamilies", json!({ "status": P }), "status"),
         ("ListAttributes", json!({ "targetType": P }), "targetType"),
+        ("PutAttributes", json!({ "attributes": [attribute] }), "attributes[0].targetType"),
+        ("DescribeClusters", json!({ "include": [P] }), "include"),
+        ("DescribeTasks", json!({ "tasks": [nobody], "include": [P] }), "include"),
+        ("DescribeServices", json!({ "services": ["web"], "include": [P] }), "include"),
+        (
+            "DescribeContainerInstances",
+            json!({ "containerInstances": [nobody], "include": [P] }),
+            "include",
+        ),
+        ("DescribeTaskDefinition", json!({ "taskDefinition": "web", "include": [P] }), "include"),
+        ("DescribeCapacityProviders", json!({ "include": [P] }), "include"),
         ("ListAccountSettings", json!({ "name": P }), "PURPLE should be one of"),
         ("PutAccountSetting", json!({ "name": P, "value": "on" }), "PURPLE should be one of"),
         (
@@ -72,6 +91,11 @@ fn of_lists_and_states() -> Vec<Asked> {
             json!({ "cluster": "default", "settings": [{ "name": P, "value": "on" }] }),
             "settings",
         ),
+    ]
+}
+
+fn of_providers_and_settings() -> Vec<Asked> {
+    vec![
         ("CreateCapacityProvider", provider(json!({ "managedDraining": P })), "managedDraining"),
         (
             "CreateCapacityProvider",
@@ -83,11 +107,42 @@ fn of_lists_and_states() -> Vec<Asked> {
             provider(json!({ "managedScaling": { "status": P } })),
             "managedScaling.status",
         ),
+        ("UpdateCapacityProvider", update(json!({ "managedDraining": P })), "managedDraining"),
+        (
+            "UpdateCapacityProvider",
+            update(json!({ "managedTerminationProtection": P })),
+            "managedTerminationProtection",
+        ),
+        ("ListServices", json!({ "resourceManagementType": P }), "resourceManagementType"),
+        ("DescribeTaskSets", json!({ "service": "web", "include": [P] }), "include"),
+        (
+            "PutAccountSettingDefault",
+            json!({ "name": P, "value": "on" }),
+            "PURPLE should be one of",
+        ),
+        ("DeleteAccountSetting", json!({ "name": P }), "PURPLE should be one of"),
+        (
+            "ContinueServiceDeployment",
+            json!({ "serviceDeploymentArn": "arn:aws:ecs:local:000000000000:service-deployment/\
+                default/web/1234567890123456789", "hookId": "a", "action": P }),
+            "action",
+        ),
+        (
+            "CreateCluster",
+            json!({ "clusterName": "new", "configuration": { "executeCommandConfiguration":
+                { "logging": P } } }),
+            "configuration",
+        ),
     ]
 }
 
 fn of_runs_and_services() -> Vec<Asked> {
     let rule = json!([{ "type": P }]);
+    let hooks =
+        |hook: Value| service(json!({ "deploymentConfiguration": { "lifecycleHooks": [hook] } }));
+    let at = ["PRE_SCALE_UP"];
+    let timeout = json!({ "targetType": "PAUSE", "lifecycleStages": at,
+        "timeoutConfiguration": { "action": P } });
     let breaker = json!({ "enable": true, "rollback": true,
         "thresholdConfiguration": { "type": P, "value": 5 } });
     vec![
@@ -102,6 +157,30 @@ fn of_runs_and_services() -> Vec<Asked> {
             service(json!({ "placementStrategy": rule })),
             "placementStrategy[0].type",
         ),
+        (
+            "CreateService",
+            hooks(json!({ "targetType": "PAUSE", "lifecycleStages": [P] })),
+            "lifecycleHooks[0].lifecycleStages",
+        ),
+        (
+            "CreateService",
+            hooks(json!({ "targetType": P, "lifecycleStages": at })),
+            "lifecycleHooks[0].targetType",
+        ),
+        ("CreateService", hooks(timeout), "lifecycleHooks[0].timeoutConfiguration.action"),
+        ("CreateService", service(json!({ "launchType": P })), "launch type"),
+        ("RunTask", run(json!({ "propagateTags": P })), "propagateTags"),
+        (
+            "StartTask",
+            run(json!({ "containerInstances": ["there"], "propagateTags": P })),
+            "propagateTags",
+        ),
+        (
+            "UpdateService",
+            json!({ "service": "web", "availabilityZoneRebalancing": P }),
+            "availabilityZoneRebalancing",
+        ),
+        ("UpdateService", json!({ "service": "web", "propagateTags": P }), "propagateTags"),
         ("CreateService", service(json!({ "schedulingStrategy": P })), "schedulingStrategy"),
         ("CreateService", service(json!({ "propagateTags": P })), "propagateTags"),
         (
@@ -145,6 +224,28 @@ fn of_definitions() -> Vec<Asked> {
         ),
         (
             "RegisterTaskDefinition",
+            container(json!({ "portMappings": [{ "containerPort": 80, "name": "a",
+                "appProtocol": P }] })),
+            "portMappings[0].appProtocol",
+        ),
+        (
+            "RegisterTaskDefinition",
+            definition(json!({ "runtimePlatform": { "cpuArchitecture": P } })),
+            "cpuArchitecture",
+        ),
+        (
+            "RegisterTaskDefinition",
+            definition(json!({ "runtimePlatform": { "operatingSystemFamily": P } })),
+            "operatingSystemFamily",
+        ),
+        (
+            "RegisterTaskDefinition",
+            container(json!({ "linuxParameters": { "devices": [{ "hostPath": "/dev/null",
+                "permissions": [P] }] } })),
+            "devices[0].permissions",
+        ),
+        (
+            "RegisterTaskDefinition",
             container(json!({ "dependsOn": depends })),
             "dependsOn[0].condition",
         ),
@@ -171,9 +272,70 @@ fn of_definitions() -> Vec<Asked> {
     ]
 }
 
+fn all() -> Vec<Asked> {
+    [of_lists_and_states(), of_providers_and_settings(), of_runs_and_services(), of_definitions()]
+        .concat()
+}
+
+macro_rules! requests {
+    ($($name:ident $method:ident $request:ident $response:ident;)*) => {
+        const REQUESTS: &[(&str, &Message)] =
+            &[$((stringify!($name), <pb::$request as Described>::MESSAGE)),*];
+    };
+}
+muster_proto::ecs_operations!(requests);
+
+/// Requests that are refused before anybody looks into them.
+const NOT_SERVED: [&str; 4] =
+    ["CreateTaskSet", "UpdateTaskSet", "SubmitTaskStateChange", "RegisterContainerInstance"];
+
+/// Members of a message, and of those in it, that are enums with ECS.
+fn enums(message: &'static Message, found: &mut BTreeSet<String>) {
+    for field in message.fields {
+        match &field.shape {
+            Shape::Message(inner) => enums(inner, found),
+            Shape::OneOf(_) => drop(found.insert(format!("{}.{}", message.name, field.name))),
+            _ => {}
+        }
+    }
+}
+
+/// Those of them that a request is wrong at.
+fn wrong_at(message: &'static Message, body: &Value, found: &mut BTreeSet<String>) {
+    for field in message.fields {
+        let values = match &body[field.name] {
+            Value::Array(values) => values.iter().collect(),
+            one => vec![one],
+        };
+        for value in values {
+            match &field.shape {
+                Shape::Message(inner) => wrong_at(inner, value, found),
+                Shape::OneOf(_) if *value == P => {
+                    found.insert(format!("{}.{}", message.name, field.name));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn every_member_that_is_an_enum_is_asked_for_once_what_it_has_not() {
+    let (mut there, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    for (name, message) in REQUESTS.iter().filter(|(name, _)| !NOT_SERVED.contains(name)) {
+        enums(message, &mut there);
+        for (_, body, _) in all().iter().filter(|(operation, ..)| operation == name) {
+            wrong_at(message, body, &mut asked);
+        }
+    }
+    let missing: Vec<_> = there.difference(&asked).collect();
+    assert!(missing.is_empty(), "no request is wrong at {missing:#?}");
+}
+
 #[tokio::test]
 async fn a_value_that_an_enum_has_not_is_refused_by_its_member() {
-    let (bench, door) = open().await;
+    let (mut bench, door) = open().await;
+    let home = bench.instance(1024, 4096).await.to_string();
     let (status, answer) = send(&door, "RegisterTaskDefinition", &definition(json!({}))).await;
     assert_eq!(status, 200, "{answer}");
     let web = json!({ "serviceName": "web", "taskDefinition": "web" });
@@ -181,8 +343,10 @@ async fn a_value_that_an_enum_has_not_is_refused_by_its_member() {
     assert_eq!(status, 200, "{answer}");
     let before = bench.replica.state().applied();
     let mut wrong = Vec::new();
-    let all = [of_lists_and_states(), of_runs_and_services(), of_definitions()].concat();
-    for (operation, body, member) in all {
+    for (operation, mut body, member) in all() {
+        if operation == "StartTask" {
+            body["containerInstances"] = json!([home]);
+        }
         let (status, answer) = send(&door, operation, &body).await;
         let told = answer["message"].as_str().unwrap_or_default();
         if status != 400 || !told.contains(member) {

@@ -2,8 +2,8 @@
 //!
 //! Whether a provider is there, and goes with what a cluster has, is `apply`'s.
 
-use super::{At, amount, at_most, number, tags, text};
-use crate::{arn, pb};
+use super::{At, amount, at_most, number, one_of, tags, text};
+use crate::{arn, pb, spelled};
 use muster_model::capacity::{
     AutoScalingGroup, AutoScalingGroupChange, CapacityCommand, ClusterProviders,
     ManagedScalingChange, StrategyItem,
@@ -207,7 +207,7 @@ fn switch(at: &At<'_>, text: &str) -> Result<Option<bool>, Error> {
         "" => Ok(None),
         "ENABLED" => Ok(Some(true)),
         "DISABLED" => Ok(Some(false)),
-        other => Err(at.invalid(other, "ENABLED or DISABLED")),
+        other => Err(at.invalid(other, one_of(spelled::MANAGED_SCALING_STATUS))),
     }
 }
 

@@ -7,7 +7,8 @@ use muster_model::cluster::{
     DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
     ZONE_RESERVE_SETTING, zone_reserve,
 };
-use muster_model::command::CreateCluster;
+use muster_model::command::{CreateCluster, Resource};
+use muster_model::error::Kind;
 use muster_model::limits::{HEALTHY_AFTER_SECS_MAX, NAME_CHARS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX};
 use muster_model::spec::Tags;
 use muster_model::{ClusterId, Command, Error, IdSource, State};
@@ -173,7 +174,7 @@ pub fn tag(state: &State, wire: &pb::TagResourceRequest) -> Result<Command, Erro
     if wire.tags.is_empty() {
         return Err(at.invalid("none", format!("1 to {TAGS_MAX} tags")));
     }
-    let resource = arn::resource(state, &wire.resource_arn)?;
+    let resource = tagged(state, &wire.resource_arn)?;
     let set = tags(&at, &wire.tags)?;
     Ok(Command::TagResource { resource, set, remove: Vec::new() })
 }
@@ -189,6 +190,16 @@ pub fn untag(state: &State, wire: &pb::UntagResourceRequest) -> Result<Command, 
         text(&at, key, 1..=TAG_KEY_CHARS_MAX)?;
         tag_of_users(&at, key)?;
     }
-    let resource = arn::resource(state, &wire.resource_arn)?;
+    let resource = tagged(state, &wire.resource_arn)?;
     Ok(Command::TagResource { resource, set: Tags::new(), remove: wire.tag_keys.clone() })
+}
+
+/// ECS: to tags everything but a cluster is a resource, also where it is missing.
+fn tagged(state: &State, text: &str) -> Result<Resource, Error> {
+    arn::resource(state, text).map_err(|error| match error {
+        Error::NotFound { kind, name } if kind != Kind::Cluster => {
+            Error::NotFound { kind: Kind::Resource, name }
+        }
+        other => other,
+    })
 }

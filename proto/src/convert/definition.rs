@@ -14,8 +14,8 @@ mod size;
 pub(crate) use container::{environment, more_than_the_task, words};
 pub(crate) use size::{cpu, memory, requirements};
 
-use super::{At, LAUNCH_TYPES, at_most, given, name, placement, tags};
-use crate::{arn, pb};
+use super::{At, at_most, given, name, one_of, placement, tags};
+use crate::{arn, pb, spelled};
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
 use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
 use muster_model::{Command, DefinitionId, Error, State, TaskDefinition, task_role_name};
@@ -181,8 +181,8 @@ fn compatibilities(wire: &[String]) -> Result<(), Error> {
     let list = At::Field("requiresCompatibilities");
     for (index, text) in wire.iter().enumerate() {
         let at = list.index(index);
-        if !LAUNCH_TYPES.contains(&text.as_str()) {
-            return Err(at.invalid(text, LAUNCH_TYPES.join(", ")));
+        if !spelled::COMPATIBILITY.contains(&text.as_str()) {
+            return Err(at.invalid(text, one_of(spelled::COMPATIBILITY)));
         }
         if wire.iter().take(index).any(|before| before == text) {
             return Err(at.invalid(text, "each of them once"));
@@ -202,7 +202,7 @@ pub(super) fn task_role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error
 
 /// The execution role is kept and shown: an agent pulls images as itself, and is told the secrets
 /// of its tasks by the managers.
-fn role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
+pub(super) fn role(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
     super::text(at, wire, 0..=ROLE_CHARS_MAX)?;
     Ok(given(wire))
 }

@@ -1,9 +1,9 @@
 //! Requests about deployments: the circuit breaker that a service has; stopping, pausing and
 //! continuing one.
 
-use super::{At, hook, number};
+use super::{At, hook, number, one_of};
 use crate::arn::{self, Arns};
-use crate::pb;
+use crate::{pb, spelled};
 use muster_model::command::StopType;
 use muster_model::limits::BREAKER_VALUE_MAX;
 use muster_model::{
@@ -40,7 +40,7 @@ fn threshold(wire: &pb::ThresholdConfiguration) -> Result<Threshold, Error> {
         "BOUNDED_PERCENT" => Ok(Threshold::BoundedPercent(value)),
         "UNBOUNDED_PERCENT" => Ok(Threshold::UnboundedPercent(value)),
         other => {
-            let allowed = "COUNT, BOUNDED_PERCENT or UNBOUNDED_PERCENT";
+            let allowed = one_of(spelled::THRESHOLD_TYPE);
             Err(at.field("type").invalid(other, allowed))
         }
     }
@@ -51,7 +51,10 @@ pub fn stop(state: &State, wire: &pb::StopServiceDeploymentRequest) -> Result<Co
     let stop = match wire.stop_type.as_str() {
         "" | "ROLLBACK" => StopType::Rollback,
         "ABORT" => StopType::Abort,
-        other => return Err(At::Field("stopType").invalid(other, "ROLLBACK or ABORT")),
+        other => {
+            return Err(At::Field("stopType")
+                .invalid(other, one_of(spelled::STOP_SERVICE_DEPLOYMENT_STOP_TYPE)));
+        }
     };
     let (service, deployment) = named(state, &wire.service_deployment_arn)?;
     Ok(Command::StopServiceDeployment { service, deployment, stop })

@@ -5,8 +5,8 @@
 //! is one that the caller's own parser takes, and does not lead to a machine's own metadata by its
 //! letters alone.
 
-use super::{At, number};
-use crate::{json, pb};
+use super::{At, number, one_of};
+use crate::{json, pb, spelled};
 use muster_model::limits::{
     HOOK_DETAILS_BYTES_MAX, HOOK_TIMEOUT_MINUTES_MAX, HOOK_URL_BYTES_MAX, HOOKS_MAX,
 };
@@ -183,7 +183,7 @@ pub(super) fn action(at: &At, text: &str) -> Result<HookAction, Error> {
     match text {
         "CONTINUE" => Ok(HookAction::Continue),
         "ROLLBACK" => Ok(HookAction::Rollback),
-        other => Err(at.invalid(other, "CONTINUE or ROLLBACK")),
+        other => Err(at.invalid(other, one_of(spelled::DEPLOYMENT_LIFECYCLE_HOOK_ACTION))),
     }
 }
 

@@ -54,7 +54,7 @@ struct IdentityDocument {
 /// An instance that says nothing of its size: what an m5.large is to ECS.
 const SIMULATED_CPU: u32 = 4096;
 const SIMULATED_MEMORY_MIB: u32 = 7482;
-/// ECS's own agent takes these: ssh, Docker's and its own.
+/// ECS's own agent takes these: ssh, Docker's and its own; 51680 only where it publishes metrics.
 const AGENT_PORTS: [u16; 5] = [22, 2375, 2376, 51678, 51679];
 /// Where an instance without a zone lies.
 const SIMULATED_ZONE: &str = "local-a";
@@ -126,7 +126,12 @@ fn total(
             spec.reserved_ports =
                 resource.string_set_value.iter().map(port).collect::<Result<_, _>>()?;
         }
-        "PORTS_UDP" => {}
+        "PORTS_UDP" if resource.string_set_value.is_empty() => {}
+        "PORTS_UDP" => {
+            let given = resource.string_set_value.join(", ");
+            let allowed = "none: an instance keeps TCP ports for itself, which PORTS lists";
+            return Err(at.field("stringSetValue").invalid(given, allowed));
+        }
         // ECS lists GPUs by their ids; they are only counted here.
         name => {
             resource_name(&at.field("name"), name)?;

@@ -1,7 +1,7 @@
 //! Placement constraints and strategies, launch types: texts into values that cannot be wrong.
 
-use super::{At, at_most, number};
-use crate::pb;
+use super::{At, at_most, number, one_of};
+use crate::{pb, spelled};
 use muster_model::Error;
 use muster_model::limits::{
     DESIRED_COUNT_MAX, PLACEMENT_CONSTRAINTS_MAX, PLACEMENT_STRATEGIES_MAX, TAG_KEY_CHARS_MAX,
@@ -46,7 +46,7 @@ fn constraint(at: &At<'_>, wire: &pb::PlacementConstraint) -> Result<PlacementCo
         "memberOf" => {
             Ok(PlacementConstraint::MemberOf(query(&at.field("expression"), &wire.expression)?))
         }
-        other => Err(at.field("type").invalid(other, "distinctInstance or memberOf")),
+        other => Err(at.field("type").invalid(other, one_of(spelled::PLACEMENT_CONSTRAINT_TYPE))),
     }
 }
 
@@ -91,7 +91,7 @@ fn strategy(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrate
         "random" if wire.field.is_empty() => Ok(PlacementStrategy::Random),
         "random" => Err(at.field("field").invalid(&wire.field, "none with random")),
         "prefer" => prefer(at, wire),
-        other => Err(at.field("type").invalid(other, "spread, binpack, random or prefer")),
+        other => Err(at.field("type").invalid(other, one_of(spelled::PLACEMENT_STRATEGY_TYPE))),
     }
 }
 
@@ -135,9 +135,7 @@ fn prefer(at: &At<'_>, wire: &pb::PlacementStrategy) -> Result<PlacementStrategy
     Ok(PlacementStrategy::Prefer { expression, weight })
 }
 
-/// ECS's launch types, which are also what a task definition may be compatible with.
-pub(crate) const LAUNCH_TYPES: [&str; 4] = [EC2, "EXTERNAL", "FARGATE", "MANAGED_INSTANCES"];
-/// The one that there is: on the cluster's own instances.
+/// The one launch type that there is: on the cluster's own instances.
 pub(crate) const EC2: &str = "EC2";
 
 pub fn launch_type(text: &str) -> Result<(), Error> {
@@ -157,14 +155,14 @@ pub fn launch_type(text: &str) -> Result<(), Error> {
 pub fn has_launch_type(text: &str) -> Result<bool, Error> {
     match text {
         "" | EC2 => Ok(true),
-        known if LAUNCH_TYPES.contains(&known) => Ok(false),
+        known if spelled::LAUNCH_TYPE.contains(&known) => Ok(false),
         other => Err(unknown(&At::Field("launchType"), other)),
     }
 }
 
 /// ECS's sentence.
 fn unknown(at: &At<'_>, text: &str) -> Error {
-    let allowed = "launch type should be one of [EC2,FARGATE,EXTERNAL,MANAGED_INSTANCES] (Leave \
-                   it out, or write EC2.)";
+    let all = spelled::LAUNCH_TYPE.join(",");
+    let allowed = format!("launch type should be one of [{all}] (Leave it out, or write EC2.)");
     at.invalid(text, allowed)
 }

@@ -1,7 +1,7 @@
 //! Requests about services.
 
-use super::{At, capacity, deployment, name, number, placement, strategy, tags};
-use crate::{arn, pb};
+use super::{At, capacity, deployment, name, number, one_of, placement, strategy, tags};
+use crate::{arn, pb, spelled};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
 use muster_model::placement::PlacementChange;
@@ -24,6 +24,7 @@ pub fn create(
     ids: &mut IdSource,
     wire: &pb::CreateServiceRequest,
 ) -> Result<Command, Error> {
+    let cluster = arn::cluster(state, &wire.cluster)?;
     name(&At::Field("serviceName"), &wire.service_name)?;
     capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
@@ -62,7 +63,6 @@ pub fn create(
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;
     spec.az_rebalancing = asked.unwrap_or(spec.can_rebalance());
     let tags = tags(&At::Field("tags"), &wire.tags)?;
-    let cluster = arn::cluster(state, &wire.cluster)?;
     capacity::no_default(state, cluster, &wire.launch_type)?;
     Ok(Command::CreateService(CreateService {
         id: ids.service(),
@@ -99,9 +99,9 @@ pub fn update(
     ids: &mut IdSource,
     wire: &pb::UpdateServiceRequest,
 ) -> Result<Command, Error> {
-    controller(wire.deployment_controller.as_ref())?;
     let cluster = arn::cluster(state, &wire.cluster)?;
-    let service = arn::service(state, cluster, &wire.service)?;
+    controller(wire.deployment_controller.as_ref())?;
+    let service = arn::service_to_change(state, cluster, &wire.service)?;
     let wanted = wire.deployment_configuration.as_ref();
     let (minimum, maximum) = percents(wanted)?;
     let circuit_breaker = deployment::breaker(wanted)?;
@@ -166,7 +166,10 @@ fn scheduling(text: &str) -> Result<SchedulingStrategy, Error> {
     match text {
         "" | "REPLICA" => Ok(SchedulingStrategy::Replica),
         "DAEMON" => Ok(SchedulingStrategy::Daemon),
-        other => Err(At::Field("schedulingStrategy").invalid(other, "REPLICA or DAEMON")),
+        other => {
+            Err(At::Field("schedulingStrategy")
+                .invalid(other, one_of(spelled::SCHEDULING_STRATEGY)))
+        }
     }
 }
 
@@ -188,7 +191,7 @@ fn rebalancing(text: &str) -> Result<Option<bool>, Error> {
         "" => Ok(None),
         "DISABLED" => Ok(Some(false)),
         "ENABLED" => Ok(Some(true)),
-        other => Err(at.invalid(other, "ENABLED or DISABLED")),
+        other => Err(at.invalid(other, one_of(spelled::AVAILABILITY_ZONE_REBALANCING))),
     }
 }
 

@@ -5,8 +5,8 @@
 //! anything further in.
 
 use super::hook::hooks;
-use super::{At, number};
-use crate::pb;
+use super::{At, number, one_of};
+use crate::{pb, spelled};
 use muster_model::limits::{BAKE_MINUTES_MAX, CANARY_PERMILLE_MIN, STEP_PERMILLE_MIN};
 use muster_model::{DeploymentStrategy, Error, Pace, StepSize, Weight};
 
@@ -75,7 +75,7 @@ fn pace(at: &At, old: Pace, wire: &pb::DeploymentConfiguration) -> Result<Pace, 
         ("CANARY", Pace::Canary(step)) => canary(at, step, wire),
         ("CANARY", _) => canary(at, StepSize::CANARY, wire),
         (other, _) => {
-            Err(at.field("strategy").invalid(other, "ROLLING, BLUE_GREEN, LINEAR or CANARY"))
+            Err(at.field("strategy").invalid(other, one_of(spelled::DEPLOYMENT_STRATEGY)))
         }
     }
 }

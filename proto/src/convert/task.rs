@@ -1,7 +1,9 @@
 //! Requests about tasks.
 
 use super::definition::{Limit, environment, more_than_the_task, requirements, within, words};
-use super::{At, amount, at_most, capacity, given, mib, number, placement, service, tags, text};
+use super::{
+    At, amount, at_most, capacity, definition, given, mib, number, placement, service, tags, text,
+};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
 use muster_model::limits::{
@@ -180,9 +182,13 @@ fn overrides(wire: &pb::TaskOverride, spec: &Arc<TaskDefinition>) -> Result<Over
     }
     let overrides = Overrides {
         containers,
-        cpu: super::definition::cpu(&at.field("cpu"), &wire.cpu)?,
-        memory_mib: super::definition::memory(&at.field("memory"), &wire.memory)?,
-        task_role_arn: super::definition::task_role(&at.field("taskRoleArn"), &wire.task_role_arn)?,
+        cpu: definition::cpu(&at.field("cpu"), &wire.cpu)?,
+        memory_mib: definition::memory(&at.field("memory"), &wire.memory)?,
+        task_role_arn: definition::task_role(&at.field("taskRoleArn"), &wire.task_role_arn)?,
+        execution_role_arn: definition::role(
+            &at.field("executionRoleArn"),
+            &wire.execution_role_arn,
+        )?,
         ..Overrides::default()
     };
     sizes(&list, &overrides.applied_to(spec))?;

@@ -83,6 +83,7 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
         Kind::ContainerInstance => (INVALID, "The referenced container instance was not found."),
         Kind::Deployment => ("ServiceDeploymentNotFoundException", "Service deployment not found."),
         Kind::Target => ("TargetNotFoundException", "The specified target wasn't found."),
+        Kind::Resource => ("ResourceNotFoundException", "The specified resource wasn't found."),
         Kind::AgentUpdate => (
             "NoUpdateAvailableException",
             "There's no update available for this Amazon ECS container agent.",
@@ -108,7 +109,9 @@ fn inactive(kind: Kind) -> (&'static str, &'static str) {
         Kind::Cluster => missing(Kind::Cluster),
         Kind::TaskDefinition => (CLIENT, "TaskDefinition is inactive"),
         Kind::Service => ("ServiceNotActiveException", "Service was not ACTIVE."),
-        Kind::Task | Kind::ContainerInstance | Kind::Deployment => (INVALID, ""),
+        // What is to be stopped is over.
+        Kind::Deployment => ("ConflictException", ""),
+        Kind::Task | Kind::ContainerInstance => (INVALID, ""),
         _ => ("ResourceNotFoundException", ""),
     }
 }

@@ -91,7 +91,7 @@ fn check_value(
             }
             true
         }
-        (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => true,
+        (Shape::Text | Shape::OneOf(_), Value::String(_)) | (Shape::Bool, Value::Bool(_)) => true,
         (Shape::Int { low, high }, Value::Number(number)) => {
             number.as_i128().is_some_and(|n| (*low..=*high).contains(&n))
         }
@@ -103,8 +103,8 @@ fn check_value(
 
 fn expected(shape: &Shape, many: bool) -> String {
     match (shape, many) {
-        (Shape::Text, false) => "a string".into(),
-        (Shape::Text, true) => "strings".into(),
+        (Shape::Text | Shape::OneOf(_), false) => "a string".into(),
+        (Shape::Text | Shape::OneOf(_), true) => "strings".into(),
         (Shape::Bool, false) => "true or false".into(),
         (Shape::Bool, true) => "true and false".into(),
         (Shape::Int { low, high }, false) => format!("a whole number from {low} to {high}"),

@@ -2,8 +2,9 @@
 
 use super::{life, timestamp};
 use crate::arn::Arns;
-use crate::convert::{EC2, LAUNCH_TYPES};
+use crate::convert::EC2;
 use crate::pb;
+use crate::spelled;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
     AppProtocol, ContainerDefinition, CpuArchitecture, Device, DevicePermission, IpcMode, Link,
@@ -65,7 +66,7 @@ fn platform(row: RuntimePlatform) -> pb::RuntimePlatform {
 
 /// ECS: it was checked for what it requires, and everything runs on container instances.
 fn compatibilities(spec: &TaskDefinition) -> Vec<String> {
-    let all = LAUNCH_TYPES.iter().map(|name| (*name).to_owned());
+    let all = spelled::COMPATIBILITY.iter().map(|name| (*name).to_owned());
     all.filter(|name| name == EC2 || spec.requires_compatibilities.contains(name)).collect()
 }
 

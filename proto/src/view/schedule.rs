@@ -78,6 +78,7 @@ pub(super) fn overridden(over: &Overrides, tags: &Tags) -> pb::RunTaskRequest {
         memory: task_size(over.memory_mib),
         inference_accelerator_overrides: Vec::new(),
         task_role_arn: over.task_role_arn.clone().unwrap_or_default(),
+        execution_role_arn: over.execution_role_arn.clone().unwrap_or_default(),
     };
     pb::RunTaskRequest {
         overrides: (overrides != pb::TaskOverride::default()).then_some(overrides),

@@ -5,12 +5,12 @@ use super::{deployment, int, pending, strategy, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
-use muster_model::service::Deployment;
+use muster_model::service::{Deployment, RolloutState};
 use muster_model::{
     CircuitBreaker, DefinitionId, DeploymentId, Event, Phase, Service, ServiceStatus, State,
     Threshold,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tasks of one deployment that should run.
 #[derive(Clone, Copy, Default)]
@@ -27,7 +27,15 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         pending: all.pending + one.pending,
         running: all.running + one.running,
     });
-    let deployments = row.deployments.iter().enumerate().map(|(index, one)| {
+    let present = present(state, row);
+    let rolling_back = row.primary().is_some_and(|one| one.rollout == RolloutState::InProgress);
+    let failed = |one: &Deployment| rolling_back && one.rollout == RolloutState::Failed;
+    let listed = row
+        .deployments
+        .iter()
+        .enumerate()
+        .filter(|(index, one)| *index == 0 || present.contains(&one.id) || failed(one));
+    let deployments = listed.map(|(index, one)| {
         let counts = counts.get(&one.id).copied().unwrap_or_default();
         show(state, row, one, index == 0, counts)
     });
@@ -116,6 +124,13 @@ pub(super) fn count(state: &State, row: &Service) -> BTreeMap<DeploymentId, Coun
         }
     }
     counts
+}
+
+/// Deployments that still have tasks. ECS lists an older one until its last task has stopped, a
+/// failed one while it is rolled back: waiters and tools look for a list of one.
+fn present(state: &State, row: &Service) -> BTreeSet<DeploymentId> {
+    let there = state.tasks_of(row.id).filter(|task| task.ended_at().is_none());
+    there.filter_map(|task| task.deployment()).collect()
 }
 
 fn show(

@@ -61,7 +61,7 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
         instance_name: instance.map(|i| i.spec.hostname.clone()).unwrap_or_default(),
         attachments: Vec::new(),
         attributes: instance.map(|i| architecture(i)).unwrap_or_default(),
-        enable_execute_command: may_execute(state, row),
+        enable_execute_command: may_execute(row),
         health_status: health(state, row).name().into(),
     }
 }
@@ -203,12 +203,9 @@ fn architecture(instance: &Instance) -> Vec<pb::Attribute> {
     attributes.filter(|attribute| attribute.name == ARCHITECTURE).collect()
 }
 
-/// As the service or the run asked for; `muster exec` asks nobody.
-fn may_execute(state: &State, row: &Task) -> bool {
-    match row.service().and_then(|id| state.service(id)) {
-        Some(service) => service.spec.enable_execute_command,
-        None => row.overrides.as_ref().is_some_and(|run| run.enable_execute_command),
-    }
+/// As the service or the run asked for when the task began; `muster exec` asks nobody.
+fn may_execute(row: &Task) -> bool {
+    row.overrides.as_ref().is_some_and(|run| run.enable_execute_command)
 }
 
 fn binding(row: &NetworkBinding) -> pb::NetworkBinding {
@@ -236,6 +233,7 @@ fn overrides(state: &State, task: &Task) -> pb::TaskOverride {
         memory: task_size(row.memory_mib),
         inference_accelerator_overrides: Vec::new(),
         task_role_arn: row.task_role_arn.clone().unwrap_or_default(),
+        execution_role_arn: row.execution_role_arn.clone().unwrap_or_default(),
     }
 }
 

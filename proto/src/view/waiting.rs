@@ -23,41 +23,40 @@ pub fn waiting(state: &State, task: &Task, why: &Waiting) -> String {
 
 /// `: 3 short of memory, 2 not connected; nearest: ...`; empty if nothing was removed.
 pub(super) fn removed(state: &State, task: &Task, why: &Waiting) -> String {
-    let lacks = |(blocker, count): &(Blocker, u32)| match blocker {
-        Blocker::MemberOf(number) => {
-            let query = state.members_of(task).nth(usize::from(*number));
-            let query = query.map_or("of the task", Query::text);
-            format!("{count} outside memberOf \"{query}\"")
-        }
-        Blocker::Resource(_) => {
-            let code = state.code(task, *blocker);
-            format!("{count} short of {}", code.trim_start_matches("RESOURCE:"))
-        }
-        _ => format!("{count} {}", lacks(*blocker)),
-    };
+    let lacks =
+        |(blocker, count): &(Blocker, u32)| format!("{count} {}", lacking(state, task, *blocker));
     let removed: Vec<String> = why.removed.iter().map(lacks).collect();
     let mut text = String::new();
     if !removed.is_empty() {
         text.push_str(&format!(": {}", removed.join(", ")));
     }
     if let Some((instance, shortfall)) = &why.nearest {
-        text.push_str(&format!("; nearest: {} {}", named(state, *instance), short(shortfall)));
+        let missing = short(state, task, shortfall);
+        text.push_str(&format!("; nearest: {} {missing}", named(state, *instance)));
     }
     text
 }
 
-fn lacks(blocker: Blocker) -> &'static str {
+/// What instances are that a filter removed.
+fn lacking(state: &State, task: &Task, blocker: Blocker) -> String {
     match blocker {
-        Blocker::Inactive => "draining or deregistered",
-        Blocker::Agent => "not connected",
-        Blocker::Cpu => "short of cpu",
-        Blocker::Memory => "short of memory",
-        Blocker::Ports => "with a wanted host port taken",
-        Blocker::Constraint => "with a task of the same group (distinctInstance)",
-        Blocker::MemberOf(_) => "outside memberOf",
-        Blocker::Resource(_) => "short of a resource",
-        Blocker::Skew => "where the spread would exceed its maxSkew",
-        Blocker::Reserve => "in zones whose reserve is kept free of growth",
+        Blocker::MemberOf(number) => {
+            let query = state.members_of(task).nth(usize::from(number));
+            let query = query.map_or("of the task", Query::text);
+            format!("outside memberOf \"{query}\"")
+        }
+        Blocker::Resource(_) => {
+            let code = state.code(task, blocker);
+            format!("short of {}", code.trim_start_matches("RESOURCE:"))
+        }
+        Blocker::Inactive => "draining or deregistered".into(),
+        Blocker::Agent => "not connected".into(),
+        Blocker::Cpu => "short of cpu".into(),
+        Blocker::Memory => "short of memory".into(),
+        Blocker::Ports => "with a wanted host port taken".into(),
+        Blocker::Constraint => "with a task of the same group (distinctInstance)".into(),
+        Blocker::Skew => "where the spread would exceed its maxSkew".into(),
+        Blocker::Reserve => "in zones whose reserve is kept free of growth".into(),
     }
 }
 
@@ -68,8 +67,9 @@ fn named(state: &State, id: InstanceId) -> String {
     }
 }
 
-fn short(shortfall: &Shortfall) -> String {
+fn short(state: &State, task: &Task, shortfall: &Shortfall) -> String {
     match shortfall {
+        Shortfall::Rule(blocker) => format!("is {}", lacking(state, task, *blocker)),
         Shortfall::Cpu { wanted, free } => format!("has {free} cpu units free, {wanted} wanted"),
         Shortfall::MemoryMib { wanted, free } => format!("has {free} MiB free, {wanted} wanted"),
         Shortfall::Port { port } => format!("has host port {port} taken"),
@@ -95,6 +95,8 @@ pub fn placement_failure(state: &State, task: &Task) -> Option<pb::Failure> {
         (Some((_, Shortfall::Named { name, .. })), _) => format!("RESOURCE:{name}"),
         (Some((_, Shortfall::Reserve { cpu: 0, .. })), _) => "RESOURCE:MEMORY".into(),
         (Some((_, Shortfall::Reserve { .. })), _) => "RESOURCE:CPU".into(),
+        (Some((_, Shortfall::Rule(blocker))), _) => state.code(task, *blocker),
+        // Written by an earlier release.
         (None, Some((blocker, _))) => state.code(task, *blocker),
         (None, None) => "RESOURCE".into(),
     };

@@ -129,7 +129,7 @@ fn what_a_user_stops_says_so_and_only_what_is_in_progress_can_be_stopped() {
     };
     let first = newest(&world);
     let refused = stop(&world, first, "PAUSE").unwrap_err().to_string();
-    assert_eq!(refused, "stopType: \"PAUSE\" is not allowed; allowed: ROLLBACK or ABORT");
+    assert_eq!(refused, "stopType: \"PAUSE\" is not allowed; allowed: ABORT or ROLLBACK");
     let command: Command = stop(&world, first, "").unwrap();
     let refused = world.apply(command).unwrap_err().to_string();
     assert!(refused.starts_with("stopType: \"ROLLBACK\" is not allowed"), "{refused}");
@@ -142,7 +142,7 @@ fn what_a_user_stops_says_so_and_only_what_is_in_progress_can_be_stopped() {
     assert_eq!(shown.deployments[0].rollout_state_reason, told);
     let command = stop(&world, first, "ABORT").unwrap();
     let refused = world.apply(command).unwrap_err().to_string();
-    assert!(refused.contains("muster service deployments web"), "{refused}");
+    assert!(refused.contains("of web, which is STOPPED"), "{refused}");
     let gone = stop(&world, DeploymentId::from_bits(1), "ABORT");
     assert!(matches!(gone, Err(muster_model::Error::NotFound { .. })), "{gone:?}");
 }

@@ -115,7 +115,11 @@ fn ecs_clients_get_ecs_names_and_words() {
     assert!(service.2.starts_with("The service cannot be stopped while it is scaled above 0."));
     assert_eq!(used(Kind::Cluster, "it contains 2 services").0, "ClusterContainsServicesException");
     assert_eq!(says(Error::TokenReused { resources: vec![] }).0, "ConflictException");
-    assert_eq!(says(Error::Unavailable { why: "x".into() }).1, 503);
+    assert_eq!(says(Error::Unavailable { why: "x".into() }).1, 500);
+    let over = says(Error::NotActive { kind: Kind::Deployment, name: "ecs-svc/1 of web".into() });
+    assert_eq!(over.0, "ConflictException");
+    assert!(over.2.contains("not ecs-svc/1 of web: see `muster service deployments`"), "{over:?}");
+    assert_eq!(not_found(Kind::Resource).0, "ResourceNotFoundException");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Kind {
     Schedule,
     Secret,
     Job,
+    /// What tags are to be put on.
+    Resource,
 }
 
 impl std::fmt::Display for Kind {
@@ -50,6 +52,7 @@ impl std::fmt::Display for Kind {
             Self::Schedule => "schedule",
             Self::Secret => "secret",
             Self::Job => "job",
+            Self::Resource => "resource",
         })
     }
 }

@@ -215,9 +215,13 @@ pub const REQUESTS_FORGOTTEN_PER_ENTRY: usize = 8;
 
 /// ECS: a stopped task is shown for at least an hour.
 pub const STOPPED_TASK_KEPT: Millis = Millis::from_secs(3600);
-/// Stopped tasks kept per owner (service or group), whatever their age: crash loops must not
-/// fill the state.
-pub const STOPPED_TASKS_PER_OWNER_MAX: usize = 50;
+/// Stopped tasks kept per service, whatever their age: crash loops must not fill the state. As many
+/// of a group's that found no place.
+pub const STOPPED_TASKS_PER_SERVICE_MAX: usize = 50;
+/// The same for tasks that were run, per group: by default all of a family.
+pub const STOPPED_TASKS_PER_GROUP_MAX: usize = 5000;
+/// Of all together.
+pub const STOPPED_TASKS_MAX: usize = 100_000;
 /// ECS: the newest 100 events of a service.
 pub const EVENTS_PER_SERVICE_MAX: usize = 100;
 /// ECS: a client token is honoured for 24 hours.

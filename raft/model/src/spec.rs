@@ -377,7 +377,11 @@ pub struct Overrides {
     /// In place of the definition's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_role_arn: Option<String>,
-    /// ECS `enableExecuteCommand` of the run: kept and shown; commands can be run in any task.
+    /// Kept and shown, as the definition's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_role_arn: Option<String>,
+    /// ECS `enableExecuteCommand` of the run, or of the service when it started the task: kept and
+    /// shown; commands can be run in any task.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enable_execute_command: bool,
     /// ECS `placementConstraints` and `placementStrategy` of RunTask.

@@ -304,6 +304,11 @@ impl State {
         self.index.finished.iter().filter_map(|(_, id)| self.tasks.get(id))
     }
 
+    /// How many tasks `finished` lists.
+    pub fn finished_count(&self) -> usize {
+        self.index.finished.len()
+    }
+
     pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.instances.get(&id)
     }

@@ -138,7 +138,7 @@ pub struct Observed {
 pub struct Waiting {
     pub instances: u32,
     pub removed: Vec<(Blocker, u32)>,
-    /// The smallest shortfall found, and on which instance.
+    /// The instance that came closest, and what it lacks.
     pub nearest: Option<(InstanceId, Shortfall)>,
 }
 
@@ -230,6 +230,8 @@ pub enum Shortfall {
         cpu: u32,
         memory_mib: u32,
     },
+    /// No amount of anything: it is what it is.
+    Rule(Blocker),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -305,6 +307,11 @@ impl Task {
     /// Waits until an instance has room. One of RunTask does not: its caller is told, as in ECS.
     pub fn is_patient(&self) -> bool {
         !matches!(self.owner, Owner::Run { .. })
+    }
+
+    /// Of RunTask, and nothing had room for it: to its caller a failure, to nobody a task.
+    pub fn found_no_place(&self) -> bool {
+        !self.is_patient() && self.instance.is_none() && self.waiting.is_some()
     }
 
     pub fn slot(&self) -> Option<Slot> {

@@ -84,7 +84,14 @@ impl Dispatcher {
                 let spec = convert::instance::simulated(&request)?;
                 simulator.register(&cluster.name, spec).await?
             }
-            again => resolve::instance(&state, &cluster, again)?.id,
+            again if request.total_resources.is_empty() => {
+                resolve::instance(&state, &cluster, again)?.id
+            }
+            _ => {
+                let allowed = "none with containerInstanceArn: an instance that pretends keeps what \
+                               it was registered with";
+                return Err(Error::invalid("totalResources", "a list", allowed));
+            }
         };
         let there = |state: &State| state.instance(id).is_some_and(|row| row.ready());
         self.simulated(call, state, there).await;

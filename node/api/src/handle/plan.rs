@@ -6,6 +6,7 @@
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
+use crate::handle::run::required;
 use crate::make;
 use crate::write::Draft;
 use muster_model::{Command, Entry, Error, IdSource};
@@ -17,7 +18,7 @@ impl Dispatcher {
         call: &Call,
         request: pb::RunTaskRequest,
     ) -> Result<pb::Foresight, Error> {
-        self.require_instances(call, &request.cluster).await?;
+        required(&request.cluster, self.any_instance(call, &request.cluster).await?)?;
         self.foreseen(call, |draft| make::run_task(draft, &request)).await
     }
 

@@ -12,10 +12,11 @@ use crate::dispatcher::Dispatcher;
 use crate::limits::{PLACEMENT_WAIT, SETTLE_MAX};
 use crate::make;
 use crate::write::{Draft, fresh_for, unexpected};
+use muster_model::cluster::DEFAULT_CLUSTER;
 use muster_model::{
     Command, Entry, Error, InstanceStatus, Phase, Principal, Response, State, Task, TaskId, TraceId,
 };
-use muster_proto::arn::{self, Arns};
+use muster_proto::arn;
 use muster_proto::{convert, pb, view};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +31,12 @@ impl Dispatcher {
         call: &Call,
         request: pb::RunTaskRequest,
     ) -> Result<pb::RunTaskResponse, Error> {
-        // First: Fargate would need no instances, so none being there is no answer to it.
+        let instances = self.any_instance(call, &request.cluster).await?;
+        // Fargate would need no instances, so none being there is no answer to it.
         let strategy = &request.capacity_provider_strategy;
         convert::capacity::no_strategy(&request.launch_type, strategy)?;
         convert::launch_type(&request.launch_type)?;
-        self.require_instances(call, &request.cluster).await?;
+        required(&request.cluster, instances)?;
         let fresh = fresh_for(&request.task_definition);
         let make = |draft: &mut Draft<'_>| make::run_task(draft, &request);
         let written = self.write(call, &request.client_token, fresh, make).await?;
@@ -56,20 +58,12 @@ impl Dispatcher {
         Ok(answer(&state, &tasks, unfit))
     }
 
-    /// ECS: an error, not a failure.
-    pub(super) async fn require_instances(&self, call: &Call, cluster: &str) -> Result<(), Error> {
+    /// Whether the cluster, which must be there, has an instance.
+    pub(super) async fn any_instance(&self, call: &Call, cluster: &str) -> Result<bool, Error> {
         if any_instance(&call.seeing(self.replica.state()), cluster) == Ok(true) {
-            return Ok(());
+            return Ok(true);
         }
-        let state = call.seeing(self.replica.read(call.deadline).await?);
-        match any_instance(&state, cluster)? {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "cluster",
-                arn::cluster_name(&state, cluster)?,
-                "No Container Instances were found in your cluster. (Add one with `muster join`.)",
-            )),
-        }
+        any_instance(&call.seeing(self.replica.read(call.deadline).await?), cluster)
     }
 
     /// Waits for the scheduler's word on each task, and stops those that do not fit.
@@ -134,6 +128,14 @@ pub(super) fn started(state: &State, id: TaskId) -> bool {
     state.task(id).is_none_or(there)
 }
 
+/// ECS: a cluster without instances is an error, not a failure.
+pub(super) fn required(cluster: &str, instances: bool) -> Result<(), Error> {
+    let name = if cluster.is_empty() { DEFAULT_CLUSTER } else { cluster };
+    let allowed =
+        "No Container Instances were found in your cluster. (Add one with `muster join`.)";
+    instances.then_some(()).ok_or_else(|| Error::invalid("cluster", name, allowed))
+}
+
 fn any_instance(state: &State, cluster: &str) -> Result<bool, Error> {
     let cluster = arn::cluster(state, cluster)?.id;
     let usable = |status| status != InstanceStatus::Inactive;
@@ -165,9 +167,6 @@ fn failure_of_stopped(state: &State, task: &Task) -> Option<pb::Failure> {
     let reason = task.observed.reason.as_deref()?.strip_prefix(DID_NOT_FIT)?;
     task.instance.is_none().then_some(())?;
     let (reason, detail) = reason.split_once(' ').unwrap_or((reason, ""));
-    Some(pb::Failure { arn: task_arn(state, task), reason: reason.into(), detail: detail.into() })
-}
-
-fn task_arn(state: &State, task: &Task) -> String {
-    Arns::of(state).task(&arn::name_of(state, task.cluster), task.id)
+    let arn = view::placement_failure(state, task).map(|failure| failure.arn).unwrap_or_default();
+    Some(pb::Failure { arn, reason: reason.into(), detail: detail.into() })
 }

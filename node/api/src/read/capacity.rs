@@ -1,6 +1,6 @@
 //! Capacity providers as callers see them: the account's, and ECS's own.
 
-use super::wants_tags;
+use super::{OF_MOST, wants_tags};
 use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use muster_model::capacity::RESERVED;
@@ -28,11 +28,12 @@ pub fn describe(
     let belongs = |name: &str| {
         of.is_none_or(|row| row.is_some_and(|row| row.names.iter().any(|n| **n == *name)))
     };
+    let tags = wants_tags(&request.include, OF_MOST)?;
     let mut answer = match request.capacity_providers.as_slice() {
         [] => all(state, request, belongs)?,
         names => named(state, names, belongs)?,
     };
-    if !wants_tags(&request.include) {
+    if !tags {
         answer.capacity_providers.iter_mut().for_each(|row| row.tags.clear());
     }
     Ok(answer)

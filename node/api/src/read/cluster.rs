@@ -1,5 +1,6 @@
 //! Clusters as callers see them.
 
+use super::wants_tags;
 use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use crate::show;
@@ -7,13 +8,13 @@ use muster_model::cluster::DEFAULT_CLUSTER;
 use muster_model::{ClusterStatus, Error, State};
 use muster_proto::arn::{self, Arns};
 use muster_proto::convert::some_names;
-use muster_proto::pb;
 use muster_proto::view::missing;
+use muster_proto::{pb, spelled};
 
 /// ECS: no names mean the default cluster.
 ///
 /// # Errors
-/// `Invalid` for too many names.
+/// `Invalid` for too many names and for what cannot be included.
 pub fn describe(
     state: &State,
     request: &pb::DescribeClustersRequest,
@@ -24,6 +25,8 @@ pub fn describe(
         false => &request.clusters[..],
     };
     some_names("clusters", names, DESCRIBE_MAX)?;
+    // Of attachments and configurations there are none.
+    wants_tags(&request.include, spelled::CLUSTER_FIELD)?;
     let mut answer = pb::DescribeClustersResponse::default();
     let mut found = Vec::new();
     for text in names {

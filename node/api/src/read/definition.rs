@@ -1,10 +1,11 @@
 //! Task definitions as callers see them.
 
-use super::wants_tags;
+use super::{OF_MOST, wants_tags};
 use crate::page::Page;
 use muster_model::{DefinitionRow, Error, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::{pb, view};
+use muster_proto::convert::one_of;
+use muster_proto::{pb, spelled, view};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ pub fn describe(
     request: &pb::DescribeTaskDefinitionRequest,
 ) -> Result<pb::DescribeTaskDefinitionResponse, Error> {
     let row = arn::definition(state, &request.task_definition)?;
+    let tags = wants_tags(&request.include, OF_MOST)?;
     Ok(pb::DescribeTaskDefinitionResponse {
         task_definition: Some(view::definition(state, row)),
-        tags: match wants_tags(&request.include) {
+        tags: match tags {
             true => view::tags(&row.spec.tags),
             false => Vec::new(),
         },
@@ -42,9 +44,11 @@ impl Shown {
             ("INACTIVE", _) => Ok(Self::Inactive),
             ("DELETE_IN_PROGRESS", false) => Ok(Self::Deleted),
             ("ALL", true) => Ok(Self::All),
-            (other, true) => Err(Error::invalid("status", other, "ACTIVE, INACTIVE, ALL")),
+            (other, true) => {
+                Err(Error::invalid("status", other, one_of(spelled::TASK_DEFINITION_FAMILY_STATUS)))
+            }
             (other, false) => {
-                Err(Error::invalid("status", other, "ACTIVE, INACTIVE, DELETE_IN_PROGRESS"))
+                Err(Error::invalid("status", other, one_of(spelled::TASK_DEFINITION_STATUS)))
             }
         }
     }
@@ -73,7 +77,7 @@ pub fn list(
     let descending = match request.sort.as_str() {
         "" | "ASC" => false,
         "DESC" => true,
-        other => return Err(Error::invalid("sort", other, "ASC, DESC")),
+        other => return Err(Error::invalid("sort", other, one_of(spelled::SORT_ORDER))),
     };
     let kind = format!("definitions {} {} {}", request.family_prefix, request.status, descending);
     let page = Page::new(kind, &request.next_token, request.max_results)?;

@@ -11,8 +11,8 @@ use muster_model::state::Facing;
 use muster_model::{ClusterId, Error, InstanceStatus, Query, State};
 use muster_proto::arn::{self, Arns};
 use muster_proto::convert::some_names;
-use muster_proto::pb;
 use muster_proto::view::missing;
+use muster_proto::{pb, spelled};
 use sha2::{Digest, Sha256};
 
 /// # Errors
@@ -23,7 +23,7 @@ pub fn describe(
 ) -> Result<pb::DescribeContainerInstancesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
     some_names("containerInstances", &request.container_instances, DESCRIBE_MAX)?;
-    let tags = wants_tags(&request.include);
+    let tags = wants_tags(&request.include, spelled::CONTAINER_INSTANCE_FIELD)?;
     let mut answer = pb::DescribeContainerInstancesResponse::default();
     for text in &request.container_instances {
         match resolve::instance(state, cluster, text) {

@@ -1,14 +1,14 @@
 //! Services as callers see them.
 
-use super::{arn_or, wants_tags};
+use super::{OF_MOST, arn_or, wants_tags};
 use crate::limits::DESCRIBE_SERVICES_MAX;
 use crate::page::Page;
 use crate::show;
 use muster_model::{Error, SchedulingStrategy, ServiceStatus, State};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::{PageSizes, has_launch_type, some_names};
-use muster_proto::pb;
+use muster_proto::convert::{PageSizes, has_launch_type, one_of, some_names};
 use muster_proto::view::missing;
+use muster_proto::{pb, spelled};
 
 /// Draining and, for a day, inactive services are described too.
 ///
@@ -20,7 +20,7 @@ pub fn describe(
 ) -> Result<pb::DescribeServicesResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
     some_names("services", &request.services, DESCRIBE_SERVICES_MAX)?;
-    let tags = wants_tags(&request.include);
+    let tags = wants_tags(&request.include, OF_MOST)?;
     let mut answer = pb::DescribeServicesResponse::default();
     for text in &request.services {
         match arn::service_or_deleted(state, cluster, text) {
@@ -66,7 +66,9 @@ fn of_scheduling(text: &str) -> Result<Option<SchedulingStrategy>, Error> {
         "" => Ok(None),
         "REPLICA" => Ok(Some(SchedulingStrategy::Replica)),
         "DAEMON" => Ok(Some(SchedulingStrategy::Daemon)),
-        other => Err(Error::invalid("schedulingStrategy", other, "REPLICA, DAEMON")),
+        other => {
+            Err(Error::invalid("schedulingStrategy", other, one_of(spelled::SCHEDULING_STRATEGY)))
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! Tasks as callers see them.
 
-use super::{arn_or, wants_tags};
+use super::{OF_MOST, arn_or, wants_tags};
 use crate::limits::DESCRIBE_MAX;
 use crate::page::Page;
 use crate::resolve;
 use crate::show;
 use muster_model::{ClusterId, Error, InstanceId, Owner, ServiceId, State, Task, TaskId};
 use muster_proto::arn::{self, Arns};
-use muster_proto::convert::{has_launch_type, some_names};
-use muster_proto::pb;
+use muster_proto::convert::{has_launch_type, one_of, some_names};
 use muster_proto::view::missing;
+use muster_proto::{pb, spelled};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn describe(
 ) -> Result<pb::DescribeTasksResponse, Error> {
     let cluster = arn::cluster(state, &request.cluster)?;
     some_names("tasks", &request.tasks, DESCRIBE_MAX)?;
-    let tags = wants_tags(&request.include);
+    let tags = wants_tags(&request.include, OF_MOST)?;
     let mut answer = pb::DescribeTasksResponse::default();
     for text in &request.tasks {
         match resolve::task(state, cluster, text) {
@@ -66,7 +66,11 @@ impl Filter {
             // ECS takes it, and never desires it of a task.
             "PENDING" => (false, false),
             other => {
-                return Err(Error::invalid("desiredStatus", other, "RUNNING, PENDING, STOPPED"));
+                return Err(Error::invalid(
+                    "desiredStatus",
+                    other,
+                    one_of(spelled::DESIRED_STATUS),
+                ));
             }
         };
         Ok(Self {
@@ -89,6 +93,8 @@ impl Filter {
             Owner::Service { deployment, .. } => deployment.shown() == *wanted,
         };
         self.any
+            // ECS: no task but a failure, which RunTask has answered.
+            && !task.found_no_place()
             && task.cluster == self.cluster
             && task.wanted() != self.stopped
             && self.instance.is_none_or(|wanted| task.instance == Some(wanted))

@@ -205,11 +205,11 @@ async fn pretend(
         if let Some(ecs) = arguments.ecs() {
             eprintln!(
                 "\nA local ECS is up; its instances only pretend. In another terminal:\n  export \
-                 AWS_ENDPOINT_URL_ECS=http://{} AWS_ACCESS_KEY_ID=test \
-                 AWS_SECRET_ACCESS_KEY=test\n  export AWS_REGION={region} \
-                 AWS_DEFAULT_REGION={region}    # boto3 reads the second\n  aws ecs \
-                 create-cluster\n",
-                ecs.listen,
+                 AWS_ENDPOINT_URL_ECS=http://{listen} AWS_ENDPOINT_URL_STS=http://{listen}\n  \
+                 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n  export \
+                 AWS_REGION={region} AWS_DEFAULT_REGION={region}    # boto3 reads the second\n  \
+                 aws ecs create-cluster\n",
+                listen = ecs.listen,
                 region = arguments.region
             );
         }

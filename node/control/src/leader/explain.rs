@@ -245,7 +245,8 @@ pub(super) fn unplaced(
         Blocker::Ports => " is already using a port required by your task.".into(),
         Blocker::Constraint => " runs a task of the same group (distinctInstance).".into(),
         Blocker::MemberOf(number) => {
-            format!(" does not satisfy memberOf {}.", member(draft.state(), task, number))
+            let query = member(draft.state(), task, number);
+            format!(" encountered error \"MemberOf placement constraint unsatisfied.\": {query}.")
         }
         Blocker::Resource(number) => {
             format!(" has insufficient {} available.", resource(draft.state(), task, number))

@@ -58,6 +58,28 @@ impl OwnerKey {
     }
 }
 
+/// Ended tasks that share a bound: an owner's that were placed, or those that never were.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct History {
+    owner: OwnerKey,
+    placed: bool,
+}
+
+impl History {
+    fn of(owner: OwnerKey, task: &Task) -> Self {
+        Self { owner, placed: task.instance.is_some() }
+    }
+
+    /// A service's tasks are replaced for as long as they fail; those of a run end once each, and
+    /// somebody waits for their exit codes.
+    fn kept(&self) -> usize {
+        match self.placed && self.owner.is_group() {
+            true => limits::STOPPED_TASKS_PER_GROUP_MAX,
+            false => limits::STOPPED_TASKS_PER_SERVICE_MAX,
+        }
+    }
+}
+
 /// What decides where a task can go: tasks of one signature are placed alike. What a run overrides
 /// counts by the size, the resources and the placement it asks for; it changes no ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,9 +139,9 @@ pub(super) struct Index {
     waiting: BTreeMap<Signature, Queue>,
     /// Tasks of RunTask whose caller was told that they cannot be placed.
     refused: BTreeSet<(Time, TaskId)>,
-    finished: BTreeMap<OwnerKey, BTreeSet<(Time, TaskId)>>,
-    /// Owners with more history than is kept.
-    crowded: BTreeSet<OwnerKey>,
+    finished: BTreeMap<History, BTreeSet<(Time, TaskId)>>,
+    /// Those with more of it than is kept.
+    crowded: BTreeSet<History>,
     /// Positions that gained something since the last `take_gains`: room, a port, an open gate.
     gained: BTreeSet<At>,
     /// Positions where tasks came, went or got further, and owners whose tasks did, since the last
@@ -270,10 +292,11 @@ impl Index {
             self.stir.owners.insert(owner.clone());
         }
         if let Some(ended) = task.ended_at() {
-            let finished = self.finished.entry(owner.clone()).or_default();
+            let history = History::of(owner, task);
+            let finished = self.finished.entry(history.clone()).or_default();
             finished.insert((ended, task.id));
-            if finished.len() > limits::STOPPED_TASKS_PER_OWNER_MAX {
-                self.crowded.insert(owner);
+            if finished.len() > history.kept() {
+                self.crowded.insert(history);
             }
         }
     }
@@ -295,13 +318,14 @@ impl Index {
             self.uncount(&owner, task.instance);
         }
         if let Some(ended) = task.ended_at() {
-            let finished = self.finished.entry(owner.clone()).or_default();
+            let history = History::of(owner, task);
+            let finished = self.finished.entry(history.clone()).or_default();
             finished.remove(&(ended, task.id));
-            if finished.len() <= limits::STOPPED_TASKS_PER_OWNER_MAX {
-                self.crowded.remove(&owner);
+            if finished.len() <= history.kept() {
+                self.crowded.remove(&history);
             }
             if finished.is_empty() {
-                self.finished.remove(&owner);
+                self.finished.remove(&history);
             }
         }
     }
@@ -372,10 +396,11 @@ impl Index {
         self.counts.get(owner).into_iter().flatten().map(|(at, count)| (*at, *count))
     }
 
-    /// History beyond what is kept, of owners that have too much of it; the oldest first.
+    /// History beyond what is kept; the oldest of each first.
     pub fn surplus(&self) -> impl Iterator<Item = TaskId> + '_ {
-        self.crowded.iter().filter_map(|owner| self.finished.get(owner)).flat_map(|finished| {
-            let surplus = finished.len().saturating_sub(limits::STOPPED_TASKS_PER_OWNER_MAX);
+        let found = self.crowded.iter().filter_map(|history| self.finished.get_key_value(history));
+        found.flat_map(|(history, finished)| {
+            let surplus = finished.len().saturating_sub(history.kept());
             finished.iter().take(surplus).map(|(_, task)| *task)
         })
     }
@@ -407,7 +432,7 @@ fn is_waiting(task: &Task) -> bool {
 }
 
 fn is_refused(task: &Task) -> bool {
-    task.wanted() && !task.is_patient() && task.waiting.is_some()
+    task.wanted() && task.found_no_place()
 }
 
 /// Counts for spread: placed and wanted.

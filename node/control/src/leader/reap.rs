@@ -1,9 +1,9 @@
 //! History: how long what has ended is remembered.
 //!
-//! Ended tasks go after `limits::STOPPED_TASK_KEPT`, the oldest of an owner sooner if it has too
-//! many; deleted services and deregistered instances after their own spans; deleted task
-//! definitions when nothing refers to them. What still runs on a machine that nobody remembers is
-//! answered by id when its agent lists it.
+//! Ended tasks go after `limits::STOPPED_TASK_KEPT`, the oldest of an owner, or of all, sooner if
+//! there are too many; deleted services and deregistered instances after their own spans; deleted
+//! task definitions when nothing refers to them. What still runs on a machine that nobody
+//! remembers is answered by id when its agent lists it.
 //! Invariant: nothing is forgotten that has not ended.
 
 use super::draft::Draft;
@@ -31,9 +31,10 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, index: &mut Index) {
 
 fn forget(draft: &mut Draft, view: &mut View, index: &Index) {
     let mut tasks: BTreeSet<TaskId> = index.surplus().collect();
-    for task in draft.state().finished() {
+    let too_many = draft.state().finished_count().saturating_sub(limits::STOPPED_TASKS_MAX);
+    for (number, task) in draft.state().finished().enumerate() {
         let until = task.ended_at().unwrap_or_default() + limits::STOPPED_TASK_KEPT;
-        if until > view.now {
+        if until > view.now && number >= too_many {
             view.wakes.history_at(until);
             break;
         }

@@ -18,7 +18,7 @@ type Closeness = (u16, Reverse<u64>, Reverse<InstanceId>);
 pub(super) struct Tally {
     instances: u32,
     removed: Vec<(Blocker, u32)>,
-    closest: Option<(Closeness, Blocker, Option<Shortfall>)>,
+    closest: Option<(Closeness, Blocker, Shortfall)>,
 }
 
 impl Tally {
@@ -33,7 +33,7 @@ impl Tally {
         let (mut tally, candidates) = Self::parted(state, index, signature, wish, contest);
         for at in candidates {
             // Free for a task that asks for another port: this one counts as taken.
-            let port = Some(Shortfall::Port { port: 0 });
+            let port = Shortfall::Port { port: 0 };
             tally.remove(index.fleet.ids[at as usize], Blocker::Ports, port);
         }
         tally
@@ -62,7 +62,7 @@ impl Tally {
                 };
                 let shortfall = match (blocker, contest.missing(*class)) {
                     (Blocker::Reserve, Some(Resources { cpu, memory_mib })) => {
-                        Some(Shortfall::Reserve { cpu, memory_mib })
+                        Shortfall::Reserve { cpu, memory_mib }
                     }
                     _ => shortfall(state, index, at, wish, blocker, port),
                 };
@@ -72,21 +72,17 @@ impl Tally {
         (tally, candidates)
     }
 
-    fn remove(&mut self, id: InstanceId, blocker: Blocker, shortfall: Option<Shortfall>) {
+    fn remove(&mut self, id: InstanceId, blocker: Blocker, shortfall: Shortfall) {
         match self.removed.iter_mut().find(|(b, _)| *b == blocker) {
             Some((_, count)) => *count += 1,
             None => self.removed.push((blocker, 1)),
         }
         let distance = match &shortfall {
-            Some(
-                Shortfall::Cpu { wanted, free }
-                | Shortfall::MemoryMib { wanted, free }
-                | Shortfall::Named { wanted, free, .. },
-            ) => share(*wanted, *free),
-            Some(Shortfall::Reserve { cpu, memory_mib }) => {
-                u64::from(*cpu) + u64::from(*memory_mib)
-            }
-            Some(Shortfall::Port { .. }) | None => 0,
+            Shortfall::Cpu { wanted, free }
+            | Shortfall::MemoryMib { wanted, free }
+            | Shortfall::Named { wanted, free, .. } => share(*wanted, *free),
+            Shortfall::Reserve { cpu, memory_mib } => u64::from(*cpu) + u64::from(*memory_mib),
+            Shortfall::Port { .. } | Shortfall::Rule(_) => 0,
         };
         let closeness = (blocker.depth(), Reverse(distance), Reverse(id));
         if self.closest.as_ref().is_none_or(|(best, ..)| closeness > *best) {
@@ -101,12 +97,12 @@ impl Tally {
     /// The counted reasons as they are stored.
     pub fn waiting(mut self) -> Waiting {
         self.removed.sort_by_key(|(blocker, count)| (Reverse(*count), blocker.depth()));
-        let nearest = self.closest.and_then(|((.., id), _, shortfall)| Some((id.0, shortfall?)));
+        let nearest = self.closest.map(|((.., id), _, shortfall)| (id.0, shortfall));
         Waiting { instances: self.instances, removed: self.removed, nearest }
     }
 }
 
-/// What is missing there, if it is an amount or a port.
+/// What is missing there.
 fn shortfall(
     state: &State,
     index: &Index,
@@ -114,20 +110,21 @@ fn shortfall(
     wish: &Wish,
     blocker: Blocker,
     port: u16,
-) -> Option<Shortfall> {
+) -> Shortfall {
     let free = index.fleet.free[at as usize];
+    let named = || {
+        let row = state.instance(index.fleet.ids[at as usize])?;
+        let (_, (name, wanted, free)) = wish.short(state, row)?;
+        Some(Shortfall::Named { name: Arc::from(name), wanted, free })
+    };
     match blocker {
-        Blocker::Cpu => Some(Shortfall::Cpu { wanted: wish.size.cpu, free: free.cpu }),
+        Blocker::Cpu => Shortfall::Cpu { wanted: wish.size.cpu, free: free.cpu },
         Blocker::Memory => {
-            Some(Shortfall::MemoryMib { wanted: wish.size.memory_mib, free: free.memory_mib })
+            Shortfall::MemoryMib { wanted: wish.size.memory_mib, free: free.memory_mib }
         }
-        Blocker::Ports => Some(Shortfall::Port { port }),
-        Blocker::Resource(_) => {
-            let row = state.instance(index.fleet.ids[at as usize])?;
-            let (_, (name, wanted, free)) = wish.short(state, row)?;
-            Some(Shortfall::Named { name: Arc::from(name), wanted, free })
-        }
-        _ => None,
+        Blocker::Ports => Shortfall::Port { port },
+        Blocker::Resource(_) => named().unwrap_or(Shortfall::Rule(blocker)),
+        _ => Shortfall::Rule(blocker),
     }
 }
 

@@ -6,8 +6,8 @@ use super::logs::logs;
 use super::secrets;
 use super::sharing;
 use super::size::requirements;
-use crate::convert::{At, amount, at_most, given, mib, name, number, text};
-use crate::pb;
+use crate::convert::{At, amount, at_most, given, mib, name, number, one_of, text};
+use crate::{pb, spelled};
 use muster_model::Error;
 use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX};
 use muster_model::spec::{
@@ -221,14 +221,22 @@ fn port_mappings(at: &At<'_>, wire: &[pb::PortMapping]) -> Result<Vec<PortMappin
         let protocol = match wire.protocol.as_str() {
             "" | "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            other => return Err(at.field("protocol").invalid(other, "tcp or udp")),
+            other => {
+                return Err(at
+                    .field("protocol")
+                    .invalid(other, one_of(spelled::TRANSPORT_PROTOCOL)));
+            }
         };
         let app_protocol = match wire.app_protocol.as_str() {
             "" => None,
             "http" => Some(AppProtocol::Http),
             "http2" => Some(AppProtocol::Http2),
             "grpc" => Some(AppProtocol::Grpc),
-            other => return Err(at.field("appProtocol").invalid(other, "http, http2 or grpc")),
+            other => {
+                return Err(at
+                    .field("appProtocol")
+                    .invalid(other, one_of(spelled::APPLICATION_PROTOCOL)));
+            }
         };
         if !wire.name.is_empty() {
             name(&at.field("name"), &wire.name)?;

@@ -3,8 +3,8 @@
 //! It does not know what the runtime's default set of capabilities is.
 
 use super::container::absolute;
-use crate::convert::{At, amount, at_most};
-use crate::pb;
+use crate::convert::{At, amount, at_most, one_of};
+use crate::{pb, spelled};
 use muster_model::Error;
 use muster_model::limits::MEMORY_MIB_MAX;
 use muster_model::spec::{Device, DevicePermission, Tmpfs, Ulimit};
@@ -191,7 +191,11 @@ fn permissions(at: &At<'_>, wire: &[String]) -> Result<Vec<DevicePermission>, Er
             "read" => DevicePermission::Read,
             "write" => DevicePermission::Write,
             "mknod" => DevicePermission::Mknod,
-            other => return Err(at.index(index).invalid(other, "read, write or mknod")),
+            other => {
+                return Err(at
+                    .index(index)
+                    .invalid(other, one_of(spelled::DEVICE_CGROUP_PERMISSION)));
+            }
         };
         if permissions.contains(&permission) {
             return Err(at.index(index).invalid(word, "each permission once"));

@@ -219,12 +219,8 @@ pub(super) fn stop(
             Some(end) => end.outcome.shown(),
             None => "ROLLBACK_IN_PROGRESS",
         };
-        let name = &row.spec.name;
-        let allowed = format!(
-            "the deployment that is IN_PROGRESS; this one is {is}: see `muster service \
-             deployments {name}`"
-        );
-        return Err(Error::invalid("serviceDeploymentArn", deployment.shown(), allowed));
+        let name = format!("{} of {}, which is {is}", deployment.shown(), row.spec.name);
+        return Err(Error::NotActive { kind: Kind::Deployment, name });
     }
     let back_to = match stop {
         StopType::Abort if state.shift(service).is_some() => {

@@ -12,6 +12,7 @@ use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot,
 use crate::instance::{Health, Instance, InstanceStatus};
 use crate::limits;
 use crate::service::{Event, RolloutState, Service, ServiceStatus};
+use crate::spec::Overrides;
 use crate::state::State;
 use crate::task::{Owner, Phase, StopCode, Task, Waiting, reason};
 use std::collections::BTreeSet;
@@ -125,11 +126,16 @@ fn create_tasks(
     }
     bounds.may_start(state, &row, side, tasks.len())?;
     let tags = tags::of_service(state, &row, &definition);
+    // ECS: a change of it reaches the tasks that start afterwards.
+    let enable_execute_command = row.spec.enable_execute_command;
+    let overrides = enable_execute_command
+        .then(|| Arc::new(Overrides { enable_execute_command, ..Overrides::default() }));
     let now = state.now();
     for (slot, id) in tasks {
         let owner = Owner::Service { service, slot: *slot, deployment };
         let new = Task::new(*id, row.cluster, owner, plan.definition, now);
-        state.put_task(Arc::new(Task { tags: tags.clone(), ..new }));
+        let (tags, overrides) = (tags.clone(), overrides.clone());
+        state.put_task(Arc::new(Task { tags, overrides, ..new }));
     }
     if row.spec.strict {
         // Its fencing token.

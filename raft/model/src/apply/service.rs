@@ -90,6 +90,9 @@ fn can_rebalance(spec: &ServiceSpec) -> Result<(), Error> {
     }
 }
 
+const STILL_DRAINING: &str = "Unable to Start a service that is still Draining. (Wait until its \
+                              tasks have stopped: `muster service describe`.)";
+
 pub(super) fn create(
     state: &mut State,
     by: &crate::Principal,
@@ -107,8 +110,8 @@ pub(super) fn create(
         let (kind, name) = (Kind::Service, spec.name.clone());
         return Err(match row.status {
             ServiceStatus::Active => Error::Exists { kind, name },
-            // Its name is free again once its tasks have stopped.
-            _ => Error::NotActive { kind, name },
+            // ECS's sentence. Its name is free again once its tasks have stopped.
+            _ => Error::invalid("serviceName", name, STILL_DRAINING),
         });
     }
     if state.service(command.id).is_some() {

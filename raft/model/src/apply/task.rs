@@ -131,7 +131,12 @@ pub(super) fn stop_by_user(
     let task = find::task(state, id)?;
     let why = if why.is_empty() { STOPPED_BY_USER } else { why };
     if task.wanted() {
-        stop(state, &task, StopCode::UserInitiated, reason(why));
+        // As when nobody takes it away: it failed to start.
+        let code = match task.found_no_place() {
+            true => StopCode::TaskFailedToStart,
+            false => StopCode::UserInitiated,
+        };
+        stop(state, &task, code, reason(why));
     }
     Ok(Response::Done)
 }
@@ -142,7 +147,6 @@ pub(super) fn stop(state: &mut State, old: &Task, code: StopCode, why: Arc<str>)
     let now = state.now();
     let mut task = old.clone();
     if task.instance.is_none() {
-        task.waiting = None;
         task.observed = Observed {
             phase: Phase::Stopped,
             stopping_at: Some(now),
