@@ -18,6 +18,7 @@ mod machine;
 mod manager;
 mod net;
 mod part;
+mod phases;
 mod setting;
 mod show;
 mod shrink;
@@ -26,6 +27,7 @@ mod trace;
 mod world;
 
 pub use part::{Part, Wish};
+pub use phases::Phases;
 pub use shrink::{Shrunk, shrink};
 
 use muster_model::Millis;
@@ -50,6 +52,8 @@ pub struct Counts {
     /// Messages that an agent must not obey.
     pub stale_orders: u64,
     pub takeovers: u64,
+    /// What deployments were at when somebody took over.
+    pub met: Phases,
     pub faults: u64,
     /// Proposals whose proposer never heard what came of them.
     pub unknown: u64,
@@ -86,6 +90,7 @@ impl Counts {
         self.stale_plans += other.stale_plans;
         self.stale_orders += other.stale_orders;
         self.takeovers += other.takeovers;
+        self.met.add(&other.met);
         self.faults += other.faults;
         self.unknown += other.unknown;
         self.acknowledged += other.acknowledged;

@@ -74,6 +74,11 @@ const OURS: &[(&str, &str)] = &[
 const OURS_SPELLED: &[(&str, &str, &str)] = &[
     ("DeploymentLifecycleHook.targetType", "HTTP", "ECS calls functions of AWS"),
     ("DeploymentLifecycleHookDetail.targetType", "HTTP", "ECS calls functions of AWS"),
+    (
+        "PlacementConstraint.type",
+        "distinctInstance",
+        "a definition's, the same message, has it not",
+    ),
     ("PlacementStrategy.type", "prefer", "weighted affinity"),
 ];
 

@@ -156,10 +156,13 @@ impl Sum {
             c.leashes,
             self.hash,
         );
+        println!("takeovers met deployments at: {}", c.met);
         let verdict = |ok: bool| if ok { "ok" } else { "short" };
         let (broken, ok) = (self.broken, verdict(self.broken == 0));
         println!("figure sim.broken_seeds {broken} seeds target <= 0 {ok}");
         println!("figure sim.seeds {} seeds target >= 1 {}", self.seeds, verdict(self.seeds > 0));
+        let unmet = c.met.unmet().len();
+        println!("figure sim.phases_unmet {unmet} phases target <= 0 {}", verdict(unmet == 0));
         let ok = verdict(speed >= SPEED_MIN);
         println!("figure sim.speed {speed:.0} min/min target >= {SPEED_MIN:.0} {ok}");
         let healed = self.healed_ms_max as f64 / 1000.0;

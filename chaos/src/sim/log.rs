@@ -230,7 +230,10 @@ impl World {
                 let stale = matches!(response, Err(Error::StaleEpoch { .. }));
                 self.counts.stale_plans += u64::from(stale);
             }
-            self.counts.takeovers += u64::from(matches!(entry.command, Command::Takeover { .. }));
+            if let Command::Takeover { .. } = entry.command {
+                self.counts.takeovers += 1;
+                self.counts.met.meet(&after);
+            }
         }
         self.log.entries.push(entry.clone());
         self.log.responses.push(response.clone());

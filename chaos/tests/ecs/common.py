@@ -1,6 +1,7 @@
 """What the scripts share: a client, refusals to compare, and one line per thing that held."""
 
 import sys
+import time
 import traceback
 
 import boto3
@@ -13,6 +14,15 @@ SOON = {"Delay": 1, "MaxAttempts": 60}
 def client():
     """ECS as the environment describes it: AWS_ENDPOINT_URL_ECS, keys, region, AWS_CA_BUNDLE."""
     return boto3.client("ecs", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+
+
+def eventually(what, look):
+    """Looks until it is so, for a minute."""
+    deadline = time.monotonic() + 60
+    while not (seen := look()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+    return seen
 
 
 def refused(call, **words):

@@ -8,10 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import boto3
-from common import SOON, client, every, refused, run
+from common import SOON, client, eventually, every, refused, run
 
 NAME = sys.argv[1]
 ecs = client()
@@ -29,15 +28,6 @@ def define(family, *command, **more):
 
 def wait(name, **words):
     ecs.get_waiter(name).wait(cluster="default", WaiterConfig=SOON, **words)
-
-
-def eventually(what, look):
-    """Looks until it is so; the service's own events say why not."""
-    deadline = time.monotonic() + 60
-    while not (seen := look()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-    return seen
 
 
 def homes_of(service):

@@ -5,7 +5,7 @@ import os
 import urllib.error
 import urllib.request
 
-from common import SOON, client, every, refused, run
+from common import SOON, client, eventually, every, refused, run
 
 ecs = client()
 ACCOUNT = "arn:aws:ecs:eu-central-1:123456789012"
@@ -558,9 +558,10 @@ def each_class_of_exception_is_met():
     here = {"cluster": "lab"}
     service = {"serviceName": "old", "taskDefinition": "web", "desiredCount": 1, **here}
     arn = ecs.create_service(**service)["service"]["serviceArn"]
-    ecs.get_waiter("services_stable").wait(services=["old"], WaiterConfig=SOON, **here)
-    listed = ecs.list_service_deployments(service=arn, **here)["serviceDeployments"]
-    over = listed[0]["serviceDeploymentArn"]
+    deployments = lambda: ecs.list_service_deployments(
+        service=arn, status=["SUCCESSFUL"], **here
+    )["serviceDeployments"]
+    over = eventually("the deployment ends", deployments)[0]["serviceDeploymentArn"]
     stop = {"serviceDeploymentArn": over, "stopType": "ROLLBACK"}
     assert refused(ecs.stop_service_deployment, **stop)[0] == "ConflictException"
     never = {**stop, "serviceDeploymentArn": over[:over.rindex("/")] + "/1"}
