@@ -123,10 +123,11 @@ fn tutorial(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) 
     done(&mut command);
 }
 
-fn suite(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str) {
+/// With so many containers at once for lists to have pages of.
+fn suite(cluster: &Cluster, clients: &Environment, key: &Key, manager: &str, crowd: usize) {
     let mut command = tool(cluster, key, manager, &clients.program("python"));
     command.arg(root().join("chaos/tests/ecs/lab.py")).arg(format!("at-{manager}"));
-    command.env("IMAGE", cluster.registry.busybox());
+    command.env("IMAGE", cluster.registry.busybox()).env("CROWD", crowd.to_string());
     let viewer = Key::of(cluster, "eve");
     command.env("VIEWER_KEY_ID", viewer.id).env("VIEWER_SECRET", viewer.secret);
     let door = |n| format!("https://{}:{PORT}", cluster.lab.address(&format!("m{n}")));
@@ -151,8 +152,8 @@ fn aws_and_boto3_drive_real_containers_at_any_manager() {
     readme(&cluster, &clients, &follower);
     moving(&cluster, &clients, &key, &follower);
     tutorial(&cluster, &clients, &key, &follower);
-    suite(&cluster, &clients, &key, &leader);
-    suite(&cluster, &clients, &key, &follower);
+    suite(&cluster, &clients, &key, &leader, 20);
+    suite(&cluster, &clients, &key, &follower, 250);
 }
 
 #[test]

@@ -571,7 +571,7 @@ def each_class_of_exception_is_met():
     attribute = {"name": "rack", "value": "1", "targetType": "container-instance"}
     of = lambda target: [{**attribute, "targetId": target}]
     many = [{**attribute, "name": f"a{number}", "targetId": home} for number in range(11)]
-    nobody = f"arn:aws:ecs:us-east-1:123456789012:task/lab/{NOBODY}"
+    nobody = f"{ACCOUNT}:task/lab/{NOBODY}"
     tags = [{"key": f"k{number}", "value": ""} for number in range(50)]
     ecs.tag_resource(resourceArn=web, tags=tags)
     for name, call, words in [

@@ -130,3 +130,60 @@ impl Resolve for Resolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    /// An endpoint that lets everything go on, over TLS with a certificate of its own for
+    /// `localhost`: its port, and the certificate.
+    async fn endpoint() -> (u16, String) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let chain = vec![own.cert.der().clone()];
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                // Who does not believe it hangs up.
+                let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"}") {
+                    let mut some = [0; 1024];
+                    let read = stream.read(&mut some).await.unwrap();
+                    asked.extend_from_slice(&some[..read]);
+                }
+                let body = r#"{"hookStatus": "SUCCEEDED"}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all((head + body).as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        (port, own.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_over_tls_is_believed_only_by_name_and_authority() {
+        let (port, certificate) = endpoint().await;
+        let body = serde_json::json!({});
+        let believing = Endpoints::new(certificate.as_bytes()).unwrap();
+        let named = format!("https://localhost:{port}/ready");
+        let answered = believing.call(&named, &body).await;
+        assert_eq!(answered, Called::Answered(HookStatus::Succeeded));
+        // Another call may do better, when somebody has mended it.
+        let elsewhere = believing.call(&format!("https://127.0.0.1:{port}/ready"), &body).await;
+        let unknown = Endpoints::new(b"").unwrap().call(&named, &body).await;
+        for refused in [elsewhere, unknown] {
+            let Called::Failed(why) = &refused else { panic!("{refused:?}") };
+            assert!(why.contains("cannot be called") && why.contains("certificate"), "{why}");
+        }
+    }
+}
