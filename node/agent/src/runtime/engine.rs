@@ -28,8 +28,10 @@ const ENDED_MAX: usize = 1024;
 /// Tries to delete a task that resists, and the pause between them.
 const DELETE_TRIES_MAX: u32 = 5;
 const DELETE_PAUSE: Duration = Duration::from_secs(1);
-/// Pause between two looks for logs that are old enough to go.
-const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Pause between two looks whether the disk is filling.
+const DISK_EVERY: Duration = Duration::from_secs(60);
+/// Looks after which it is cleaned up whether it is filling or not: every ten minutes.
+const CLEAN_UP_LOOKS: usize = 10;
 
 /// Real containers on this machine.
 pub struct RuncEngine {
@@ -88,10 +90,15 @@ impl RuncEngine {
             }
         }));
         self.tasks.spawn(stop.run_until_cancelled_owned(async move {
-            loop {
-                tokio::time::sleep(EXPIRE_EVERY).await;
+            for look in (0..CLEAN_UP_LOOKS).cycle() {
                 let runtime = runtime.clone();
-                let _ = tokio::task::spawn_blocking(move || runtime.expire_logs()).await;
+                let work = move || {
+                    if look == 0 || runtime.disk_fills() {
+                        runtime.clean_up();
+                    }
+                };
+                let _ = tokio::task::spawn_blocking(work).await;
+                tokio::time::sleep(DISK_EVERY).await;
             }
         }));
     }
