@@ -23,6 +23,8 @@ pub mod seccomp;
 pub mod secrets;
 pub mod shared;
 pub mod shim;
+mod task_logs;
+mod task_stats;
 pub mod user;
 mod volumes;
 
