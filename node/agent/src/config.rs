@@ -74,6 +74,8 @@ pub struct AgentConfig {
     #[serde(default)]
     pub logs: LogsConfig,
     #[serde(default)]
+    pub images: ImagesConfig,
+    #[serde(default)]
     pub telemetry: TelemetryConfig,
     /// Runs nothing and pretends to: for trials and load tests.
     #[serde(default)]
@@ -185,6 +187,29 @@ impl Default for LogsConfig {
     }
 }
 
+/// When images go that no container of this instance uses. They are looked at every ten minutes,
+/// the disk every minute. ECS's agent has the age (`ECS_IMAGE_MINIMUM_CLEANUP_AGE`, an hour, since
+/// the pull; ours counts from the last use) and takes five each half hour; the marks are
+/// Kubernetes'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImagesConfig {
+    /// Hours for which an image is kept after the last container that used it; 0 keeps none.
+    pub kept_hours: u32,
+    /// Per cent of the disk's bytes or inodes in use from which room is made, whatever the age:
+    /// first of logs of ended tasks, the oldest first, then of unused images, the least recently
+    /// used first. 100: never.
+    pub disk_high_percent: u8,
+    /// Per cent in use down to which room is made.
+    pub disk_low_percent: u8,
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        Self { kept_hours: 24, disk_high_percent: 85, disk_low_percent: 80 }
+    }
+}
+
 /// How pretended containers behave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -236,6 +261,13 @@ impl AgentConfig {
                 return Err(invalid(field, &value.to_string(), "1 to 1024"));
             }
         }
+        let ImagesConfig { disk_high_percent: high, disk_low_percent: low, .. } = self.images;
+        for (field, value, most) in [("high", high, 100), ("low", low, high)] {
+            if !(1..=most).contains(&value) {
+                let field = format!("images.disk_{field}_percent");
+                return Err(invalid(&field, &value.to_string(), &format!("1 to {most}")));
+            }
+        }
         mirror::read(&self.registry.mirrors, &self.registry.insecure)?;
         self.telemetry.check()
     }
@@ -267,4 +299,35 @@ fn default_cgroup_root() -> String {
 
 fn default_starts_max() -> usize {
     16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(images: serde_json::Value) -> Result<ImagesConfig, String> {
+        let config = serde_json::json!({
+            "data_dir": "/d", "managers": ["m:1"], "cluster": "c", "zone": "z", "address": "a",
+            "images": images,
+        });
+        let config: AgentConfig = serde_json::from_value(config).map_err(|e| e.to_string())?;
+        config.check().map(|()| config.images).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn room_is_made_down_to_what_is_below_where_it_begins() {
+        assert_eq!(checked(serde_json::json!({})), Ok(ImagesConfig::default()));
+        let never = serde_json::json!({"kept_hours": 0, "disk_high_percent": 100});
+        assert_eq!(checked(never).unwrap().disk_low_percent, 80);
+        for (images, told) in [
+            (serde_json::json!({"disk_high_percent": 0}), "images.disk_high_percent: \"0\""),
+            (serde_json::json!({"disk_high_percent": 101}), "allowed: 1 to 100"),
+            (serde_json::json!({"disk_high_percent": 79}), "images.disk_low_percent: \"80\""),
+            (serde_json::json!({"disk_low_percent": 86}), "allowed: 1 to 85"),
+            (serde_json::json!({"disk_high": 86}), "unknown field"),
+        ] {
+            let refused = checked(images).unwrap_err();
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! what would lose the files. A file that cannot be read is set aside and reported, never guessed.
 
 use crate::error::{Context, Error, Name, Result};
+use crate::image::sweep::InUse;
 use crate::network::Attachment;
 use muster_model::TaskId;
 use muster_model::dispatch::Assignment;
@@ -66,6 +67,10 @@ pub struct ContainerRecord {
     format: u32,
     pub id: String,
     pub image_digest: String,
+    /// What its root is mounted from, names in the image store. Empty in records of agents that did
+    /// not write them down: no image is without layers.
+    #[serde(default)]
+    pub layers: Vec<String>,
     pub stop_signal: Option<String>,
     pub attachment: Option<Attachment>,
     /// The id of its metadata endpoint; none without a network.
@@ -98,6 +103,7 @@ impl ContainerRecord {
             format: FORMAT,
             id: key.id(),
             image_digest: image.digest.clone(),
+            layers: image.layers.clone(),
             stop_signal: image.config.stop_signal.clone(),
             attachment,
             endpoint,
@@ -213,6 +219,30 @@ impl Journal {
         stored
     }
 
+    /// What every journalled container has of the image store.
+    ///
+    /// # Errors
+    /// Something cannot be read, so that it is not known what runs on it.
+    pub fn images_in_use(&self) -> io::Result<InUse> {
+        let mut in_use = InUse::default();
+        for task in fs::read_dir(self.tasks_dir())? {
+            let containers = task?.path().join("containers");
+            for container in some(fs::read_dir(&containers))?.into_iter().flatten() {
+                let path = container?.path().join("container.json");
+                let Some(bytes) = some(fs::read(&path))? else { continue };
+                let record = parse(&bytes, |r: &ContainerRecord| r.format).map_err(|why| {
+                    io::Error::other(format!("{} cannot be read: {why}", path.display()))
+                })?;
+                if record.layers.is_empty() {
+                    in_use.unresolved.insert(record.image_digest.clone());
+                }
+                in_use.images.insert(record.image_digest);
+                in_use.layers.extend(record.layers);
+            }
+        }
+        Ok(in_use)
+    }
+
     fn load_containers(&self, record: TaskRecord) -> StoredTask {
         let keys = self.containers(record.assignment.task);
         let containers = keys
@@ -273,6 +303,17 @@ pub fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Nothing where there is nothing: it is being deleted, or was not begun.
+fn some<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 fn remove_all(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -290,8 +331,14 @@ fn read<T: DeserializeOwned>(
     path: &Path,
     format: impl Fn(&T) -> u32,
 ) -> std::result::Result<T, String> {
-    let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    let value: T = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    parse(&fs::read(path).map_err(|e| e.to_string())?, format)
+}
+
+fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    format: impl Fn(&T) -> u32,
+) -> std::result::Result<T, String> {
+    let value: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     match format(&value) {
         FORMAT => Ok(value),
         other => Err(format!("format {other} is unknown; this agent reads {FORMAT}")),
@@ -351,6 +398,45 @@ mod tests {
         assert_eq!(stored.quarantined.len(), 3, "{:?}", stored.quarantined);
         assert!(stored.quarantined.iter().any(|q| q.contains("format 9")));
         assert_eq!(names_in(&dir.path().join("quarantine")).len(), 2);
+    }
+
+    #[test]
+    fn what_containers_have_of_images_is_known_for_all_of_them_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        let image = crate::image::Image {
+            reference: "a".into(),
+            digest: "sha256:1".into(),
+            layers: vec!["base".into(), "top".into()],
+            config: Default::default(),
+        };
+        let key = |bits| ContainerKey { task: TaskId::from_bits(bits), name: "web".into() };
+        let write = |bits: u128| {
+            journal.write_task(&assignment(bits), false).unwrap();
+            let record = ContainerRecord::new(&key(bits), &image, None, None);
+            journal.write_container(&key(bits), &record).unwrap();
+        };
+        write(1);
+        // Begun, without a container or with one that was not journalled yet.
+        journal.write_task(&assignment(2), false).unwrap();
+        fs::create_dir_all(journal.container_dir(&key(3))).unwrap();
+        let mut expected = InUse {
+            layers: ["base".into(), "top".into()].into(),
+            images: ["sha256:1".into()].into(),
+            unresolved: Default::default(),
+        };
+        assert_eq!(journal.images_in_use().unwrap(), expected);
+        // As an agent wrote it that knew no layers.
+        write(4);
+        let path = journal.container_dir(&key(4)).join("container.json");
+        let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        old.as_object_mut().unwrap().remove("layers").unwrap();
+        fs::write(&path, old.to_string()).unwrap();
+        expected.unresolved.insert("sha256:1".into());
+        assert_eq!(journal.images_in_use().unwrap(), expected);
+        fs::write(&path, "{").unwrap();
+        let told = journal.images_in_use().unwrap_err().to_string();
+        assert!(told.contains("container.json cannot be read"), "{told}");
     }
 
     #[test]

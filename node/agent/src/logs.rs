@@ -4,6 +4,8 @@
 //! known by its inode, so a rotation between two looks neither repeats nor loses a line. The reader
 //! waits for whoever reads it: nothing is gathered beyond a small queue.
 
+use crate::runtime::now_ms;
+use futures::stream::{BoxStream, Stream, StreamExt};
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -42,8 +44,17 @@ pub struct Query {
     pub tail: Option<usize>,
     /// Only lines from this time on, in milliseconds since 1970.
     pub since: Option<u64>,
-    /// Stay and give what is written from now on, until the container has ended.
+    /// Only lines up to this time and of it.
+    pub until: Option<u64>,
+    /// Stay and give what is written from now on, until the container has ended or `until` is over.
     pub follow: bool,
+}
+
+impl Query {
+    fn wants(&self, frame: &Frame) -> bool {
+        self.since.is_none_or(|since| frame.at >= since)
+            && self.until.is_none_or(|until| frame.at <= until)
+    }
 }
 
 /// Reads the log in `dir`. The stream ends at the end of the log or, with `follow`, of the
@@ -62,14 +73,13 @@ pub fn read(dir: PathBuf, query: Query) -> mpsc::Receiver<io::Result<Frame>> {
 struct Closed;
 
 fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Result<()> {
-    let wanted = |frame: &Frame| query.since.is_none_or(|since| frame.at >= since);
     let give = |frame: Frame| to.blocking_send(Ok(frame)).map_err(|_| Closed);
     let mut files = open_all(dir)?;
     let mut last: VecDeque<Frame> = VecDeque::new();
     let tail = query.tail.map(|n| n.min(TAIL_MAX));
     for file in &mut files {
         while let Some(frame) = file.next()? {
-            if !wanted(&frame) {
+            if !query.wants(&frame) {
                 continue;
             }
             let Some(tail) = tail else {
@@ -96,11 +106,12 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
     }
     loop {
         // Asked before reading: what was written before the end is then read below.
-        let ended = !dir.exists() || dir.join("exit.json").exists();
+        let over = query.until.is_some_and(|until| now_ms() > until);
+        let ended = over || !dir.exists() || dir.join("exit.json").exists();
         let mut moved = true;
         while moved {
             while let Some(frame) = current.as_mut().map_or(Ok(None), LogFile::next)? {
-                if wanted(&frame) && give(frame).is_err() {
+                if query.wants(&frame) && give(frame).is_err() {
                     return Ok(());
                 }
             }
@@ -111,6 +122,44 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// Streams that are each in order of time, as one that is: `at` says when an item was. Of one
+/// moment, those of an earlier stream come first. It is as far as its slowest stream, and holds one
+/// item of each.
+pub fn in_order<T: Send + 'static, E: Send + 'static>(
+    streams: Vec<BoxStream<'static, Result<T, E>>>,
+    at: impl Fn(&T) -> u64 + Send + 'static,
+) -> impl Stream<Item = Result<T, E>> + Send {
+    let heads = streams.into_iter().map(|stream| (None, stream)).collect::<Vec<_>>();
+    futures::stream::unfold((heads, at), |(mut heads, at)| async move {
+        let mut open = Vec::with_capacity(heads.len());
+        for (head, mut stream) in heads {
+            let head = match head {
+                None => stream.next().await,
+                some => some,
+            };
+            if let Some(head) = head {
+                open.push((head, stream));
+            }
+        }
+        // An error is as early as can be.
+        let moment = |head: &Result<T, E>| head.as_ref().map_or(0, &at);
+        let first = (0..open.len()).min_by_key(|&n| moment(&open[n].0))?;
+        heads = Vec::with_capacity(open.len());
+        let mut given = None;
+        for (n, (head, stream)) in open.into_iter().enumerate() {
+            let head = match n == first {
+                true => {
+                    given = Some(head);
+                    None
+                }
+                false => Some(head),
+            };
+            heads.push((head, stream));
+        }
+        given.map(|item| (item, (heads, at)))
+    })
 }
 
 /// Goes on to the file after the current one, if there is one by now.
@@ -226,11 +275,44 @@ mod tests {
         fs::write(dir.path().join("log.2"), line(1, "a")).unwrap();
         fs::write(dir.path().join("log.1"), line(2, "b") + "torn{\n" + &line(3, "c")).unwrap();
         append(dir.path(), &line(4, "d"));
-        let query = |tail, since| Query { tail, since, follow: false };
+        let query = |tail, since| Query { tail, since, ..Default::default() };
         assert_eq!(all(dir.path(), query(None, None)).await, ["a", "b", "c", "d"]);
         assert_eq!(all(dir.path(), query(Some(2), None)).await, ["c", "d"]);
         assert_eq!(all(dir.path(), query(None, Some(3))).await, ["c", "d"]);
         assert_eq!(all(dir.path(), query(Some(0), None)).await, [""; 0]);
+        let until = |tail, until| Query { tail, until: Some(until), ..Default::default() };
+        assert_eq!(all(dir.path(), until(None, 3)).await, ["a", "b", "c"]);
+        // The last ones of that time, not of all.
+        assert_eq!(all(dir.path(), until(Some(1), 2)).await, ["b"]);
+        let between = Query { since: Some(2), ..until(None, 3) };
+        assert_eq!(all(dir.path(), between).await, ["b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn following_ends_when_its_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), &line(1, "a"));
+        append(dir.path(), &line(u64::MAX, "too late"));
+        let query = Query { follow: true, until: Some(now_ms() + 100), ..Default::default() };
+        let read = tokio::time::timeout(PATIENCE, all(dir.path(), query)).await;
+        assert_eq!(read.unwrap(), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn streams_in_order_become_one_in_order() {
+        let stream = |items: &[u64]| {
+            let items: Vec<Result<u64, &str>> = items.iter().map(|n| Ok(*n)).collect();
+            futures::stream::iter(items).boxed()
+        };
+        let merged =
+            in_order(vec![stream(&[10, 30, 31]), stream(&[]), stream(&[20, 25, 90])], |n| *n);
+        let merged: Vec<_> = merged.map(Result::unwrap).collect().await;
+        assert_eq!(merged, [10, 20, 25, 30, 31, 90]);
+        // Of one moment the first stream's come first; an error comes when its stream gets there.
+        let broken = futures::stream::iter([Ok(12), Err("broke")]).boxed();
+        let equal = in_order(vec![stream(&[12, 121]), broken, stream(&[12])], |n| n / 10);
+        let equal: Vec<_> = equal.collect().await;
+        assert_eq!(equal, [Ok(12), Ok(12), Err("broke"), Ok(12), Ok(121)]);
     }
 
     #[tokio::test]

@@ -270,7 +270,7 @@ impl SessionLoop {
                 return None;
             }
             Some(pb::manager_message::Message::Attach(order)) => {
-                match self.book.channel(address) {
+                match self.book.own_channel(address) {
                     Ok(channel) => self.attaches.start(channel, order),
                     Err(error) => tracing::warn!(%error, "attach order not answered"),
                 }

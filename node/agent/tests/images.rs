@@ -6,6 +6,7 @@
 mod lab;
 
 use base64::Engine as _;
+use lab::layout::{layout, tar};
 use lab::registry::Registry;
 use lab::{image_dir, isolated, lab, script, sh, task, until};
 use muster_agent::image::manifest::digest_of;
@@ -40,7 +41,8 @@ fn standard<F: Future<Output = ()>>(test: impl FnOnce(Arc<Store>, PathBuf) -> F 
 }
 
 async fn pull(store: &Arc<Store>, name: &str) -> Result<Image, String> {
-    store.pull(name, None).await.map_err(|e| e.to_string())
+    let pulled = store.pull(name, None).await;
+    pulled.map(|pulled| pulled.image).map_err(|e| e.to_string())
 }
 
 fn layer_count(dir: &Path) -> usize {
@@ -77,7 +79,7 @@ fn basic_credentials_are_needed_given_and_never_mixed() {
         let error = pull(&store, &name).await.unwrap_err();
         assert!(error.starts_with("CannotPullContainerAuthError: "), "{error}");
         assert!(error.contains("check the credentials"), "{error}");
-        let wrong = store.pull(&name, Some(&basic("wrong"))).await.unwrap_err().to_string();
+        let wrong = store.pull(&name, Some(&basic("wrong"))).await.err().unwrap().to_string();
         assert!(wrong.starts_with("CannotPullContainerAuthError: "), "{wrong}");
         assert!(!wrong.contains(&base64::engine::general_purpose::STANDARD.encode("lab:wrong")));
         store.pull(&name, Some(&basic("pw"))).await.unwrap();
@@ -259,39 +261,6 @@ fn the_same_layer_is_fetched_once_however_many_want_it() {
         assert_eq!(layer_count(&dir), 1);
         assert_eq!(fs::read_dir(dir.join("tmp")).unwrap().count(), 0);
     });
-}
-
-/// A layout with one image of the given layers (as they are, whatever their compression).
-fn layout(dir: &Path, layers: &[(Vec<u8>, String)]) {
-    let put = |bytes: &[u8]| {
-        let digest = digest_of(bytes);
-        let blobs = dir.join("blobs/sha256");
-        fs::create_dir_all(&blobs).unwrap();
-        fs::write(blobs.join(&digest["sha256:".len()..]), bytes).unwrap();
-        digest
-    };
-    let diff_ids: Vec<&String> = layers.iter().map(|(_, id)| id).collect();
-    let config =
-        serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-    let config = put(config.to_string().as_bytes());
-    let layers: Vec<_> =
-        layers.iter().map(|(bytes, _)| serde_json::json!({"digest": put(bytes)})).collect();
-    let manifest =
-        serde_json::json!({"schemaVersion": 2, "config": {"digest": config}, "layers": layers});
-    let manifest = put(manifest.to_string().as_bytes());
-    let index = serde_json::json!({"manifests": [{"digest": manifest}]});
-    fs::write(dir.join("index.json"), index.to_string()).unwrap();
-}
-
-fn tar(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, text) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
 }
 
 #[test]

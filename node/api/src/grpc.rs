@@ -183,6 +183,7 @@ impl LiveService {
 impl pb::live_server::Live for LiveService {
     type WatchStream = Statuses<Watching, pb::WatchResponse>;
     type LogsStream = Statuses<Answers<pb::LogsResponse>, pb::LogsResponse>;
+    type StatsStream = Statuses<Answers<pb::StatsResponse>, pb::StatsResponse>;
     type ExecStream = Statuses<Answers<pb::ExecResponse>, pb::ExecResponse>;
 
     async fn pause_service_deployment(
@@ -318,6 +319,15 @@ impl pb::live_server::Live for LiveService {
     ) -> Result<Response<Self::LogsStream>, Status> {
         let (call, message) = self.permitted(request).await?;
         let answer = self.0.dispatcher.logs(&call, message).await;
+        self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
+    }
+
+    async fn stats(
+        &self,
+        request: Request<pb::StatsRequest>,
+    ) -> Result<Response<Self::StatsStream>, Status> {
+        let (call, message) = self.permitted(request).await?;
+        let answer = self.0.dispatcher.stats(&call, message).await;
         self.0.close(&call, answer.map(|stream| self.0.stream(stream)))
     }
 

@@ -29,7 +29,7 @@ pub const CALLS_PER_USER_MAX: usize = 4096;
 /// Watches on one manager; each keeps one old version of the state alive.
 pub const WATCHERS_MAX: usize = 20_000;
 
-/// Log and command streams on one manager; each is one more stream on an agent's connection.
+/// Log, stats and command streams on one manager; each is one more connection of an agent.
 pub const LIVE_STREAMS_MAX: usize = 2_000;
 
 /// Foresights made at once: each takes a core for as long as a new leader takes to read the state.

@@ -47,24 +47,58 @@ impl LiveBackend for NoLive {
 
 /// What the agent says of a task's output, in the API's words.
 pub fn lines(attached: Attached) -> Answers<pb::LogsResponse> {
+    told(attached, |message| match message {
+        attach_up::Message::Log(line) => Ok(log_line(line)),
+        _ => Err(unexpected("while it was asked for logs")),
+    })
+}
+
+/// What the agent says of what a task uses, in the API's words.
+pub fn samples(attached: Attached) -> Answers<pb::StatsResponse> {
+    told(attached, |message| match message {
+        attach_up::Message::Stats(stats) => Ok(task_stats(stats)),
+        _ => Err(unexpected("while it was asked for stats")),
+    })
+}
+
+/// What only the agent speaks in, until it ends or fails.
+fn told<T: 'static>(
+    attached: Attached,
+    of: impl Fn(attach_up::Message) -> Result<T, Error> + Send + 'static,
+) -> Answers<T> {
     let Attached { up, down } = attached;
-    // The sender lives as long as the answers: the agent follows the log until it is dropped.
-    Box::pin(stream::unfold(Some((up, down)), |open| async {
+    // The sender lives as long as the answers: the agent goes on until it is dropped.
+    Box::pin(stream::unfold((Some((up, down)), of), |(open, of)| async {
         let (mut up, down) = open?;
-        match up.next().await? {
-            Err(status) => Some((Err(broken(&status)), None)),
+        let answer = match up.next().await? {
+            Err(status) => Err(broken(&status)),
             Ok(message) => match message.message? {
-                attach_up::Message::Log(line) => Some((Ok(log_line(line)), Some((up, down)))),
-                attach_up::Message::Error(why) => Some((Err(Error::refused(why)), None)),
-                attach_up::Message::ExitCode(_) => None,
-                attach_up::Message::Attach(_)
-                | attach_up::Message::Stdout(_)
-                | attach_up::Message::Stderr(_) => {
-                    Some((Err(unexpected("while it was asked for logs")), None))
-                }
+                attach_up::Message::Error(why) => Err(Error::refused(why)),
+                attach_up::Message::ExitCode(_) => return None,
+                message => of(message),
             },
-        }
+        };
+        let open = answer.is_ok().then_some((up, down));
+        Some((answer, (open, of)))
     }))
+}
+
+fn task_stats(stats: dispatch::TaskStats) -> pb::StatsResponse {
+    let container = |of: dispatch::ContainerStats| pb::ContainerStats {
+        container: of.container,
+        cpu_millicores: of.cpu_millicores,
+        memory_bytes: of.memory_bytes,
+        memory_limit_bytes: of.memory_limit_bytes,
+        pids: of.pids,
+        received_bytes: of.received_bytes,
+        sent_bytes: of.sent_bytes,
+        read_bytes: of.read_bytes,
+        written_bytes: of.written_bytes,
+    };
+    pb::StatsResponse {
+        at: Some(timestamp(stats.at_ms)),
+        containers: stats.containers.into_iter().map(container).collect(),
+    }
 }
 
 fn log_line(line: dispatch::LogLine) -> pb::LogsResponse {
@@ -123,7 +157,9 @@ fn output_of(message: attach_up::Message) -> Result<(pb::ExecResponse, bool), Er
         attach_up::Message::Stderr(bytes) => (Message::Stderr(bytes), false),
         attach_up::Message::ExitCode(code) => (Message::ExitCode(code), true),
         attach_up::Message::Error(why) => return Err(Error::refused(why)),
-        attach_up::Message::Attach(_) | attach_up::Message::Log(_) => {
+        attach_up::Message::Attach(_)
+        | attach_up::Message::Log(_)
+        | attach_up::Message::Stats(_) => {
             return Err(unexpected("while it ran a command"));
         }
     };

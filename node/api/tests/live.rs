@@ -1,4 +1,4 @@
-//! Logs and commands in containers, with an agent played by the test.
+//! Logs, stats and commands in containers, with an agent played by the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -7,7 +7,9 @@ use futures::StreamExt;
 use muster_api::live::{Attached, LiveBackend};
 use muster_model::{Error, TaskId};
 use muster_proto::dispatch::attach_order::What;
-use muster_proto::dispatch::{AttachDown, AttachUp, LogLine, attach_down, attach_up};
+use muster_proto::dispatch::{
+    AttachDown, AttachUp, ContainerStats, LogLine, TaskStats, attach_down, attach_up,
+};
 use muster_proto::pb;
 use std::sync::Arc;
 use support::{Bench, definition, user};
@@ -30,16 +32,36 @@ impl LiveBackend for Agent {
         tokio::spawn(async move {
             match what {
                 What::Logs(wanted) => {
+                    let until = wanted.until.map_or(0, |until| until.seconds);
                     for (n, stderr) in [(1, false), (2, true)] {
                         let line = LogLine {
                             container: "main".into(),
                             stderr,
                             at_ms: 1500,
-                            line: format!("line {n} of {:?}", wanted.tail).into_bytes().into(),
+                            line: format!("line {n} of {:?} {until}", wanted.tail)
+                                .into_bytes()
+                                .into(),
                             partial: false,
                         };
                         let _ = say.send(up(attach_up::Message::Log(line))).await;
                     }
+                }
+                // As one that does not know the order.
+                What::Stats(wanted) if wanted.follow => {
+                    let why = "this order is not supported: the agent is older than the manager";
+                    let _ = say.send(up(attach_up::Message::Error(why.into()))).await;
+                }
+                What::Stats(_) => {
+                    let used = ContainerStats {
+                        container: "main".into(),
+                        cpu_millicores: 1250,
+                        memory_bytes: 3 << 20,
+                        pids: 2,
+                        received_bytes: Some(7),
+                        ..Default::default()
+                    };
+                    let stats = TaskStats { at_ms: 1500, containers: vec![used] };
+                    let _ = say.send(up(attach_up::Message::Stats(stats))).await;
                 }
                 What::Exec(wanted) if wanted.command == ["sleep"] => {
                     let _ = say.send(up(attach_up::Message::Stdout("up".into()))).await;
@@ -88,15 +110,56 @@ async fn prepared() -> (Bench, String) {
 async fn logs_come_line_by_line_and_end() {
     let (bench, task) = prepared().await;
     let mut live = bench.live(user("admin")).await;
-    let request = pb::LogsRequest { task, tail: Some(2), ..Default::default() };
+    let until = Some(at(9));
+    let request = pb::LogsRequest { task, tail: Some(2), until, ..Default::default() };
     let lines: Vec<_> = live.logs(request).await.unwrap().into_inner().collect().await;
     let told: Vec<_> = lines
         .into_iter()
         .map(|line| line.unwrap())
         .map(|line| (line.stream, String::from_utf8(line.line.to_vec()).unwrap()))
         .collect();
-    let expected = [("stdout", "line 1 of Some(2)"), ("stderr", "line 2 of Some(2)")];
+    let expected = [("stdout", "line 1 of Some(2) 9"), ("stderr", "line 2 of Some(2) 9")];
     assert_eq!(told, expected.map(|(s, l)| (s.to_owned(), l.to_owned())));
+}
+
+fn at(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
+}
+
+#[tokio::test]
+async fn a_span_of_logs_that_ends_before_it_begins_is_refused() {
+    let (bench, task) = prepared().await;
+    let mut live = bench.live(user("admin")).await;
+    let span = |since, until| pb::LogsRequest {
+        task: task.clone(),
+        since: Some(at(since)),
+        until: Some(at(until)),
+        ..Default::default()
+    };
+    let refused = live.logs(span(3, 2)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let told = refused.message();
+    assert!(told.contains("until: \"1970-01-01T00:00:02Z\"") && told.contains("00:03Z"), "{told}");
+    live.logs(span(2, 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_task_uses_is_told_once_and_an_old_agent_says_that_it_cannot() {
+    let (mut bench, task) = prepared().await;
+    bench.running(&task).await;
+    let mut live = bench.live(user("admin")).await;
+    let request = pb::StatsRequest { task: task.clone(), ..Default::default() };
+    let told: Vec<_> = live.stats(request).await.unwrap().into_inner().collect().await;
+    let [Ok(sample)] = &told[..] else { panic!("{told:?}") };
+    let used = &sample.containers[0];
+    assert_eq!((used.container.as_str(), used.cpu_millicores, used.pids), ("main", 1250, 2));
+    assert_eq!((used.memory_bytes, used.received_bytes, used.sent_bytes), (3 << 20, Some(7), None));
+    let request = pb::StatsRequest { task, follow: true, ..Default::default() };
+    let refused = live.stats(request).await.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("older than the manager"), "{refused}");
+    let missing = pb::StatsRequest { task: "0".repeat(32), ..Default::default() };
+    assert_eq!(live.stats(missing).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@
 use crate::config::AgentConfig;
 use crate::image::{Credentials, LayerLimits, Registries, mirror};
 use crate::network::BridgeConfig;
-use crate::runtime::RuntimeConfig;
 use crate::runtime::shim::LogLimits;
+use crate::runtime::{DiskMarks, RuntimeConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_model::{Error, InstanceId};
@@ -60,8 +60,17 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             bytes_max: u64::from(config.logs.max_size_mib) << 20,
             files: config.logs.max_files,
         },
-        logs_kept: Duration::from_secs(u64::from(config.logs.kept_hours) * 3600),
+        logs_kept: hours(config.logs.kept_hours),
+        images_kept: hours(config.images.kept_hours),
+        disk: DiskMarks {
+            high_percent: config.images.disk_high_percent,
+            low_percent: config.images.disk_low_percent,
+        },
     })
+}
+
+fn hours(hours: u32) -> Duration {
+    Duration::from_secs(u64::from(hours) * 3600)
 }
 
 fn authorities(config: &AgentConfig) -> Result<Vec<Vec<u8>>, Error> {

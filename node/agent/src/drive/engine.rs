@@ -19,6 +19,9 @@ pub type Events = mpsc::Sender<(TaskId, ContainerEvent)>;
 /// Lines of a log; an error ends them.
 pub type Lines = Pin<Box<dyn Stream<Item = Result<pb::LogLine, Error>> + Send>>;
 
+/// What a task uses, sample by sample; an error ends them.
+pub type Samples = Pin<Box<dyn Stream<Item = Result<pb::TaskStats, Error>> + Send>>;
+
 /// What a command in a container writes, and at last how it ended.
 pub type Output = Pin<Box<dyn Stream<Item = Result<ExecOutput, Error>> + Send>>;
 
@@ -49,6 +52,8 @@ pub struct LogsAsk {
     /// Lines from the end; `None`: all that is kept.
     pub tail: Option<u32>,
     pub since: Option<Time>,
+    /// Up to and with this moment, at which following ends.
+    pub until: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +93,8 @@ pub trait Engine: Send + Sync + 'static {
     fn learn(&self, _reports: &[TaskReport]) {}
 
     async fn logs(&self, task: TaskId, ask: LogsAsk) -> Result<Lines, Error>;
+    /// One sample over a second, or with `follow` one each second until the task is deleted.
+    async fn stats(&self, task: TaskId, follow: bool) -> Result<Samples, Error>;
     /// Dropping the output ends the command.
     async fn exec(&self, task: TaskId, ask: ExecAsk, input: Input) -> Result<Output, Error>;
 

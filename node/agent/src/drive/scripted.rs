@@ -1,6 +1,6 @@
 //! An engine for tests whose actions end when the test says so.
 
-use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output};
+use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output, Samples};
 use muster_control::io::{Found, Signal};
 use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
@@ -86,6 +86,9 @@ impl Engine for Scripted {
         self.act(format!("delete {}", digit(task))).await;
     }
     async fn logs(&self, _task: TaskId, _ask: LogsAsk) -> Result<Lines, Error> {
+        Err(Error::refused("scripted"))
+    }
+    async fn stats(&self, _: TaskId, _: bool) -> Result<Samples, Error> {
         Err(Error::refused("scripted"))
     }
     async fn exec(&self, _: TaskId, _: ExecAsk, _: Input) -> Result<Output, Error> {

@@ -8,7 +8,7 @@ use super::manifest::{Document, choose};
 use super::mirror::Place;
 use super::reference::ImageReference;
 use super::registry::{Credentials, Failure};
-use super::store::{Documents, Image, Source, Store, only_manifest};
+use super::store::{Documents, Pulled, Source, Store, only_manifest};
 use std::fs;
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ impl Store {
         reference: &ImageReference,
         name: &oci_client::Reference,
         credentials: Option<&Credentials>,
-    ) -> Result<Image, Failure> {
+    ) -> Result<Pulled, Failure> {
         let mut refusals = Vec::new();
         for place in self.registry.places(name) {
             let given = credentials.filter(|_| place.mirror.is_none());
             match self.fetch_from_registry(reference, &place.reference, given).await {
-                Ok(image) => return Ok(image),
+                Ok(pulled) => return Ok(pulled),
                 // No other place can help this instance's own disk.
                 Err(failure @ Failure::Local(_)) => return Err(failure),
                 Err(failure) => refusals.push(told_by(&place, failure)),
@@ -37,7 +37,7 @@ impl Store {
         reference: &ImageReference,
         name: &oci_client::Reference,
         credentials: Option<&Credentials>,
-    ) -> Result<Image, Failure> {
+    ) -> Result<Pulled, Failure> {
         let (mut bytes, mut digest) = self.registry.document(name, credentials).await?;
         if let Document::Index(entries) = Document::parse(&bytes).map_err(Failure::Corrupt)? {
             digest = choose(&entries).map_err(Failure::NotFound)?.digest.clone();

@@ -2,12 +2,14 @@
 //!
 //! `reference` says what a text names, `mirror` whom to ask for it, `registry` and `layout` fetch
 //! documents and blobs, `fetch` an image of them, `layer` unpacks one layer into overlayfs's form,
-//! `store` keeps and shares what was unpacked.
+//! `store` keeps and shares what was unpacked, `sweep` removes what nothing uses any more, but for
+//! what is `held`.
 //! Invariant: what has a name in the store was verified down to its digest; half of a layer never
 //! has a name.
 
 pub mod archive;
 mod fetch;
+mod held;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
@@ -15,10 +17,11 @@ pub mod mirror;
 pub mod reference;
 pub mod registry;
 pub mod store;
+pub mod sweep;
 
 pub use reference::ImageReference;
 pub use registry::{Credentials, Registries};
-pub use store::{Image, PullBehavior, Store};
+pub use store::{Image, PullBehavior, Pulled, Store};
 
 use std::time::Duration;
 

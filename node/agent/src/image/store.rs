@@ -12,13 +12,14 @@
 //! the background; a layer of an earlier boot that was never synced is thrown away at start, so a
 //! power cut cannot leave a half-written one behind.
 
+use super::held::{Held, Holds};
 use super::layer::unpack;
 use super::layout;
 use super::manifest::{Config, ConfigFile, Descriptor, Document, Manifest, digest_of, hex_of};
 use super::reference::ImageReference;
 use super::registry::{Credentials, Failure, Registries, Registry};
 use super::{CONFIG_BYTES_MAX, LayerLimits, MANIFEST_BYTES_MAX, PULL_TIMEOUT};
-use crate::error::{Context, Error, Name, Result};
+use crate::error::{Context, Name, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -54,20 +55,26 @@ pub struct Image {
     pub config: Config,
 }
 
-/// What a reference meant when it was last resolved.
+/// An image that a sweep leaves alone for as long as this is kept: until a record names its layers.
+pub struct Pulled {
+    pub image: Image,
+    _held: Held,
+}
+
+/// What a reference meant when it was last resolved. The time of its file is that of its last use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Resolved {
-    reference: String,
-    digest: String,
-    config: String,
+pub(super) struct Resolved {
+    pub reference: String,
+    pub digest: String,
+    pub config: String,
     /// Size and time of an archive file, so that it is not unpacked again.
-    stamp: Option<String>,
+    pub stamp: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct LayerRecord {
+pub(super) struct LayerRecord {
     diff_id: String,
-    bytes: u64,
+    pub bytes: u64,
     files: u64,
     boot_id: String,
 }
@@ -81,6 +88,7 @@ pub struct Store {
     boot_id: String,
     /// One lock per layer being fetched: whoever comes second finds it finished.
     fetching: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) holds: Arc<Holds>,
     next_tmp: AtomicU64,
     /// Threads that sync what was unpacked; joined at the end.
     syncs: Mutex<Vec<JoinHandle<()>>>,
@@ -118,6 +126,7 @@ impl Store {
             limits,
             boot_id: boot_id.trim().to_owned(),
             fetching: Mutex::new(HashMap::new()),
+            holds: Arc::default(),
             next_tmp: AtomicU64::new(0),
             syncs: Mutex::new(Vec::new()),
         };
@@ -128,6 +137,14 @@ impl Store {
     /// The directory that overlayfs mounts name their layers in.
     pub fn layers_dir(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    pub(super) fn refs_dir(&self) -> PathBuf {
+        self.root.join("refs")
+    }
+
+    pub(super) fn configs_dir(&self) -> PathBuf {
+        self.root.join("configs")
     }
 
     fn drop_unsynced(&self) -> std::io::Result<()> {
@@ -150,17 +167,17 @@ impl Store {
         self: &Arc<Self>,
         reference: &str,
         credentials: Option<&Credentials>,
-    ) -> Result<Image> {
+    ) -> Result<Pulled> {
         let parsed = ImageReference::parse(reference)?;
         let prefer_cached = self.behavior == PullBehavior::PreferCached;
         if (prefer_cached || parsed.digest().is_some())
-            && let Some(image) = self.cached(&parsed)
+            && let Some(pulled) = self.cached(&parsed)
         {
-            return Ok(image);
+            return Ok(pulled);
         }
         let pulled = tokio::time::timeout(PULL_TIMEOUT, self.fetch(&parsed, credentials)).await;
         let failure = match pulled {
-            Ok(Ok(image)) => return Ok(image),
+            Ok(Ok(pulled)) => return Ok(pulled),
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let seconds = PULL_TIMEOUT.as_secs();
@@ -169,10 +186,10 @@ impl Store {
         };
         if matches!(failure, Failure::Unreachable(_))
             && self.behavior == PullBehavior::Default
-            && let Some(image) = self.cached(&parsed)
+            && let Some(pulled) = self.cached(&parsed)
         {
             tracing::warn!(image = reference, ?failure, "registry is down, using the cache");
-            return Ok(image);
+            return Ok(pulled);
         }
         Err(failure.explain(reference))
     }
@@ -181,7 +198,7 @@ impl Store {
         self: &Arc<Self>,
         reference: &ImageReference,
         credentials: Option<&Credentials>,
-    ) -> std::result::Result<Image, Failure> {
+    ) -> std::result::Result<Pulled, Failure> {
         match reference {
             ImageReference::Registry(name) => {
                 self.fetch_from_registries(reference, name, credentials).await
@@ -191,8 +208,8 @@ impl Store {
             }
             ImageReference::Archive { file, tag } => {
                 let stamp = stamp_of(file).map_err(Failure::NotFound)?;
-                if let Some(image) = self.cached_with(reference, Some(&stamp)) {
-                    return Ok(image);
+                if let Some(pulled) = self.cached_with(reference, Some(&stamp)) {
+                    return Ok(pulled);
                 }
                 let tmp = self.tmp();
                 let (file, limits) = (file.clone(), self.limits);
@@ -211,7 +228,7 @@ impl Store {
         dir: PathBuf,
         tag: Option<String>,
         stamp: Option<String>,
-    ) -> std::result::Result<Image, Failure> {
+    ) -> std::result::Result<Pulled, Failure> {
         let from = dir.clone();
         let documents = blocking(move || {
             let digest = layout::find(&from, tag.as_deref()).map_err(Failure::NotFound)?;
@@ -232,10 +249,13 @@ impl Store {
         reference: &ImageReference,
         documents: Documents,
         source: &Source<'_>,
-    ) -> std::result::Result<Image, Failure> {
+    ) -> std::result::Result<Pulled, Failure> {
         let Documents { digest, manifest, config, stamp } = documents;
         let count = manifest.layers.len();
         let file = ConfigFile::parse(&config, count).map_err(Failure::Corrupt)?;
+        let layers: Vec<String> = file.rootfs.diff_ids.iter().map(|id| layer_key(id)).collect();
+        // Before anybody looks whether they are here.
+        let held = self.hold(reference, &manifest.config.digest, &layers);
         let mut fetches = Vec::with_capacity(count);
         for (layer, diff_id) in manifest.layers.iter().zip(&file.rootfs.diff_ids) {
             fetches.push(self.layer(diff_id, layer, source));
@@ -248,12 +268,16 @@ impl Store {
             stamp,
         };
         self.remember(reference, &resolved, &config).map_err(|e| Failure::Local(e.to_string()))?;
-        Ok(Image {
-            reference: reference.to_string(),
-            digest,
-            layers: file.rootfs.diff_ids.iter().map(|id| layer_key(id)).collect(),
-            config: file.config.unwrap_or_default(),
-        })
+        let config = file.config.unwrap_or_default();
+        let image = Image { reference: resolved.reference, digest, layers, config };
+        Ok(Pulled { image, _held: held })
+    }
+
+    /// Keeps a sweep from all that an image is of.
+    fn hold(&self, reference: &ImageReference, config: &str, layers: &[String]) -> Held {
+        let config = hex_of(config).unwrap_or_default().to_owned();
+        let names = [ref_file(reference), config].into_iter().chain(layers.iter().cloned());
+        self.holds.hold(names.collect())
     }
 
     /// One layer, fetched by whoever asks first.
@@ -332,12 +356,13 @@ impl Store {
     }
 
     /// The image as last resolved, if every part of it is here.
-    fn cached(&self, reference: &ImageReference) -> Option<Image> {
+    fn cached(&self, reference: &ImageReference) -> Option<Pulled> {
         self.cached_with(reference, None)
     }
 
-    fn cached_with(&self, reference: &ImageReference, stamp: Option<&str>) -> Option<Image> {
-        let resolved = fs::read(self.ref_path(reference)).ok()?;
+    fn cached_with(&self, reference: &ImageReference, stamp: Option<&str>) -> Option<Pulled> {
+        let path = self.refs_dir().join(ref_file(reference));
+        let resolved = fs::read(&path).ok()?;
         let resolved: Resolved = serde_json::from_slice(&resolved).ok()?;
         if stamp.is_some() && resolved.stamp.as_deref() != stamp {
             return None;
@@ -345,13 +370,15 @@ impl Store {
         let config = self.read_config(&resolved.config)?;
         let file: ConfigFile = serde_json::from_slice(&config).ok()?;
         let layers: Vec<String> = file.rootfs.diff_ids.iter().map(|id| layer_key(id)).collect();
+        let held = self.hold(reference, &resolved.config, &layers);
+        // The reference last: if it is there, no sweep took any of it.
         let complete = layers.iter().all(|key| self.layers_dir().join(key).exists());
-        complete.then(|| Image {
-            reference: reference.to_string(),
-            digest: resolved.digest,
-            layers,
-            config: file.config.unwrap_or_default(),
-        })
+        if !complete || renew(&path).is_err() {
+            return None;
+        }
+        let (digest, config) = (resolved.digest, file.config.unwrap_or_default());
+        let image = Image { reference: reference.to_string(), digest, layers, config };
+        Some(Pulled { image, _held: held })
     }
 
     /// A configuration from the cache; a damaged one counts as missing.
@@ -370,10 +397,10 @@ impl Store {
             let hex = hex_of(&resolved.config).map_err(std::io::Error::other)?;
             self.replace(&self.root.join("configs").join(hex), config)?;
         }
-        let path = self.ref_path(reference);
+        let path = self.refs_dir().join(ref_file(reference));
         let bytes = serde_json::to_vec(resolved)?;
         if fs::read(&path).is_ok_and(|known| known == bytes) {
-            return Ok(());
+            return renew(&path);
         }
         self.replace(&path, &bytes)
     }
@@ -382,12 +409,6 @@ impl Store {
         let tmp = self.tmp();
         fs::write(&tmp.path, bytes)?;
         fs::rename(&tmp.path, path)
-    }
-
-    fn ref_path(&self, reference: &ImageReference) -> PathBuf {
-        let digest = digest_of(reference.to_string().as_bytes());
-        let hex = digest.strip_prefix("sha256:").unwrap_or(&digest);
-        self.root.join("refs").join(format!("{hex}.json"))
     }
 
     pub(super) fn tmp(&self) -> Tmp {
@@ -431,11 +452,22 @@ impl Drop for Tmp {
 }
 
 /// 132 bits of the digest in 22 characters: 127 layers must fit into one mount call of 4 KiB.
-fn layer_key(diff_id: &str) -> String {
+pub(super) fn layer_key(diff_id: &str) -> String {
     let hash = Sha256::digest(diff_id.as_bytes());
     let mut text = URL_SAFE_NO_PAD.encode(hash);
     text.truncate(22);
     text
+}
+
+/// The name of a reference under `refs/`.
+fn ref_file(reference: &ImageReference) -> String {
+    let digest = digest_of(reference.to_string().as_bytes());
+    format!("{}.json", digest.strip_prefix("sha256:").unwrap_or(&digest))
+}
+
+/// Says that it is used now.
+pub(super) fn renew(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.set_modified(std::time::SystemTime::now())
 }
 
 fn stamp_of(file: &Path) -> std::result::Result<String, String> {
@@ -463,10 +495,4 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(e) => Err(Failure::Local(format!("unpacking was interrupted: {e}"))),
     }
-}
-
-/// A layer is missing although an image needs it (somebody removed files of the store).
-pub fn missing_layer(image: &Image, key: &str) -> Error {
-    let text = format!("layer {key} of {} is missing; pull the image again", image.reference);
-    Error::new(Name::CannotCreateContainer, text)
 }

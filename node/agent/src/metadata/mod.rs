@@ -9,7 +9,7 @@
 mod document;
 mod listener;
 pub mod role;
-mod stats;
+pub mod stats;
 
 use crate::contact;
 use crate::journal::ContainerKey;

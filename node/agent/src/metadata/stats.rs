@@ -13,6 +13,7 @@ use muster_model::{TaskId, Time};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// The last sample of each container.
 #[derive(Default)]
@@ -37,15 +38,48 @@ impl Samples {
     }
 }
 
+/// What a running container used until one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// The same moment, of a clock that nobody sets.
+    pub taken: Instant,
+    pub usage: Usage,
+    /// Bytes received and sent on the network that it does not share with the machine.
+    pub network: Option<(u64, u64)>,
+}
+
 /// `None` if it does not run.
-pub fn container(runtime: &Runtime, key: &ContainerKey) -> Option<Value> {
+pub fn read(runtime: &Runtime, key: &ContainerKey) -> Option<Reading> {
+    let net_dev = net_dev(runtime, key)?;
+    let record = runtime.journal().read_container(key)?;
+    let sum = |column: usize| {
+        let numbers = interfaces(&net_dev).map(|(_, numbers)| numbers[column]);
+        numbers.fold(0, u64::saturating_add)
+    };
+    Some(Reading {
+        at: now_ms(),
+        taken: Instant::now(),
+        usage: runtime.usage(key),
+        network: record.attachment.map(|_| (sum(0), sum(SENT))),
+    })
+}
+
+/// The /proc/PID/net/dev of a container; `None` if it does not run.
+fn net_dev(runtime: &Runtime, key: &ContainerKey) -> Option<String> {
     let dir = runtime.journal().container_dir(key);
     let watch = read_watch(&dir).filter(|watch| runtime.runs(key) && watch.pid != 0)?;
+    Some(std::fs::read_to_string(format!("/proc/{}/net/dev", watch.pid)).unwrap_or_default())
+}
+
+/// `None` if it does not run.
+pub fn container(runtime: &Runtime, key: &ContainerKey) -> Option<Value> {
+    let network = net_dev(runtime, key)?;
     let proc_stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let now =
         Sample { at: now_ms(), usage: runtime.usage(key), system_nanos: system_nanos(&proc_stat) };
     let before = runtime.metadata().samples.exchange(key, now);
-    let network = std::fs::read_to_string(format!("/proc/{}/net/dev", watch.pid));
     let id = key.id();
     let usage = now.usage;
     Some(json!({
@@ -66,7 +100,7 @@ pub fn container(runtime: &Runtime, key: &ContainerKey) -> Option<Value> {
             { "major": 0, "minor": 0, "op": "read", "value": usage.read_bytes },
             { "major": 0, "minor": 0, "op": "write", "value": usage.written_bytes },
         ] },
-        "networks": networks(&network.unwrap_or_default()),
+        "networks": networks(&network),
         "storage_stats": {},
     }))
 }
@@ -99,19 +133,25 @@ fn system_nanos(proc_stat: &str) -> u64 {
     ticks.fold(0, u64::saturating_add).saturating_mul(TICK_NANOS)
 }
 
-/// The interfaces of a /proc/PID/net/dev but loopback.
-fn networks(net_dev: &str) -> Value {
-    let mut all = Map::new();
-    for line in net_dev.lines() {
-        let Some((name, numbers)) = line.split_once(':') else { continue };
+/// The first of an interface's numbers that is about what it sent.
+const SENT: usize = 8;
+
+/// The interfaces of a /proc/PID/net/dev but loopback: at least twelve numbers each.
+fn interfaces(net_dev: &str) -> impl Iterator<Item = (&str, Vec<u64>)> {
+    net_dev.lines().filter_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
         let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         let name = name.trim();
-        if name == "lo" || numbers.len() < 12 {
-            continue;
-        }
+        (name != "lo" && numbers.len() >= 12).then_some((name, numbers))
+    })
+}
+
+fn networks(net_dev: &str) -> Value {
+    let mut all = Map::new();
+    for (name, numbers) in interfaces(net_dev) {
         let names = ["bytes", "packets", "errors", "dropped"];
         let received = names.iter().zip(&numbers).map(|(what, n)| (format!("rx_{what}"), json!(n)));
-        let sent = numbers.iter().skip(8);
+        let sent = numbers.iter().skip(SENT);
         let sent = names.iter().zip(sent).map(|(what, n)| (format!("tx_{what}"), json!(n)));
         all.insert(name.to_owned(), Value::Object(received.chain(sent).collect()));
     }

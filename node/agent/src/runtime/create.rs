@@ -48,8 +48,9 @@ impl Runtime {
         })?;
         let given = self.take_secrets(assignment, &key).await?;
         let known = self.pulled().remove(&key);
-        let image = match known {
-            Some(image) => image,
+        // Kept until the end, so that no sweep comes before the record.
+        let pulled = match known {
+            Some(pulled) => pulled,
             // Pulled by an agent before this one.
             None => self.pull_image(&container.image, given.credentials.as_ref()).await?,
         };
@@ -60,10 +61,11 @@ impl Runtime {
             metadata: metadata::new_id(),
             role: assignment.spec.task_role_arn.as_ref().map(|_| role::new_id()),
         });
-        let record = ContainerRecord::new(&key, &image, attachment, endpoints);
+        let record = ContainerRecord::new(&key, &pulled.image, attachment, endpoints);
         self.journal().write_container(&key, &record)?;
         self.answer_for(&key, &record);
-        match self.make(&key, assignment, image, &record, given.environment).await {
+        let made = self.make(&key, assignment, pulled.image, &record, given.environment).await;
+        match made {
             Ok(pid) => Ok(Created {
                 id: record.id,
                 pid,

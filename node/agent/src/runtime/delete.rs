@@ -6,9 +6,8 @@ use super::{Runtime, rootfs};
 use crate::error::{Context, Error, Name, Result};
 use crate::journal::ContainerKey;
 use muster_model::TaskId;
-use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How long a shim may take after its container was killed.
 const SHIM_WITHIN: Duration = Duration::from_secs(20);
@@ -99,22 +98,6 @@ impl Runtime {
                 return;
             }
             tokio::time::sleep(SETTLE_POLL).await;
-        }
-    }
-
-    /// Removes logs of deleted tasks that are older than they need to be.
-    pub fn expire_logs(&self) {
-        let dir = self.journal().logs_dir();
-        let now = SystemTime::now();
-        for name in crate::journal::names_in(&dir) {
-            let path = dir.join(name);
-            let modified = fs::metadata(&path).and_then(|m| m.modified());
-            let old = modified.ok().and_then(|at| now.duration_since(at).ok());
-            if old.is_some_and(|age| age > self.config().logs_kept)
-                && let Err(e) = fs::remove_dir_all(&path)
-            {
-                tracing::warn!(path = %path.display(), error = %e, "cannot remove old logs");
-            }
         }
     }
 }

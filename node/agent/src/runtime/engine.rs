@@ -5,7 +5,7 @@ use super::exec;
 use super::{Ended, Managers, Runtime, RuntimeConfig};
 use crate::collector::killed_for_memory;
 use crate::drive::engine::{
-    Engine, Events, ExecAsk, ExecInput, ExecOutput, Input, Lines, LogsAsk, Output,
+    Engine, Events, ExecAsk, ExecInput, ExecOutput, Input, Lines, LogsAsk, Output, Samples,
 };
 use crate::error::PullFailed;
 use crate::journal::ContainerKey;
@@ -15,12 +15,10 @@ use muster_control::io::{ContainerEvent, Found, Signal};
 use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
 use muster_model::task::ContainerStatus;
-use muster_model::{Error, Kind, Phase, TaskId, TaskReport, Time};
-use muster_proto::dispatch as pb;
+use muster_model::{Error, Phase, TaskId, TaskReport, Time};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 
 /// Ends of containers on their way to the brain.
@@ -28,8 +26,10 @@ const ENDED_MAX: usize = 1024;
 /// Tries to delete a task that resists, and the pause between them.
 const DELETE_TRIES_MAX: u32 = 5;
 const DELETE_PAUSE: Duration = Duration::from_secs(1);
-/// Pause between two looks for logs that are old enough to go.
-const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Pause between two looks whether the disk is filling.
+const DISK_EVERY: Duration = Duration::from_secs(60);
+/// Looks after which it is cleaned up whether it is filling or not: every ten minutes.
+const CLEAN_UP_LOOKS: usize = 10;
 
 /// Real containers on this machine.
 pub struct RuncEngine {
@@ -88,10 +88,15 @@ impl RuncEngine {
             }
         }));
         self.tasks.spawn(stop.run_until_cancelled_owned(async move {
-            loop {
-                tokio::time::sleep(EXPIRE_EVERY).await;
+            for look in (0..CLEAN_UP_LOOKS).cycle() {
                 let runtime = runtime.clone();
-                let _ = tokio::task::spawn_blocking(move || runtime.expire_logs()).await;
+                let work = move || {
+                    if look == 0 || runtime.disk_fills() {
+                        runtime.clean_up();
+                    }
+                };
+                let _ = tokio::task::spawn_blocking(work).await;
+                tokio::time::sleep(DISK_EVERY).await;
             }
         }));
     }
@@ -222,27 +227,20 @@ impl Engine for RuncEngine {
     }
 
     async fn logs(&self, task: TaskId, ask: LogsAsk) -> Result<Lines, Error> {
-        let keys = match ask.container.as_str() {
-            "" => self.runtime.logged(task),
-            name => vec![self.key(task, name)?],
-        };
-        if keys.is_empty() {
-            return Err(Error::not_found(Kind::Task, task));
-        }
         let query = logs::Query {
             tail: ask.tail.map(|n| n as usize),
             since: ask.since.map(|at| at.0),
+            until: ask.until.map(|at| at.0),
             follow: ask.follow,
         };
-        let streams = keys.into_iter().map(|key| {
-            let frames = ReceiverStream::new(self.runtime.logs(&key, query));
-            let container = key.name.to_string();
-            frames.map(move |frame| match frame {
-                Ok(frame) => Ok(line(&container, frame)),
-                Err(e) => Err(Error::refused(format!("log of container {container:?}: {e}"))),
-            })
-        });
-        Ok(Box::pin(stream::select_all(streams)))
+        match ask.container.as_str() {
+            "" => self.runtime.task_logs(task, query),
+            name => Ok(self.runtime.container_logs(&self.key(task, name)?, query)),
+        }
+    }
+
+    async fn stats(&self, task: TaskId, follow: bool) -> Result<Samples, Error> {
+        self.runtime.task_stats(task, follow)
     }
 
     async fn exec(&self, task: TaskId, ask: ExecAsk, input: Input) -> Result<Output, Error> {
@@ -287,16 +285,5 @@ impl Engine for RuncEngine {
         self.runtime.close().await;
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-fn line(container: &str, frame: logs::Frame) -> pb::LogLine {
-    let partial = !frame.text.ends_with('\n');
-    pb::LogLine {
-        container: container.to_owned(),
-        stderr: frame.stream != "stdout",
-        at_ms: frame.at,
-        line: frame.text.trim_end_matches('\n').as_bytes().to_vec().into(),
-        partial,
     }
 }

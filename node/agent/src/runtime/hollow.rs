@@ -5,7 +5,7 @@
 //! "runs" for as long as it lives, so an agent on top of it may restart and find it again.
 
 use crate::config::SimulateConfig;
-use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output};
+use crate::drive::engine::{Engine, Events, ExecAsk, Input, Lines, LogsAsk, Output, Samples};
 use futures::StreamExt;
 use muster_control::io::{ContainerEvent, Found, FoundContainer, Signal};
 use muster_model::dispatch::Assignment;
@@ -271,6 +271,13 @@ impl Engine for Arc<Hollow> {
             })
             .collect();
         Ok(futures::stream::iter(lines).boxed())
+    }
+
+    async fn stats(&self, _task: TaskId, _follow: bool) -> Result<Samples, Error> {
+        Err(Error::Unsupported {
+            feature: "stats in simulate mode".to_owned(),
+            instead: "nothing runs here".to_owned(),
+        })
     }
 
     async fn exec(&self, _task: TaskId, _ask: ExecAsk, _input: Input) -> Result<Output, Error> {

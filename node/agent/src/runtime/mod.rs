@@ -7,6 +7,7 @@
 
 pub mod bundle;
 mod check;
+mod clean_up;
 mod create;
 mod delete;
 pub mod devices;
@@ -22,12 +23,14 @@ pub mod seccomp;
 pub mod secrets;
 pub mod shared;
 pub mod shim;
+mod task_logs;
+mod task_stats;
 pub mod user;
 mod volumes;
 
 use crate::cgroup::{Cgroups, Usage};
 use crate::error::{Error, Name, PullFailed, Result};
-use crate::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, Store};
+use crate::image::{Credentials, LayerLimits, PullBehavior, Pulled, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
 use crate::metadata::Metadata;
@@ -39,6 +42,7 @@ use runc::Runc;
 use secrets::{ContainerSecrets, Secrets};
 use shim::{Exit, LogLimits, Process, Watch};
 
+pub use clean_up::DiskMarks;
 pub use create::Created;
 pub use restart::Restarted;
 pub(crate) use restart::restarts;
@@ -77,6 +81,9 @@ pub struct RuntimeConfig {
     pub log: LogLimits,
     /// How long logs of deleted tasks are kept.
     pub logs_kept: Duration,
+    /// How long images are kept that no container uses.
+    pub images_kept: Duration,
+    pub disk: DiskMarks,
 }
 
 /// Who knows what tasks are given: the managers, however they are asked.
@@ -114,7 +121,7 @@ struct Inner {
     runc: Runc,
     live: Mutex<HashMap<ContainerKey, Live>>,
     /// Images pulled for containers that are not made yet.
-    pulled: Mutex<HashMap<ContainerKey, Image>>,
+    pulled: Mutex<HashMap<ContainerKey, Pulled>>,
     managers: Arc<dyn Managers>,
     /// What containers that are not made yet will be given.
     given: Mutex<HashMap<ContainerKey, ContainerSecrets>>,
@@ -212,7 +219,7 @@ impl Runtime {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pulled(&self) -> MutexGuard<'_, HashMap<ContainerKey, Image>> {
+    fn pulled(&self) -> MutexGuard<'_, HashMap<ContainerKey, Pulled>> {
         self.inner.pulled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -243,10 +250,10 @@ impl Runtime {
             let name = container.name.as_str().into();
             let key = ContainerKey { task: assignment.task, name };
             let credentials = self.given().get(&key).and_then(|given| given.credentials.clone());
-            let image = self.pull_image(&container.image, credentials.as_ref()).await;
+            let pulled = self.pull_image(&container.image, credentials.as_ref()).await;
             let failed = |error| PullFailed { container: Some(key.name.clone()), error };
-            let image = image.map_err(failed)?;
-            self.pulled().insert(key, image);
+            let pulled = pulled.map_err(failed)?;
+            self.pulled().insert(key, pulled);
             Ok(())
         });
         futures::future::try_join_all(pulls).await.map(drop)
@@ -257,7 +264,7 @@ impl Runtime {
         &self,
         image: &str,
         credentials: Option<&Credentials>,
-    ) -> Result<Image> {
+    ) -> Result<Pulled> {
         self.inner.images.pull(image, credentials).await
     }
 

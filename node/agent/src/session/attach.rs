@@ -1,4 +1,5 @@
-//! Answers a manager's order to attach: a log is streamed to it, or a command run for it.
+//! Answers a manager's order to attach: a log is streamed to it, or what a task uses, or a command
+//! run for it.
 //!
 //! Each order is one stream to the manager that gave it, and ends with it: when the user goes away
 //! the manager drops the stream, and a followed log or a running command ends here.
@@ -21,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// Streams at once; a user holds one per `logs` or `exec`.
+/// Streams at once; a user holds one per task of `logs` and `stats`, and one per `exec`.
 const ATTACHES_MAX: usize = 64;
 /// Pieces of output on their way; the log's reader waits when the user does not read.
 const UP_MAX: usize = 16;
@@ -76,7 +77,8 @@ impl Attaches {
             .into_inner();
         let mut stream = Carrier { up, down };
         let Ok(_place) = self.places.try_acquire() else {
-            let why = format!("{ATTACHES_MAX} log and exec streams of this instance are open");
+            let why =
+                format!("{ATTACHES_MAX} log, stats and exec streams of this instance are open");
             stream.end(Err(Error::refused(why))).await;
             return Ok(());
         };
@@ -84,6 +86,7 @@ impl Attaches {
         let result = match order.what {
             Some(What::Logs(logs)) => self.logs(task, logs, &mut stream).await,
             Some(What::Exec(exec)) => self.exec(task, exec, &mut stream).await,
+            Some(What::Stats(stats)) => self.stats(task, stats, &mut stream).await,
             None => Err(Error::Unsupported {
                 feature: "this order".to_owned(),
                 instead: "the agent is older than the manager".to_owned(),
@@ -104,9 +107,20 @@ impl Attaches {
             follow: ask.follow,
             tail: ask.tail.and_then(|tail| u32::try_from(tail).ok()),
             since: ask.since.and_then(|since| wire::time(since.seconds, since.nanos)),
+            until: ask.until.and_then(|until| wire::time(until.seconds, until.nanos)),
         };
         let lines = self.engine.logs(task, ask).await?;
         stream.carry(lines.map(|line| line.map(Up::Log)), None).await
+    }
+
+    async fn stats(
+        &self,
+        task: TaskId,
+        ask: pb::AttachStats,
+        stream: &mut Carrier,
+    ) -> Result<(), Error> {
+        let samples = self.engine.stats(task, ask.follow).await?;
+        stream.carry(samples.map(|sample| sample.map(Up::Stats)), None).await
     }
 
     async fn exec(

@@ -121,6 +121,15 @@ impl Book {
         Ok(channel)
     }
 
+    /// A connection for one stream alone, whose reader may stop reading: what it has not read takes
+    /// the room of all that shares a connection with it, heartbeats too.
+    ///
+    /// # Errors
+    /// When the address is not `host:port`.
+    pub fn own_channel(&self, address: &str) -> Result<Channel, Error> {
+        self.connector.connect_lazy(address, CONNECT)
+    }
+
     /// Takes a manager's word for where they all are, and keeps it on disk.
     pub async fn learn(&self, managers: &[pb::ManagerAddress]) {
         if managers.is_empty() {

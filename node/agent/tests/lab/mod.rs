@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod layout;
 pub mod registry;
 
 use muster_agent::cgroup::Cgroups;
@@ -17,7 +18,7 @@ use muster_agent::metadata::role::{Credentials, Identity, TaskRoles};
 use muster_agent::network::BridgeConfig;
 use muster_agent::runtime::secrets::{Secrets, TaskSecrets, credentials};
 use muster_agent::runtime::shim::{Exit, LogLimits};
-use muster_agent::runtime::{Created, Ended, Runtime, RuntimeConfig};
+use muster_agent::runtime::{Created, DiskMarks, Ended, Runtime, RuntimeConfig};
 use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
 use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition};
@@ -219,6 +220,9 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         layer_limits: LayerLimits::STANDARD,
         log: LogLimits::STANDARD,
         logs_kept: Duration::from_secs(3600),
+        images_kept: Duration::from_secs(3600),
+        // What else is on this machine's disk is not the tests' matter.
+        disk: DiskMarks { high_percent: 100, low_percent: 100 },
     }
 }
 

@@ -1,4 +1,4 @@
-//! Logs of tasks and commands in their containers: which task, and on to its agent.
+//! Logs of tasks, what they use, and commands in their containers: which task, and on to its agent.
 
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
@@ -8,8 +8,9 @@ use crate::resolve;
 use futures::stream::{self, StreamExt};
 use muster_model::{Error, Phase, State, Task};
 use muster_proto::dispatch::attach_order::What;
-use muster_proto::dispatch::{AttachExec, AttachLogs};
+use muster_proto::dispatch::{AttachExec, AttachLogs, AttachStats};
 use muster_proto::{arn, pb};
+use prost_types::Timestamp;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,15 +30,35 @@ impl Dispatcher {
         if !request.container.is_empty() {
             container(&state, task, &request.container)?;
         }
+        check_span(request.since.as_ref(), request.until.as_ref())?;
         let permit = self.stream()?;
         let what = What::Logs(AttachLogs {
             container: request.container,
             follow: request.follow,
             tail: request.tail,
             since: request.since,
+            until: request.until,
         });
         let attached = self.live.attach(task.id, what).await?;
         Ok(self.held(live::lines(attached), permit))
+    }
+
+    /// What a task's running containers use.
+    pub async fn stats(
+        &self,
+        call: &Call,
+        request: pb::StatsRequest,
+    ) -> Result<Answers<pb::StatsResponse>, Error> {
+        self.require_leading("reach the agents")?;
+        let state = self.view(call, false).await?;
+        let task = find(&state, &request.cluster, &request.task)?;
+        if task.last_status() == Phase::Stopped {
+            return Err(Error::refused(format!("task {} is STOPPED: it uses nothing", task.id)));
+        }
+        let permit = self.stream()?;
+        let what = What::Stats(AttachStats { follow: request.follow });
+        let attached = self.live.attach(task.id, what).await?;
+        Ok(self.held(live::samples(attached), permit))
     }
 
     /// Runs a command in a running container. Without a name: the only one, or the first.
@@ -79,7 +100,7 @@ impl Dispatcher {
     fn stream(&self) -> Result<OwnedSemaphorePermit, Error> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
             let limit = LIVE_STREAMS_MAX as u64;
-            let what = "log and command streams on this manager".to_owned();
+            let what = "log, stats and command streams on this manager".to_owned();
             Error::LimitExceeded { what, value: limit + 1, limit }
         })
     }
@@ -97,6 +118,21 @@ impl Dispatcher {
         });
         let told = told.filter_map(futures::future::ready);
         Box::pin(answers.take_until(self.stopping.clone().cancelled_owned()).chain(told))
+    }
+}
+
+fn check_span(since: Option<&Timestamp>, until: Option<&Timestamp>) -> Result<(), Error> {
+    match (since, until) {
+        (Some(since), Some(until))
+            if (until.seconds, until.nanos) < (since.seconds, since.nanos) =>
+        {
+            Err(Error::invalid(
+                "until",
+                until.to_string(),
+                format!("a time from `since` on, {since}"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

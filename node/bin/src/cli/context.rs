@@ -1,7 +1,7 @@
 //! What every command that talks to a cluster shares: the client, the deadline, the output.
 
 use super::ClientArguments;
-use super::error::CliError;
+use super::error::{CliError, is_outage};
 use super::output::Format;
 use crate::files;
 use muster_identity::{ConnectOptions, Connector, Identity};
@@ -14,16 +14,11 @@ use pb::operator_client::OperatorClient;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
-
-/// No manager answered, or one stopped in the middle: another may do better.
-fn is_outage(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. } | Error::UnknownOutcome { .. })
-}
 
 /// Manager addresses that `init` and `user create` leave beside a certificate, one per line.
 const MANAGERS_FILE: &str = "managers";
@@ -32,6 +27,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// How long a command may say nothing.
 const SILENCE: Duration = Duration::from_secs(1);
 const STREAM_PAUSE: Duration = Duration::from_millis(200);
+/// Streams that break within this time broke for one reason, which is said once.
+const ONE_BREAK: Duration = Duration::from_secs(5);
 /// Largest answer: a page of a hundred full task descriptions fits many times.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -47,6 +44,8 @@ pub struct Context {
     pub stale: bool,
     pub cluster: String,
     pub timeout: Duration,
+    /// When somebody was told last that a stream broke.
+    broke_at: Mutex<Option<Instant>>,
 }
 
 /// `--identity`, or where `init` puts the administrator's.
@@ -110,6 +109,7 @@ impl Context {
             stale: arguments.stale,
             cluster: arguments.cluster,
             timeout: arguments.timeout,
+            broke_at: Mutex::new(None),
         })
     }
 
@@ -262,7 +262,11 @@ impl Context {
     pub async fn follow_on(&self, error: &CliError) -> bool {
         let again = matches!(error, CliError::Broke(why) if is_outage(why));
         if again {
-            eprintln!("the manager that was followed is gone; following on through another");
+            let now = Instant::now();
+            let before = self.broke_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+            if before.is_none_or(|before| now - before > ONE_BREAK) {
+                eprintln!("the manager that was followed is gone; following on through another");
+            }
             tokio::time::sleep(STREAM_PAUSE).await;
         }
         again

@@ -37,7 +37,17 @@ pub enum CliError {
     Remote(i32),
 }
 
+/// No manager answered, or one stopped in the middle: another may do better.
+pub fn is_outage(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::UnknownOutcome { .. })
+}
+
 impl CliError {
+    /// Nobody could answer, or whoever did stopped in the middle.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Cluster(why) | Self::Broke(why) if is_outage(why))
+    }
+
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_)
@@ -45,10 +55,7 @@ impl CliError {
             | Self::Identity(
                 muster_identity::Error::Address { .. } | muster_identity::Error::Token { .. },
             ) => ExitCode::from(2),
-            Self::Cluster(Error::Unavailable { .. } | Error::UnknownOutcome { .. })
-            | Self::Broke(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
-                ExitCode::from(3)
-            }
+            error if error.is_outage() => ExitCode::from(3),
             Self::Cluster(Error::NotFound { .. }) | Self::Broke(Error::NotFound { .. }) => {
                 ExitCode::from(4)
             }

@@ -10,13 +10,16 @@ mod context;
 mod deployment;
 mod error;
 mod events;
+mod exec;
+mod follow;
 mod foresight;
 mod import;
 mod init;
 mod instance;
 mod job;
 mod join;
-mod live;
+mod logs;
+mod moment;
 mod operator;
 mod output;
 mod placement;
@@ -24,6 +27,7 @@ mod policy;
 mod schedule;
 mod secret;
 mod service;
+mod stats;
 mod strategy;
 mod task;
 mod taskdef;
@@ -126,7 +130,7 @@ enum Command {
         #[command(subcommand)]
         command: service::Command,
     },
-    /// Tasks: run, look at, stop, read their logs, run commands in them.
+    /// Tasks: run, look at, stop, read their logs and what they use, run commands in them.
     #[command(after_help = "Example:\n  muster task run migrate")]
     Task {
         #[command(subcommand)]

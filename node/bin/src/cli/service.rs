@@ -4,7 +4,7 @@ use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
 use super::strategy::Strategy;
-use super::{CliError, deployment, foresight};
+use super::{CliError, deployment, foresight, logs, stats};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 use muster_proto::pb::live_client::LiveClient;
@@ -49,6 +49,15 @@ pub enum Command {
     /// the reason if the newest deployment does.
     #[command(after_help = "Example:\n  muster service wait web --timeout 120")]
     Wait { name: String },
+    /// What its tasks wrote, also those that stopped, each line under its task's id; with -f also
+    /// tasks that it gets.
+    #[command(after_help = "Examples:\n  muster service logs web --since 10m\n  \
+        muster service logs -f web --tail 10\n  \
+        muster service logs web --since 2026-01-31T15:00:00Z --until 2026-01-31T15:10:00Z")]
+    Logs(logs::ServiceLogs),
+    /// What the containers of its tasks use.
+    #[command(after_help = "Example:\n  muster service stats -f web")]
+    Stats(stats::ServiceStats),
     /// Its deployments, the newest first, and how they ended.
     #[command(after_help = "Example:\n  muster service deployments web")]
     Deployments { name: String },
@@ -199,6 +208,8 @@ impl Command {
                 show(context, &answer.await?.service.into_iter().collect::<Vec<_>>())
             }
             Self::Wait { name } => wait(context, name).await,
+            Self::Logs(logs) => logs.run(context).await,
+            Self::Stats(stats) => stats.run(context).await,
             Self::Deployments { name } => deployment::list(context, &name).await,
             Self::StopDeployment { name, stop_type } => {
                 deployment::stop(context, &name, stop_type).await

@@ -1,9 +1,10 @@
-//! `muster task`: run, look at and stop tasks; their logs and commands in them are in `live.rs`.
+//! `muster task`: run, look at and stop tasks; their logs, what they use and commands in them are
+//! in `logs.rs`, `stats.rs` and `exec.rs`.
 
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::{CliError, foresight, live};
+use super::{CliError, exec, foresight, logs, stats};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 
@@ -26,14 +27,20 @@ pub enum Command {
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// What the containers of a task wrote.
-    #[command(after_help = "Example:\n  muster task logs -f --tail 100 7d2f01")]
-    Logs(live::Logs),
+    /// What the containers of a task wrote; of all tasks of a service: `muster service logs`.
+    #[command(after_help = "Examples:\n  muster task logs -f --tail 100 7d2f01\n  \
+        muster task logs 7d2f01 --since 1h --until 30m")]
+    Logs(logs::Logs),
+    /// What the containers of a task use: CPU (100% is one core), memory, processes, bytes on the
+    /// network and of disks; of all tasks of a service: `muster service stats`.
+    #[command(after_help = "Examples:\n  muster task stats 7d2f01\n  \
+        muster task stats -f 7d2f01 --output json")]
+    Stats(stats::Stats),
     /// Run a command in a container of a running task.
     #[command(after_help = "Examples:\n  muster task exec 7d2f01 -- /bin/ls /\n  \
         muster task exec -it 7d2f01 -- /bin/sh\n  \
         muster task exec -i 7d2f01 -- /bin/sh -c 'cat >/tmp/dump' <dump")]
-    Exec(live::Exec),
+    Exec(exec::Exec),
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +134,7 @@ impl Command {
                 show(context, &answer.await?.task.into_iter().collect::<Vec<_>>())
             }
             Self::Logs(logs) => logs.run(context).await,
+            Self::Stats(stats) => stats.run(context).await,
             Self::Exec(exec) => exec.run(context).await,
         }
     }
@@ -226,27 +234,17 @@ async fn only_container(context: &Context, definition: &str) -> Result<String, C
 
 impl List {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let mut arns = Vec::new();
-        let mut next_token = String::new();
-        loop {
-            let request = pb::ListTasksRequest {
-                cluster: context.cluster.clone(),
-                container_instance: self.instance.clone(),
-                family: self.family.clone(),
-                service_name: self.service.clone(),
-                started_by: self.started_by.clone(),
-                desired_status: self.status.clone(),
-                next_token,
-                stale: context.stale,
-                ..Default::default()
-            };
-            let page = context.ecs(request, async |mut ecs, r| ecs.list_tasks(r).await).await?;
-            arns.extend(page.task_arns);
-            if page.next_token.is_empty() {
-                break;
-            }
-            next_token = page.next_token;
-        }
+        let request = pb::ListTasksRequest {
+            cluster: context.cluster.clone(),
+            container_instance: self.instance.clone(),
+            family: self.family.clone(),
+            service_name: self.service.clone(),
+            started_by: self.started_by.clone(),
+            desired_status: self.status.clone(),
+            stale: context.stale,
+            ..Default::default()
+        };
+        let arns = arns(context, request).await?;
         if self.quiet {
             let ids = arns.iter().map(|arn| output::short(arn));
             return output::print(&ids.fold(String::new(), |all, id| all + id + "\n"));
@@ -260,8 +258,25 @@ impl List {
     }
 }
 
+/// All that a list has, page by page.
+pub async fn arns(
+    context: &Context,
+    mut request: pb::ListTasksRequest,
+) -> Result<Vec<String>, CliError> {
+    let mut arns = Vec::new();
+    loop {
+        let list = context.ecs(request.clone(), async |mut ecs, r| ecs.list_tasks(r).await);
+        let page = list.await?;
+        arns.extend(page.task_arns);
+        if page.next_token.is_empty() {
+            return Ok(arns);
+        }
+        request.next_token = page.next_token;
+    }
+}
+
 /// Those of the tasks that still exist: one may be forgotten between the list and the question.
-async fn present(context: &Context, arns: Vec<String>) -> Result<Vec<pb::Task>, CliError> {
+pub async fn present(context: &Context, arns: Vec<String>) -> Result<Vec<pb::Task>, CliError> {
     let mut tasks = Vec::new();
     for arns in arns.chunks(100) {
         let request = pb::DescribeTasksRequest {
@@ -276,7 +291,7 @@ async fn present(context: &Context, arns: Vec<String>) -> Result<Vec<pb::Task>, 
     Ok(tasks)
 }
 
-async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Task>, CliError> {
+pub async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Task>, CliError> {
     let request = pb::DescribeTasksRequest {
         cluster: context.cluster.clone(),
         tasks: names,

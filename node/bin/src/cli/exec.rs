@@ -1,136 +1,15 @@
-//! Streams from a task's containers: its logs, and a command run inside.
+//! `muster task exec`: a command in a container of a running task.
 
 use super::CliError;
 use super::context::Context;
-use super::output::{self, Format};
 use super::terminal;
 use clap::Args;
 use muster_model::Error;
 use muster_proto::pb;
 use pb::exec_request::Message as Ask;
 use pb::exec_response::Message as Answer;
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::time::SystemTime;
 use tokio::signal::unix::{SignalKind, signal};
-
-#[derive(Debug, Args)]
-pub struct Logs {
-    task: String,
-    /// Go on as more is written; ends with the task.
-    #[arg(long, short)]
-    follow: bool,
-    /// This many lines from the end.
-    #[arg(long)]
-    tail: Option<i32>,
-    /// Only lines of the last so many seconds.
-    #[arg(long)]
-    since: Option<u64>,
-    /// One container; otherwise all, each line under its container's name.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    container: String,
-}
-
-/// How far the log of one container was printed: the moment of its newest line, and its lines of
-/// that moment.
-#[derive(Default)]
-struct Place {
-    at: (i64, i32),
-    lines: Vec<pb::LogsResponse>,
-    /// After a break the moment is read again: what was printed of it.
-    to_skip: Vec<pb::LogsResponse>,
-}
-
-fn moment(line: &pb::LogsResponse) -> (i64, i32) {
-    line.at.as_ref().map_or((0, 0), |at| (at.seconds, at.nanos))
-}
-
-impl Place {
-    fn is_new(&mut self, line: &pb::LogsResponse) -> bool {
-        let at = moment(line);
-        if at < self.at {
-            return false;
-        }
-        if at > self.at {
-            (self.at, self.lines) = (at, Vec::new());
-            self.to_skip.clear();
-        }
-        if let Some(known) = self.to_skip.iter().position(|printed| printed == line) {
-            self.to_skip.remove(known);
-            return false;
-        }
-        self.lines.push(line.clone());
-        true
-    }
-}
-
-/// Asks again from the earliest moment that some container may have gone on from.
-fn resume(request: &mut pb::LogsRequest, places: &mut BTreeMap<String, Place>) {
-    let Some(&(seconds, nanos)) = places.values().map(|place| &place.at).min() else { return };
-    request.since = Some(prost_types::Timestamp { seconds, nanos });
-    request.tail = None;
-    for place in places.values_mut() {
-        place.to_skip.clone_from(&place.lines);
-    }
-}
-
-impl Logs {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let since = self.since.map(|seconds| {
-            prost_types::Timestamp::from(
-                SystemTime::now() - std::time::Duration::from_secs(seconds),
-            )
-        });
-        let mut request = pb::LogsRequest {
-            cluster: context.cluster.clone(),
-            task: self.task.clone(),
-            container: self.container.clone(),
-            follow: self.follow,
-            tail: self.tail,
-            since,
-        };
-        let mut places = BTreeMap::new();
-        loop {
-            match self.read(context, request.clone(), &mut places).await {
-                Err(error) if self.follow && context.follow_on(&error).await => {
-                    resume(&mut request, &mut places);
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    async fn read(
-        &self,
-        context: &Context,
-        request: pb::LogsRequest,
-        places: &mut BTreeMap<String, Place>,
-    ) -> Result<(), CliError> {
-        let mut lines = context.live(request, async |mut live, r| live.logs(r).await).await?;
-        while let Some(line) = context.next(&mut lines).await? {
-            if places.entry(line.container.clone()).or_default().is_new(&line) {
-                self.print(context, &line)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print(&self, context: &Context, line: &pb::LogsResponse) -> Result<(), CliError> {
-        let text = String::from_utf8_lossy(&line.line);
-        match context.output {
-            Format::Json => output::json_line(&serde_json::json!({
-                "container": line.container,
-                "stream": line.stream,
-                "at": line.at.as_ref().map(ToString::to_string),
-                "line": text,
-            })),
-            Format::Table if self.container.is_empty() => {
-                output::print(&format!("{} | {text}\n", line.container))
-            }
-            Format::Table => output::print(&format!("{text}\n")),
-        }
-    }
-}
 
 #[derive(Debug, Args)]
 pub struct Exec {
@@ -291,46 +170,4 @@ async fn relay(
         }
     }
     Err(CliError::Failed("the session ended without an exit code".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(container: &str, seconds: i64, text: &str) -> pb::LogsResponse {
-        pb::LogsResponse {
-            container: container.into(),
-            at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
-            line: text.as_bytes().to_vec().into(),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn a_log_that_is_followed_through_another_manager_says_each_line_once() {
-        let mut places: BTreeMap<String, Place> = BTreeMap::new();
-        let show = |places: &mut BTreeMap<String, Place>, line: &pb::LogsResponse| {
-            places.entry(line.container.clone()).or_default().is_new(line)
-        };
-        for line in
-            [line("a", 1, "x"), line("b", 1, "y"), line("a", 5, "same"), line("a", 5, "same")]
-        {
-            assert!(show(&mut places, &line), "{line:?}");
-        }
-        let mut request = pb::LogsRequest { tail: Some(3), ..Default::default() };
-        resume(&mut request, &mut places);
-        assert_eq!((request.since.unwrap_or_default().seconds, request.tail), (1, None));
-        let again = [
-            (line("a", 1, "x"), false),
-            (line("b", 1, "y"), false),
-            (line("b", 3, "while nobody looked"), true),
-            (line("a", 5, "same"), false),
-            (line("a", 5, "same"), false),
-            (line("a", 5, "same"), true),
-            (line("a", 6, "new"), true),
-        ];
-        for (line, new) in again {
-            assert_eq!(show(&mut places, &line), new, "{line:?}");
-        }
-    }
 }
