@@ -135,6 +135,11 @@ rpcs! {
         list_secrets: ListSecretsRequest -> ListSecretsResponse;
         describe_secret: DescribeSecretRequest -> DescribeSecretResponse;
         delete_secret: DeleteSecretRequest -> DeleteSecretResponse;
+        create_config: CreateConfigRequest -> CreateConfigResponse;
+        put_config_value: PutConfigValueRequest -> PutConfigValueResponse;
+        list_configs: ListConfigsRequest -> ListConfigsResponse;
+        get_config: GetConfigRequest -> GetConfigResponse;
+        delete_config: DeleteConfigRequest -> DeleteConfigResponse;
     }
 }
 

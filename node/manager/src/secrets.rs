@@ -1,11 +1,11 @@
-//! What a task's containers are given of secrets, opened for the agent that runs them.
+//! What a task's containers are given of secrets and configs, opened for the agent that runs them.
 //!
 //! The one place where a value leaves the vault. It decides whether the caller may be told: the
 //! task is placed on its instance and should run. Invariant: no value stands in an error or a log.
 
 use crate::placed::placed;
 use muster_identity::{Sealed, SecretText, Vault};
-use muster_model::spec::ContainerDefinition;
+use muster_model::spec::{ContainerDefinition, ContainerFile};
 use muster_model::{Error, InstanceId, SecretReference, State, TaskId, limits};
 use muster_proto::dispatch as pb;
 
@@ -58,6 +58,9 @@ fn of_container(
     container: &ContainerDefinition,
 ) -> Result<pb::ContainerSecrets, Error> {
     let open = |from: &String| Ok(value(state, vault, from)?.reveal().to_owned());
+    let file = |file: &ContainerFile| {
+        Ok(pb::SecretFile { path: file.path.clone(), value: open(&file.value_from)? })
+    };
     let environment = container
         .secrets
         .iter()
@@ -66,12 +69,15 @@ fn of_container(
         container: container.name.clone(),
         environment: environment.collect::<Result<_, Error>>()?,
         repository_credentials: container.repository_credentials.as_ref().map(open).transpose()?,
+        files: container.files.iter().map(file).collect::<Result<_, Error>>()?,
     })
 }
 
 fn bytes_of(given: &pb::ContainerSecrets) -> usize {
     let credentials = given.repository_credentials.as_ref().map_or(0, String::len);
-    given.environment.iter().map(|pair| pair.value.len()).sum::<usize>() + credentials
+    let variables = given.environment.iter().map(|pair| pair.name.len() + pair.value.len());
+    let files = given.files.iter().map(|file| file.value.len());
+    variables.chain(files).sum::<usize>() + credentials
 }
 
 /// What a `valueFrom` means.
@@ -148,6 +154,17 @@ mod tests {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:json-AbC12f";
         assert_eq!(told(&format!("{arn}:k::"), "i1").unwrap(), "v");
         assert_eq!(told(&format!("{arn}:n::"), "i1").unwrap(), "7");
+    }
+
+    #[test]
+    fn a_file_is_told_with_its_path() {
+        let (mut world, vault) = world();
+        world.extend(&format!("definition web file=/run/db=db:1 file=/run/k=json\n{TASK}"));
+        let (instance, task) = (world.instance("i1"), world.task("t1"));
+        let answer = opened(&world.state, &vault, instance, task).unwrap();
+        let files = &answer.containers[0].files;
+        let files: Vec<_> = files.iter().map(|file| (&*file.path, &*file.value)).collect();
+        assert_eq!(files, [("/run/db", "hush"), ("/run/k", r#"{"k": "v", "n": 7}"#)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod capability;
 pub mod capacity;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod diff;
 pub mod dispatch;
 pub mod error;

@@ -115,6 +115,20 @@ pub struct Tmpfs {
     pub mount_options: Vec<String>,
 }
 
+/// A secret or a config as a file of the container, read-only and on a tmpfs. ECS has none:
+/// Docker's `secrets` and `configs` of services are its like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFile {
+    pub path: String,
+    /// As a secret's, see `SecretReference`.
+    pub value_from: String,
+    /// Permissions as chmod takes them, at most 0o777.
+    pub mode: u32,
+    /// `None`: of the user that the container runs as; so for the group.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
 /// ECS `volumesFrom`: all mount points of another container of the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeFrom {
@@ -245,12 +259,15 @@ pub struct ContainerDefinition {
     /// ECS `repositoryCredentials`: `valueFrom` of the secret that its image is pulled with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository_credentials: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ContainerFile>,
 }
 
 impl ContainerDefinition {
-    /// Each `valueFrom` of its secrets and of its registry's credentials.
+    /// Each `valueFrom` of its secrets, its files and its registry's credentials.
     pub fn secret_references(&self) -> impl Iterator<Item = &str> {
-        let values = self.secrets.values().chain(&self.repository_credentials);
+        let files = self.files.iter().map(|file| &file.value_from);
+        let values = self.secrets.values().chain(&self.repository_credentials).chain(files);
         values.map(String::as_str)
     }
 

@@ -11,7 +11,7 @@ use muster_agent::network::addresses::Subnet;
 use muster_api::{deadline, page};
 use muster_identity::{CaDigest, JoinRole, JoinToken, user_name_allowed};
 use muster_model::secret::check_name;
-use muster_model::{Error, SecretReference, TaskId};
+use muster_model::{Error, SecretReference, TaskId, config};
 use muster_proto::{arn, convert};
 
 fn token() -> JoinToken {
@@ -119,6 +119,7 @@ fn secret_reference() {
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbC12f:password::2",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db::AWSCURRENT:",
             "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
+            "config:prod/app.env:1",
         ])
     };
     muster_fuzz::target("secret_reference", seeds, |input| {
@@ -126,7 +127,11 @@ fn secret_reference() {
         let Ok(reference) = text.parse::<SecretReference>() else { return };
         // It is looked up by names that a secret may have, and is missing under what was written.
         let missing = reference.find(|name| {
-            assert_eq!(check_name("name", name), Ok(()));
+            let allowed = match config::name_of(name) {
+                Some(name) => config::check_name("name", name),
+                None => check_name("name", name),
+            };
+            assert_eq!(allowed, Ok(()));
             None
         });
         let Err(Error::NotFound { name, .. }) = missing else { panic!("{missing:?}") };

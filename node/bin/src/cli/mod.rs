@@ -6,6 +6,7 @@
 mod access_key;
 mod capacity_provider;
 mod cluster;
+mod config;
 mod context;
 mod deployment;
 mod error;
@@ -192,6 +193,12 @@ enum Command {
         #[command(subcommand)]
         command: secret::Command,
     },
+    /// Configs: what tasks are given by name, and users may read.
+    #[command(after_help = "Example:\n  muster config create prod/app.env app.env")]
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -248,6 +255,7 @@ impl Command {
             Self::AccessKey { command } => command.run(context).await,
             Self::Policy { command } => command.run(context).await,
             Self::Secret { command } => command.run(context).await,
+            Self::Config { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

@@ -107,6 +107,7 @@ pub fn checked(
             &at.field("repositoryCredentials"),
             wire.repository_credentials.as_ref(),
         )?,
+        files: secrets::files(&at.field("files"), wire)?,
     })
 }
 
