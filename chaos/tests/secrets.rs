@@ -58,6 +58,8 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
     let mut cluster = Cluster::form(3, 2);
     assert_eq!(typed(&cluster, &["secret", "create", "prod/db"], VALUE), "prod/db:1\n");
     assert_eq!(typed(&cluster, &["config", "create", "app.conf"], "level=info\n"), "app.conf:1\n");
+    let variables = "# of ours\nLEVEL=debug\nPASSWORD=no\n";
+    typed(&cluster, &["config", "create", "app.conf.env"], variables);
     let script = format!(
         "[ \"$PASSWORD\" = {VALUE} ] && echo given || echo other; trap 'exit 0' TERM; sleep 1000 & \
          wait"
@@ -69,6 +71,7 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
         "given",
         json!({ "command": ["/bin/busybox", "sh", "-c", script],
             "secrets": [{ "name": "PASSWORD", "valueFrom": from }],
+            "environmentFiles": [{ "value": "arn:aws:s3:::settings/app.conf.env", "type": "s3" }],
             "files": [
                 { "path": "/run/db", "valueFrom": "prod/db", "mode": "0440", "uid": 5, "gid": 6 },
                 { "path": "/etc/app.conf", "valueFrom": "config:app.conf:1" },
@@ -95,11 +98,11 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
         cluster.start(host);
     }
     cluster.wait_connected(2);
-    let line = "cd /bin; ./busybox echo $PASSWORD; ./busybox cat /run/db /etc/app.conf; \
+    let line = "cd /bin; ./busybox echo $PASSWORD $LEVEL; ./busybox cat /run/db /etc/app.conf; \
                 ./busybox stat -c '%a %u:%g' /run/db";
     let print = ["/bin/busybox", "sh", "-c", line];
     let again = cluster.run(&[&["task", "exec", &task, "--"][..], &print].concat());
-    assert_eq!(again.trim(), format!("{VALUE}\n{VALUE}level=info\n440 5:6"));
+    assert_eq!(again.trim(), format!("{VALUE} debug\n{VALUE}level=info\n440 5:6"));
     for host in hosts {
         assert_eq!(files_with(&cluster, host, VALUE), "", "{host}");
     }

@@ -1,6 +1,8 @@
 //! Requests about tasks.
 
-use super::definition::{Limit, environment, more_than_the_task, requirements, within, words};
+use super::definition::{
+    Limit, environment, environment_files, more_than_the_task, requirements, within, words,
+};
 use super::{At, amount, at_most, capacity, given, mib, number, placement, service, tags, text};
 use crate::{arn, pb};
 use muster_model::command::{RunTask, StartTask};
@@ -231,6 +233,7 @@ fn container(
             &at.field("resourceRequirements"),
             &wire.resource_requirements,
         )?,
+        environment_files: environment_files(at, &wire.environment_files)?,
     })
 }
 

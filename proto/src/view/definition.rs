@@ -190,11 +190,17 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
             .as_ref()
             .map(|from| pb::RepositoryCredentials { credentials_parameter: from.clone() }),
         files: spec.files.iter().map(file).collect(),
+        environment_files: environment_files(&spec.environment_files),
     }
 }
 
 fn secret((name, from): (&String, &String)) -> pb::Secret {
     pb::Secret { name: name.clone(), value_from: from.clone() }
+}
+
+pub(super) fn environment_files(rows: &[String]) -> Vec<pb::EnvironmentFile> {
+    let file = |value: &String| pb::EnvironmentFile { value: value.clone(), r#type: "s3".into() };
+    rows.iter().map(file).collect()
 }
 
 fn file(row: &ContainerFile) -> pb::ContainerFile {

@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod dispatch;
+pub mod environment_file;
 pub mod error;
 #[cfg(feature = "fixture")]
 pub mod fixture;

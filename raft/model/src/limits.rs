@@ -167,6 +167,8 @@ pub const SECRET_KEY_CHARS_MAX: usize = 255;
 /// What one task is given, values and names of variables together: Linux takes some 2 MiB of
 /// arguments and environment for one process.
 pub const TASK_SECRETS_BYTES_MAX: usize = 1024 * 1024;
+/// ECS: environment files of one container.
+pub const ENVIRONMENT_FILES_MAX: usize = 10;
 /// Files of one container that are secrets or configs: each is a mount.
 pub const CONTAINER_FILES_MAX: usize = 100;
 /// Secrets of one container: as many as fit a definition of ECS's size.

@@ -4,10 +4,13 @@
 //! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
 //! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
 
+use crate::environment_file;
+use crate::error::Error;
 use crate::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
+use crate::secret::SecretReference;
 use crate::tags::PropagateTags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -261,14 +264,20 @@ pub struct ContainerDefinition {
     pub repository_credentials: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<ContainerFile>,
+    /// ECS `environmentFiles`: the `value` of each, see `environment_file`. Of two that have a
+    /// variable the first wins, and `environment` and `secrets` before them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
 }
 
 impl ContainerDefinition {
-    /// Each `valueFrom` of its secrets, its files and its registry's credentials.
-    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
+    /// What it is given: its secrets, files, registry's credentials and environment files.
+    pub fn secret_references(&self) -> impl Iterator<Item = Result<SecretReference, Error>> {
         let files = self.files.iter().map(|file| &file.value_from);
         let values = self.secrets.values().chain(&self.repository_credentials).chain(files);
-        values.map(String::as_str)
+        let environment = self.environment_files.iter();
+        let environment = environment.map(|value| environment_file::reference(value));
+        values.map(|value_from| value_from.parse()).chain(environment)
     }
 
     /// What this container asks the scheduler for, where the task names no size of its own.
@@ -324,8 +333,8 @@ impl TaskDefinition {
         self.placement_constraints.iter().chain(platform)
     }
 
-    /// Each `valueFrom` of its containers.
-    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
+    /// What its containers are given.
+    pub fn secret_references(&self) -> impl Iterator<Item = Result<SecretReference, Error>> {
         self.containers.iter().flat_map(ContainerDefinition::secret_references)
     }
 
@@ -382,6 +391,9 @@ pub struct ContainerOverride {
     /// In place of the definition's, unless empty.
     #[serde(skip_serializing_if = "Named::is_empty")]
     pub resource_requirements: Named,
+    /// In place of the definition's, unless empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
 }
 
 /// What one run says beside its definition: ECS's `overrides`, and where it may and should go.
@@ -438,6 +450,9 @@ impl Overrides {
                 over.memory_reservation_mib.or(container.memory_reservation_mib);
             if !over.resource_requirements.is_empty() {
                 container.resource_requirements.clone_from(&over.resource_requirements);
+            }
+            if !over.environment_files.is_empty() {
+                container.environment_files.clone_from(&over.environment_files);
             }
         }
         Arc::new(changed)

@@ -11,7 +11,7 @@ use muster_agent::network::addresses::Subnet;
 use muster_api::{deadline, page};
 use muster_identity::{CaDigest, JoinRole, JoinToken, user_name_allowed};
 use muster_model::secret::check_name;
-use muster_model::{Error, SecretReference, TaskId, config};
+use muster_model::{Error, SecretReference, TaskId, config, environment_file};
 use muster_proto::{arn, convert};
 
 fn token() -> JoinToken {
@@ -139,6 +139,33 @@ fn secret_reference() {
             name.strip_prefix('/').is_some_and(|name| text.contains(name)) || text.contains(&name)
         );
         assert!(reference.version.is_none_or(|number| number > 0));
+    });
+}
+
+#[test]
+fn environment_file() {
+    let seeds = || {
+        texts(&[
+            "arn:aws:s3:::settings/prod/app.env",
+            "config:prod/app.env:2",
+            "# of production\nLEVEL=info\r\nURL=http://a/?b=c\nEMPTY=\n",
+        ])
+    };
+    muster_fuzz::target("environment_file", seeds, |input| {
+        let Some(text) = text(input) else { return };
+        // The text of one: each variable stands in it as one line does.
+        for (name, value) in environment_file::variables(text) {
+            assert!(!name.is_empty() && !value.is_empty() && !name.contains('='));
+            assert!(!name.starts_with('#') && text.contains(&format!("{name}={value}")));
+        }
+        // The value of one: it is looked up as a config, and as no secret.
+        let Ok(reference) = environment_file::reference(text) else { return };
+        let missing = reference.find(|name| {
+            let config = config::name_of(name).expect("a config");
+            assert_eq!(config::check_name("name", config), Ok(()));
+            None
+        });
+        assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
     });
 }
 

@@ -6,9 +6,9 @@
 use super::container::{absolute, variable};
 use crate::convert::{At, amount, at_most};
 use crate::pb;
-use muster_model::limits::{CONTAINER_FILES_MAX, CONTAINER_SECRETS_MAX};
+use muster_model::limits::{CONTAINER_FILES_MAX, CONTAINER_SECRETS_MAX, ENVIRONMENT_FILES_MAX};
 use muster_model::spec::ContainerFile;
-use muster_model::{Error, SecretReference};
+use muster_model::{Error, SecretReference, environment_file};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An ARN of Secrets Manager with the longest name, key and version.
@@ -47,8 +47,26 @@ pub fn credentials(
     wire: Option<&pb::RepositoryCredentials>,
 ) -> Result<Option<String>, Error> {
     let Some(wire) = wire else { return Ok(None) };
+    let at = at.field("repositoryCredentials");
     value_from(&at.field("credentialsParameter"), &wire.credentials_parameter)?;
     Ok(Some(wire.credentials_parameter.clone()))
+}
+
+/// Of a container in a definition or in a run.
+pub fn environment_files(at: &At<'_>, wire: &[pb::EnvironmentFile]) -> Result<Vec<String>, Error> {
+    let list = at.field("environmentFiles");
+    at_most(&list, wire.len(), ENVIRONMENT_FILES_MAX, "files")?;
+    let file = |(index, wire): (usize, &pb::EnvironmentFile)| {
+        let at = list.index(index);
+        if wire.r#type != "s3" {
+            return Err(at.field("type").invalid(&wire.r#type, "s3"));
+        }
+        let at = at.field("value");
+        short(&at, &wire.value)?;
+        moved(&at, environment_file::reference(&wire.value))?;
+        Ok(wire.value.clone())
+    };
+    wire.iter().enumerate().map(file).collect()
 }
 
 /// Beyond ECS. The container's other mounts have other paths: which of two were seen, only their
@@ -108,10 +126,20 @@ fn mode(at: &At<'_>, text: &str) -> Result<u32, Error> {
 }
 
 fn value_from(at: &At<'_>, text: &str) -> Result<(), Error> {
+    short(at, text)?;
+    moved(at, text.parse())
+}
+
+fn short(at: &At<'_>, text: &str) -> Result<(), Error> {
     if text.len() > VALUE_FROM_CHARS_MAX {
         return Err(at.invalid(text, format!("at most {VALUE_FROM_CHARS_MAX} characters")));
     }
-    match text.parse::<SecretReference>() {
+    Ok(())
+}
+
+/// An error of a reference says where that stands.
+fn moved(at: &At<'_>, read: Result<SecretReference, Error>) -> Result<(), Error> {
+    match read {
         Err(Error::Invalid { value, allowed, .. }) => Err(at.invalid(value, allowed)),
         other => other.map(drop),
     }
