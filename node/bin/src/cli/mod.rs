@@ -141,7 +141,7 @@ enum Command {
         #[command(subcommand)]
         command: job::Command,
     },
-    /// Schedules run tasks at times: every so often, by the calendar, or once.
+    /// Schedules run tasks and jobs at times: every so often, by the calendar, or once.
     #[command(
         after_help = "Example:\n  muster schedule create nightly backup --expression 'cron(30 2 * * ? *)' \
         --timezone Europe/Berlin"
