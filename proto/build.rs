@@ -26,11 +26,12 @@ const FILES: [&str; 5] =
 const NO_JSON: [&str; 2] = ["muster.v1.ExecRequest", "muster.v1.ExecResponse"];
 
 /// Messages with secrets in the clear, which `src/hidden.rs` prints without them.
-const HIDDEN: [&str; 4] = [
+const HIDDEN: [&str; 5] = [
     ".muster.v1.CreateSecretRequest",
     ".muster.v1.PutSecretValueRequest",
     ".muster.dispatch.v1.ContainerSecrets",
     ".muster.dispatch.v1.SecretVariable",
+    ".muster.dispatch.v1.SecretFile",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -43,6 +43,7 @@ const OURS: &[(&str, &str)] = &[
     ("Container.address", "where it is reached on its instance: there are no attachments"),
     ("Container.pid", "for whoever looks at it on its instance"),
     ("Container.restartCount", "ECS tells it in the container's metadata only"),
+    ("ContainerDefinition.files", "secrets and configs as files"),
     ("ContainerInstance.address", "of the machine: there is no EC2 to ask"),
     ("ContainerInstance.availabilityZone", "of the machine: there is no EC2 to ask"),
     ("ContainerInstance.clusterArn", "a watch answers instances of all clusters"),

@@ -1,4 +1,5 @@
-//! Secrets on a real cluster: a task has its value, and nothing that stays has it in the clear.
+//! Secrets and configs on a real cluster: a task has its values, as environment and as files, and
+//! nothing that stays has a secret's in the clear.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
@@ -21,6 +22,13 @@ fn typed(cluster: &Cluster, words: &[&str], input: &str) -> String {
     let output = muster.wait_with_output().unwrap();
     assert!(output.status.success(), "{words:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that must fail says.
+fn refused(cluster: &Cluster, words: &[&str]) -> String {
+    let output = cluster.ask(words);
+    assert!(!output.status.success(), "{words:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 fn run(cluster: &Cluster, family: &str) -> String {
@@ -49,6 +57,9 @@ fn files_with(cluster: &Cluster, host: &str, value: &str) -> String {
 fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
     let mut cluster = Cluster::form(3, 2);
     assert_eq!(typed(&cluster, &["secret", "create", "prod/db"], VALUE), "prod/db:1\n");
+    assert_eq!(typed(&cluster, &["config", "create", "app.conf"], "level=info\n"), "app.conf:1\n");
+    let variables = "# of ours\nLEVEL=debug\nPASSWORD=no\n";
+    typed(&cluster, &["config", "create", "app.conf.env"], variables);
     let script = format!(
         "[ \"$PASSWORD\" = {VALUE} ] && echo given || echo other; trap 'exit 0' TERM; sleep 1000 & \
          wait"
@@ -59,7 +70,12 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
     cluster.register(
         "given",
         json!({ "command": ["/bin/busybox", "sh", "-c", script],
-            "secrets": [{ "name": "PASSWORD", "valueFrom": from }] }),
+            "secrets": [{ "name": "PASSWORD", "valueFrom": from }],
+            "environmentFiles": [{ "value": "arn:aws:s3:::settings/app.conf.env", "type": "s3" }],
+            "files": [
+                { "path": "/run/db", "valueFrom": "prod/db", "mode": "0440", "uid": 5, "gid": 6 },
+                { "path": "/etc/app.conf", "valueFrom": "config:app.conf:1" },
+            ] }),
     );
     let task = run(&cluster, "given");
     let described = waited(&cluster, &task, "RUNNING").to_string();
@@ -82,9 +98,11 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
         cluster.start(host);
     }
     cluster.wait_connected(2);
-    let print = ["/bin/busybox", "sh", "-c", "echo $PASSWORD"];
+    let line = "cd /bin; ./busybox echo $PASSWORD $LEVEL; ./busybox cat /run/db /etc/app.conf; \
+                ./busybox stat -c '%a %u:%g' /run/db";
+    let print = ["/bin/busybox", "sh", "-c", line];
     let again = cluster.run(&[&["task", "exec", &task, "--"][..], &print].concat());
-    assert_eq!(again.trim(), VALUE);
+    assert_eq!(again.trim(), format!("{VALUE} debug\n{VALUE}level=info\n440 5:6"));
     for host in hosts {
         assert_eq!(files_with(&cluster, host, VALUE), "", "{host}");
     }
@@ -96,6 +114,30 @@ fn a_task_is_given_its_secret_and_nothing_that_stays_has_it() {
     for host in hosts {
         assert_eq!(files_with(&cluster, host, VALUE), "", "{host}");
     }
+}
+
+#[test]
+fn a_config_is_read_again_by_version_and_stays_while_a_service_names_it() {
+    let cluster = Cluster::form(1, 1);
+    assert_eq!(typed(&cluster, &["config", "create", "app.conf"], "level=info\n"), "app.conf:1\n");
+    assert_eq!(typed(&cluster, &["config", "update", "app.conf"], "level=warn\n"), "app.conf:2\n");
+    assert_eq!(cluster.run(&["config", "get", "app.conf"]), "level=warn\n");
+    assert_eq!(cluster.run(&["config", "get", "app.conf:1"]), "level=info\n");
+    let listed = cluster.json(&["config", "list"])["configs"].clone();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed[0]["name"], "app.conf");
+    assert!(!cluster.run(&["secret", "list"]).contains("app.conf"), "it is no secret");
+
+    let sleeps = json!(["/bin/busybox", "sleep", "1000"]);
+    let files = json!([{ "path": "/etc/app.conf", "valueFrom": "config:app.conf" }]);
+    cluster.register("reads", json!({ "command": sleeps, "files": files }));
+    cluster.run(&["service", "create", "reads", "--task-definition", "reads"]);
+    let told = refused(&cluster, &["config", "delete", "app.conf"]);
+    assert!(told.contains("service reads starts tasks with it"), "{told}");
+    cluster.run(&["service", "delete", "reads", "--force"]);
+    cluster.run(&["config", "delete", "app.conf"]);
+    let gone = refused(&cluster, &["config", "get", "app.conf"]);
+    assert!(gone.contains("Config \"app.conf\" not found"), "{gone}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn work_is_done_as_often_as_it_was_asked_for_whoever_leads() {
     let record = tempfile::tempdir().unwrap();
     cluster.register_recording("import", "sleep 2; echo done >> /record/import", record.path());
     cluster.register_recording("broken", "exit 3", record.path());
+    cluster.register_recording("load", "echo done >> /record/load", record.path());
     cluster.register_recording("tick", "echo done >> /record/tick", record.path());
 
     let words = ["job", "run", "import", "import", "--completions", "5", "--parallelism", "2"];
@@ -63,6 +64,9 @@ fn work_is_done_as_often_as_it_was_asked_for_whoever_leads() {
     let due = Command::new("date").args(["-u", "-d", AHEAD, "+%Y-%m-%dT%H:%M:%S"]).output();
     let due = format!("at({})", String::from_utf8(due.unwrap().stdout).unwrap().trim());
     cluster.run(&["schedule", "create", "once", "tick", "--expression", &due]);
+    let of_jobs = ["--job", "--completions", "3", "--parallelism", "2"];
+    let words = ["schedule", "create", "batch", "load", "--expression", &due];
+    cluster.run(&[&words[..], &of_jobs].concat());
     kill_leader(&mut cluster);
     wait::until("its run is over", SOON, || match lines(record.path(), "tick") {
         0 => Err(cluster.json(&["schedule", "describe", "once"]).to_string()),
@@ -74,4 +78,14 @@ fn work_is_done_as_often_as_it_was_asked_for_whoever_leads() {
     assert_eq!(runs.len(), 1, "{once}");
     assert_eq!(runs[0]["outcome"], "STARTED", "{once}");
     assert_eq!(lines(record.path(), "tick"), 1, "{once}");
+
+    let batch = cluster.json(&["schedule", "describe", "batch"]);
+    let runs = batch["runs"].as_array().cloned().unwrap_or_default();
+    assert_eq!(runs.len(), 1, "{batch}");
+    let id = runs[0]["jobId"].as_str().unwrap();
+    cluster.run(&["job", "wait", id, "--timeout", "60"]);
+    let load = job(&cluster, id);
+    assert!(load["spec"]["name"].as_str().unwrap().starts_with("batch-"), "{load}");
+    assert_eq!((&load["status"], &load["succeeded"]), (&json!("SUCCEEDED"), &json!(3)), "{load}");
+    assert_eq!(lines(record.path(), "load"), 3, "{load}");
 }

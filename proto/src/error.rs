@@ -6,7 +6,7 @@
 pub mod ecs;
 
 use crate::pb;
-use muster_model::{Error, Kind};
+use muster_model::{Error, Kind, config};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
@@ -169,7 +169,10 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::Schedule => format!("Schedule {name:?} not found: see `muster schedule list`."),
         Kind::Job => format!("Job {name:?} not found: see `muster job list`."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
-        Kind::Secret => format!("Secret {name:?} not found: see `muster secret list`."),
+        Kind::Secret => match config::name_of(name) {
+            Some(name) => format!("Config {name:?} not found: see `muster config list`."),
+            None => format!("Secret {name:?} not found: see `muster secret list`."),
+        },
     }
 }
 

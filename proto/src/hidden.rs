@@ -24,11 +24,18 @@ impl fmt::Debug for dispatch::SecretVariable {
     }
 }
 
+impl fmt::Debug for dispatch::SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for dispatch::ContainerSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerSecrets")
             .field("container", &self.container)
             .field("environment", &self.environment)
+            .field("files", &self.files)
             .finish_non_exhaustive()
     }
 }
@@ -43,13 +50,16 @@ mod tests {
         let create = pb::CreateSecretRequest { value: hush(), ..Default::default() };
         let put = pb::PutSecretValueRequest { value: hush(), ..Default::default() };
         let variable = dispatch::SecretVariable { name: "PASSWORD".into(), value: hush() };
+        let file = dispatch::SecretFile { path: "/run/key".into(), value: hush() };
         let container = dispatch::ContainerSecrets {
             environment: vec![variable],
+            files: vec![file],
             repository_credentials: Some(hush()),
             ..Default::default()
         };
         let answer = dispatch::TaskSecretsResponse { containers: vec![container] };
         let printed = format!("{create:?} {put:?} {answer:?}");
-        assert!(printed.contains("PASSWORD") && !printed.contains("hush"), "{printed}");
+        let told = printed.contains("PASSWORD") && printed.contains("/run/key");
+        assert!(told && !printed.contains("hush"), "{printed}");
     }
 }

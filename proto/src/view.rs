@@ -30,7 +30,7 @@ pub use instance::{attributes, instance};
 pub use job::job;
 pub use operator::{access_key, policy, user};
 pub use schedule::schedule;
-pub use secret::secret;
+pub use secret::{config, secret};
 pub use service::{event, service};
 pub use task::{protection, task};
 pub use waiting::{placement_failure, refusal, waiting};

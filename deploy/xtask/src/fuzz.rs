@@ -80,6 +80,7 @@ const TARGETS: &[Target] = &[
     here("join_token", "names", 256),
     here("resource_name", "names", 1100),
     here("secret_reference", "names", 1100),
+    here("environment_file", "names", 1100),
     here("small_text", "names", 256),
     here("signed_request", "signature", 4096),
     here("sts_form", "signature", 1024),

@@ -1,5 +1,5 @@
-//! Containers that are given secrets: in their environment, in no file that stays, asked for again
-//! when they are started again and not when the agent is.
+//! Containers that are given secrets: in their environment and as files, on nothing that stays,
+//! asked for again when they are started again and not when the agent is.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use lab::registry::Registry;
 use lab::{Lab, Told, assign, key, lab, lab_with, script, sh, task, until};
 use muster_agent::runtime::exec::Output;
 use muster_agent::runtime::rootfs::mounts_below;
-use muster_model::spec::{ContainerDefinition, NetworkMode, TaskDefinition};
+use muster_model::spec::{ContainerDefinition, ContainerFile, NetworkMode, TaskDefinition};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,22 @@ const HUSH: &str = "hush-7f3a \"quoted\"";
 fn tell(told: &Told, value: &str) {
     let password = vec![("PASSWORD".to_owned(), value.to_owned())];
     told.variables.lock().unwrap().insert("main".into(), password);
+}
+
+fn tell_file(told: &Told, path: &str, value: &str) {
+    let file = (path.to_owned(), value.to_owned());
+    told.files.lock().unwrap().entry("main".into()).or_default().push(file);
+}
+
+fn file(path: &str, mode: u32, owner: Option<u32>) -> ContainerFile {
+    let (path, value_from) = (path.to_owned(), "db".to_owned());
+    ContainerFile { path, value_from, mode, uid: owner, gid: owner }
+}
+
+fn with_files(text: &str, user: Option<&str>, files: Vec<ContainerFile>) -> TaskDefinition {
+    let user = user.map(str::to_owned);
+    let main = ContainerDefinition { files, user, ..script("main", text) };
+    task(NetworkMode::None, vec![main])
 }
 
 fn definition(text: &str) -> TaskDefinition {
@@ -86,6 +102,70 @@ fn a_container_has_its_secrets_and_no_disk_has_them() {
         assert_eq!(files_with(lab.dir.path(), ""), Vec::<String>::new(), "wiped when it ended");
         lab.runtime.delete(assignment.task).await.unwrap();
         assert_eq!(mounts_below(&lab.config.run_dir), Vec::<std::path::PathBuf>::new());
+        lab
+    });
+}
+
+#[test]
+fn a_file_is_in_memory_for_its_owner_and_read_only() {
+    lab(async |lab| {
+        tell_file(&lab.told, "/run/db/key", HUSH);
+        tell_file(&lab.told, "/etc/app.conf", "level=info\n");
+        let files = vec![file("/run/db/key", 0o400, None), file("/etc/app.conf", 0o444, Some(7))];
+        // As a user who is not root, whose file is their own unless the definition says whose.
+        let definition = with_files("cat /etc/app.conf; sleep 1000", Some("1000:1000"), files);
+        let assignment = assign(definition);
+        let main = key(&assignment, "main");
+        lab.run(&assignment).await;
+        lab.printed(&main, "level=info").await;
+        assert_eq!(exec(&lab, &main, "cat /run/db/key").await, HUSH);
+        let listed = exec(&lab, &main, "stat -c '%a %u:%g' /run/db/key /etc/app.conf").await;
+        assert_eq!(listed, "400 1000:1000\n444 7:7\n");
+        let line = "for f in /run/db/key /etc/app.conf; do grep \" $f \" /proc/mounts; done";
+        let mounted = exec(&lab, &main, line).await;
+        let memory = |line: &str| line.contains(" tmpfs ro,nosuid,nodev,noexec");
+        assert!(mounted.lines().count() == 2 && mounted.lines().all(memory), "{mounted}");
+        let line = "(echo x > /run/db/key) 2>/dev/null || (rm /run/db/key) 2>/dev/null || echo no";
+        assert_eq!(exec(&lab, &main, line).await, "no\n");
+
+        // In the bundle on its tmpfs and nowhere else.
+        assert_eq!(files_with(lab.dir.path(), "-xdev"), Vec::<String>::new());
+        let held = files_with(lab.dir.path(), "");
+        assert_eq!(held.len(), 1, "{held:?}");
+        assert!(held[0].ends_with("/secrets/main/files/0"), "{held:?}");
+
+        // A new agent takes over without asking, and wipes as the old one would.
+        let (mut lab, _) = lab.restart().await;
+        assert_eq!(exec(&lab, &main, "cat /run/db/key").await, HUSH);
+        assert_eq!(lab.told.asked.load(Ordering::Relaxed), 1);
+        lab.runtime.kill(&main);
+        lab.exit(&main).await;
+        assert_eq!(files_with(lab.dir.path(), ""), Vec::<String>::new(), "wiped when it ended");
+        lab.runtime.delete(assignment.task).await.unwrap();
+        assert_eq!(mounts_below(&lab.config.run_dir), Vec::<std::path::PathBuf>::new());
+        lab
+    });
+}
+
+#[test]
+fn a_container_that_is_started_again_has_its_files_as_they_are_then() {
+    lab(async |mut lab| {
+        tell_file(&lab.told, "/run/key", "first\n");
+        let files = vec![file("/run/key", 0o400, None)];
+        let assignment = assign(with_files("cat /run/key", None, files));
+        let main = key(&assignment, "main");
+        lab.run(&assignment).await;
+        lab.exit(&main).await;
+        tell_file(&lab.told, "/run/key", "second\n");
+        lab.runtime.restart(&main).await.unwrap();
+        lab.exit(&main).await;
+        assert_eq!(lab.log(&main).await, "first\nsecond\n");
+
+        // A manager of an older version tells no files: nothing runs without them.
+        lab.told.files.lock().unwrap().clear();
+        tell(&lab.told, "x");
+        let error = lab.runtime.restart(&main).await.unwrap_err().to_string();
+        assert!(error.contains("no manager told what is in file \"/run/key\""), "{error}");
         lab
     });
 }

@@ -135,6 +135,11 @@ rpcs! {
         list_secrets: ListSecretsRequest -> ListSecretsResponse;
         describe_secret: DescribeSecretRequest -> DescribeSecretResponse;
         delete_secret: DeleteSecretRequest -> DeleteSecretResponse;
+        create_config: CreateConfigRequest -> CreateConfigResponse;
+        put_config_value: PutConfigValueRequest -> PutConfigValueResponse;
+        list_configs: ListConfigsRequest -> ListConfigsResponse;
+        get_config: GetConfigRequest -> GetConfigResponse;
+        delete_config: DeleteConfigRequest -> DeleteConfigResponse;
     }
 }
 
@@ -166,6 +171,22 @@ impl LiveService {
 }
 
 impl LiveService {
+    /// What is run again and again may be run by itself.
+    async fn may_schedule(
+        &self,
+        call: &Call,
+        cluster: &str,
+        spec: Option<&pb::ScheduleSpec>,
+    ) -> Result<(), Status> {
+        let Some(job) = spec.and_then(|spec| spec.run_job.clone()) else {
+            return self.may_run(call, cluster, spec.and_then(|spec| spec.run_task.as_ref())).await;
+        };
+        self.may_run(call, cluster, job.run_task.as_ref()).await?;
+        let (cluster, client_token) = (cluster.to_owned(), String::new());
+        let run = pb::RunJobRequest { cluster, spec: Some(job), client_token };
+        self.0.policies(call, &run).await.map_err(|denied| self.0.status(&denied))
+    }
+
     /// A schedule or a job runs tasks in the name of whoever wrote it.
     async fn may_run(
         &self,
@@ -223,8 +244,7 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::CreateScheduleRequest>,
     ) -> Result<Response<pb::CreateScheduleResponse>, Status> {
         let (call, message) = self.permitted(request).await?;
-        let run = message.spec.as_ref().and_then(|spec| spec.run_task.as_ref());
-        self.may_run(&call, &message.cluster, run).await?;
+        self.may_schedule(&call, &message.cluster, message.spec.as_ref()).await?;
         self.0.close(&call, self.0.dispatcher.create_schedule(&call, message).await)
     }
 
@@ -233,8 +253,7 @@ impl pb::live_server::Live for LiveService {
         request: Request<pb::UpdateScheduleRequest>,
     ) -> Result<Response<pb::UpdateScheduleResponse>, Status> {
         let (call, message) = self.permitted(request).await?;
-        let run = message.spec.as_ref().and_then(|spec| spec.run_task.as_ref());
-        self.may_run(&call, &message.cluster, run).await?;
+        self.may_schedule(&call, &message.cluster, message.spec.as_ref()).await?;
         self.0.close(&call, self.0.dispatcher.update_schedule(&call, message).await)
     }
 

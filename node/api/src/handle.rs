@@ -10,6 +10,7 @@ mod agent;
 mod attribute;
 mod capacity;
 mod cluster;
+mod config;
 mod definition;
 mod deployment;
 mod instance;

@@ -246,6 +246,11 @@ fn of_definitions() -> Vec<Asked> {
         ),
         (
             "RegisterTaskDefinition",
+            container(json!({ "environmentFiles": [{ "value": "arn:aws:s3:::a/b", "type": P }] })),
+            "environmentFiles[0].type",
+        ),
+        (
+            "RegisterTaskDefinition",
             container(json!({ "dependsOn": depends })),
             "dependsOn[0].condition",
         ),

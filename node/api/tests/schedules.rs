@@ -3,7 +3,7 @@
 
 mod support;
 
-use muster_model::{Command, Step, Time};
+use muster_model::{Command, Holder, Step, Time, UserRole};
 use muster_proto::pb;
 use muster_proto::pb::live_client::LiveClient;
 use prost_types::Timestamp;
@@ -212,4 +212,97 @@ async fn a_run_is_shown_with_its_tasks() {
 async fn who_may_not_run_a_task_may_not_schedule_it() {
     let ask = async |live: &mut LiveClient<Channel>| create(live, spec("s")).await;
     needs_run_task(bench().await, "muster:CreateSchedule", ask).await;
+}
+
+fn of_jobs(name: &str) -> pb::ScheduleSpec {
+    let run_task = spec(name).run_task;
+    let job = pb::JobSpec { run_task, completions: Some(3), ..Default::default() };
+    pb::ScheduleSpec { run_task: None, run_job: Some(job), ..spec(name) }
+}
+
+#[tokio::test]
+async fn a_schedule_of_jobs_is_shown_as_it_can_be_written_again() {
+    let mut bench = bench().await;
+    let mut live = bench.live(user("admin")).await;
+    let made = create(&mut live, of_jobs("nightly")).await.unwrap();
+    let shown = made.spec.unwrap();
+    assert_eq!(shown.run_task, None);
+    let job = shown.run_job.clone().unwrap();
+    assert_eq!((job.completions, job.parallelism, job.retries), (Some(3), Some(1), Some(6)));
+    let update = pb::UpdateScheduleRequest { spec: Some(shown), ..Default::default() };
+    let same = live.update_schedule(update).await.unwrap().into_inner().schedule.unwrap();
+    assert_eq!(same.version, 1);
+
+    let state = bench.replica.state();
+    let (due, row) = state.due_schedules().next().unwrap();
+    let steps = vec![Step::Fire { schedule: row.id, due, latest: due, missed: 0, next: None }];
+    let epoch = bench.epoch();
+    bench.commit(Command::Plan { epoch, steps }).await;
+    let run = described(&mut live, "nightly").await.runs.remove(0);
+    assert_eq!((&*run.outcome, run.task_arns.len()), ("STARTED", 0), "{run:?}");
+    let jobs = vec![run.job_id.clone()];
+    let request = pb::DescribeJobsRequest { jobs, ..Default::default() };
+    let job = live.describe_jobs(request).await.unwrap().into_inner().jobs.remove(0);
+    assert_eq!(job.spec.unwrap().name, format!("nightly-{}", due.0 / 1000));
+}
+
+#[tokio::test]
+async fn what_a_schedule_of_jobs_may_not_say_is_refused() {
+    let bench = bench().await;
+    let mut live = bench.live(user("admin")).await;
+    let job = || of_jobs("a").run_job.unwrap();
+    let run = || spec("a").run_task.unwrap();
+    for (spec, told) in [
+        (of_jobs(&"a".repeat(54)), "1 to 53 characters"),
+        (pb::ScheduleSpec { run_task: Some(run()), ..of_jobs("a") }, "none beside runJob"),
+        (
+            pb::ScheduleSpec {
+                run_job: Some(pb::JobSpec { name: "x".into(), ..job() }),
+                ..of_jobs("a")
+            },
+            "runJob.name: \"x\"",
+        ),
+        (
+            pb::ScheduleSpec {
+                run_job: Some(pb::JobSpec {
+                    run_task: Some(pb::RunTaskRequest { count: 2, ..run() }),
+                    ..job()
+                }),
+                ..of_jobs("a")
+            },
+            "completions says how many",
+        ),
+        (
+            pb::ScheduleSpec {
+                run_job: Some(pb::JobSpec { completions: Some(0), ..job() }),
+                ..of_jobs("a")
+            },
+            "completions: \"0\"",
+        ),
+    ] {
+        let refused = create(&mut live, spec).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(told), "{told}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn who_schedules_jobs_may_run_them() {
+    let mut bench = bench().await;
+    bench.user("rex", UserRole::Restricted).await;
+    let mut live = bench.live(user("rex")).await;
+    for (actions, denied) in [
+        (r#"["muster:CreateSchedule", "ecs:RunTask"]"#, Some("muster:RunJob")),
+        (r#"["muster:CreateSchedule", "muster:RunJob"]"#, Some("ecs:RunTask")),
+        (r#"["muster:CreateSchedule", "muster:RunJob", "ecs:RunTask"]"#, None),
+    ] {
+        let allow = r#""Effect": "Allow", "Resource": "*""#;
+        let document = format!(r#"{{"Statement": {{{allow}, "Action": {actions}}}}}"#);
+        let (holder, name) = (Holder::User("rex".into()), "p".into());
+        bench.commit(Command::PutPolicy { holder, name, document: document.into() }).await;
+        let told = create(&mut live, of_jobs("nightly")).await.err();
+        let told = told.map(|status| status.message().to_owned());
+        let expected = |told: &String| denied.is_some_and(|denied| told.contains(denied));
+        assert!(told.as_ref().map_or(denied.is_none(), expected), "{actions}: {told:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Secrets: who makes them, what is shown of them, and how one ends.
+//! Secrets and configs: who makes them, what is shown of them, and how one ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -92,4 +92,64 @@ async fn what_is_no_value_is_refused_and_not_quoted() {
     let request = pb::CreateSecretRequest { name: "d b".into(), ..Default::default() };
     let refused = operator.create_secret(request).await.unwrap_err();
     assert!(refused.message().contains("name: \"d b\""), "{refused}");
+}
+
+async fn create_config(operator: &mut Operator, name: &str, value: &str) -> Result<u64, Status> {
+    let (name, value) = (name.into(), value.into());
+    let request = pb::CreateConfigRequest { name, value, client_token: String::new() };
+    Ok(operator.create_config(request).await?.into_inner().version)
+}
+
+async fn get_config(operator: &mut Operator, version: Option<u64>) -> Result<String, Status> {
+    let request = pb::GetConfigRequest { name: "app".into(), version, stale: false };
+    Ok(operator.get_config(request).await?.into_inner().value)
+}
+
+#[tokio::test]
+async fn a_config_is_read_again_and_is_kept_sealed_as_secrets_are() {
+    let (mut bench, mut operator) = start().await;
+    assert_eq!(create_config(&mut operator, "app", "level=info\n").await.unwrap(), 1);
+    let (name, value) = ("app".into(), "level=warn\n".into());
+    let put = pb::PutConfigValueRequest { name, value, client_token: String::new() };
+    assert_eq!(operator.put_config_value(put).await.unwrap().into_inner().version, 2);
+    bench.user("eve", UserRole::ReadOnly).await;
+    let mut viewer = bench.operator(user("eve")).await;
+    assert_eq!(get_config(&mut viewer, None).await.unwrap(), "level=warn\n");
+    assert_eq!(get_config(&mut viewer, Some(1)).await.unwrap(), "level=info\n");
+    let missing = get_config(&mut viewer, Some(3)).await.unwrap_err();
+    let told = "version: \"3\" is not allowed; allowed: one of the versions that are kept: 1, 2";
+    assert!(missing.message().contains(told), "{missing}");
+    let denied = create_config(&mut viewer, "b", "x").await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
+    assert!(!format!("{:?}", bench.replica.state()).contains("level="));
+
+    let list = pb::ListConfigsRequest { stale: false };
+    let listed = operator.list_configs(list).await.unwrap().into_inner().configs;
+    assert_eq!(listed.iter().map(|row| &*row.name).collect::<Vec<_>>(), ["app"]);
+    let delete = pb::DeleteConfigRequest { name: "app".into(), client_token: String::new() };
+    operator.delete_config(delete).await.unwrap();
+    let gone = get_config(&mut operator, None).await.unwrap_err();
+    assert!(gone.message().contains("muster config list"), "{gone}");
+}
+
+#[tokio::test]
+async fn neither_secrets_nor_configs_are_reached_as_the_other() {
+    let (_bench, mut operator) = start().await;
+    create(&mut operator, "hush", "").await.unwrap();
+    create_config(&mut operator, "app", "x").await.unwrap();
+    let get = |name: &str| pb::GetConfigRequest { name: name.into(), version: None, stale: false };
+    assert_eq!(operator.get_config(get("db")).await.unwrap_err().code(), Code::NotFound);
+    let listed = operator.list_secrets(pb::ListSecretsRequest { stale: false }).await.unwrap();
+    assert_eq!(listed.into_inner().secrets.len(), 1);
+    let name = || "config:app".to_owned();
+    let describe = pb::DescribeSecretRequest { name: name(), stale: false };
+    assert_eq!(operator.describe_secret(describe).await.unwrap_err().code(), Code::NotFound);
+    let delete = pb::DeleteSecretRequest { name: name(), client_token: String::new() };
+    assert_eq!(operator.delete_secret(delete).await.unwrap_err().code(), Code::InvalidArgument);
+    for name in ["3", "a:b", ""] {
+        let refused = create_config(&mut operator, name, "x").await.unwrap_err();
+        assert!(refused.message().contains("digits alone"), "{refused}");
+    }
+    let refused = create_config(&mut operator, "big", &"x".repeat(65_537)).await.unwrap_err();
+    assert!(refused.message().contains("1 to 65536 bytes"), "{refused}");
 }

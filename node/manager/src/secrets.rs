@@ -1,13 +1,14 @@
-//! What a task's containers are given of secrets, opened for the agent that runs them.
+//! What a task's containers are given of secrets and configs, opened for the agent that runs them.
 //!
 //! The one place where a value leaves the vault. It decides whether the caller may be told: the
 //! task is placed on its instance and should run. Invariant: no value stands in an error or a log.
 
 use crate::placed::placed;
 use muster_identity::{Sealed, SecretText, Vault};
-use muster_model::spec::ContainerDefinition;
-use muster_model::{Error, InstanceId, SecretReference, State, TaskId, limits};
+use muster_model::spec::{ContainerDefinition, ContainerFile};
+use muster_model::{Error, InstanceId, SecretReference, State, TaskId, environment_file, limits};
 use muster_proto::dispatch as pb;
+use std::collections::BTreeMap;
 
 /// What `instance` is told of `task`.
 ///
@@ -57,26 +58,51 @@ fn of_container(
     vault: &Vault,
     container: &ContainerDefinition,
 ) -> Result<pb::ContainerSecrets, Error> {
-    let open = |from: &String| Ok(value(state, vault, from)?.reveal().to_owned());
-    let environment = container
+    let open = |from: &String| Ok(value(state, vault, &from.parse()?)?.reveal().to_owned());
+    let file = |file: &ContainerFile| {
+        Ok(pb::SecretFile { path: file.path.clone(), value: open(&file.value_from)? })
+    };
+    let secrets = container
         .secrets
         .iter()
         .map(|(name, from)| Ok(pb::SecretVariable { name: name.clone(), value: open(from)? }));
+    let mut environment = secrets.collect::<Result<Vec<_>, Error>>()?;
+    environment.extend(of_environment_files(state, vault, container)?);
     Ok(pb::ContainerSecrets {
         container: container.name.clone(),
-        environment: environment.collect::<Result<_, Error>>()?,
+        environment,
         repository_credentials: container.repository_credentials.as_ref().map(open).transpose()?,
+        files: container.files.iter().map(file).collect::<Result<_, Error>>()?,
     })
+}
+
+/// The variables that stand in files alone, each as the first of them has it.
+fn of_environment_files(
+    state: &State,
+    vault: &Vault,
+    container: &ContainerDefinition,
+) -> Result<Vec<pb::SecretVariable>, Error> {
+    let mut variables = BTreeMap::new();
+    for file in &container.environment_files {
+        let text = value(state, vault, &environment_file::reference(file)?)?;
+        for (name, value) in environment_file::variables(text.reveal()) {
+            if !container.environment.contains_key(name) && !container.secrets.contains_key(name) {
+                variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+    }
+    Ok(variables.into_iter().map(|(name, value)| pb::SecretVariable { name, value }).collect())
 }
 
 fn bytes_of(given: &pb::ContainerSecrets) -> usize {
     let credentials = given.repository_credentials.as_ref().map_or(0, String::len);
-    given.environment.iter().map(|pair| pair.value.len()).sum::<usize>() + credentials
+    let variables = given.environment.iter().map(|pair| pair.name.len() + pair.value.len());
+    let files = given.files.iter().map(|file| file.value.len());
+    variables.chain(files).sum::<usize>() + credentials
 }
 
-/// What a `valueFrom` means.
-fn value(state: &State, vault: &Vault, from: &str) -> Result<SecretText, Error> {
-    let reference: SecretReference = from.parse()?;
+/// What a reference means.
+fn value(state: &State, vault: &Vault, reference: &SecretReference) -> Result<SecretText, Error> {
     let secret = reference.find(|name| state.secret(name))?;
     let version = secret.version(reference.version)?;
     let value = vault.open(Sealed::Secret(&secret.name), &version.value).map_err(unusable)?;
@@ -118,7 +144,13 @@ mod tests {
         let authority = Authority::create("test", SystemTime::now()).unwrap();
         let vault = Vault::of(&authority.key_pem()).unwrap();
         let mut world = World::from_text("instance i1 ready\ninstance i2 ready");
-        for (name, value) in [("db", "hush"), ("db", "hush2"), ("json", r#"{"k": "v", "n": 7}"#)] {
+        for (name, value) in [
+            ("db", "hush"),
+            ("db", "hush2"),
+            ("json", r#"{"k": "v", "n": 7}"#),
+            ("config:a.env", "A=file\nB=1\n#C=1\nB=2"),
+            ("config:b.env", "B=3\nD=4"),
+        ] {
             let value = SecretText::new(value.to_owned());
             let value = vault.seal(Sealed::Secret(name), &value).unwrap();
             let command = match world.state.secret(name) {
@@ -148,6 +180,29 @@ mod tests {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:json-AbC12f";
         assert_eq!(told(&format!("{arn}:k::"), "i1").unwrap(), "v");
         assert_eq!(told(&format!("{arn}:n::"), "i1").unwrap(), "7");
+    }
+
+    #[test]
+    fn a_file_is_told_with_its_path() {
+        let (mut world, vault) = world();
+        world.extend(&format!("definition web file=/run/db=db:1 file=/run/k=json\n{TASK}"));
+        let (instance, task) = (world.instance("i1"), world.task("t1"));
+        let answer = opened(&world.state, &vault, instance, task).unwrap();
+        let files = &answer.containers[0].files;
+        let files: Vec<_> = files.iter().map(|file| (&*file.path, &*file.value)).collect();
+        assert_eq!(files, [("/run/db", "hush"), ("/run/k", r#"{"k": "v", "n": 7}"#)]);
+    }
+
+    #[test]
+    fn of_environment_files_the_first_wins_and_what_the_definition_says_before_them() {
+        let (mut world, vault) = world();
+        let files = "env-file=arn:aws:s3:::bucket/a.env env-file=config:b.env";
+        world.extend(&format!("definition web secret=A=db {files}\n{TASK}"));
+        let (instance, task) = (world.instance("i1"), world.task("t1"));
+        let answer = opened(&world.state, &vault, instance, task).unwrap();
+        let given = answer.containers[0].environment.iter();
+        let given: Vec<_> = given.map(|pair| (&*pair.name, &*pair.value)).collect();
+        assert_eq!(given, [("A", "hush2"), ("B", "1"), ("D", "4")]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod sharing;
 mod size;
 
 pub(crate) use container::{environment, more_than_the_task, words};
+pub(crate) use secrets::environment_files;
 pub(crate) use size::{cpu, memory, requirements};
 
 use super::{At, at_most, given, name, one_of, placement, tags};

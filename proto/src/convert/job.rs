@@ -31,7 +31,25 @@ pub fn run(state: &State, id: JobId, wire: &pb::RunJobRequest) -> Result<Command
     let Some(spec) = &wire.spec else {
         return Err(At::Field("spec").invalid("", "a job"));
     };
-    let run = task::nested_run(&wire.cluster, spec.run_task.as_ref())?;
+    let run = its_run(&wire.cluster, spec)?;
+    // The tasks' ids are given to them when they start.
+    let Command::RunTask(asked) = task::run(state, &mut IdSource::new(0), &run)? else {
+        return Err(Error::refused("not a run"));
+    };
+    let spec = JobSpec {
+        name: schedule::name(&spec.name)?,
+        group: run.group.clone(),
+        overrides: Overrides::clone(&asked.overrides),
+        tags: asked.tags,
+        ..counts(spec)?
+    };
+    let (cluster, definition, spec) = (asked.cluster, asked.definition, Arc::new(spec));
+    Ok(Command::Job(JobCommand::Run { id, cluster, definition, spec }))
+}
+
+/// What each task is, of a job of this cluster.
+pub(super) fn its_run(cluster: &str, wire: &pb::JobSpec) -> Result<pb::RunTaskRequest, Error> {
+    let run = task::nested_run(cluster, wire.run_task.as_ref())?;
     let at = At::Field("runTask");
     if !(0..=1).contains(&run.count) {
         return Err(at.field("count").invalid(run.count, "none: completions says how many"));
@@ -40,26 +58,22 @@ pub fn run(state: &State, id: JobId, wire: &pb::RunJobRequest) -> Result<Command
         let allowed = "none: it is job/ and the job's name";
         return Err(at.field("startedBy").invalid(&run.started_by, allowed));
     }
-    // The tasks' ids are given to them when they start.
-    let Command::RunTask(asked) = task::run(state, &mut IdSource::new(0), &run)? else {
-        return Err(Error::refused("not a run"));
-    };
+    Ok(run)
+}
+
+/// How many tasks a job is of, and how long it may take; nothing else of it.
+pub(super) fn counts(spec: &pb::JobSpec) -> Result<JobSpec, Error> {
     let counted = 1..=JOB_COMPLETIONS_MAX;
     let timed = 1..=JOB_TIMEOUT_SECS_MAX;
     let retries = given("retries", spec.retries, 0..=JOB_RETRIES_MAX)?;
-    let spec = JobSpec {
-        name: schedule::name(&spec.name)?,
+    Ok(JobSpec {
         completions: given("completions", spec.completions, counted.clone())?.unwrap_or(1),
         parallelism: given("parallelism", spec.parallelism, counted)?.unwrap_or(1),
         retries: retries.unwrap_or(JOB_RETRIES_DEFAULT),
         timeout_secs: given("timeoutSeconds", spec.timeout_seconds, timed.clone())?,
         attempt_timeout_secs: given("attemptTimeoutSeconds", spec.attempt_timeout_seconds, timed)?,
-        group: run.group.clone(),
-        overrides: Overrides::clone(&asked.overrides),
-        tags: asked.tags,
-    };
-    let (cluster, definition, spec) = (asked.cluster, asked.definition, Arc::new(spec));
-    Ok(Command::Job(JobCommand::Run { id, cluster, definition, spec }))
+        ..JobSpec::default()
+    })
 }
 
 fn given(

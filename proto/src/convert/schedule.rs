@@ -1,14 +1,14 @@
 //! Requests about schedules: everything but the expression, which is read where it is evaluated
 //! (`muster-calendar`).
 
-use super::{At, number, task};
+use super::{At, job, number, task};
 use crate::{arn, pb};
 use muster_model::limits::{
     SCHEDULE_NAME_CHARS_MAX, SCHEDULE_WITHIN_SECS_MAX, SCHEDULE_WITHIN_SECS_MIN,
 };
 use muster_model::schedule::ScheduledRun;
 use muster_model::{
-    Cluster, Command, Error, IdSource, Kind, MissedRunPolicy, OverlapPolicy, Schedule,
+    Cluster, Command, Error, IdSource, JobSpec, Kind, MissedRunPolicy, OverlapPolicy, Schedule,
     ScheduleSpec, ScheduleState, State, Time,
 };
 use std::sync::Arc;
@@ -38,8 +38,12 @@ pub fn spec(
         let end = wire.end_date.map(|end| end.to_string()).unwrap_or_default();
         return Err(At::Field("endDate").invalid(end, "a time after startDate"));
     }
+    let (asked, job) = what(cluster, wire)?;
     Ok(ScheduleSpec {
-        name: name(&wire.name)?,
+        name: match job {
+            Some(_) => name_of_jobs(&wire.name)?,
+            None => name(&wire.name)?,
+        },
         expression: wire.schedule_expression.clone(),
         timezone: wire.schedule_expression_timezone.clone(),
         state: enabled(&wire.state)?,
@@ -47,8 +51,37 @@ pub fn spec(
         end,
         overlap: overlap(&wire.overlap_policy)?,
         missed: missed(&wire.missed_run_policy, wire.starting_deadline_seconds)?,
-        run: run(state, &task::nested_run(cluster, wire.run_task.as_ref())?)?,
+        run: run(state, &asked)?,
+        job,
     })
+}
+
+/// What each task is, and the job that it is one of.
+fn what(
+    cluster: &str,
+    wire: &pb::ScheduleSpec,
+) -> Result<(pb::RunTaskRequest, Option<JobSpec>), Error> {
+    let Some(wanted) = &wire.run_job else {
+        return Ok((task::nested_run(cluster, wire.run_task.as_ref())?, None));
+    };
+    if wire.run_task.is_some() {
+        return Err(At::Field("runTask").invalid("", "none beside runJob, which has its own."));
+    }
+    if !wanted.name.is_empty() {
+        let allowed = "none: it is the schedule's name and when it was due";
+        return Err(At::Field("runJob").field("name").invalid(&wanted.name, allowed));
+    }
+    Ok((job::its_run(cluster, wanted)?, Some(job::counts(wanted)?)))
+}
+
+/// With a hyphen and ten digits behind it, it is a job's name.
+fn name_of_jobs(text: &str) -> Result<String, Error> {
+    const CHARS_MAX: usize = SCHEDULE_NAME_CHARS_MAX - "-1767225600".len();
+    if text.len() > CHARS_MAX {
+        let allowed = format!("1 to {CHARS_MAX} characters of a schedule that runs jobs");
+        return Err(At::Field("name").invalid(text, allowed));
+    }
+    name(text)
 }
 
 /// EventBridge's characters of a schedule's name; a job's is no other.

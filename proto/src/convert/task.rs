@@ -1,6 +1,8 @@
 //! Requests about tasks.
 
-use super::definition::{Limit, environment, more_than_the_task, requirements, within, words};
+use super::definition::{
+    Limit, environment, environment_files, more_than_the_task, requirements, within, words,
+};
 use super::{
     At, amount, at_most, capacity, definition, given, mib, number, placement, service, tags, text,
 };
@@ -237,6 +239,7 @@ fn container(
             &at.field("resourceRequirements"),
             &wire.resource_requirements,
         )?,
+        environment_files: environment_files(at, &wire.environment_files)?,
     })
 }
 

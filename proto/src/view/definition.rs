@@ -7,8 +7,9 @@ use crate::pb;
 use crate::spelled;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
-    AppProtocol, ContainerDefinition, CpuArchitecture, Device, DevicePermission, IpcMode, Link,
-    Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags, Ulimit, VolumeFrom,
+    AppProtocol, ContainerDefinition, ContainerFile, CpuArchitecture, Device, DevicePermission,
+    IpcMode, Link, Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags,
+    Ulimit, VolumeFrom,
 };
 use muster_model::{DefinitionRow, State, TaskDefinition, capability};
 use std::collections::BTreeMap;
@@ -189,11 +190,28 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
             .repository_credentials
             .as_ref()
             .map(|from| pb::RepositoryCredentials { credentials_parameter: from.clone() }),
+        files: spec.files.iter().map(file).collect(),
+        environment_files: environment_files(&spec.environment_files),
     }
 }
 
 fn secret((name, from): (&String, &String)) -> pb::Secret {
     pb::Secret { name: name.clone(), value_from: from.clone() }
+}
+
+pub(super) fn environment_files(rows: &[String]) -> Vec<pb::EnvironmentFile> {
+    let file = |value: &String| pb::EnvironmentFile { value: value.clone(), r#type: "s3".into() };
+    rows.iter().map(file).collect()
+}
+
+fn file(row: &ContainerFile) -> pb::ContainerFile {
+    pb::ContainerFile {
+        path: row.path.clone(),
+        value_from: row.value_from.clone(),
+        mode: format!("{:04o}", row.mode),
+        uid: row.uid.map(i64::from),
+        gid: row.gid.map(i64::from),
+    }
 }
 
 fn volume_from(row: &VolumeFrom) -> pb::VolumeFrom {

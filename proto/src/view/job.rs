@@ -4,7 +4,7 @@ use super::schedule::overridden;
 use super::{int, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
-use muster_model::{Job, State};
+use muster_model::{Job, JobSpec, State};
 
 /// With its tasks that have not ended.
 pub fn job(state: &State, row: &Job) -> pb::Job {
@@ -47,13 +47,17 @@ fn spec(state: &State, row: &Job) -> pb::JobSpec {
         group: spec.group.clone(),
         ..overridden(&spec.overrides, &spec.tags)
     };
+    pb::JobSpec { name: spec.name.clone(), run_task: Some(run_task), ..job_counts(spec) }
+}
+
+/// How many tasks it is of, and how long it may take.
+pub(super) fn job_counts(spec: &JobSpec) -> pb::JobSpec {
     pb::JobSpec {
-        name: spec.name.clone(),
-        run_task: Some(run_task),
         completions: Some(int(spec.completions)),
         parallelism: Some(int(spec.parallelism)),
         retries: Some(int(spec.retries)),
         timeout_seconds: spec.timeout_secs.map(int),
         attempt_timeout_seconds: spec.attempt_timeout_secs.map(int),
+        ..pb::JobSpec::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Schedules and their runs.
 
 use super::definition::{constraints, tag_list};
+use super::job::job_counts;
 use super::service::placement_strategy;
 use super::task::{container_override, task_size};
 use super::{int, timestamp};
@@ -52,7 +53,11 @@ fn spec(row: &ScheduleSpec) -> pb::ScheduleSpec {
         overlap_policy: overlap.into(),
         missed_run_policy: missed.into(),
         starting_deadline_seconds: int(seconds),
-        run_task: Some(run_task(&row.run)),
+        run_task: row.job.is_none().then(|| run_task(&row.run)),
+        run_job: row.job.as_ref().map(|counts| pb::JobSpec {
+            run_task: Some(pb::RunTaskRequest { count: 0, ..run_task(&row.run) }),
+            ..job_counts(counts)
+        }),
     }
 }
 
@@ -96,13 +101,17 @@ pub(super) fn overridden(over: &Overrides, tags: &Tags) -> pb::RunTaskRequest {
 }
 
 fn run(state: &State, cluster: &str, row: &ScheduleRun) -> pb::ScheduleRun {
-    let (arns, mut task_arns) = (Arns::of(state), Vec::new());
+    let (arns, mut task_arns, mut job_id) = (Arns::of(state), Vec::new(), String::new());
     let reason = match &row.outcome {
         RunOutcome::Started { tasks } => {
             task_arns.extend(tasks.iter().map(|id| arns.task(cluster, *id)));
             String::new()
         }
-        RunOutcome::Skipped { open } => format!("tasks of earlier runs went on: of {open}"),
+        RunOutcome::StartedJob { job } => {
+            job_id = job.to_string();
+            String::new()
+        }
+        RunOutcome::Skipped { open } => format!("earlier runs went on: {open}"),
         RunOutcome::Missed => "no manager led until it was too late".into(),
         RunOutcome::Failed { why } => error::message(why),
     };
@@ -113,5 +122,6 @@ fn run(state: &State, cluster: &str, row: &ScheduleRun) -> pb::ScheduleRun {
         reason,
         task_arns,
         missed_count: int(row.missed),
+        job_id,
     }
 }

@@ -1,6 +1,6 @@
 //! Tasks: what is wanted, what was seen, and why one waits or has stopped.
 
-use super::definition::{environment, protocol, requirements};
+use super::definition::{environment, environment_files, protocol, requirements};
 use super::{int, tags, timestamp, waiting};
 use crate::arn::{Arns, name_of};
 use crate::pb;
@@ -246,6 +246,7 @@ pub(super) fn container_override(row: &ContainerOverride) -> pb::ContainerOverri
         memory: row.memory_mib.map(int),
         memory_reservation: row.memory_reservation_mib.map(int),
         resource_requirements: requirements(&row.resource_requirements),
+        environment_files: environment_files(&row.environment_files),
     }
 }
 

@@ -18,7 +18,7 @@ const SECRETS_MANAGER: &str = ":secretsmanager:";
 type Asks = fn(&TaskDefinition) -> bool;
 
 /// Each name, and which definitions ask for it.
-const CAPABILITIES: [(&str, Asks); 9] = [
+const CAPABILITIES: [(&str, Asks); 10] = [
     ("com.amazonaws.ecs.capability.privileged-container", |task| any(task, |c| c.privileged)),
     ("com.amazonaws.ecs.capability.task-iam-role", |task| task.task_role_arn.is_some()),
     ("com.amazonaws.ecs.capability.task-iam-role-network-host", |task| {
@@ -26,6 +26,7 @@ const CAPABILITIES: [(&str, Asks); 9] = [
     }),
     ("ecs.capability.container-health-check", |task| any(task, |c| c.health_check.is_some())),
     ("ecs.capability.container-ordering", |task| any(task, is_ordered)),
+    ("ecs.capability.env-files.s3", |task| any(task, |c| !c.environment_files.is_empty())),
     ("ecs.capability.pid-ipc-namespace-sharing", |task| {
         task.pid_mode.is_some() || task.ipc_mode.is_some()
     }),
@@ -79,6 +80,7 @@ mod tests {
             health_check: Some(HealthCheck::default()),
             stop_timeout_secs: Some(2),
             repository_credentials: Some(from("registry")),
+            environment_files: vec![from("config:app.env")],
             secrets: [
                 (from("A"), from("arn:aws:secretsmanager:eu-west-1:1:secret:a-AbCdEf")),
                 (from("B"), from("arn:aws:ssm:eu-west-1:1:parameter/b")),

@@ -11,8 +11,10 @@ pub mod capability;
 pub mod capacity;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod diff;
 pub mod dispatch;
+pub mod environment_file;
 pub mod error;
 #[cfg(feature = "fixture")]
 pub mod fixture;

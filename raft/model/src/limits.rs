@@ -157,16 +157,20 @@ pub const SECRET_VALUE_BYTES_MAX: usize = 64 * 1024;
 pub const SEALED_VALUE_BYTES_MAX: usize = SECRET_VALUE_BYTES_MAX + 29;
 /// Versions of a secret that can be referred to: the newest, and some to go back to.
 pub const SECRET_VERSIONS_MAX: usize = 5;
-/// One for each of some thousand services.
+/// Configs are counted with them. One for each of some thousand services.
 pub const SECRETS_MAX: usize = 5000;
-/// All versions of all secrets: they are in memory and in every snapshot. At an ordinary hundred
-/// bytes each it is never reached.
+/// All versions of all secrets and configs: they are in memory and in every snapshot. At an
+/// ordinary hundred bytes each it is never reached.
 pub const SEALED_VALUES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A member of a secret whose value is JSON.
 pub const SECRET_KEY_CHARS_MAX: usize = 255;
-/// What one task is given, all values together: Linux takes some 2 MiB of arguments and environment
-/// for one process.
+/// What one task is given, values and names of variables together: Linux takes some 2 MiB of
+/// arguments and environment for one process.
 pub const TASK_SECRETS_BYTES_MAX: usize = 1024 * 1024;
+/// ECS: environment files of one container.
+pub const ENVIRONMENT_FILES_MAX: usize = 10;
+/// Files of one container that are secrets or configs: each is a mount.
+pub const CONTAINER_FILES_MAX: usize = 100;
 /// Secrets of one container: as many as fit a definition of ECS's size.
 pub const CONTAINER_SECRETS_MAX: usize = 500;
 

@@ -1,11 +1,12 @@
-//! Schedules: runs of tasks at times, in the words of Amazon EventBridge Scheduler.
+//! Schedules: runs of tasks, or of jobs, at times, in the words of Amazon EventBridge Scheduler.
 //!
 //! A row holds what a user wrote, the time that comes next and the last runs. It does not know how
 //! an expression is read: the leader does (`muster-calendar`) and says the next time in its plan.
 //! Invariant: `next_due` is later than every run's due time.
 
 use crate::error::Error;
-use crate::ids::{ClusterId, IdSource, Revision, ScheduleId, TaskId};
+use crate::ids::{ClusterId, IdSource, JobId, Revision, ScheduleId, TaskId};
+use crate::job::JobSpec;
 use crate::limits;
 use crate::spec::{Overrides, Tags};
 use crate::state::State;
@@ -23,7 +24,7 @@ pub struct Schedule {
     pub spec: Arc<ScheduleSpec>,
     /// The due time that comes next; none if it is DISABLED or has no more.
     pub next_due: Option<Time>,
-    /// The last `limits::SCHEDULE_RUNS_KEPT`, oldest first; those with tasks that go on stay.
+    /// The last `limits::SCHEDULE_RUNS_KEPT`, oldest first; those that go on stay.
     pub runs: Vec<ScheduleRun>,
     pub created_at: Time,
     pub updated_at: Time,
@@ -71,6 +72,10 @@ pub struct ScheduleSpec {
     pub overlap: OverlapPolicy,
     pub missed: MissedRunPolicy,
     pub run: ScheduledRun,
+    /// Each run is such a job, whose tasks are as `run` says, in place of RunTask: what finds no
+    /// room waits for it. Its name, group, overrides and tags are those of the run, and empty here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSpec>,
 }
 
 impl ScheduleSpec {
@@ -91,14 +96,14 @@ pub enum ScheduleState {
     Disabled,
 }
 
-/// What becomes of a run that is due while tasks of an earlier one go on; EventBridge has ALLOW
+/// What becomes of a run that is due while an earlier one goes on; EventBridge has ALLOW
 /// alone, Kubernetes' CronJob all three (`concurrencyPolicy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OverlapPolicy {
     #[default]
     Allow,
     Skip,
-    /// The earlier tasks are stopped.
+    /// The earlier tasks, or the earlier job, are stopped.
     Replace,
 }
 
@@ -128,7 +133,7 @@ impl MissedRunPolicy {
     }
 }
 
-/// What RunTask would be asked for.
+/// What RunTask would be asked for; of a job's tasks, `count` and `started_by` are the job's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduledRun {
@@ -161,15 +166,18 @@ pub enum RunOutcome {
     Started {
         tasks: Vec<TaskId>,
     },
-    /// Tasks of this many earlier runs went on.
+    /// This many earlier runs went on.
     Skipped {
         open: u32,
     },
     /// It was noticed too late.
     Missed,
-    /// RunTask would have been refused.
+    /// RunTask or RunJob would have been refused.
     Failed {
         why: Error,
+    },
+    StartedJob {
+        job: JobId,
     },
 }
 
@@ -177,7 +185,7 @@ impl RunOutcome {
     /// The word that users see.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Started { .. } => "STARTED",
+            Self::Started { .. } | Self::StartedJob { .. } => "STARTED",
             Self::Skipped { .. } => "SKIPPED",
             Self::Missed => "MISSED",
             Self::Failed { .. } => "FAILED",
@@ -192,6 +200,17 @@ impl Schedule {
         (0..self.spec.run.count).map(|_| ids.task(due)).collect()
     }
 
+    /// The id of the job of the run that is due then: always the same.
+    pub fn job_id(&self, due: Time) -> JobId {
+        IdSource::new(self.id.bits() ^ u128::from(due.0)).job(due)
+    }
+
+    /// Its name: the schedule's and the seconds since 1970, as Kubernetes' CronJob has the minutes.
+    /// No schedule is due twice in a second.
+    pub fn job_name(&self, due: Time) -> String {
+        format!("{}-{}", self.spec.name, due.0 / 1000)
+    }
+
     /// EventBridge Scheduler's `startedBy`, unless the user says another.
     pub fn started_by(&self) -> Arc<str> {
         match &self.spec.run.started_by {
@@ -202,7 +221,15 @@ impl Schedule {
 }
 
 impl ScheduleRun {
-    /// Its tasks that have not ended.
+    /// Whether some of its tasks have not ended, or its job has not.
+    pub fn goes_on(&self, state: &State) -> bool {
+        match &self.outcome {
+            RunOutcome::StartedJob { job } => state.job(*job).is_some_and(|row| row.end.is_none()),
+            _ => self.open(state).next().is_some(),
+        }
+    }
+
+    /// Its tasks that have not ended; a job has its own.
     pub fn open<'s>(&'s self, state: &'s State) -> impl Iterator<Item = &'s Arc<Task>> {
         let tasks: &[TaskId] = match &self.outcome {
             RunOutcome::Started { tasks } => tasks,

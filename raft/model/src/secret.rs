@@ -6,6 +6,7 @@
 //! newest last; numbers grow and are not given out twice while the secret lives.
 
 use crate::access_key::SealedSecret;
+use crate::config;
 use crate::error::{Error, Kind};
 use crate::limits::{NAME_CHARS_MAX, SECRET_KEY_CHARS_MAX};
 use crate::time::Time;
@@ -85,8 +86,9 @@ pub fn check_name(field: &str, name: &str) -> Result<(), Error> {
 
 /// ECS `valueFrom`: which secret, which version of it, and which member if its value is JSON.
 ///
-/// `NAME`, `NAME:VERSION`, or an ARN as ECS takes it, whose region and account are not compared, so
-/// that a definition from elsewhere finds the secret of the same name here:
+/// `NAME`, `NAME:VERSION`, the same after `config:` for a config, or an ARN as ECS takes it, whose
+/// region and account are not compared, so that a definition from elsewhere finds the secret of the
+/// same name here:
 /// `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME[:KEY:STAGE:VERSION]` and
 /// `arn:aws:ssm:REGION:ACCOUNT:parameter/NAME[:VERSION]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,13 +101,16 @@ pub struct SecretReference {
 
 /// Secrets Manager appends a hyphen and six characters to a secret's name in its ARN.
 const ARN_SUFFIX_CHARS: usize = 6;
-const FORMS: &str = "NAME, NAME:VERSION, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME with or \
+const FORMS: &str = "NAME, NAME:VERSION, config:NAME, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME with or \
                      without :KEY:STAGE:VERSION, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME";
 
 impl FromStr for SecretReference {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::invalid("valueFrom", text, FORMS);
+        if let Some(rest) = config::referred(text) {
+            return named(text, rest, config::check_name, config::secret_name);
+        }
         let Some(arn) = text.strip_prefix("arn:") else { return plain(text, text) };
         let mut parts = arn.splitn(5, ':');
         let (partition, service) = (parts.next(), parts.next());
@@ -130,13 +135,23 @@ impl FromStr for SecretReference {
 
 /// `NAME` or `NAME:VERSION`.
 fn plain(text: &str, rest: &str) -> Result<SecretReference, Error> {
+    named(text, rest, check_name, str::to_owned)
+}
+
+/// `plain`, of what has such names and is kept under such.
+fn named(
+    text: &str,
+    rest: &str,
+    check: fn(&str, &str) -> Result<(), Error>,
+    kept_as: fn(&str) -> String,
+) -> Result<SecretReference, Error> {
     let (name, version) = match rest.split_once(':') {
         Some((name, version)) => (name, Some(version)),
         None => (rest, None),
     };
-    check_name("valueFrom", name).map_err(|_| Error::invalid("valueFrom", text, FORMS))?;
+    check("valueFrom", name).map_err(|_| Error::invalid("valueFrom", text, FORMS))?;
     let version = version.map(|version| number(text, version)).transpose()?;
-    Ok(SecretReference { names: vec![name.to_owned()], key: None, version })
+    Ok(SecretReference { names: vec![kept_as(name)], key: None, version })
 }
 
 /// `NAME` or `NAME:KEY:STAGE:VERSION`, each of the three possibly empty.
@@ -171,7 +186,8 @@ fn managed(text: &str, rest: &str) -> Result<SecretReference, Error> {
 fn number(text: &str, version: &str) -> Result<u64, Error> {
     let number = version.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| {
-        let allowed = "the number of a version, from 1; see `muster secret describe`";
+        let allowed = "the number of a version, from 1; see `muster secret describe` or `muster \
+                       config list`";
         Error::invalid("valueFrom", text, allowed)
     })
 }
@@ -216,6 +232,9 @@ mod tests {
         let arn = "arn:aws:ssm:eu-west-1:123456789012:parameter/";
         assert_eq!(read(&format!("{arn}db")), (names(&["db"]), None, None));
         assert_eq!(read(&format!("{arn}prod/db")), (names(&["/prod/db"]), None, None));
+        assert_eq!(read("config:app.env"), (names(&["config:app.env"]), None, None));
+        assert_eq!(read("config:app.env:2"), (names(&["config:app.env"]), None, Some(2)));
+        assert_eq!(read("config:2"), (names(&["config"]), None, Some(2)), "of a secret");
     }
 
     #[test]
@@ -228,6 +247,9 @@ mod tests {
             ("db:0", "from 1"),
             ("db:x", "from 1"),
             ("db:1:2", "from 1"),
+            ("config:", "from 1"),
+            ("config:a b", "config:NAME"),
+            ("config:a:0", "from 1"),
             ("arn:aws:s3:::bucket", "NAME:VERSION"),
             ("arn:aws:secretsmanager", "NAME:VERSION"),
             ("arn:aws:ssm:r:a:db", "NAME:VERSION"),

@@ -4,10 +4,13 @@
 //! Values here are already checked (`muster-proto` converts and checks); `apply` trusts their form
 //! and checks only what needs state. New fields get `#[serde(default)]`: rows are stored by name.
 
+use crate::environment_file;
+use crate::error::Error;
 use crate::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
 use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
+use crate::secret::SecretReference;
 use crate::tags::PropagateTags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -113,6 +116,20 @@ pub struct Tmpfs {
     pub container_path: String,
     pub size_mib: u32,
     pub mount_options: Vec<String>,
+}
+
+/// A secret or a config as a file of the container, read-only and on a tmpfs. ECS has none:
+/// Docker's `secrets` and `configs` of services are its like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFile {
+    pub path: String,
+    /// As a secret's, see `SecretReference`.
+    pub value_from: String,
+    /// Permissions as chmod takes them, at most 0o777.
+    pub mode: u32,
+    /// `None`: of the user that the container runs as; so for the group.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
 }
 
 /// ECS `volumesFrom`: all mount points of another container of the task.
@@ -245,13 +262,22 @@ pub struct ContainerDefinition {
     /// ECS `repositoryCredentials`: `valueFrom` of the secret that its image is pulled with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository_credentials: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ContainerFile>,
+    /// ECS `environmentFiles`: the `value` of each, see `environment_file`. Of two that have a
+    /// variable the first wins, and `environment` and `secrets` before them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
 }
 
 impl ContainerDefinition {
-    /// Each `valueFrom` of its secrets and of its registry's credentials.
-    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
-        let values = self.secrets.values().chain(&self.repository_credentials);
-        values.map(String::as_str)
+    /// What it is given: its secrets, files, registry's credentials and environment files.
+    pub fn secret_references(&self) -> impl Iterator<Item = Result<SecretReference, Error>> {
+        let files = self.files.iter().map(|file| &file.value_from);
+        let values = self.secrets.values().chain(&self.repository_credentials).chain(files);
+        let environment = self.environment_files.iter();
+        let environment = environment.map(|value| environment_file::reference(value));
+        values.map(|value_from| value_from.parse()).chain(environment)
     }
 
     /// What this container asks the scheduler for, where the task names no size of its own.
@@ -307,8 +333,8 @@ impl TaskDefinition {
         self.placement_constraints.iter().chain(platform)
     }
 
-    /// Each `valueFrom` of its containers.
-    pub fn secret_references(&self) -> impl Iterator<Item = &str> {
+    /// What its containers are given.
+    pub fn secret_references(&self) -> impl Iterator<Item = Result<SecretReference, Error>> {
         self.containers.iter().flat_map(ContainerDefinition::secret_references)
     }
 
@@ -365,6 +391,9 @@ pub struct ContainerOverride {
     /// In place of the definition's, unless empty.
     #[serde(skip_serializing_if = "Named::is_empty")]
     pub resource_requirements: Named,
+    /// In place of the definition's, unless empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
 }
 
 /// What one run says beside its definition: ECS's `overrides`, and where it may and should go.
@@ -425,6 +454,9 @@ impl Overrides {
                 over.memory_reservation_mib.or(container.memory_reservation_mib);
             if !over.resource_requirements.is_empty() {
                 container.resource_requirements.clone_from(&over.resource_requirements);
+            }
+            if !over.environment_files.is_empty() {
+                container.environment_files.clone_from(&over.environment_files);
             }
         }
         Arc::new(changed)

@@ -11,7 +11,7 @@ use muster_agent::network::addresses::Subnet;
 use muster_api::{deadline, page};
 use muster_identity::{CaDigest, JoinRole, JoinToken, user_name_allowed};
 use muster_model::secret::check_name;
-use muster_model::{Error, SecretReference, TaskId};
+use muster_model::{Error, SecretReference, TaskId, config, environment_file};
 use muster_proto::{arn, convert};
 
 fn token() -> JoinToken {
@@ -119,6 +119,7 @@ fn secret_reference() {
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbC12f:password::2",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db::AWSCURRENT:",
             "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
+            "config:prod/app.env:1",
         ])
     };
     muster_fuzz::target("secret_reference", seeds, |input| {
@@ -126,7 +127,11 @@ fn secret_reference() {
         let Ok(reference) = text.parse::<SecretReference>() else { return };
         // It is looked up by names that a secret may have, and is missing under what was written.
         let missing = reference.find(|name| {
-            assert_eq!(check_name("name", name), Ok(()));
+            let allowed = match config::name_of(name) {
+                Some(name) => config::check_name("name", name),
+                None => check_name("name", name),
+            };
+            assert_eq!(allowed, Ok(()));
             None
         });
         let Err(Error::NotFound { name, .. }) = missing else { panic!("{missing:?}") };
@@ -134,6 +139,33 @@ fn secret_reference() {
             name.strip_prefix('/').is_some_and(|name| text.contains(name)) || text.contains(&name)
         );
         assert!(reference.version.is_none_or(|number| number > 0));
+    });
+}
+
+#[test]
+fn environment_file() {
+    let seeds = || {
+        texts(&[
+            "arn:aws:s3:::settings/prod/app.env",
+            "config:prod/app.env:2",
+            "# of production\nLEVEL=info\r\nURL=http://a/?b=c\nEMPTY=\n",
+        ])
+    };
+    muster_fuzz::target("environment_file", seeds, |input| {
+        let Some(text) = text(input) else { return };
+        // The text of one: each variable stands in it as one line does.
+        for (name, value) in environment_file::variables(text) {
+            assert!(!name.is_empty() && !value.is_empty() && !name.contains('='));
+            assert!(!name.starts_with('#') && text.contains(&format!("{name}={value}")));
+        }
+        // The value of one: it is looked up as a config, and as no secret.
+        let Ok(reference) = environment_file::reference(text) else { return };
+        let missing = reference.find(|name| {
+            let config = config::name_of(name).expect("a config");
+            assert_eq!(config::check_name("name", config), Ok(()));
+            None
+        });
+        assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
     });
 }
 

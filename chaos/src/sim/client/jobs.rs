@@ -43,10 +43,14 @@ impl World {
     /// Few names, so that one is still taken, or free again.
     fn job_spec(&mut self) -> JobSpec {
         let name = format!("job{}", self.dice.below(6));
+        JobSpec { name, ..self.scheduled_job() }
+    }
+
+    /// Also of a schedule, whose jobs have names of their own.
+    pub(super) fn scheduled_job(&mut self) -> JobSpec {
         let limited = self.dice.percent(40);
         let (shortest, longest) = TIMEOUT_SECS;
         JobSpec {
-            name,
             completions: self.dice.between(1, 5) as u32,
             parallelism: self.dice.between(1, 4) as u32,
             retries: self.dice.between(0, 4) as u32,

@@ -63,8 +63,10 @@ impl World {
         let batch = FAMILIES.len() - 1;
         let any = self.dice.below(FAMILIES.len() as u64) as usize;
         let family = FAMILIES[if self.dice.percent(80) { batch } else { any }];
+        let job = self.dice.percent(40).then(|| self.scheduled_job());
         Some(ScheduleSpec {
             name,
+            job,
             expression: expression.into(),
             timezone: "UTC".into(),
             state: if disabled { ScheduleState::Disabled } else { ScheduleState::Enabled },

@@ -5,7 +5,7 @@ use crate::sim::client::RATES;
 use crate::sim::world::short;
 use muster_model::diff::Change;
 use muster_model::schedule::{RunOutcome, ScheduleRun};
-use muster_model::{Changes, Millis, Schedule, State, Time};
+use muster_model::{Changes, Job, Millis, Schedule, State, Time};
 
 /// From the leader's decision to its entry, by clocks that differ a little.
 const WRITTEN: Millis = Millis::from_secs(2);
@@ -34,7 +34,7 @@ pub(super) fn count(changes: &Changes) -> (u64, u64) {
         let rows = change.after.iter().flat_map(|row| &row.runs);
         for run in rows.filter(|run| Some(run.due) > last) {
             match run.outcome {
-                RunOutcome::Started { .. } => started += 1,
+                RunOutcome::Started { .. } | RunOutcome::StartedJob { .. } => started += 1,
                 _ => idle += 1,
             }
         }
@@ -76,29 +76,41 @@ fn accounted(was: &Schedule, is: &Schedule, run: &ScheduleRun) -> Result<(), Str
     let allowed = was.spec.missed.latest();
     match (&run.outcome, late > allowed) {
         (RunOutcome::Missed, false) => Err(format!("{name} was given up after {late}")),
-        (RunOutcome::Started { .. }, true) => Err(format!("{name} ran {late} late")),
+        (RunOutcome::Started { .. } | RunOutcome::StartedJob { .. }, true) => {
+            Err(format!("{name} ran {late} late"))
+        }
         _ => Ok(()),
     }
 }
 
-/// Its tasks are made with it, and nobody else's.
+/// Its tasks or its job are made with it, and nobody else's.
 fn started(
     after: &State,
     is: &Schedule,
     run: &ScheduleRun,
     changes: &Changes,
 ) -> Result<(), String> {
-    let RunOutcome::Started { tasks } = &run.outcome else { return Ok(()) };
-    let new = |id| changes.tasks.iter().any(|c| c.before.is_none() && is_row(&c.after, id));
-    let all = tasks.len() == is.spec.run.count as usize;
-    if all && tasks.iter().all(|id| new(*id) && after.task(*id).is_some()) {
-        return Ok(());
+    let made = match (&run.outcome, &is.spec.job) {
+        (RunOutcome::Started { tasks }, None) => {
+            let new = |id| changes.tasks.iter().any(|c| is_new(c, |row| row.id == id));
+            let all = tasks.len() == is.spec.run.count as usize;
+            all && tasks.iter().all(|id| new(*id) && after.task(*id).is_some())
+        }
+        (RunOutcome::StartedJob { job }, Some(wanted)) => {
+            let like = |row: &Job| row.id == *job && row.spec.completions == wanted.completions;
+            changes.jobs.iter().any(|c| is_new(c, like))
+        }
+        (RunOutcome::Started { .. } | RunOutcome::StartedJob { .. }, _) => false,
+        _ => true,
+    };
+    match made {
+        true => Ok(()),
+        false => Err(format!("{} ran, and what it runs was not made", short(is.id))),
     }
-    Err(format!("{} ran, and not all of its tasks were made", short(is.id)))
 }
 
-fn is_row(row: &Option<std::sync::Arc<muster_model::Task>>, id: muster_model::TaskId) -> bool {
-    row.as_ref().is_some_and(|row| row.id == id)
+fn is_new<T>(change: &Change<T>, like: impl Fn(&T) -> bool) -> bool {
+    change.before.is_none() && change.after.as_deref().is_some_and(like)
 }
 
 /// What is due, now or later, has not been looked at.

@@ -6,6 +6,7 @@
 use super::bundle::{self, Surroundings};
 use super::devices;
 use super::rootfs::{self, Etc};
+use super::secrets::ContainerSecrets;
 use super::shim::{self, Launch, LogLimits};
 use super::{Runtime, user};
 use crate::cgroup::{TaskLimits, Version};
@@ -15,7 +16,6 @@ use crate::image::Image;
 use crate::journal::{ContainerKey, ContainerRecord, Endpoints};
 use crate::metadata::{self, Kind, role};
 use crate::network::{Attachment, check_port_free};
-use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
 use muster_model::instance::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
@@ -64,7 +64,7 @@ impl Runtime {
         let record = ContainerRecord::new(&key, &pulled.image, attachment, endpoints);
         self.journal().write_container(&key, &record)?;
         self.answer_for(&key, &record);
-        let made = self.make(&key, assignment, pulled.image, &record, given.environment).await;
+        let made = self.make(&key, assignment, pulled.image, &record, given).await;
         match made {
             Ok(pid) => Ok(Created {
                 id: record.id,
@@ -118,7 +118,7 @@ impl Runtime {
         assignment: &Arc<Assignment>,
         image: Image,
         record: &ContainerRecord,
-        secrets: Vec<(String, SecretText)>,
+        given: ContainerSecrets,
     ) -> Result<i32> {
         let attach = async {
             match &record.attachment {
@@ -148,7 +148,9 @@ impl Runtime {
             }
         };
         let group = self.cgroups().container_path(&key.task.to_string(), &key.name);
-        let (dir, bundle) = (self.journal().container_dir(key), self.bundle(key, secrets).await?);
+        let definition = assignment.spec.containers.iter().find(|c| *c.name == *key.name);
+        let bundle = self.bundle(key, definition, given).await?;
+        let dir = self.journal().container_dir(key);
         let launch = shim::launch(Launch {
             program: &self.config().shim,
             runc: self.runc(),

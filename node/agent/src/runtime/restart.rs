@@ -50,7 +50,7 @@ impl Runtime {
             runc: self.runc(),
             id: &record.id,
             dir: &dir,
-            bundle: &self.bundle(key, given.environment).await?,
+            bundle: &self.bundle(key, Some(definition), given).await?,
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: definition.interactive,

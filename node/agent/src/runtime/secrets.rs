@@ -2,7 +2,8 @@
 //! container is made, and then in its bundle on a tmpfs until the container ends.
 //!
 //! What a container's directory keeps names no value: the bundle that the runtime reads is the
-//! configuration of that directory with the variables added. Invariant: no value is written to a
+//! configuration of that directory with the variables and the mounts of files added; files are in
+//! the bundle too, and the container sees them read-only. Invariant: no value is written to a
 //! disk, and none is asked for twice while it is held. (Memory, a tmpfs's too, may be swapped out:
 //! docs/decisions/0017.)
 
@@ -15,20 +16,23 @@ use crate::journal::ContainerKey;
 use crate::metadata::is_ours;
 use muster_identity::SecretText;
 use muster_model::dispatch::Assignment;
+use muster_model::spec::{ContainerDefinition, ContainerFile};
 use muster_model::{TaskId, limits};
 use nix::mount::{MsFlags, mount};
-use serde_json::Value;
-use std::collections::HashMap;
-use std::fs;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-/// Of the tmpfs of a task: its values once per container of ECS's most, escaped and beside the rest
-/// of a configuration. Only what is written takes memory.
-const SIZE_MIB: usize = 2 * limits::CONTAINERS_PER_DEFINITION_MAX
+/// Of the tmpfs of a task: for each container of ECS's most its configuration and the last page of
+/// each of its files, and all values, escaped. Only what is written takes memory.
+const SIZE_MIB: usize = (2 + limits::CONTAINER_FILES_MAX * PAGE_BYTES / (1 << 20) + 1)
+    * limits::CONTAINERS_PER_DEFINITION_MAX
     + limits::TASK_SECRETS_BYTES_MAX * JSON_ESCAPE_BYTES / (1 << 20);
+const PAGE_BYTES: usize = 4096;
 /// The longest form of one byte in JSON: `\u0001`.
 const JSON_ESCAPE_BYTES: usize = 6;
 
@@ -36,6 +40,8 @@ const JSON_ESCAPE_BYTES: usize = 6;
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSecrets {
     pub environment: Vec<(String, SecretText)>,
+    /// By path.
+    pub files: BTreeMap<String, SecretText>,
     /// For its image's registry.
     pub credentials: Option<Credentials>,
 }
@@ -83,15 +89,25 @@ impl Runtime {
         Ok(given.remove(&key.name).unwrap_or_default())
     }
 
-    /// The bundle that the runtime is to read: the container's directory, or one in memory if its
-    /// environment has secrets.
+    /// The bundle that the runtime is to read: the container's directory, or one in memory if it is
+    /// given variables or files.
     pub(super) async fn bundle(
         &self,
         key: &ContainerKey,
-        environment: Vec<(String, SecretText)>,
+        definition: Option<&ContainerDefinition>,
+        given: ContainerSecrets,
     ) -> Result<PathBuf> {
         let dir = self.journal().container_dir(key);
-        if environment.is_empty() {
+        let ContainerSecrets { environment, files: mut values, .. } = given;
+        let wanted = definition.into_iter().flat_map(|container| &container.files);
+        let files: Result<Vec<_>> = wanted
+            .map(|file| match values.remove(&file.path) {
+                Some(value) => Ok((file.clone(), value)),
+                None => Err(untold(&key.name, &file.path)),
+            })
+            .collect();
+        let files = files?;
+        if environment.is_empty() && files.is_empty() {
             return Ok(dir);
         }
         let task_dir = self.secrets_dir(key);
@@ -100,7 +116,7 @@ impl Runtime {
         let this = self.clone();
         blocking(move || {
             this.mounted(&task_dir)
-                .and_then(|()| write(&dir, &made, &environment))
+                .and_then(|()| write(&dir, &made, &environment, &files))
                 .context(Name::ResourceInitialization, what)
         })
         .await?;
@@ -134,6 +150,9 @@ fn secrets_dir(shared: &Path) -> PathBuf {
     shared.join("secrets")
 }
 
+/// Beside a bundle's configuration; each file is called by its place in the definition.
+const FILES: &str = "files";
+
 /// Ends what `in_memory` made; nothing there is fine.
 pub(super) fn forget(shared: &Path) -> io::Result<()> {
     unmount(&secrets_dir(shared))
@@ -152,11 +171,46 @@ fn in_memory(dir: &Path) -> io::Result<()> {
     Ok(made?)
 }
 
-/// The configuration in `dir` with the variables, in `bundle`.
-fn write(dir: &Path, bundle: &Path, environment: &[(String, SecretText)]) -> io::Result<()> {
+/// The configuration in `dir` with the variables and the files, in `bundle`.
+fn write(
+    dir: &Path,
+    bundle: &Path,
+    environment: &[(String, SecretText)],
+    files: &[(ContainerFile, SecretText)],
+) -> io::Result<()> {
     let mut config: Value = serde_json::from_slice(&fs::read(dir.join("config.json"))?)?;
-    let variables = config.pointer_mut("/process/env").and_then(Value::as_array_mut);
-    let variables = variables.ok_or_else(|| io::Error::other("config.json has no environment"))?;
+    add_variables(list(&mut config, "/process/env")?, environment);
+    fs::create_dir_all(bundle.join(FILES))?;
+    for (n, (file, value)) in files.iter().enumerate() {
+        let path = bundle.join(FILES).join(n.to_string());
+        let uid = file.uid.map_or_else(|| runs_as(&config, "uid"), Ok)?;
+        let gid = file.gid.map_or_else(|| runs_as(&config, "gid"), Ok)?;
+        let made = fresh(&path, value.reveal().as_bytes())?;
+        fchown(&made, Some(uid), Some(gid))?;
+        made.set_permissions(Permissions::from_mode(file.mode))?;
+        list(&mut config, "/mounts")?.push(json!({
+            "destination": file.path,
+            "type": "bind",
+            "source": path,
+            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+        }));
+    }
+    fresh(&bundle.join("config.json"), &serde_json::to_vec(&config)?).map(drop)
+}
+
+/// The id of the user, or of the group, that the container runs as.
+fn runs_as(config: &Value, id: &str) -> io::Result<u32> {
+    let found = config["process"]["user"][id].as_u64().and_then(|id| u32::try_from(id).ok());
+    found.ok_or_else(|| io::Error::other(format!("config.json has no {id} of its process")))
+}
+
+fn list<'a>(config: &'a mut Value, pointer: &str) -> io::Result<&'a mut Vec<Value>> {
+    let found = config.pointer_mut(pointer).and_then(Value::as_array_mut);
+    found.ok_or_else(|| io::Error::other(format!("config.json has no {pointer}")))
+}
+
+/// In place of those of their names.
+fn add_variables(variables: &mut Vec<Value>, environment: &[(String, SecretText)]) {
     let named = |text: &Value| {
         let name = text.as_str().and_then(|text| text.split_once('=')).map(|(name, _)| name);
         environment.iter().any(|(given, _)| Some(given.as_str()) == name && !is_ours(given))
@@ -165,11 +219,22 @@ fn write(dir: &Path, bundle: &Path, environment: &[(String, SecretText)]) -> io:
     // A container cannot be told of another's endpoint.
     let given = environment.iter().filter(|(name, _)| !is_ours(name));
     variables.extend(given.map(|(name, value)| format!("{name}={}", value.reveal()).into()));
-    fs::create_dir_all(bundle)?;
-    let path = bundle.join("config.json");
+}
+
+/// A file for root only; one that is there gives way.
+fn fresh(path: &Path, bytes: &[u8]) -> io::Result<fs::File> {
     let mut file =
         fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(&serde_json::to_vec(&config)?)
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+fn untold(container: &str, path: &str) -> Error {
+    let text = format!(
+        "unable to pull secrets or registry auth: container {container:?}: no manager told what is \
+         in file {path:?}; a manager of an older version answered"
+    );
+    Error::new(Name::ResourceInitialization, text)
 }
 
 /// ECS `credentialsParameter`: the value of its secret.
@@ -197,27 +262,65 @@ pub fn credentials(container: &str, value: &str) -> Result<Credentials> {
 mod tests {
     use super::*;
     use crate::metadata::VARIABLE;
+    use std::os::unix::fs::MetadataExt;
 
-    fn written(environment: &[(&str, &str)]) -> Value {
+    const CONFIG: &str = r#"{
+        "process": {"env": ["PATH=/bin", "A=plain", "B=1"], "user": {"uid": 5, "gid": 6}},
+        "mounts": [{"destination": "/proc"}]
+    }"#;
+
+    fn text(text: &str) -> SecretText {
+        SecretText::new(text.to_owned())
+    }
+
+    /// The configuration that is written, in a directory that stays.
+    fn written(
+        environment: &[(&str, &str)],
+        files: &[(ContainerFile, SecretText)],
+    ) -> (tempfile::TempDir, Value) {
         let dir = tempfile::tempdir().unwrap();
-        let config = r#"{"process": {"env": ["PATH=/bin", "A=plain", "B=1"]}, "root": {}}"#;
-        fs::write(dir.path().join("config.json"), config).unwrap();
-        let secret = |(name, value): &(&str, &str)| {
-            ((*name).to_owned(), SecretText::new((*value).to_owned()))
-        };
+        fs::write(dir.path().join("config.json"), CONFIG).unwrap();
+        let secret = |(name, value): &(&str, &str)| ((*name).to_owned(), text(value));
         let environment: Vec<_> = environment.iter().map(secret).collect();
         let bundle = dir.path().join("bundle");
-        write(dir.path(), &bundle, &environment).unwrap();
-        serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap()
+        write(dir.path(), &bundle, &environment, files).unwrap();
+        let config = fs::read(bundle.join("config.json")).unwrap();
+        (dir, serde_json::from_slice(&config).unwrap())
     }
 
     #[test]
     fn the_bundle_is_the_configuration_with_the_variables_in_place_of_those_of_their_names() {
-        let config = written(&[("A", "hush \"x\"=1\n"), (VARIABLE, "http://elsewhere")]);
-        let expected = serde_json::json!({
-            "process": {"env": ["PATH=/bin", "B=1", "A=hush \"x\"=1\n"]}, "root": {}
-        });
+        let environment = [("A", "hush \"x\"=1\n"), (VARIABLE, "http://elsewhere")];
+        let (_dir, config) = written(&environment, &[]);
+        let mut expected: Value = serde_json::from_str(CONFIG).unwrap();
+        expected["process"]["env"] = json!(["PATH=/bin", "B=1", "A=hush \"x\"=1\n"]);
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_file_has_its_mode_and_owner_and_is_mounted_read_only() {
+        let file = |path: &str, mode, uid| {
+            let (path, value_from) = (path.to_owned(), "db".to_owned());
+            ContainerFile { path, value_from, mode, uid, gid: uid }
+        };
+        let files = [
+            (file("/run/key", 0o444, Some(70_000)), text("hush")),
+            (file("/etc/app.conf", 0o640, None), text("")),
+        ];
+        let (dir, config) = written(&[], &files);
+        let bundle = dir.path().join("bundle");
+        for (n, (value, mode, owner)) in
+            [("hush", 0o444, (70_000, 70_000)), ("", 0o640, (5, 6))].into_iter().enumerate()
+        {
+            let path = bundle.join("files").join(n.to_string());
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), value);
+            assert_eq!((found.mode() & 0o7777, (found.uid(), found.gid())), (mode, owner));
+        }
+        let mounts = config["mounts"].as_array().unwrap();
+        assert_eq!(mounts.len(), 3);
+        assert_eq!(mounts[1]["destination"], "/run/key");
+        assert!(mounts[1]["options"].as_array().unwrap().contains(&json!("ro")), "{mounts:?}");
     }
 
     #[test]

@@ -104,7 +104,10 @@ fn read(answer: pb::TaskSecretsResponse) -> Result<TaskSecrets> {
         let credentials = value.map(of).transpose()?;
         let variable = |pair: pb::SecretVariable| (pair.name, SecretText::new(pair.value));
         let environment = container.environment.into_iter().map(variable).collect();
-        task.insert(container.container.into(), ContainerSecrets { environment, credentials });
+        let file = |file: pb::SecretFile| (file.path, SecretText::new(file.value));
+        let files = container.files.into_iter().map(file).collect();
+        let given = ContainerSecrets { environment, files, credentials };
+        task.insert(container.container.into(), given);
     }
     Ok(task)
 }
@@ -127,11 +130,13 @@ mod tests {
             container: "web".into(),
             environment: vec![variable],
             repository_credentials: Some(r#"{"username": "u", "password": "hush"}"#.into()),
+            files: vec![pb::SecretFile { path: "/run/key".into(), value: "hush".into() }],
         };
         let answer = pb::TaskSecretsResponse { containers: vec![web.clone()] };
         let task = read(answer).unwrap();
         let given = &task["web"];
         assert_eq!(given.environment[0].1.reveal(), "hush");
+        assert_eq!(given.files["/run/key"].reveal(), "hush");
         assert!(given.credentials.is_some());
         assert!(!format!("{task:?}").contains("hush"), "{task:?}");
 

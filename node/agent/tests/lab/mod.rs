@@ -48,6 +48,8 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 #[derive(Default)]
 pub struct Told {
     pub variables: Mutex<BTreeMap<String, Vec<(String, String)>>>,
+    /// Paths and values of files by container.
+    pub files: Mutex<BTreeMap<String, Vec<(String, String)>>>,
     /// Values of `repositoryCredentials` by container.
     pub credentials: Mutex<BTreeMap<String, String>>,
     /// How often somebody asked.
@@ -70,6 +72,12 @@ impl Secrets for Told {
                 |(name, value): &(String, String)| (name.clone(), SecretText::new(value.clone()));
             let given = task.entry(container.as_str().into()).or_default();
             given.environment = variables.iter().map(secret).collect();
+        }
+        for (container, files) in &*self.files.lock().unwrap() {
+            let file =
+                |(path, value): &(String, String)| (path.clone(), SecretText::new(value.clone()));
+            let given = task.entry(container.as_str().into()).or_default();
+            given.files = files.iter().map(file).collect();
         }
         for (container, value) in &*self.credentials.lock().unwrap() {
             let given = task.entry(container.as_str().into()).or_default();

@@ -5,7 +5,8 @@ use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::write::{Draft, Fresh, unexpected};
 use muster_identity::{Sealed, SecretText, Vault};
-use muster_model::{Command, Error, Kind, Response, SealedSecret, SecretCommand};
+use muster_model::secret::check_name;
+use muster_model::{Command, Error, Kind, Response, SealedSecret, SecretCommand, config};
 use muster_proto::convert::secret as convert;
 use muster_proto::{pb, view};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ impl Dispatcher {
         request: pb::CreateSecretRequest,
     ) -> Result<pb::CreateSecretResponse, Error> {
         let pb::CreateSecretRequest { name, value, client_token } = request;
+        let value = SecretText::new(value);
+        convert::checked(&name, value.reveal())?;
         let create = |name, value| SecretCommand::Create { name, value };
         let (name, version) = self.keep(call, &client_token, (name, value), create).await?;
         tracing::info!(secret = %name, by = %call.principal, "secret made");
@@ -29,22 +32,24 @@ impl Dispatcher {
         request: pb::PutSecretValueRequest,
     ) -> Result<pb::PutSecretValueResponse, Error> {
         let pb::PutSecretValueRequest { name, value, client_token } = request;
+        let value = SecretText::new(value);
+        convert::checked(&name, value.reveal())?;
         let put = |name, value| SecretCommand::PutValue { name, value };
         let (name, version) = self.keep(call, &client_token, (name, value), put).await?;
         tracing::info!(secret = %name, version, by = %call.principal, "secret has another value");
         Ok(pb::PutSecretValueResponse { name: name.to_string(), version })
     }
 
-    /// Seals a value of the secret for the log; the name and the version of what was kept.
-    async fn keep(
+    /// Seals a value of the secret for the log; the name and the version of what was kept. Both
+    /// have been checked.
+    pub(super) async fn keep(
         &self,
         call: &Call,
         token: &String,
-        (name, value): (String, String),
+        (name, value): (String, SecretText),
         command: fn(Arc<str>, SealedSecret) -> SecretCommand,
     ) -> Result<(Arc<str>, u64), Error> {
-        let (name, value): (Arc<str>, _) = (name.into(), SecretText::new(value));
-        convert::checked(&name, value.reveal())?;
+        let name: Arc<str> = name.into();
         let make = |draft: &mut Draft<'_>| {
             let value = sealed(draft, &name, &value)?;
             Ok(Command::Secret(command(name.clone(), value)))
@@ -61,7 +66,8 @@ impl Dispatcher {
         request: pb::ListSecretsRequest,
     ) -> Result<pb::ListSecretsResponse, Error> {
         let state = self.view(call, request.stale).await?;
-        let secrets = state.secrets().map(|row| view::secret(row)).collect();
+        let secrets = state.secrets().filter(|row| config::name_of(&row.name).is_none());
+        let secrets = secrets.map(|row| view::secret(row)).collect();
         Ok(pb::ListSecretsResponse { secrets })
     }
 
@@ -71,7 +77,7 @@ impl Dispatcher {
         request: pb::DescribeSecretRequest,
     ) -> Result<pb::DescribeSecretResponse, Error> {
         let state = self.view(call, request.stale).await?;
-        let row = state.secret(&request.name);
+        let row = state.secret(&request.name).filter(|row| config::name_of(&row.name).is_none());
         let row = row.ok_or_else(|| Error::not_found(Kind::Secret, &request.name))?;
         Ok(pb::DescribeSecretResponse { secret: Some(view::secret(row)) })
     }
@@ -82,14 +88,23 @@ impl Dispatcher {
         call: &Call,
         request: pb::DeleteSecretRequest,
     ) -> Result<pb::DeleteSecretResponse, Error> {
-        let name: Arc<str> = request.name.into();
+        check_name("name", &request.name)?;
+        self.forget(call, &request.client_token, request.name.as_str().into()).await?;
+        tracing::info!(secret = %request.name, by = %call.principal, "secret deleted");
+        Ok(pb::DeleteSecretResponse {})
+    }
+
+    pub(super) async fn forget(
+        &self,
+        call: &Call,
+        token: &String,
+        name: Arc<str>,
+    ) -> Result<(), Error> {
         let make = |_: &mut Draft<'_>| {
             let name = name.clone();
             Ok(Command::Secret(SecretCommand::Delete { name }))
         };
-        self.write(call, &request.client_token, Fresh::IfMissing, make).await?;
-        tracing::info!(secret = %name, by = %call.principal, "secret deleted");
-        Ok(pb::DeleteSecretResponse {})
+        self.write(call, token, Fresh::IfMissing, make).await.map(drop)
     }
 }
 

@@ -46,6 +46,13 @@ pub struct Run {
     name: String,
     #[command(flatten)]
     what: task::What,
+    #[command(flatten)]
+    counts: Counts,
+}
+
+/// How many tasks a job is of, and how long it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct Counts {
     /// Tasks that are to succeed: 1 to 10000 [default: 1].
     #[arg(long)]
     completions: Option<i32>,
@@ -55,7 +62,7 @@ pub struct Run {
     /// Tasks that may fail before the job does: 0 to 10000 [default: 6].
     #[arg(long)]
     retries: Option<i32>,
-    /// Seconds from now until the job fails: 1 to 1209600 [default: never].
+    /// Seconds from its beginning until the job fails: 1 to 1209600 [default: never].
     #[arg(long)]
     job_timeout: Option<i32>,
     /// Seconds from RUNNING until a task is stopped and has failed: 1 to 1209600 [default: never].
@@ -96,17 +103,22 @@ impl Command {
     }
 }
 
+impl Counts {
+    /// Puts what is given into the job.
+    pub fn put(self, spec: &mut pb::JobSpec) {
+        spec.completions = self.completions.or(spec.completions);
+        spec.parallelism = self.parallelism.or(spec.parallelism);
+        spec.retries = self.retries.or(spec.retries);
+        spec.timeout_seconds = self.job_timeout.or(spec.timeout_seconds);
+        spec.attempt_timeout_seconds = self.attempt_timeout.or(spec.attempt_timeout_seconds);
+    }
+}
+
 impl Run {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let spec = pb::JobSpec {
-            name: self.name,
-            run_task: Some(self.what.request(context).await?),
-            completions: self.completions,
-            parallelism: self.parallelism,
-            retries: self.retries,
-            timeout_seconds: self.job_timeout,
-            attempt_timeout_seconds: self.attempt_timeout,
-        };
+        let run_task = Some(self.what.request(context).await?);
+        let mut spec = pb::JobSpec { name: self.name, run_task, ..Default::default() };
+        self.counts.put(&mut spec);
         let request = pb::RunJobRequest {
             cluster: context.cluster.clone(),
             spec: Some(spec),

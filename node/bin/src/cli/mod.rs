@@ -6,6 +6,7 @@
 mod access_key;
 mod capacity_provider;
 mod cluster;
+mod config;
 mod context;
 mod deployment;
 mod error;
@@ -144,7 +145,7 @@ enum Command {
         #[command(subcommand)]
         command: job::Command,
     },
-    /// Schedules run tasks at times: every so often, by the calendar, or once.
+    /// Schedules run tasks and jobs at times: every so often, by the calendar, or once.
     #[command(
         after_help = "Example:\n  muster schedule create nightly backup --expression 'cron(30 2 * * ? *)' \
         --timezone Europe/Berlin"
@@ -195,6 +196,12 @@ enum Command {
     Secret {
         #[command(subcommand)]
         command: secret::Command,
+    },
+    /// Configs: what tasks are given by name, and users may read.
+    #[command(after_help = "Example:\n  muster config create prod/app.env app.env")]
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
     },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
@@ -252,6 +259,7 @@ impl Command {
             Self::AccessKey { command } => command.run(context).await,
             Self::Policy { command } => command.run(context).await,
             Self::Secret { command } => command.run(context).await,
+            Self::Config { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Init(_) | Self::Join(_) | Self::Manager(_) | Self::Agent(_) | Self::Dev(_) => {

@@ -1,8 +1,8 @@
-//! `muster schedule`: tasks that run at times, in the expressions of EventBridge Scheduler.
+//! `muster schedule`: tasks and jobs at times, in the expressions of EventBridge Scheduler.
 
 use super::context::Context;
 use super::output::{self, Format};
-use super::{CliError, task};
+use super::{CliError, job, task};
 use clap::{Args, Subcommand};
 use muster_calendar::Calendar;
 use muster_model::Time;
@@ -15,11 +15,13 @@ const PLANNED: usize = 10;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a task definition at times.
+    /// Run a task definition at times: what has no room at once is stopped, unless it is a job.
     #[command(
         after_help = "Examples:\n  muster schedule create nightly backup --expression 'cron(30 2 * * ? *)' \
         --timezone Europe/Berlin --overlap SKIP\n  \
         muster schedule create poll fetch --expression 'rate(5 minutes)' --count 2\n  \
+        muster schedule create load import --expression 'cron(0 3 * * ? *)' --overlap SKIP \
+        --job --completions 20 --parallelism 5\n  \
         muster schedule create once migrate --expression 'at(2026-11-20T13:00:00)' -- /bin/migrate --all"
     )]
     Create(Box<Create>),
@@ -84,6 +86,11 @@ pub struct Create {
     expression: String,
     #[command(flatten)]
     times: Times,
+    /// Run it as a job, named NAME-SECONDS: its tasks wait for room, and what fails is tried again.
+    #[arg(long, conflicts_with_all = ["count", "started_by"])]
+    job: bool,
+    #[command(flatten)]
+    counts: job::Counts,
 }
 
 #[derive(Debug, Args)]
@@ -97,9 +104,11 @@ pub struct Update {
     /// family or family:revision.
     #[arg(long)]
     task_definition: Option<String>,
-    /// 1 to 10.
+    /// 1 to 10; a job has --completions instead.
     #[arg(long)]
     count: Option<i32>,
+    #[command(flatten)]
+    counts: job::Counts,
 }
 
 #[derive(Debug, Args)]
@@ -158,12 +167,17 @@ impl Times {
 
 impl Create {
     async fn run(self, context: &Context) -> Result<(), CliError> {
+        let run = self.what.request(context).await?;
         let mut spec = pb::ScheduleSpec {
             name: self.name,
             schedule_expression: self.expression,
-            run_task: Some(self.count.of(self.what.request(context).await?)),
             ..Default::default()
         };
+        match self.job {
+            true => spec.run_job = Some(pb::JobSpec { run_task: Some(run), ..Default::default() }),
+            false => spec.run_task = Some(self.count.of(run)),
+        }
+        counted(&mut spec, self.counts)?;
         self.times.put(&mut spec);
         let request = pb::CreateScheduleRequest {
             cluster: context.cluster.clone(),
@@ -180,7 +194,9 @@ impl Update {
         let old = described(context, self.name).await?;
         let mut spec = old.spec.unwrap_or_default();
         spec.schedule_expression = self.expression.unwrap_or(spec.schedule_expression);
-        if let Some(run) = &mut spec.run_task {
+        counted(&mut spec, self.counts)?;
+        let of_job = spec.run_job.as_mut().and_then(|job| job.run_task.as_mut());
+        if let Some(run) = spec.run_task.as_mut().or(of_job) {
             run.task_definition = self.task_definition.unwrap_or(run.task_definition.clone());
             run.count = self.count.unwrap_or(run.count);
         }
@@ -224,6 +240,36 @@ impl Plan {
     }
 }
 
+/// Puts into the job what is given of one.
+fn counted(spec: &mut pb::ScheduleSpec, counts: job::Counts) -> Result<(), CliError> {
+    match &mut spec.run_job {
+        Some(job) => counts.put(job),
+        None if counts == job::Counts::default() => {}
+        None => {
+            let why = "--completions, --parallelism, --retries, --job-timeout and \
+                       --attempt-timeout are of schedules made with --job";
+            return Err(CliError::Usage(why.into()));
+        }
+    }
+    Ok(())
+}
+
+/// The definition that it runs, and how often each time.
+fn runs(spec: &pb::ScheduleSpec) -> (String, String) {
+    match (&spec.run_job, &spec.run_task) {
+        (Some(job), _) => {
+            let run = job.run_task.clone().unwrap_or_default();
+            let wanted = job.completions.unwrap_or(1);
+            (run.task_definition.clone(), format!("job of {wanted} x {}", run.task_definition))
+        }
+        (None, run) => {
+            let run = run.clone().unwrap_or_default();
+            let all = format!("{} x {}", run.count, run.task_definition);
+            (run.task_definition, all)
+        }
+    }
+}
+
 async fn described(context: &Context, name: String) -> Result<pb::Schedule, CliError> {
     let request = pb::DescribeSchedulesRequest {
         cluster: context.cluster.clone(),
@@ -257,13 +303,14 @@ async fn list(context: &Context) -> Result<(), CliError> {
             &["NAME", "EXPRESSION", "TIME ZONE", "STATE", "NEXT DUE", "TASK DEFINITION"],
             all.schedules.iter().map(|row| {
                 let spec = row.spec.clone().unwrap_or_default();
+                let (definition, _) = runs(&spec);
                 vec![
                     spec.name,
                     spec.schedule_expression,
                     spec.schedule_expression_timezone,
                     spec.state,
                     output::time(row.next_due_at.as_ref()),
-                    spec.run_task.unwrap_or_default().task_definition,
+                    definition,
                 ]
             }),
         )),
@@ -275,7 +322,7 @@ fn show(context: &Context, row: &pb::Schedule) -> Result<(), CliError> {
         return output::json(&json::to_value(row));
     }
     let spec = row.spec.clone().unwrap_or_default();
-    let run = spec.run_task.unwrap_or_default();
+    let (_, runs) = runs(&spec);
     let deadline = match spec.starting_deadline_seconds {
         0 => String::new(),
         seconds => format!(", up to {seconds} s late"),
@@ -290,7 +337,7 @@ fn show(context: &Context, row: &pb::Schedule) -> Result<(), CliError> {
         ("until", output::time(spec.end_date.as_ref())),
         ("overlap", spec.overlap_policy),
         ("missed", spec.missed_run_policy + &deadline),
-        ("runs", format!("{} x {}", run.count, run.task_definition)),
+        ("runs", runs),
         ("version", row.version.to_string()),
     ]))?;
     if row.runs.is_empty() {
@@ -298,7 +345,7 @@ fn show(context: &Context, row: &pb::Schedule) -> Result<(), CliError> {
     }
     output::print("\n")?;
     output::print(&output::table(
-        &["DUE", "DECIDED", "OUTCOME", "MISSED", "TASKS", "REASON"],
+        &["DUE", "DECIDED", "OUTCOME", "MISSED", "TASKS", "JOB", "REASON"],
         row.runs.iter().map(|run| {
             let tasks: Vec<_> = run.task_arns.iter().map(|arn| output::short(arn)).collect();
             vec![
@@ -307,6 +354,7 @@ fn show(context: &Context, row: &pb::Schedule) -> Result<(), CliError> {
                 run.outcome.clone(),
                 run.missed_count.to_string(),
                 tasks.join(","),
+                run.job_id.clone(),
                 run.reason.clone(),
             ]
         }),

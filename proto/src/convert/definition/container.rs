@@ -103,10 +103,9 @@ pub fn checked(
         privileged: wire.privileged.unwrap_or_default(),
         links: sharing::links(&at.field("links"), &wire.links, is_hostname)?,
         secrets: secrets::variables(&at.field("secrets"), &wire.secrets, &wire.environment)?,
-        repository_credentials: secrets::credentials(
-            &at.field("repositoryCredentials"),
-            wire.repository_credentials.as_ref(),
-        )?,
+        repository_credentials: secrets::credentials(at, wire.repository_credentials.as_ref())?,
+        files: secrets::files(&at.field("files"), wire)?,
+        environment_files: secrets::environment_files(at, &wire.environment_files)?,
     })
 }
 

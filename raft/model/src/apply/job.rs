@@ -23,12 +23,8 @@ pub(super) fn decide(state: &mut State, command: &JobCommand) -> Result<Response
             run(state, *id, *cluster, *definition, spec)
         }
         JobCommand::Stop { id, reason: why } => {
-            let row = find_one(state, *id)?;
-            // Stopping one that has ended is not an error and changes nothing, as with tasks.
-            if row.end.is_none() {
-                let why = if why.is_empty() { STOPPED_BY_USER } else { why };
-                end(state, Job::clone(&row), JobOutcome::Stopped, why);
-            }
+            find_one(state, *id)?;
+            stop(state, *id, if why.is_empty() { STOPPED_BY_USER } else { why });
             Ok(Response::Job(*id))
         }
         JobCommand::Delete { id } => {
@@ -44,8 +40,19 @@ pub(super) fn decide(state: &mut State, command: &JobCommand) -> Result<Response
     }
 }
 
+/// Stopping one that has ended changes nothing, as with tasks.
+pub(super) fn stop(state: &mut State, id: JobId, why: &str) {
+    if let Some(row) = state.job(id).filter(|row| row.end.is_none()) {
+        let row = Job::clone(row);
+        end(state, row, JobOutcome::Stopped, why);
+    }
+}
+
 /// Its tasks are the leader's to make: it goes on where another left off by the same rule.
-fn run(
+///
+/// # Errors
+/// As RunJob's; the state is then as it was.
+pub(super) fn run(
     state: &mut State,
     id: JobId,
     cluster: ClusterId,

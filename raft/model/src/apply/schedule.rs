@@ -3,16 +3,17 @@
 //! It reads no expression: what comes next is said by whoever proposes. Invariant: of a due time
 //! something becomes once, because it must be the one that the row waits for.
 
-use super::{find, task};
+use super::{find, job, task};
 use crate::command::{Response, RunTask};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, ScheduleId};
+use crate::job::JobSpec;
 use crate::limits;
 use crate::schedule::{
     OverlapPolicy, RunOutcome, Schedule, ScheduleCommand, ScheduleRun, ScheduleSpec, ScheduleState,
 };
 use crate::state::State;
-use crate::task::{StopCode, Task};
+use crate::task::StopCode;
 use crate::time::Time;
 use std::sync::Arc;
 
@@ -140,9 +141,8 @@ pub(super) fn fire(state: &mut State, said: Fire) -> Result<(), Error> {
     let mut new = Schedule::clone(&old);
     new.next_due = said.next;
     new.runs.push(ScheduleRun { due, at: now, missed, outcome });
-    let keeps = |run: &ScheduleRun| run.open(state).next().is_some();
     if new.runs.len() > limits::SCHEDULE_RUNS_KEPT
-        && let Some(oldest) = new.runs.iter().position(|run| !keeps(run))
+        && let Some(oldest) = new.runs.iter().position(|run| !run.goes_on(state))
     {
         new.runs.remove(oldest);
     }
@@ -150,15 +150,13 @@ pub(super) fn fire(state: &mut State, said: Fire) -> Result<(), Error> {
     Ok(())
 }
 
-/// What becomes of the run that is due; its tasks, if it starts, are made here.
+/// What becomes of the run that is due; its tasks or its job, if it starts, are made here.
 fn run(state: &mut State, schedule: &Schedule, due: Time) -> RunOutcome {
     let spec = &schedule.spec;
     if state.now().since(due) > spec.missed.latest() {
         return RunOutcome::Missed;
     }
-    let mut open: Vec<Vec<Arc<Task>>> =
-        schedule.runs.iter().map(|run| run.open(state).cloned().collect()).collect();
-    open.retain(|tasks| !tasks.is_empty());
+    let open: Vec<&ScheduleRun> = schedule.runs.iter().filter(|run| run.goes_on(state)).collect();
     let may_be = match spec.overlap {
         OverlapPolicy::Allow => limits::SCHEDULE_OPEN_RUNS_MAX,
         OverlapPolicy::Skip => 1,
@@ -167,23 +165,33 @@ fn run(state: &mut State, schedule: &Schedule, due: Time) -> RunOutcome {
     if open.len() >= may_be {
         return RunOutcome::Skipped { open: u32::try_from(open.len()).unwrap_or(u32::MAX) };
     }
-    let tasks = match drawn_up(state, schedule, due) {
-        Ok(tasks) => tasks,
+    let begun = match &spec.job {
+        Some(job) => run_job(state, schedule, job, due),
+        None => run_tasks(state, schedule, due),
+    };
+    let outcome = match begun {
+        Ok(outcome) => outcome,
         Err(why) => return RunOutcome::Failed { why },
     };
     if spec.overlap == OverlapPolicy::Replace {
-        for task in open.iter().flatten().filter(|task| task.wanted()) {
-            let why = format!("Replaced by the next run of schedule {}", spec.name);
-            task::stop(state, task, StopCode::UserInitiated, why.into());
-        }
+        let why = format!("Replaced by the next run of schedule {}", spec.name);
+        open.into_iter().for_each(|run| stop(state, run, &why));
     }
-    let ids = tasks.iter().map(|task| task.id).collect();
-    tasks.into_iter().for_each(|task| state.put_task(Arc::new(task)));
-    RunOutcome::Started { tasks: ids }
+    outcome
 }
 
-/// The tasks as RunTask would draw them up.
-fn drawn_up(state: &State, schedule: &Schedule, due: Time) -> Result<Vec<Task>, Error> {
+fn stop(state: &mut State, run: &ScheduleRun, why: &str) {
+    if let RunOutcome::StartedJob { job } = &run.outcome {
+        job::stop(state, *job, why);
+    }
+    let wanted: Vec<_> = run.open(state).filter(|task| task.wanted()).cloned().collect();
+    for task in wanted {
+        task::stop(state, &task, StopCode::UserInitiated, why.into());
+    }
+}
+
+/// As RunTask would.
+fn run_tasks(state: &mut State, schedule: &Schedule, due: Time) -> Result<RunOutcome, Error> {
     let run = &schedule.spec.run;
     let command = RunTask {
         cluster: schedule.cluster,
@@ -194,5 +202,29 @@ fn drawn_up(state: &State, schedule: &Schedule, due: Time) -> Result<Vec<Task>, 
         overrides: Arc::new(run.overrides.clone()),
         tags: run.tags.clone(),
     };
-    task::drawn_up(state, &command, None)
+    let tasks = task::drawn_up(state, &command, None)?;
+    let ids = tasks.iter().map(|task| task.id).collect();
+    tasks.into_iter().for_each(|task| state.put_task(Arc::new(task)));
+    Ok(RunOutcome::Started { tasks: ids })
+}
+
+/// As RunJob would: refused for the same reasons, and its tasks are the leader's to make.
+fn run_job(
+    state: &mut State,
+    schedule: &Schedule,
+    job: &JobSpec,
+    due: Time,
+) -> Result<RunOutcome, Error> {
+    let run = &schedule.spec.run;
+    let definition = definition(state, &schedule.spec)?;
+    let spec = JobSpec {
+        name: schedule.job_name(due),
+        group: run.group.clone(),
+        overrides: run.overrides.clone(),
+        tags: run.tags.clone(),
+        ..job.clone()
+    };
+    let id = schedule.job_id(due);
+    job::run(state, id, schedule.cluster, definition, &Arc::new(spec))?;
+    Ok(RunOutcome::StartedJob { job: id })
 }

@@ -66,8 +66,7 @@ fn delete(state: &mut State, name: &Arc<str>) -> Result<Response, Error> {
 
 /// The name of a service with a deployment whose tasks are given the secret, if there is one.
 fn used_by(state: &State, secret: &Arc<Secret>) -> Option<String> {
-    let means = |text: &str| {
-        let reference = text.parse::<SecretReference>();
+    let means = |reference: Result<SecretReference, Error>| {
         let row = reference.and_then(|reference| reference.find(|name| state.secret(name)));
         row.is_ok_and(|row| row.name == secret.name)
     };

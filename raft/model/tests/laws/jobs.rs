@@ -12,7 +12,7 @@ fn id() -> impl Strategy<Value = JobId> {
     (0u128..3).prop_map(JobId::from_bits)
 }
 
-fn spec() -> impl Strategy<Value = Arc<JobSpec>> {
+pub fn spec() -> impl Strategy<Value = Arc<JobSpec>> {
     let timeout = || option::weighted(0.3, 1u32..60);
     (name(), 0u32..4, 0u32..4, 0u32..4, timeout(), timeout()).prop_map(
         |(name, completions, parallelism, retries, timeout_secs, attempt_timeout_secs)| {

@@ -1,9 +1,9 @@
 //! Schedules at random: created, changed and fired, mostly when they are due.
 
-use super::{cluster, name};
+use super::{cluster, jobs, name};
 use muster_model::schedule::*;
 use muster_model::spec::Tags;
-use muster_model::{Command, Revision, ScheduleId, State, Step, Time};
+use muster_model::{Command, JobSpec, Revision, ScheduleId, State, Step, Time};
 use proptest::option;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -29,8 +29,9 @@ fn spec() -> impl Strategy<Value = Arc<ScheduleSpec>> {
     ];
     let family = prop_oneof![4 => Just("a"), 1 => Just("none")];
     let state = prop_oneof![5 => Just(ScheduleState::Enabled), 1 => Just(ScheduleState::Disabled)];
-    (name(), overlap, missed, family, state, option::of(1u32..3), 1u32..3).prop_map(
-        |(name, overlap, missed, family, state, revision, count)| {
+    let job = option::weighted(0.4, jobs::spec());
+    (name(), overlap, missed, family, state, option::of(1u32..3), 1u32..3, job).prop_map(
+        |(name, overlap, missed, family, state, revision, count, job)| {
             let run = ScheduledRun {
                 family: family.into(),
                 revision: revision.map(Revision),
@@ -47,6 +48,7 @@ fn spec() -> impl Strategy<Value = Arc<ScheduleSpec>> {
                 overlap,
                 missed,
                 run,
+                job: job.map(|job| JobSpec::clone(&job)),
                 ..Default::default()
             };
             Arc::new(spec)
@@ -112,6 +114,9 @@ pub fn fire_once(before: &State, after: &State) {
         let new = row.runs.iter().filter(|run| Some(run.due) > last);
         for run in new {
             assert!(old.next_due.is_some_and(|due| due <= run.due), "{old:?} became {row:?}");
+            if let RunOutcome::StartedJob { job } = run.outcome {
+                assert!(after.job(job).is_some() && before.job(job).is_none(), "{row:?}");
+            }
         }
     }
 }

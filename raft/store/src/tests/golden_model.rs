@@ -81,6 +81,7 @@ fn schedule() -> Schedule {
         RunOutcome::Skipped { open: 1 },
         RunOutcome::Missed,
         RunOutcome::Failed { why: Error::refused("x") },
+        RunOutcome::StartedJob { job: JOB },
     ];
     let run =
         |(due, outcome)| ScheduleRun { due: Time(due), at: Time(due + 1), missed: 3, outcome };
