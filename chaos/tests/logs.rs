@@ -1,5 +1,5 @@
-//! What containers write and use, read by a person at the command line, while tasks are replaced,
-//! the leader dies and somebody does not read on.
+//! What containers write and use, read by a person at the command line, while tasks are replaced
+//! and the leader dies.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -87,14 +87,15 @@ fn a_service_is_followed_over_a_replaced_task_and_a_dead_leader() {
     Service::create(&cluster, "web", "web", &["--desired-count", "3"]);
     // Before any task runs.
     let mut followed = Followed::start(&cluster, &["service", "logs", "-f", "web"]);
-    let counting = |followed: &Followed, tasks: usize, from: &BTreeMap<String, Vec<String>>| {
-        wait::until(&format!("{tasks} tasks are heard"), SOON, || {
+    // Three tasks go on, and so many were heard since the beginning.
+    let counting = |followed: &Followed, ever: usize, from: &BTreeMap<String, Vec<String>>| {
+        wait::until(&format!("three of {ever} tasks are heard"), SOON, || {
             let now = by_task(&followed.said());
             let on = |(task, lines): &(&String, &Vec<String>)| {
                 lines.len() > from.get(*task).map_or(0, Vec::len) + 20
             };
             match now.iter().filter(on).count() {
-                heard if heard >= tasks => Ok(now),
+                heard if heard >= 3 && now.len() >= ever => Ok(now),
                 heard => Err(format!("{heard} of {}", now.len())),
             }
         })
@@ -104,8 +105,7 @@ fn a_service_is_followed_over_a_replaced_task_and_a_dead_leader() {
     cluster.run(&["task", "stop", &first]);
     cluster.kill(&leader);
     // The other two and the new one go on, through another manager.
-    let heard = counting(&followed, 3, &heard);
-    assert!(heard.len() >= 4, "{:?}", heard.keys());
+    counting(&followed, 4, &heard);
     cluster.run(&["service", "update", "web", "--desired-count", "0"]);
     wait::until("all have said their last word", SOON, || {
         let now = by_task(&followed.said());
@@ -159,45 +159,6 @@ fn spans(cluster: &Cluster) {
 fn instant(at: &str) -> String {
     let (whole, fraction) = at.trim_end_matches('Z').split_once('.').unwrap_or((at, ""));
     format!("{}.{fraction:0<9}", whole.trim_end_matches('Z'))
-}
-
-#[test]
-fn readers_that_stop_reading_take_no_instance_away() {
-    let _alone = alone();
-    let cluster = Cluster::form(3, 1);
-    let line = "trap 'exit 0' TERM; \
-        while :; do busybox head -c 900 /dev/zero | busybox tr '\\0' x; echo; done";
-    cluster.register("loud", json!({ "command": ["/bin/busybox", "sh", "-c", line] }));
-    cluster.run(&["task", "run", "loud"]);
-    let task = wait::until("it runs", SOON, || {
-        let tasks = cluster.json(&["task", "list"])["tasks"].clone();
-        match tasks[0]["lastStatus"] == "RUNNING" {
-            true => Ok(short(&tasks[0]["taskArn"])),
-            false => Err(tasks.to_string()),
-        }
-    });
-    // Each of them holds a megabyte that nobody takes, and more than the connection takes together.
-    let readers: Vec<_> = (0..8)
-        .map(|_| {
-            let mut muster = cluster.client(&["task", "logs", "-f", &task]);
-            let muster = muster.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-            Followed { muster, out: PathBuf::new() }
-        })
-        .collect();
-    // Twice as long as the leader waits for a heartbeat.
-    let over = Instant::now() + Duration::from_secs(20);
-    wait::until("that time is over", SOON, || {
-        let list = cluster.json(&["instance", "list"]);
-        let instance = &list["containerInstances"][0];
-        assert_eq!(
-            (&instance["agentConnected"], &instance["status"]),
-            (&json!(true), &json!("ACTIVE"))
-        );
-        if Instant::now() > over { Ok(()) } else { Err("not yet".into()) }
-    });
-    let tasks = cluster.json(&["task", "list"])["tasks"].clone();
-    assert_eq!((short(&tasks[0]["taskArn"]), &tasks[0]["lastStatus"]), (task, &json!("RUNNING")));
-    drop(readers);
 }
 
 #[test]
