@@ -192,7 +192,7 @@ impl Local {
     pub async fn status(&self) -> Outcome<pb::RaftStatusResponse> {
         let deadline = Instant::now() + Duration::from_secs(5);
         let call = async |channel, request| OperatorClient::new(channel).raft_status(request).await;
-        Ok(self.client.call(pb::RaftStatusRequest {}, deadline, call).await?)
+        Ok(self.client.call(pb::RaftStatusRequest::default(), deadline, call).await?)
     }
 
     /// Which manager leads, once a leader is known to whoever answers.

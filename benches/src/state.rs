@@ -126,7 +126,7 @@ async fn newcomer(local: &mut Local) -> Outcome<f64> {
 }
 
 async fn status(channel: Channel) -> Outcome<pb::RaftStatusResponse> {
-    let mut request = tonic::Request::new(pb::RaftStatusRequest {});
+    let mut request = tonic::Request::new(pb::RaftStatusRequest::default());
     request.set_timeout(Duration::from_secs(5));
     Ok(OperatorClient::new(channel).raft_status(request).await?.into_inner())
 }

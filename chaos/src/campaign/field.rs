@@ -30,6 +30,8 @@ use tokio::runtime::Runtime;
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// A manager that does not answer a question within this is not there.
 const ASK_WAIT: Duration = Duration::from_millis(800);
+/// The same, where the answer needs all rows.
+const HASH_WAIT: Duration = Duration::from_secs(10);
 
 /// Set by SIGINT and SIGTERM.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -214,7 +216,16 @@ impl Field {
 
     /// Status of each manager, in the order of their numbers; `None`: no answer.
     pub fn statuses(&self) -> Vec<Option<pb::RaftStatusResponse>> {
+        self.statuses_with(pb::RaftStatusRequest::default())
+    }
+
+    /// The same, asked so.
+    pub fn statuses_with(
+        &self,
+        request: pb::RaftStatusRequest,
+    ) -> Vec<Option<pb::RaftStatusResponse>> {
         let (dialer, managers) = (self.dialer.clone(), self.managers.clone());
+        let wait = if request.state_hash { HASH_WAIT } else { ASK_WAIT };
         let all = self.ask(async move {
             let asked: Vec<_> = managers
                 .into_iter()
@@ -223,8 +234,8 @@ impl Field {
                     tokio::spawn(async move {
                         let channel = dialer(&address).ok()?;
                         let mut client = OperatorClient::new(channel);
-                        let asked = client.raft_status(pb::RaftStatusRequest {});
-                        let answer = tokio::time::timeout(ASK_WAIT, asked).await.ok()?.ok()?;
+                        let asked = client.raft_status(request);
+                        let answer = tokio::time::timeout(wait, asked).await.ok()?.ok()?;
                         Some(answer.into_inner())
                     })
                 })

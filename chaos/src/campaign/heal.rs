@@ -138,7 +138,7 @@ fn orphans(field: &Field) -> Result<(), String> {
 /// I2: with the workload at rest, all managers come to one index and one hash.
 fn equal_states(field: &Field) -> Result<(), String> {
     let look = || {
-        let statuses = field.statuses();
+        let statuses = field.statuses_with(pb::RaftStatusRequest { state_hash: true });
         let states: BTreeMap<u64, BTreeSet<String>> =
             statuses.iter().flatten().fold(BTreeMap::new(), |mut states, status| {
                 let hashes: &mut BTreeSet<_> = states.entry(status.applied_index).or_default();

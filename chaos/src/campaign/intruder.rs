@@ -53,7 +53,10 @@ fn strangers(field: &Field) -> Result<(), String> {
                 ),
                 ("TagResource", outcome(ecs.tag_resource(tags)).await),
                 ("StopTask", outcome(ecs.stop_task(stop)).await),
-                ("RaftStatus", outcome(operator.raft_status(pb::RaftStatusRequest {})).await),
+                (
+                    "RaftStatus",
+                    outcome(operator.raft_status(pb::RaftStatusRequest::default())).await,
+                ),
                 (
                     "Watch",
                     outcome(LiveClient::new(channel).watch(pb::WatchRequest::default())).await,

@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between two looks at a manager's status.
-const STATUS_EVERY: Duration = Duration::from_millis(700);
+/// Each hash reads every row.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Applied indexes whose hash is remembered.
 const HASHES_MAX: usize = 20_000;
@@ -269,8 +270,8 @@ pub async fn status(
 ) {
     let Ok(channel) = dialer(&address) else { return };
     while !stop.now() {
-        let mut request = tonic::Request::new(pb::RaftStatusRequest {});
-        request.set_timeout(Duration::from_secs(2));
+        let mut request = tonic::Request::new(pb::RaftStatusRequest { state_hash: true });
+        request.set_timeout(Duration::from_secs(10));
         let asked = OperatorClient::new(channel.clone()).raft_status(request).await;
         if let Ok(answer) = asked {
             views.status(&address, &answer.into_inner(), &record);

@@ -126,14 +126,17 @@ async fn a_token_cannot_be_guessed_from_the_request_that_made_it() {
 async fn raft_status_is_answered_without_a_leader_too() {
     let bench = Bench::start().await;
     let mut operator = bench.operator(user("admin")).await;
-    let told = operator.raft_status(pb::RaftStatusRequest {}).await.unwrap().into_inner();
+    let told = operator.raft_status(pb::RaftStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!((told.id, told.leader, told.leader_address.as_str()), (1, Some(1), "memory"));
     let member = &told.members[0];
     assert_eq!((&*member.name, &*member.zone, &*member.role), ("m1", "az-a", "leader"));
     assert!(member.reachable);
+    assert_eq!(told.state_hash, "");
+    let asked = pb::RaftStatusRequest { state_hash: true };
+    let told = operator.raft_status(asked).await.unwrap().into_inner();
     assert_eq!(told.state_hash.len(), 16);
     bench.memory.lead(false);
-    let told = operator.raft_status(pb::RaftStatusRequest {}).await.unwrap().into_inner();
+    let told = operator.raft_status(pb::RaftStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!(told.leader, None);
 }
 

@@ -118,7 +118,7 @@ async fn a_user_restricted_to_one_cluster_works_there_and_nowhere_else() {
     denied(ann.tag_resource(tag(arn.into())).await);
     // Policies reach no further than the two services.
     let mut operator = bench.operator(user("ann")).await;
-    denied(operator.raft_status(pb::RaftStatusRequest {}).await);
+    denied(operator.raft_status(pb::RaftStatusRequest::default()).await);
     denied(operator.put_policy(put("all", "ann", "", BLUE)).await);
 }
 

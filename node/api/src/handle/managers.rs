@@ -11,23 +11,23 @@ use muster_model::{Command, Error, Kind, RaftId, State};
 use muster_proto::convert::operator as convert;
 use muster_proto::pb;
 use muster_replica::{Change, Instant, Member, RaftStatus};
+use std::sync::Arc;
 
 impl Dispatcher {
     /// What this manager knows; answered without a quorum too.
     pub async fn raft_status(
         &self,
         call: &Call,
-        _request: pb::RaftStatusRequest,
+        request: pb::RaftStatusRequest,
     ) -> Result<pb::RaftStatusResponse, Error> {
         let state = self.replica.state();
         call.saw(&state, Some(self.replica.age()));
         let status = self.replica.status();
         let leader = self.leader();
-        // Every row is hashed: seconds with a million tasks, and not on a thread that serves.
-        let hashed = state.clone();
-        let hash = tokio::task::spawn_blocking(move || hashed.hash()).await;
-        let hash =
-            hash.map_err(|error| Error::Unavailable { why: format!("state hash: {error}") })?;
+        let state_hash = match request.state_hash {
+            true => hash_of(state.clone()).await?,
+            false => String::new(),
+        };
         Ok(pb::RaftStatusResponse {
             id: status.id.0,
             term: status.term,
@@ -39,7 +39,7 @@ impl Dispatcher {
             log_bytes: status.log_bytes,
             epoch: state.meta().epoch.0,
             members: status.members.iter().map(|member| row(&state, &status, member)).collect(),
-            state_hash: format!("{hash:016x}"),
+            state_hash,
         })
     }
 
@@ -209,6 +209,13 @@ fn named(state: &State, id: RaftId) -> String {
         Some(row) => format!("{} ({id})", row.name),
         None => id.to_string(),
     }
+}
+
+/// Every row is hashed: seconds with a million tasks, and not on a thread that serves.
+async fn hash_of(state: Arc<State>) -> Result<String, Error> {
+    let hash = tokio::task::spawn_blocking(move || state.hash()).await;
+    let hash = hash.map_err(|error| Error::Unavailable { why: format!("state hash: {error}") })?;
+    Ok(format!("{hash:016x}"))
 }
 
 #[cfg(test)]

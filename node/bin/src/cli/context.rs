@@ -239,7 +239,9 @@ impl Context {
         ) -> Result<Response<Streaming<A>>, Status>,
     ) -> Result<Streaming<A>, CliError> {
         let status = self
-            .operator_read(pb::RaftStatusRequest {}, async |mut o, r| o.raft_status(r).await)
+            .operator_read(pb::RaftStatusRequest::default(), async |mut o, r| {
+                o.raft_status(r).await
+            })
             .await?;
         let address = match status.leader_address.is_empty() {
             true => self.managers.first().cloned().unwrap_or_default(),

@@ -20,7 +20,12 @@ pub enum Command {
 pub enum Raft {
     /// Members, leader and positions, as the asked manager sees them.
     #[command(after_help = "Example:\n  muster operator raft status")]
-    Status,
+    Status {
+        /// Also a hash of all rows, the same on all managers that have applied the same; reads
+        /// everything, which takes seconds with a million tasks.
+        #[arg(long)]
+        state_hash: bool,
+    },
     /// Hand leadership to another manager.
     #[command(after_help = "Example:\n  muster operator raft transfer --to 2")]
     Transfer {
@@ -45,10 +50,10 @@ impl Command {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let Self::Raft { command } = self;
         match command {
-            Raft::Status => {
-                let answer = context.operator_read(pb::RaftStatusRequest {}, async |mut o, r| {
-                    o.raft_status(r).await
-                });
+            Raft::Status { state_hash } => {
+                let request = pb::RaftStatusRequest { state_hash };
+                let answer =
+                    context.operator_read(request, async |mut o, r| o.raft_status(r).await);
                 status(context, &answer.await?)
             }
             Raft::Transfer { to } => {
@@ -91,7 +96,7 @@ fn status(context: &Context, status: &pb::RaftStatusResponse) -> Result<(), CliE
     if context.output == Format::Json {
         return output::json(&json::to_value(status));
     }
-    output::print(&output::facts(&[
+    let mut facts = vec![
         ("asked", format!("manager {}", status.id)),
         ("leader", status.leader.map_or("none".into(), |l| format!("manager {l}"))),
         ("term", status.term.to_string()),
@@ -99,8 +104,11 @@ fn status(context: &Context, status: &pb::RaftStatusResponse) -> Result<(), CliE
         ("log", format!("{} entries, {} KiB", status.last_log_index, status.log_bytes / 1024)),
         ("applied", status.applied_index.to_string()),
         ("snapshot", status.snapshot_index.to_string()),
-        ("state hash", status.state_hash.clone()),
-    ]))?;
+    ];
+    if !status.state_hash.is_empty() {
+        facts.push(("state hash", status.state_hash.clone()));
+    }
+    output::print(&output::facts(&facts))?;
     output::print("\n")?;
     output::print(&output::table(
         &["ID", "NAME", "ZONE", "ADDRESS", "ROLE", "MATCHED", "ANSWERED"],
