@@ -132,8 +132,7 @@ impl DispatchService {
         self.register(instance, spec).await?;
         let id = self.hub.ids().session();
         let (queue, orders) = mpsc::channel(SESSION_QUEUE_MAX);
-        let closing = Default::default();
-        let session = Arc::new(Session { id, instance, queue, closing });
+        let session = Arc::new(Session::new(id, instance, queue));
         // First in the queue: the agent must know its session before the first orders.
         let _ = session.queue.try_send(self.welcome(id));
         self.hub.enter(session.clone());
@@ -238,7 +237,8 @@ impl Reader {
                 Heard::ReignEnded => break self.hub.not_leader(),
             };
             match input {
-                Ok(input) => {
+                Ok(None) => self.reign.beats.add(&self.session),
+                Ok(Some(input)) => {
                     if self.reign.events.send(input).await.is_err() {
                         break self.hub.not_leader();
                     }
@@ -256,16 +256,19 @@ impl Reader {
         let _ = self.reign.events.send(LeaderInput::Gone { instance, session }).await;
     }
 
-    fn judge(&self, message: pb::AgentMessage) -> Result<LeaderInput, Status> {
+    /// What the brain is to hear of it at once; `None`: only that the agent lives.
+    fn judge(&self, message: pb::AgentMessage) -> Result<Option<LeaderInput>, Status> {
         let (instance, session) = (self.session.instance, self.session.id);
         match message.message {
             Some(pb::agent_message::Message::Heartbeat(pb::Heartbeat { number })) => {
-                Ok(LeaderInput::Heartbeat { instance, session, number })
+                // A number is to be confirmed, and a task may have to stop if that comes late.
+                let beat = LeaderInput::Heartbeat { instance, session, number };
+                Ok(number.is_some().then_some(beat))
             }
             Some(pb::agent_message::Message::Report(report)) => {
                 let sequence = report.sequence;
                 let reports = self.own_reports(&report)?;
-                Ok(LeaderInput::Report { instance, session, sequence, reports })
+                Ok(Some(LeaderInput::Report { instance, session, sequence, reports }))
             }
             Some(pb::agent_message::Message::Hello(_)) => {
                 Err(Status::invalid_argument("a session has one Hello; open another session"))

@@ -7,9 +7,9 @@
 //! over (leadership, term or epoch lost) nothing more is performed.
 
 use crate::confirm::{self, Asked, Confirms};
-use crate::hub::Hub;
+use crate::hub::{Beats, Hub, Reign};
 use crate::limits::{
-    AGENTS_HEARD_MAX, PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT, TICK_MAX,
+    AGENTS_HEARD_MAX, BEATS_GATHERED, PROPOSALS_MAX, PROPOSALS_WAITING_MAX, PROPOSE_WAIT,
 };
 use crate::spans;
 use crate::wire;
@@ -36,11 +36,14 @@ pub struct Drive {
     states: watch::Receiver<Arc<State>>,
     leadership: watch::Receiver<Leadership>,
     events: mpsc::Receiver<LeaderInput>,
+    beats: Arc<Beats>,
     ended: CancellationToken,
     proposals: JoinSet<(Ticket, Result<Response, Error>)>,
     waiting: VecDeque<(Ticket, Command)>,
     confirms: Confirms,
     wake_at: Option<Time>,
+    /// When heartbeats are heard next.
+    beats_at: Instant,
 }
 
 /// Everything that can wake the drive.
@@ -70,7 +73,7 @@ impl Drive {
         mandate: Mandate,
         term: u64,
         events: mpsc::Receiver<LeaderInput>,
-        ended: CancellationToken,
+        reign: &Reign,
     ) -> Self {
         let mut states = hub.replica.watch();
         // The state of now is the brain's first input, whether or not it is news to the watch.
@@ -86,11 +89,13 @@ impl Drive {
             mandate,
             term,
             events,
-            ended,
+            beats: reign.beats.clone(),
+            ended: reign.ended.clone(),
             proposals: JoinSet::new(),
             waiting: VecDeque::new(),
             confirms: Confirms::default(),
             wake_at: None,
+            beats_at: Instant::now(),
         }
     }
 
@@ -109,10 +114,8 @@ impl Drive {
     }
 
     async fn select(&mut self) -> Event {
-        let wait = match self.wake_at {
-            Some(at) => Duration::from_millis(at.since(self.hub.now()).0).min(TICK_MAX),
-            None => TICK_MAX,
-        };
+        let wake = self.wake_at.map(|at| Duration::from_millis(at.since(self.hub.now()).0));
+        let wait = wake.unwrap_or(BEATS_GATHERED).min(BEATS_GATHERED);
         tokio::select! {
             Ok(()) = self.states.changed() => Event::State,
             Ok(()) = self.leadership.changed() => Event::Leadership,
@@ -130,10 +133,7 @@ impl Drive {
             Event::Ended => return Err(Over::Stopped),
             Event::Leadership => self.still_leading()?,
             Event::State => self.learn_state()?,
-            Event::Tick => {
-                self.hear_state()?;
-                self.tick();
-            }
+            Event::Tick => self.hear_state()?,
             Event::Agent(input) => self.hear_agents(input)?,
             Event::Proposed(done) => {
                 // The answer was applied here before it came: the brain sees its effect first.
@@ -142,6 +142,7 @@ impl Drive {
             }
             Event::Confirmed(asked) => confirm::tell(&self.hub, asked),
         }
+        self.hear_beats();
         self.tick_if_due();
         self.decide();
         self.start_proposals();
@@ -161,6 +162,19 @@ impl Drive {
             self.hear(input);
         }
         Ok(())
+    }
+
+    /// Agents that live, gathered since this was last called and long enough ago.
+    fn hear_beats(&mut self) {
+        let now = Instant::now();
+        if now < self.beats_at {
+            return;
+        }
+        self.beats_at = now + BEATS_GATHERED;
+        for session in self.beats.take() {
+            let (instance, session) = (session.instance, session.id);
+            self.hear(LeaderInput::Heartbeat { instance, session, number: None });
+        }
     }
 
     fn still_leading(&mut self) -> Result<(), Over> {

@@ -15,6 +15,7 @@ use muster_model::{Epoch, Error, IdSource, InstanceId, RaftId, SessionId, State,
 use muster_proto::dispatch as pb;
 use muster_replica::Replica;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,6 +50,7 @@ pub struct Hub {
 pub struct Reign {
     pub epoch: Epoch,
     pub events: mpsc::Sender<LeaderInput>,
+    pub beats: Arc<Beats>,
     pub ended: CancellationToken,
 }
 
@@ -58,6 +60,39 @@ pub struct Session {
     pub instance: InstanceId,
     pub queue: mpsc::Sender<pb::ManagerMessage>,
     pub closing: Closing,
+    /// It is among the `Beats`.
+    beaten: AtomicBool,
+}
+
+impl Session {
+    pub fn new(
+        id: SessionId,
+        instance: InstanceId,
+        queue: mpsc::Sender<pb::ManagerMessage>,
+    ) -> Self {
+        Self { id, instance, queue, closing: Closing::default(), beaten: AtomicBool::new(false) }
+    }
+}
+
+/// Sessions whose agents said that they live since the brain last heard of it; each once.
+#[derive(Default)]
+pub struct Beats(Mutex<Vec<Arc<Session>>>);
+
+impl Beats {
+    pub fn add(&self, session: &Arc<Session>) {
+        if !session.beaten.swap(true, Ordering::AcqRel) {
+            locked(&self.0).push(session.clone());
+        }
+    }
+
+    /// All of them, for the brain to hear now. One that beats meanwhile is heard with these.
+    pub fn take(&self) -> Vec<Arc<Session>> {
+        let sessions = std::mem::take(&mut *locked(&self.0));
+        for session in &sessions {
+            session.beaten.store(false, Ordering::Release);
+        }
+        sessions
+    }
 }
 
 /// Ends a session from either side, once, with a reason for the agent.

@@ -90,8 +90,9 @@ async fn reign(hub: &Arc<Hub>, epoch: Epoch, term: u64) {
     let (events, heard) = mpsc::channel(EVENTS_MAX);
     let ended = hub.stop.child_token();
     let mandate = Mandate { manager: hub.me, epoch, seed: rand::random() };
-    let drive = Drive::new(hub.clone(), mandate, term, heard, ended.clone());
-    hub.begin(Reign { epoch, events, ended: ended.clone() });
+    let reign = Reign { epoch, events, beats: Arc::default(), ended: ended.clone() };
+    let drive = Drive::new(hub.clone(), mandate, term, heard, &reign);
+    hub.begin(reign);
     let brain = async {
         let over = drive.run().await;
         ended.cancel();

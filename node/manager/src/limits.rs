@@ -3,8 +3,9 @@
 use muster_model::Millis;
 use std::time::Duration;
 
-/// What agents said and the brain has not heard yet. A heartbeat of each of 5,000 agents within
-/// its period fits once; a full queue slows the agents' streams, never the leader.
+/// What agents said and the brain has not heard yet, but for heartbeats, which are counted per
+/// session. A word of each of thousands of agents fits; a full queue slows the agents' streams,
+/// never the leader.
 pub const EVENTS_MAX: usize = 8192;
 
 /// What agents said that the brain hears before it thinks once about all of it. At some 3 µs each
@@ -37,8 +38,9 @@ pub const PROPOSE_WAIT: Duration = Duration::from_secs(5);
 /// Pause between tries to take over: a fraction of an election.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The brain looks at the clock at least this often, whatever it asked for.
-pub const TICK_MAX: Duration = Duration::from_secs(30);
+/// Heartbeats are gathered for so long and heard together, as thousands of agents say nothing else:
+/// a hundredth of a lease. The brain looks at the clock as often.
+pub const BEATS_GATHERED: Duration = Duration::from_millis(50);
 
 /// How long an agent may take to answer an order to attach.
 pub const ATTACH_WAIT: Duration = Duration::from_secs(10);
