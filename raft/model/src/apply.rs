@@ -11,6 +11,7 @@ use crate::state::State;
 use crate::time::Time;
 
 mod access_key;
+mod alarm;
 mod bounds;
 mod capacity;
 mod cluster;
@@ -127,6 +128,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             signing_key::create(state, public, private)
         }
         Command::Job(command) => job::decide(state, command),
+        Command::Alarm(command) => alarm::decide(state, command),
     }
 }
 

@@ -21,14 +21,14 @@ use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding};
 use muster_model::{
-    AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
-    DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
-    Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
-    InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed, OverlapPolicy,
-    Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision,
-    Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret, SecretVersion, Service,
-    ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode,
-    Task, TaskDefinition, TaskId, Time, TraceId, Weight,
+    AccessKey, AccessKeyId, AccessKeyStatus, Alarm, AlarmState, CapacityProvider, ClusterId,
+    ClusterStatus, DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry,
+    Epoch, Error, Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId,
+    InstanceSpec, InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed,
+    OverlapPolicy, Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources,
+    Response, Revision, Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret,
+    SecretVersion, Service, ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage,
+    StepSize, StopCode, Task, TaskDefinition, TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -435,6 +435,12 @@ fn rows() -> Vec<Row> {
             created_at: Time(1),
         })),
         Row::Job(Arc::new(job())),
+        Row::Alarm(Arc::new(Alarm {
+            name: "errors".into(),
+            state: AlarmState::Alarm,
+            reason: "x".into(),
+            since: Time(9),
+        })),
         Row::Task(Arc::new(attempt())),
     ]
 }
