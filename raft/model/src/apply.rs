@@ -66,9 +66,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::CreateCluster(command) => cluster::create(state, command),
         Command::DeleteCluster { cluster } => cluster::delete(state, *cluster),
         Command::RegisterTaskDefinition(spec) => definition::register(state, &entry.by, spec),
-        Command::DeregisterTaskDefinition { definition } => {
-            definition::deregister(state, *definition)
-        }
+        Command::DeregisterTaskDefinition { definition: id } => definition::deregister(state, *id),
         Command::CreateService(command) => service::create(state, &entry.by, command),
         Command::UpdateService(command) => service::update(state, command),
         Command::DeleteService { service, force } => service::delete(state, *service, *force),
