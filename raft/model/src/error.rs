@@ -27,10 +27,10 @@ pub enum Kind {
     CapacityProvider,
     Schedule,
     Secret,
-    Alarm,
     Job,
     /// What tags are to be put on.
     Resource,
+    Alarm,
 }
 
 impl std::fmt::Display for Kind {

@@ -349,6 +349,11 @@ fn shift() -> Shift {
     }
 }
 
+fn alarm() -> Alarm {
+    let (name, reason) = ("errors".into(), "x".into());
+    Alarm { name, state: AlarmState::Alarm, reason, since: Time(9) }
+}
+
 fn secret() -> Secret {
     let version = |number| SecretVersion { number, value: sealed(), created_at: Time(number) };
     Secret { name: "db".into(), created_at: Time(1), versions: vec![version(1), version(2)] }
@@ -435,12 +440,7 @@ fn rows() -> Vec<Row> {
             created_at: Time(1),
         })),
         Row::Job(Arc::new(job())),
-        Row::Alarm(Arc::new(Alarm {
-            name: "errors".into(),
-            state: AlarmState::Alarm,
-            reason: "x".into(),
-            since: Time(9),
-        })),
+        Row::Alarm(Arc::new(alarm())),
         Row::Task(Arc::new(attempt())),
     ]
 }
