@@ -23,6 +23,7 @@ const BREAKER: &str = "ECS deployment circuit breaker: tasks failed to start.";
 const ESSENTIAL: &str = "Essential container in task exited";
 const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
 const FAILED_CHECKS: &str = "Task failed container health checks";
+const ALARM: &str = "noisy-5xx";
 
 /// A program that ends with 0 when it is told to stop.
 const OBEYS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
@@ -98,6 +99,9 @@ fn roll(cluster: &Cluster, cases: &[Case]) {
     let firsts: Vec<Value> =
         services.iter().map(|service| service.completed(&revision(service.name, 1))).collect();
     stubborn.completed("stubborn:1");
+    cluster.register("noisy", shell(OBEYS));
+    let noisy = Service::create(cluster, "noisy", "noisy", &count);
+    let quiet = noisy.completed("noisy:1");
 
     for (service, case) in services.iter().zip(cases) {
         cluster.register(case.name, case.bad.clone());
@@ -115,14 +119,23 @@ fn roll(cluster: &Cluster, cases: &[Case]) {
         ended_for_its_reason(service);
     }
     slow_stop(&stubborn);
+    gone_off(&noisy, &quiet);
 
     for service in &services {
         cluster.register(service.name, shell(OBEYS));
         service.update(&revision(service.name, 3), &[]);
     }
+    cluster.run(&["alarm", "set", ALARM, "OK"]);
+    cluster.register("noisy", shell(OBEYS));
+    noisy.update("noisy:3", &[]);
     for service in &services {
         fixed(service);
     }
+    fixed(&noisy);
+    let watched = noisy.reached("SUCCESSFUL");
+    let at = |field: &str| watched[field].as_f64().unwrap();
+    let took = at("finishedAt") - at("createdAt");
+    assert!(took >= 60.0, "it was done after {took} s, and not watched: {watched}");
 }
 
 fn establish<'c>(cluster: &'c Cluster, case: &Case) -> Service<'c> {
@@ -237,6 +250,30 @@ fn slow_stop(service: &Service<'_>) {
         let took = at("stoppedAt") - at("stoppingAt");
         assert!(took >= STOP_SECS, "it had {took} s of its stopTimeout: {task}");
     }
+}
+
+/// A revision that runs well, and is ended by what monitoring says of it.
+fn gone_off(service: &Service<'_>, first: &Value) {
+    let cluster = service.cluster;
+    cluster.register("noisy", shell(OBEYS));
+    service.update("noisy:2", &["--alarm", ALARM, "--alarm-rollback"]);
+    wait::until("the new revision runs", SOON, || {
+        let newest = service.shown()["deployments"][0].clone();
+        let runs = text(&newest["taskDefinition"]).ends_with("/noisy:2");
+        if runs && newest["runningCount"] == 2 { Ok(()) } else { Err(newest.to_string()) }
+    });
+    cluster.run(&["alarm", "set", ALARM, "ALARM", "--reason", "5 % of answers are errors"]);
+    let failed = service.reached("ROLLBACK_SUCCESSFUL");
+    let id = number(&failed);
+    let why = format!("ECS deployment ecs-svc/{id} failed: alarm detected.");
+    assert_eq!(failed["statusReason"], json!(why), "{failed}");
+    has_event(service, &format!("(deployment ecs-svc/{id}) deployment failed: alarm detected."));
+    assert_eq!(service.completed("noisy:1")["id"], first["id"]);
+    let listed = cluster.json(&["alarm", "list"])["metricAlarms"].clone();
+    assert_eq!(
+        (&listed[0]["alarmName"], &listed[0]["stateValue"]),
+        (&json!(ALARM), &json!("ALARM"))
+    );
 }
 
 fn run(cluster: &Cluster, family: &str, container: Value) -> String {

@@ -5,6 +5,7 @@
 //! decide (a name just taken, a limit just reached) is `apply`'s. Invariant: no input panics.
 
 pub mod account;
+pub mod alarm;
 pub mod attribute;
 pub mod capacity;
 pub mod cluster;

@@ -3,6 +3,7 @@
 //! Each function reads one `State`, so all parts of an answer are of the same moment. It does not
 //! know who asks or what they left out (`include`): views are complete. Invariant: no row panics.
 
+mod alarm;
 mod capacity;
 mod cluster;
 mod definition;
@@ -20,6 +21,7 @@ mod strategy;
 mod task;
 mod waiting;
 
+pub use alarm::alarm;
 pub use capacity::{capacity_provider, reserved_provider};
 pub use cluster::{cluster, clusters};
 pub use definition::{definition, tag_list as tags};

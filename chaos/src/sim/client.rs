@@ -4,6 +4,7 @@
 //! A repeat through another manager carries other minted ids, as a repeated API call would. It does
 //! not know the rules: a refusal is an answer like any other.
 
+mod alarms;
 mod jobs;
 mod schedules;
 
@@ -223,7 +224,8 @@ impl World {
             75..80 => self.pause_or_continue(state),
             80..87 => self.stop_task(state),
             87..95 => self.set_status(state),
-            95..97 => self.reserve_zone(),
+            95..96 => self.reserve_zone(),
+            96..98 => self.set_alarm(),
             _ => {
                 let instance = self.any_instance(state)?;
                 // The last machine of a cluster stays.
@@ -286,6 +288,7 @@ impl World {
             scheduling: strategies[usize::from(daemon)],
             az_rebalancing: self.dice.percent(50),
             circuit_breaker: self.breaker(),
+            alarms: self.alarms(),
             strategy: if daemon { DeploymentStrategy::default() } else { self.strategy() },
             deployment: DeploymentConfiguration { minimum_healthy_percent, maximum_percent },
             placement,

@@ -8,6 +8,7 @@ use super::dice::Branch;
 use super::net::Node;
 use super::setting::ZONES;
 use super::world::{Event, HEAL_MAX, World};
+use muster_model::limits::ALARM_BAKE;
 use muster_model::{Millis, Time};
 
 /// The first phase lasts between these.
@@ -301,12 +302,15 @@ impl World {
         let state = self.log.state();
         let backoff = state.services().map(|s| s.backoff.until).max().unwrap_or_default();
         let entered = state.shifts().map(|shift| shift.entered_at + STAGE_MAX);
+        // As whole as it gets by then, it is watched on.
+        let watched = state.services().any(|row| row.spec.alarms.enable);
+        let bake = if watched { ALARM_BAKE } else { Millis(0) };
         let goes_on = state.schedules().filter(|row| row.next_due.is_some());
         let scheduled = goes_on.filter_map(|row| row.spec.end).max().unwrap_or_default();
         let jobs = state.jobs().filter(|row| row.end.is_none());
         let over = jobs.filter_map(|row| row.deadline()).max().unwrap_or_default();
         let entered = entered.max().unwrap_or_default();
-        calm.max(backoff).max(entered).max(scheduled).max(over) + HEAL_MAX
+        calm.max(backoff).max(entered).max(scheduled).max(over) + bake + HEAL_MAX
     }
 }
 

@@ -3,14 +3,16 @@
 //! Invariant: it only counts.
 
 use muster_model::service::RolloutState;
-use muster_model::{Service, ServiceStatus, Stage, State};
+use muster_model::{Deployment, Service, ServiceStatus, Stage, State};
 use std::fmt;
 
 /// The stages of a shift, and then what else a deployment may be at.
-const PHASES: usize = Stage::ALL.len() + 3;
+const PHASES: usize = Stage::ALL.len() + 4;
 const ROLLING: usize = Stage::ALL.len();
 const ROLLING_BACK: usize = ROLLING + 1;
 const PAUSED: usize = ROLLING + 2;
+/// Whole, and watched by its alarms.
+const WATCHED: usize = ROLLING + 3;
 
 /// Deployments that a takeover met, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,7 @@ fn name(phase: usize) -> &'static str {
         ROLLING => "ROLLING",
         ROLLING_BACK => "ROLLING_BACK",
         PAUSED => "PAUSED",
+        WATCHED => "WATCHED",
         stage => Stage::ALL[stage].shown(),
     }
 }
@@ -65,6 +68,13 @@ fn phase(state: &State, service: &Service) -> Option<usize> {
     let newest = service.primary()?;
     match service.rolled_back_to(newest.id) {
         Some(_) => Some(ROLLING_BACK),
+        None if is_watched(state, service, newest) => Some(WATCHED),
         None => (newest.rollout == RolloutState::InProgress).then_some(ROLLING),
     }
+}
+
+fn is_watched(state: &State, service: &Service, newest: &Deployment) -> bool {
+    let mut tasks = state.tasks_of(service.id).filter(|task| task.ended_at().is_none());
+    let whole = tasks.all(|task| task.deployment() == Some(newest.id) && state.is_healthy(task));
+    whole && state.is_watched(service, newest)
 }

@@ -140,6 +140,9 @@ rpcs! {
         list_configs: ListConfigsRequest -> ListConfigsResponse;
         get_config: GetConfigRequest -> GetConfigResponse;
         delete_config: DeleteConfigRequest -> DeleteConfigResponse;
+        set_alarm_state: SetAlarmStateRequest -> SetAlarmStateResponse;
+        describe_alarms: DescribeAlarmsRequest -> DescribeAlarmsResponse;
+        delete_alarm: DeleteAlarmRequest -> DeleteAlarmResponse;
     }
 }
 

@@ -7,6 +7,7 @@ mod absent;
 mod access_key;
 mod account;
 mod agent;
+mod alarm;
 mod attribute;
 mod capacity;
 mod cluster;

@@ -1,6 +1,6 @@
 //! Requests about services.
 
-use super::{At, capacity, deployment, name, number, one_of, placement, strategy, tags};
+use super::{At, alarm, capacity, deployment, name, number, one_of, placement, strategy, tags};
 use crate::{arn, pb, spelled};
 use muster_model::command::{CreateService, ServiceChange, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
@@ -55,6 +55,7 @@ pub fn create(
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: false,
         circuit_breaker: deployment::breaker(wanted)?.unwrap_or_default(),
+        alarms: alarm::of_deployments(wanted)?.unwrap_or_default(),
         strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
         strict: wire.strict,
         managed_tags: wire.enable_ecs_managed_tags,
@@ -118,6 +119,7 @@ pub fn update(
         enable_execute_command: wire.enable_execute_command,
         az_rebalancing: rebalancing(&wire.availability_zone_rebalancing)?,
         circuit_breaker,
+        alarms: alarm::of_deployments(wanted)?,
         strategy: strategy::strategy(&service.spec.strategy, wanted)?,
         propagate_tags: propagate(&wire.propagate_tags)?,
         managed_tags: wire.enable_ecs_managed_tags,

@@ -100,7 +100,8 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
         | Kind::Policy
         | Kind::Schedule
         | Kind::Job
-        | Kind::Secret => ("ResourceNotFoundException", ""),
+        | Kind::Secret
+        | Kind::Alarm => ("ResourceNotFoundException", ""),
     }
 }
 

@@ -73,6 +73,7 @@ fn failed(id: DeploymentId, cause: HaltCause) -> String {
         HaltCause::HookFailed => {
             format!("ECS deployment {} failed: a lifecycle hook failed.", id.shown())
         }
+        HaltCause::Alarm => format!("ECS deployment {} failed: alarm detected.", id.shown()),
     }
 }
 
@@ -92,6 +93,7 @@ pub(super) fn rollout(row: &Service, deployment: &Deployment) -> (&'static str, 
                         HaltCause::User => "ECS deployment stopped by user",
                         HaltCause::HookTimedOut => "ECS deployment: a lifecycle hook timed out",
                         HaltCause::HookFailed => "ECS deployment: a lifecycle hook failed",
+                        HaltCause::Alarm => "ECS deployment: alarm detected",
                     };
                     format!("{who}: rolling back to deploymentId {id}.")
                 }
@@ -164,6 +166,7 @@ pub fn service_deployment(
         deployment_circuit_breaker: Some(guarded(state, row, deployment)),
         lifecycle_stage: strategy::stage(state, row, deployment).into(),
         lifecycle_hook_details: strategy::waiting(state, row, deployment),
+        alarms: super::alarm::of_deployment(state, row, deployment),
     }
 }
 
@@ -181,6 +184,7 @@ fn configuration(
         minimum_healthy_percent: now.minimum_healthy_percent,
         maximum_percent: now.maximum_percent,
         deployment_circuit_breaker: now.deployment_circuit_breaker,
+        alarms: now.alarms,
         ..strategy::strategy(&shift.strategy)
     }
 }
@@ -192,16 +196,21 @@ fn guarded(
 ) -> pb::ServiceDeploymentCircuitBreaker {
     let breaker = row.spec.circuit_breaker;
     let tripped = deployment.halt.is_some_and(|halt| halt.cause == HaltCause::TasksFailed);
-    let status = match (tripped, breaker.enable, deployment.is_open()) {
-        (true, ..) => "TRIGGERED",
-        (_, false, _) => "DISABLED",
-        (_, true, true) => "MONITORING",
-        (_, true, false) => "MONITORING_COMPLETE",
-    };
+    let status = monitor(tripped, breaker.enable, deployment);
     pb::ServiceDeploymentCircuitBreaker {
         status: status.into(),
         failure_count: int(deployment.failed_tasks),
         threshold: int(breaker.threshold.failures(state.desired_count(row))),
+    }
+}
+
+/// ECS's status of what may end a deployment.
+pub(super) fn monitor(triggered: bool, enabled: bool, deployment: &Deployment) -> &'static str {
+    match (triggered, enabled, deployment.is_open()) {
+        (true, ..) => "TRIGGERED",
+        (_, false, _) => "DISABLED",
+        (_, true, true) => "MONITORING",
+        (_, true, false) => "MONITORING_COMPLETE",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Services with their deployments, counts and events.
 
 use super::definition::constraints;
-use super::{deployment, int, pending, strategy, tags, timestamp};
+use super::{alarm, deployment, int, pending, strategy, tags, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
@@ -82,6 +82,7 @@ pub(super) fn configuration(row: &Service) -> pb::DeploymentConfiguration {
         minimum_healthy_percent: Some(int(row.spec.deployment.minimum_healthy_percent)),
         maximum_percent: Some(int(row.spec.deployment.maximum_percent)),
         deployment_circuit_breaker: Some(breaker(row.spec.circuit_breaker)),
+        alarms: alarm::of_deployments(&row.spec.alarms),
         ..strategy::strategy(&row.spec.strategy)
     }
 }

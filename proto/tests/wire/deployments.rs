@@ -4,8 +4,8 @@
 use crate::world::World;
 use muster_model::command::RegisterInstance;
 use muster_model::{
-    ClusterId, Command, DeploymentId, Health, InstanceId, InstanceSpec, Observed, Phase, Resources,
-    RolloutState, Service, Slot, Step, TaskReport,
+    ClusterId, Command, DeploymentId, Health, IdSource, InstanceId, InstanceSpec, Observed, Phase,
+    Resources, RolloutState, Service, Slot, Step, TaskReport,
 };
 use muster_proto::arn::{self, Arns};
 use muster_proto::{convert, pb, view};
@@ -114,6 +114,75 @@ fn a_failed_deployment_is_told_as_it_is_rolled_back_and_remembered() {
     let bad_arn = arn_of(&world, bad);
     let found = arn::part_of_service(&world.state, "service-deployment", &bad_arn, written);
     assert_eq!(found.unwrap().1.id, bad);
+}
+
+#[test]
+fn a_deployment_that_an_alarm_ends_says_so() {
+    let mut world = World::new();
+    advance(&mut world);
+    let good = newest(&world);
+    update(
+        &mut world,
+        r#"{"service": "web", "forceNewDeployment": true, "deploymentConfiguration": {
+            "alarms": {"alarmNames": ["errors", "latency"], "enable": true, "rollback": true}}}"#,
+    );
+    let bad = newest(&world);
+    let watched = |world: &World| {
+        let row = web(world);
+        let one = row.all_deployments().find(|one| one.id == bad).unwrap();
+        let shown = view::service_deployment(&world.state, &row, one).alarms.unwrap();
+        assert_eq!(shown.alarm_names, ["errors", "latency"]);
+        (shown.status, shown.triggered_alarm_names)
+    };
+    assert_eq!(watched(&world), ("MONITORING".into(), vec![]));
+    let wire = pb::SetAlarmStateRequest {
+        alarm_name: "latency".into(),
+        state_value: "ALARM".into(),
+        ..Default::default()
+    };
+    world.apply(convert::alarm::set(&wire).unwrap()).unwrap();
+    let (service, back_to) = (web(&world).id, Some(good));
+    world.plan(vec![Step::FailDeployment { service, deployment: bad, back_to }]);
+
+    assert_eq!(watched(&world), ("TRIGGERED".into(), vec!["latency".into()]));
+    let failed = format!("ECS deployment {} failed: alarm detected.", bad.shown());
+    assert_eq!(described(&world, bad), ("ROLLBACK_IN_PROGRESS".into(), failed.clone(), failed));
+    let shown = view::service(&world.state, &web(&world));
+    let id = good.shown();
+    assert_eq!(
+        shown.deployments[0].rollout_state_reason,
+        format!("ECS deployment: alarm detected: rolling back to deploymentId {id}.")
+    );
+    let alarms = shown.deployment_configuration.unwrap().alarms.unwrap();
+    assert!(alarms.enable && alarms.rollback);
+}
+
+#[test]
+fn alarms_of_deployments_are_named_once_and_not_without_end() {
+    let alarms = |names: &[&str], enable| {
+        let alarm_names = names.iter().map(|name| (*name).to_owned()).collect();
+        let alarms = Some(pb::DeploymentAlarms { alarm_names, enable, rollback: false });
+        let configuration = pb::DeploymentConfiguration { alarms, ..Default::default() };
+        let request = pb::UpdateServiceRequest {
+            service: "web".into(),
+            deployment_configuration: Some(configuration),
+            ..Default::default()
+        };
+        let world = World::new();
+        convert::service::update(&world.state, &mut IdSource::new(1), &request)
+    };
+    let many: Vec<String> = (0..21).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(alarms(&many[..20], true).is_ok() && alarms(&[], false).is_ok());
+    for (names, field) in [
+        (&many[..], "deploymentConfiguration.alarms.alarmNames"),
+        (&[], "deploymentConfiguration.alarms.alarmNames"),
+        (&["a", "a"], "deploymentConfiguration.alarms.alarmNames[1]"),
+        (&["a", ""], "deploymentConfiguration.alarms.alarmNames[1]"),
+    ] {
+        let why = alarms(names, true).unwrap_err().to_string();
+        assert!(why.contains(field), "{why}");
+    }
 }
 
 #[test]

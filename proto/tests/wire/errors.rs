@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -21,6 +21,7 @@ const KINDS: [Kind; 17] = [
     Kind::CapacityProvider,
     Kind::Schedule,
     Kind::Secret,
+    Kind::Alarm,
     Kind::Job,
 ];
 

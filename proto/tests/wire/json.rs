@@ -50,7 +50,7 @@ fn what_is_done_anyhow_may_be_asked_for() {
         (r#"{"deploymentConfiguration": {"bakeTimeInMinutes": 5}}"#, false),
         (r#"{"deploymentConfiguration": {"earlySuccessCriteria": {"type": "A"}}}"#, true),
         (r#"{"deploymentConfiguration": {"alarms": {"enable": false}}}"#, false),
-        (r#"{"deploymentConfiguration": {"alarms": {"enable": true}}}"#, true),
+        (r#"{"deploymentConfiguration": {"alarms": {"enable": true}}}"#, false),
         (r#"{"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": true}}}"#, false),
     ] {
         assert_eq!(asks(text), refused, "{text}");

@@ -11,6 +11,7 @@ use crate::state::State;
 use crate::time::Time;
 
 mod access_key;
+mod alarm;
 mod bounds;
 mod capacity;
 mod cluster;
@@ -65,9 +66,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         Command::CreateCluster(command) => cluster::create(state, command),
         Command::DeleteCluster { cluster } => cluster::delete(state, *cluster),
         Command::RegisterTaskDefinition(spec) => definition::register(state, &entry.by, spec),
-        Command::DeregisterTaskDefinition { definition } => {
-            definition::deregister(state, *definition)
-        }
+        Command::DeregisterTaskDefinition { definition: id } => definition::deregister(state, *id),
         Command::CreateService(command) => service::create(state, &entry.by, command),
         Command::UpdateService(command) => service::update(state, command),
         Command::DeleteService { service, force } => service::delete(state, *service, *force),
@@ -127,6 +126,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
             signing_key::create(state, public, private)
         }
         Command::Job(command) => job::decide(state, command),
+        Command::Alarm(command) => alarm::decide(state, command),
     }
 }
 

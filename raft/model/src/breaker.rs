@@ -1,12 +1,14 @@
-//! The deployment circuit breaker: how many failed tasks in a row end a deployment.
+//! The deployment circuit breaker: how many failed tasks in a row end a deployment; and the verdict
+//! on a deployment, which its alarms may bring about as well.
 //!
 //! It decides whether a deployment has failed, for the leader, which proposes so, and for `apply`,
 //! which looks again. It does not know which tasks failed, nor what happens then: `apply/report`
-//! counts, `apply/deployment` ends the deployment. Invariant: a threshold is never 0.
+//! counts, `alarm.rs` says what an alarm means, `apply/deployment` ends the deployment. Invariant: a
+//! threshold is never 0.
 
 use crate::ids::DeploymentId;
 use crate::limits;
-use crate::service::{Deployment, Service};
+use crate::service::{HaltCause, Service};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
 
@@ -70,20 +72,33 @@ impl Threshold {
     }
 }
 
-impl State {
-    /// What the service's breaker goes back to: as it is set, but always where traffic shifts.
-    pub fn breaker_target(&self, service: &Service) -> Option<DeploymentId> {
-        let rolls_back = service.spec.circuit_breaker.rollback || self.shift(service.id).is_some();
-        service.rollback_target().filter(|_| rolls_back)
-    }
+/// What ends a deployment that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub deployment: DeploymentId,
+    pub cause: HaltCause,
+    /// Where the service goes back to: as its breaker or its alarms are set, but always where
+    /// traffic shifts.
+    pub back_to: Option<DeploymentId>,
+}
 
-    /// The newest deployment of a service, if its breaker ends it now. One that is rolled back to
-    /// is not judged: there is nothing better to go to.
-    pub fn failed_deployment<'s>(&self, service: &'s Service) -> Option<&'s Deployment> {
-        let breaker = service.spec.circuit_breaker;
+impl State {
+    /// The verdict on the newest deployment of a service, if its breaker or an alarm ends it now.
+    /// One that is rolled back to is not judged: there is nothing better to go to.
+    pub fn verdict(&self, service: &Service) -> Option<Verdict> {
+        let newest = service.primary().filter(|row| row.is_open())?;
+        let (breaker, alarms) = (service.spec.circuit_breaker, &service.spec.alarms);
         let least = breaker.threshold.failures(self.desired_count(service));
-        let fails = |row: &&Deployment| row.is_open() && row.failed_tasks >= least;
-        service.primary().filter(|_| breaker.enable).filter(fails)
+        let (cause, rolls_back) = if breaker.enable && newest.failed_tasks >= least {
+            (HaltCause::TasksFailed, breaker.rollback)
+        } else if self.alarm_against(service, newest).is_some() {
+            (HaltCause::Alarm, alarms.rollback)
+        } else {
+            return None;
+        };
+        let rolls_back = rolls_back || self.shift(service.id).is_some();
+        let back_to = service.rollback_target().filter(|_| rolls_back);
+        Some(Verdict { deployment: newest.id, cause, back_to })
     }
 }
 

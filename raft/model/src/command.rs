@@ -5,6 +5,7 @@
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
+use crate::alarm::{AlarmCommand, DeploymentAlarms};
 use crate::breaker::CircuitBreaker;
 use crate::capacity::CapacityCommand;
 use crate::cluster::UserRole;
@@ -212,6 +213,7 @@ pub enum Command {
         private: SealedSecret,
     },
     Job(JobCommand),
+    Alarm(AlarmCommand),
 }
 
 /// ECS `stopType`.
@@ -301,6 +303,8 @@ pub struct ServiceChange {
     pub az_rebalancing: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<DeploymentAlarms>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@
 //! Feeds watchers, the dispatcher and the tables on disk alike.
 
 use crate::access_key::AccessKey;
+use crate::alarm::Alarm;
 use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::ids::ServiceId;
@@ -68,6 +69,7 @@ pub struct Changes {
     pub schedules: Vec<Change<Schedule>>,
     pub secrets: Vec<Change<Secret>>,
     pub jobs: Vec<Change<Job>>,
+    pub alarms: Vec<Change<Alarm>>,
 }
 
 impl State {
@@ -104,6 +106,7 @@ impl State {
             schedules: values(&before.schedules, &after.schedules),
             secrets: values(&before.secrets, &after.secrets),
             jobs: values(&before.jobs, &after.jobs),
+            alarms: values(&before.alarms, &after.alarms),
         }
     }
 }
@@ -190,6 +193,7 @@ impl Changes {
             ))
             .chain(rows(of, &self.shifts, |r| key::shift(r.service), Row::Shift))
             .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
+            .chain(rows(of, &self.alarms, |r| key::alarm(&r.name), Row::Alarm))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
             .chain(rows(
                 Table::CapacityProviders,

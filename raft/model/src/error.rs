@@ -30,6 +30,7 @@ pub enum Kind {
     Job,
     /// What tags are to be put on.
     Resource,
+    Alarm,
 }
 
 impl std::fmt::Display for Kind {
@@ -51,6 +52,7 @@ impl std::fmt::Display for Kind {
             Self::CapacityProvider => "capacity provider",
             Self::Schedule => "schedule",
             Self::Secret => "secret",
+            Self::Alarm => "alarm",
             Self::Job => "job",
             Self::Resource => "resource",
         })

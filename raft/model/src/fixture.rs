@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod access_key;
+mod alarm;
 mod capacity;
 mod instance;
 mod job;

@@ -5,6 +5,7 @@
 //! This crate does not know that it is replicated, nor how anything looks on a wire.
 
 pub mod access_key;
+pub mod alarm;
 pub mod apply;
 pub mod breaker;
 pub mod capability;
@@ -47,8 +48,9 @@ pub mod time;
 pub mod turn;
 
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
+pub use alarm::{Alarm, AlarmCommand, AlarmState, DeploymentAlarms};
 pub use apply::{Scratch, apply};
-pub use breaker::{CircuitBreaker, Threshold};
+pub use breaker::{CircuitBreaker, Threshold, Verdict};
 pub use capacity::CapacityProvider;
 pub use cluster::{Authority, Cluster, ClusterStatus, Manager, User, UserRole};
 pub use command::{Command, Entry, Response, Step, TaskReport};

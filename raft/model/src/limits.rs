@@ -255,6 +255,17 @@ pub const HOOK_URL_BYTES_MAX: usize = 2048;
 /// `hookDetails` of a hook, names and values together: they are in every version of the service.
 pub const HOOK_DETAILS_BYTES_MAX: usize = 4096;
 
+// ---- alarms ----
+
+/// Some for each of a thousand services; CloudWatch's page of them has 100.
+pub const ALARMS_MAX: usize = 5000;
+/// `deploymentConfiguration.alarms.alarmNames` of one service.
+pub const DEPLOYMENT_ALARMS_MAX: usize = 20;
+/// How long a rolling deployment's alarms are watched once it is whole. ECS computes it from their
+/// periods, which are not known here: four evaluations of Prometheus's rules at its default of
+/// 15 s.
+pub const ALARM_BAKE: Millis = Millis::from_secs(60);
+
 // ---- the leader ----
 
 /// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; ones a

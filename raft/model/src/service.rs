@@ -1,6 +1,7 @@
 //! A service keeps a number of tasks of one definition running; its deployments are its memory of
 //! how it gets from one definition to the next.
 
+use crate::alarm::DeploymentAlarms;
 use crate::breaker::CircuitBreaker;
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
@@ -104,6 +105,9 @@ pub struct ServiceSpec {
     /// ECS `deploymentConfiguration.deploymentCircuitBreaker`.
     #[serde(skip_serializing_if = "CircuitBreaker::is_default")]
     pub circuit_breaker: CircuitBreaker,
+    /// ECS `deploymentConfiguration.alarms`.
+    #[serde(skip_serializing_if = "DeploymentAlarms::is_default")]
+    pub alarms: DeploymentAlarms,
     /// ECS `deploymentConfiguration.strategy`, with its bake time and hooks.
     #[serde(skip_serializing_if = "DeploymentStrategy::is_default")]
     pub strategy: DeploymentStrategy,
@@ -194,6 +198,8 @@ pub enum HaltCause {
     HookTimedOut,
     /// A lifecycle hook's endpoint answered so, or what no hook may.
     HookFailed,
+    /// One of its alarms went into ALARM.
+    Alarm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

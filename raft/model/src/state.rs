@@ -5,6 +5,7 @@
 //! Invariant: the indexes equal a rebuild from the tables (a property test).
 
 use crate::access_key::{AccessKey, AccessKeyId};
+use crate::alarm::Alarm;
 use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::command::Response;
@@ -135,6 +136,7 @@ pub struct State {
     pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
     pub(crate) signing_key: Option<Arc<SigningKey>>,
     pub(crate) jobs: OrdMap<JobId, Arc<Job>>,
+    pub(crate) alarms: OrdMap<Arc<str>, Arc<Alarm>>,
 
     pub(crate) index: Indexes,
 }

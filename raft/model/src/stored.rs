@@ -6,6 +6,7 @@
 //! freely.
 
 use crate::access_key::AccessKey;
+use crate::alarm::Alarm;
 use crate::capacity::{CapacityProvider, ClusterProviders};
 use crate::cluster::{Authority, Cluster, Manager, User};
 use crate::error::Error;
@@ -131,6 +132,7 @@ pub enum Row {
     Secret(Arc<Secret>),
     SigningKey(Arc<SigningKey>),
     Job(Arc<Job>),
+    Alarm(Arc<Alarm>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -198,6 +200,9 @@ pub(crate) mod key {
     pub fn established(service: ServiceId) -> Vec<u8> {
         [&[4], &service.bits().to_be_bytes()[..]].concat()
     }
+    pub fn alarm(name: &str) -> Vec<u8> {
+        [&[9], name.as_bytes()].concat()
+    }
     pub fn cluster_providers(cluster: ClusterId) -> Vec<u8> {
         [&[5], &cluster.bits().to_be_bytes()[..]].concat()
     }
@@ -222,7 +227,8 @@ impl Row {
             | Self::Established(_)
             | Self::ClusterProviders(_)
             | Self::Shift(_)
-            | Self::Pause(_) => Table::Marks,
+            | Self::Pause(_)
+            | Self::Alarm(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
@@ -260,6 +266,7 @@ impl Row {
             Self::ClusterProviders(row) => key::cluster_providers(row.cluster),
             Self::Secret(row) => key::text(&row.name),
             Self::Job(row) => key::id(row.id.bits()),
+            Self::Alarm(row) => key::alarm(&row.name),
         }
     }
 }
@@ -286,6 +293,7 @@ impl State {
             .chain(self.cluster_providers.values().cloned().map(Row::ClusterProviders))
             .chain(self.shifts.values().cloned().map(Row::Shift))
             .chain(self.pauses.values().cloned().map(Row::Pause))
+            .chain(self.alarms.values().cloned().map(Row::Alarm))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
@@ -355,6 +363,7 @@ impl State {
             Row::Secret(row) => self.put_secret(row),
             Row::SigningKey(row) => self.put_signing_key(row),
             Row::Job(row) => self.put_job(row),
+            Row::Alarm(row) => self.put_alarm(row),
         }
     }
 }

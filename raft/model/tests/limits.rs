@@ -362,6 +362,20 @@ fn tasks() {
 }
 
 #[test]
+fn alarms() {
+    let mut world = World::new();
+    let mut set = |n: usize| {
+        let (name, state) = (Arc::from(format!("a{n}")), AlarmState::Ok);
+        world.apply(Command::Alarm(AlarmCommand::Set { name, state, reason: "".into() }))
+    };
+    for n in 0..limits::ALARMS_MAX {
+        assert!(set(n).is_ok());
+    }
+    assert!(refused_by(limits::ALARMS_MAX, set(limits::ALARMS_MAX)));
+    assert!(set(0).is_ok());
+}
+
+#[test]
 fn secrets_and_what_they_take_together() {
     let mut world = World::new();
     let mut create = |n: usize, bytes: usize| {

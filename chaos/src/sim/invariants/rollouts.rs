@@ -6,7 +6,8 @@ use crate::sim::world::short;
 use muster_model::diff::Change;
 use muster_model::service::{Halt, HaltCause, Outcome};
 use muster_model::{
-    Changes, Deployment, DeploymentId, Desired, RolloutState, Service, ServiceStatus, State, Task,
+    Alarm, AlarmState, Changes, Deployment, DeploymentId, Desired, RolloutState, Service,
+    ServiceStatus, State, Task,
 };
 
 /// How many deployments failed or were stopped by this entry.
@@ -75,13 +76,18 @@ fn failed(
     let breaker = was.spec.circuit_breaker;
     let desired = states.map(|state| state.desired_count(was)).into_iter().min();
     let least = breaker.threshold.failures(desired.unwrap_or_default());
-    let by_itself = halt.cause == HaltCause::TasksFailed;
-    if by_itself && !(breaker.enable && row.failed_tasks >= least) {
+    let by_breaker = halt.cause == HaltCause::TasksFailed;
+    if by_breaker && !(breaker.enable && row.failed_tasks >= least) {
         let failures = row.failed_tasks;
         return Err(format!("{} failed after {failures} of {least}", short(row.id)));
     }
+    let by_alarm = halt.cause == HaltCause::Alarm;
+    if by_alarm && !states.iter().any(|state| rings(state, was, row)) {
+        return Err(format!("{} failed without an alarm", short(row.id)));
+    }
     let good = last_completed(was, row.id);
-    if by_itself && breaker.rollback && halt.back_to != good {
+    let rolls_back = by_breaker && breaker.rollback || by_alarm && was.spec.alarms.rollback;
+    if rolls_back && halt.back_to != good {
         return Err(format!("{} does not give way to what completed", short(row.id)));
     }
     let newest = is.primary().map(|newest| newest.id);
@@ -89,6 +95,17 @@ fn failed(
         return Err(format!("{} did not return to what completed", short(is.id)));
     }
     Ok(())
+}
+
+/// Whether an alarm that the service names went off after the deployment began.
+fn rings(state: &State, service: &Service, row: &Deployment) -> bool {
+    let alarms = &service.spec.alarms;
+    let went_off = |alarm: &Alarm| {
+        alarms.names.iter().any(|name| **name == *alarm.name)
+            && alarm.state == AlarmState::Alarm
+            && alarm.since >= row.created_at
+    };
+    alarms.enable && state.alarms().any(|alarm| went_off(alarm))
 }
 
 /// Told by its end alone, not by where it stands: the newest of those that ended well.

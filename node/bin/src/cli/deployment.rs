@@ -51,6 +51,31 @@ impl Breaker {
     }
 }
 
+#[derive(Debug, Args)]
+pub struct Alarms {
+    /// A deployment fails when this alarm gets into ALARM; see `muster alarm`. May be said again;
+    /// none: no alarm any more.
+    #[arg(long = "alarm", value_name = "NAME")]
+    names: Vec<String>,
+    /// A deployment that fails by an alarm gives way to the last one that completed.
+    #[arg(long = "alarm-rollback", requires = "names")]
+    rollback: bool,
+}
+
+impl Alarms {
+    pub fn wire(&self) -> Option<pb::DeploymentAlarms> {
+        match self.names.as_slice() {
+            [] => None,
+            [none] if none == "none" => Some(pb::DeploymentAlarms::default()),
+            names => Some(pb::DeploymentAlarms {
+                alarm_names: names.to_vec(),
+                enable: true,
+                rollback: self.rollback,
+            }),
+        }
+    }
+}
+
 /// Newest first; `number` of them at most, or all.
 async fn deployments(
     context: &Context,

@@ -4,6 +4,7 @@
 //! answered in time (the outcome may be unknown: repeat it); 4 something named does not exist.
 
 mod access_key;
+mod alarm;
 mod capacity_provider;
 mod cluster;
 mod config;
@@ -203,6 +204,12 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
+    /// Alarms: what monitoring says, for deployments to fail by.
+    #[command(after_help = "Example:\n  muster alarm set shop-5xx ALARM")]
+    Alarm {
+        #[command(subcommand)]
+        command: alarm::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -259,6 +266,7 @@ impl Command {
             Self::AccessKey { command } => command.run(context).await,
             Self::Policy { command } => command.run(context).await,
             Self::Secret { command } => command.run(context).await,
+            Self::Alarm { command } => command.run(context).await,
             Self::Config { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,

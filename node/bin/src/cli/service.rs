@@ -147,6 +147,8 @@ struct Rollout {
     #[command(flatten)]
     breaker: deployment::Breaker,
     #[command(flatten)]
+    alarms: deployment::Alarms,
+    #[command(flatten)]
     strategy: Strategy,
 }
 
@@ -170,6 +172,7 @@ impl Rollout {
             minimum_healthy_percent: self.minimum_healthy_percent,
             maximum_percent: self.maximum_percent,
             deployment_circuit_breaker: self.breaker.wire()?,
+            alarms: self.alarms.wire(),
             ..self.strategy.wire()?
         };
         let nothing = pb::DeploymentConfiguration::default();

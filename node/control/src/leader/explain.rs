@@ -80,6 +80,7 @@ pub(super) fn halted(draft: &mut Draft, now: Time, service: &Service) {
             HaltCause::HookFailed => {
                 format!("(deployment {id}) deployment failed: a lifecycle hook failed.")
             }
+            HaltCause::Alarm => format!("(deployment {id}) deployment failed: alarm detected."),
         };
         let said = draft.state().events(service.id).any(|(_, event)| event.text.ends_with(&text));
         if said {

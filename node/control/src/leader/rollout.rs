@@ -16,6 +16,7 @@ use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::shift;
 use super::view::View;
+use muster_model::breaker::Verdict;
 use muster_model::service::Backoff;
 use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Side, State, Step, Task};
 use std::sync::Arc;
@@ -38,12 +39,12 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
     }
 }
 
-/// The breaker's verdict on the newest deployment, if it is one. Everything after it looks at the
-/// service as it is then.
+/// The verdict of its breaker or its alarms on the newest deployment, if there is one. Everything
+/// after it looks at the service as it is then.
 fn judge(draft: &mut Draft, service: Arc<Service>) -> Arc<Service> {
-    let Some(failed) = draft.state().failed_deployment(&service) else { return service };
-    let back_to = draft.state().breaker_target(&service);
-    let (id, deployment) = (service.id, failed.id);
+    let Some(verdict) = draft.state().verdict(&service) else { return service };
+    let Verdict { deployment, back_to, .. } = verdict;
+    let id = service.id;
     draft.push(Step::FailDeployment { service: id, deployment, back_to });
     draft.state().service(id).cloned().unwrap_or(service)
 }
@@ -243,6 +244,11 @@ fn settle(draft: &mut Draft, view: &mut View, service: &Service) {
             return;
         }
         if older_left(draft, service, newest) {
+            return;
+        }
+        if draft.state().is_watched(service, newest) {
+            let until = draft.state().baked_at(service, newest);
+            until.into_iter().for_each(|at| view.wakes.service_at(at, service.id));
             return;
         }
         let (service, deployment) = (service.id, newest.id);

@@ -5,7 +5,8 @@
 use super::roster::draining;
 use super::witness::Witness;
 use muster_model::{
-    Changes, IdSource, InstanceId, JobId, Millis, Phase, ServiceId, State, Step, Task, TaskId, Time,
+    Changes, IdSource, InstanceId, JobId, Millis, Phase, Service, ServiceId, State, Step, Task,
+    TaskId, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,6 +87,7 @@ impl Dirty {
         };
         self.all |= changes.clusters.iter().any(set);
         self.schedules |= !changes.schedules.is_empty();
+        self.services.extend(alarmed(changes, state));
         self.jobs.extend(changes.jobs.iter().filter_map(|c| c.latest()).map(|row| row.id));
         let protected = changes.protections.iter().filter_map(|change| change.latest());
         let tasks = protected.filter_map(|row| state.task(row.task));
@@ -197,6 +199,17 @@ impl Dirty {
     }
 }
 
+/// Services that name an alarm which has changed, or which is gone.
+fn alarmed(changes: &Changes, state: &State) -> Vec<ServiceId> {
+    if changes.alarms.is_empty() {
+        return Vec::new();
+    }
+    let changed: BTreeSet<&str> =
+        changes.alarms.iter().filter_map(|change| change.latest()).map(|row| &*row.name).collect();
+    let names = |row: &Service| row.spec.alarms.names.iter().any(|n| changed.contains(n.as_str()));
+    state.services().filter(|row| names(row)).map(|row| row.id).collect()
+}
+
 /// A change that no stage decides on: the agent's progress up to RUNNING, and what is new of its
 /// containers there. RUNNING alone changes no decision; having run for a while does.
 fn only_seen(before: &Task, after: &Task) -> bool {
@@ -222,18 +235,18 @@ const HEALTH_STEP_MAX: u64 = 250;
 /// Rows to look at again, each at a time of its own. The earliest wish of a row counts; it states
 /// the others again when it is looked at.
 #[derive(Debug)]
-struct Alarms<K> {
+struct Timers<K> {
     by_time: BTreeSet<(Time, K)>,
     of: BTreeMap<K, Time>,
 }
 
-impl<K> Default for Alarms<K> {
+impl<K> Default for Timers<K> {
     fn default() -> Self {
         Self { by_time: BTreeSet::new(), of: BTreeMap::new() }
     }
 }
 
-impl<K: Copy + Ord> Alarms<K> {
+impl<K: Copy + Ord> Timers<K> {
     fn set(&mut self, at: Time, of: K) {
         if let Some(old) = self.of.get(&of) {
             if *old <= at {
@@ -265,9 +278,9 @@ impl<K: Copy + Ord> Alarms<K> {
 /// What is to be looked at again, and when.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    services: Alarms<ServiceId>,
-    jobs: Alarms<JobId>,
-    instances: Alarms<InstanceId>,
+    services: Timers<ServiceId>,
+    jobs: Timers<JobId>,
+    instances: Timers<InstanceId>,
     history: Option<Time>,
     waiting: Option<Time>,
     schedules: Option<Time>,

@@ -90,6 +90,9 @@ pub(super) fn advance(
     if completes && state.pause(service).is_some() {
         return Err(Error::refused(format!("deployment {deployment} is paused")));
     }
+    if completes && state.is_watched(&old, &old.deployments[at]) {
+        return Err(Error::refused(format!("deployment {deployment} is watched by its alarms")));
+    }
     if let Some(shift) = state.shift(service).filter(|_| completes) {
         if shift.stage < Stage::CleanUp || shift.green != deployment {
             let (green, stage) = (shift.green, shift.stage.shown());
@@ -138,8 +141,8 @@ fn complete(state: &State, service: &mut Service, at: usize) {
     remember(service, gone);
 }
 
-/// The breaker's verdict, as the service is now: a task that has proved itself since, or a user who
-/// scaled, may have overtaken it.
+/// The verdict, as the service is now: a task that has proved itself since, a user who scaled, or an
+/// alarm that is over may have overtaken it.
 pub(super) fn fail(
     state: &mut State,
     service: ServiceId,
@@ -147,10 +150,10 @@ pub(super) fn fail(
     back_to: Option<DeploymentId>,
 ) -> Result<(), Error> {
     let row = find::active_service(state, service)?;
-    if state.failed_deployment(&row).is_none_or(|failed| failed.id != deployment) {
+    let Some(verdict) = state.verdict(&row).filter(|of| of.deployment == deployment) else {
         return Err(Error::refused(format!("deployment {deployment} has not failed")));
-    }
-    halt(state, service, deployment, HaltCause::TasksFailed, back_to)
+    };
+    halt(state, service, deployment, verdict.cause, back_to)
 }
 
 /// The newest deployment goes no further: it starts no more tasks, and has no traffic. `back_to` is

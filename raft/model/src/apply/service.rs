@@ -223,6 +223,9 @@ fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> Service
         change.enable_execute_command.unwrap_or(spec.enable_execute_command);
     spec.az_rebalancing = change.az_rebalancing.unwrap_or(spec.az_rebalancing);
     spec.circuit_breaker = change.circuit_breaker.unwrap_or(spec.circuit_breaker);
+    if let Some(alarms) = &change.alarms {
+        spec.alarms = alarms.clone();
+    }
     if let Some(strategy) = &change.strategy {
         spec.strategy = strategy.clone();
     }

@@ -2,7 +2,7 @@
 
 use super::{cluster, definition, instance, name, task, text};
 use muster_model::command::InstanceAttribute;
-use muster_model::{Command, Millis, mark};
+use muster_model::{AlarmCommand, AlarmState, Command, Millis, mark};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -34,5 +34,16 @@ pub fn marks() -> impl Strategy<Value = Command> {
             .prop_map(|(task, span)| Command::ProtectTask { task, span }),
         (key, option::of(text()))
             .prop_map(|(key, value)| Command::SetAccountSetting { key, value }),
+        alarms().prop_map(Command::Alarm),
+    ]
+}
+
+fn alarms() -> impl Strategy<Value = AlarmCommand> {
+    use AlarmState::{Alarm, InsufficientData, Ok};
+    let state = prop_oneof![Just(Ok), Just(Alarm), Just(InsufficientData)];
+    let set = |(name, state)| AlarmCommand::Set { name, state, reason: "x".into() };
+    prop_oneof![
+        4 => (name(), state).prop_map(set),
+        1 => name().prop_map(|name| AlarmCommand::Delete { name }),
     ]
 }

@@ -21,14 +21,14 @@ use muster_model::spec::{ContainerDefinition, Overrides, Protocol, Tags};
 use muster_model::state::{Meta, RequestRow};
 use muster_model::task::{Blocker, ContainerStatus, NetworkBinding};
 use muster_model::{
-    AccessKey, AccessKeyId, AccessKeyStatus, CapacityProvider, ClusterId, ClusterStatus,
-    DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry, Epoch, Error,
-    Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId, InstanceSpec,
-    InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed, OverlapPolicy,
-    Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources, Response, Revision,
-    Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret, SecretVersion, Service,
-    ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage, StepSize, StopCode,
-    Task, TaskDefinition, TaskId, Time, TraceId, Weight,
+    AccessKey, AccessKeyId, AccessKeyStatus, Alarm, AlarmState, CapacityProvider, ClusterId,
+    ClusterStatus, DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry,
+    Epoch, Error, Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId,
+    InstanceSpec, InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed,
+    OverlapPolicy, Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources,
+    Response, Revision, Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret,
+    SecretVersion, Service, ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage,
+    StepSize, StopCode, Task, TaskDefinition, TaskId, Time, TraceId, Weight,
 };
 use std::sync::Arc;
 
@@ -349,6 +349,11 @@ fn shift() -> Shift {
     }
 }
 
+fn alarm() -> Alarm {
+    let (name, reason) = ("errors".into(), "x".into());
+    Alarm { name, state: AlarmState::Alarm, reason, since: Time(9) }
+}
+
 fn secret() -> Secret {
     let version = |number| SecretVersion { number, value: sealed(), created_at: Time(number) };
     Secret { name: "db".into(), created_at: Time(1), versions: vec![version(1), version(2)] }
@@ -435,6 +440,7 @@ fn rows() -> Vec<Row> {
             created_at: Time(1),
         })),
         Row::Job(Arc::new(job())),
+        Row::Alarm(Arc::new(alarm())),
         Row::Task(Arc::new(attempt())),
     ]
 }

@@ -14,9 +14,9 @@ use muster_model::schedule::ScheduleCommand;
 use muster_model::spec::{Overrides, Tags};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{
-    AccessKeyStatus, Command, Epoch, Health, Holder, HookAction, InstanceStatus, JobCommand,
-    Millis, RaftId, RolloutState, SecretCommand, Slot, Stage, Step, StepSize, StopCode, TaskReport,
-    Time, Turn, UserRole, Weight,
+    AccessKeyStatus, AlarmCommand, AlarmState, Command, Epoch, Health, Holder, HookAction,
+    InstanceStatus, JobCommand, Millis, RaftId, RolloutState, SecretCommand, Slot, Stage, Step,
+    StepSize, StopCode, TaskReport, Time, Turn, UserRole, Weight,
 };
 use std::sync::Arc;
 
@@ -214,6 +214,14 @@ fn commands_of_machines() -> Vec<Command> {
     ]
 }
 
+fn commands_of_alarms() -> Vec<Command> {
+    let name: Arc<str> = "errors".into();
+    let states = [AlarmState::Ok, AlarmState::Alarm, AlarmState::InsufficientData];
+    let set = |state| AlarmCommand::Set { name: name.clone(), state, reason: "x".into() };
+    let sets = states.map(set).into_iter().chain([AlarmCommand::Delete { name: name.clone() }]);
+    sets.map(Command::Alarm).collect()
+}
+
 fn commands_of_secrets() -> Vec<Command> {
     let name: Arc<str> = "db".into();
     vec![
@@ -277,5 +285,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_roles());
     commands.extend(commands_of_jobs());
     commands.extend(commands_of_endpoints());
+    commands.extend(commands_of_alarms());
     commands
 }
