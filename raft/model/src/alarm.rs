@@ -3,8 +3,8 @@
 //!
 //! ECS asks CloudWatch. Here whoever watches says so, as with CloudWatch's SetAlarmState. It
 //! decides when an alarm ends a deployment, and how long a rolling one is watched once it is whole.
-//! It does not know what is measured. Invariants: `since` moves only when the state does; an alarm that
-//! nobody has set is not in ALARM.
+//! It does not know what is measured. Invariants: `since` moves only when the state does; an alarm
+//! that nobody has set is not in ALARM.
 
 use crate::error::Error;
 use crate::limits::{ALARM_BAKE, NAME_CHARS_MAX};

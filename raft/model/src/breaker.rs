@@ -3,8 +3,8 @@
 //!
 //! It decides whether a deployment has failed, for the leader, which proposes so, and for `apply`,
 //! which looks again. It does not know which tasks failed, nor what happens then: `apply/report`
-//! counts, `alarm.rs` says what an alarm means, `apply/deployment` ends the deployment. Invariant: a
-//! threshold is never 0.
+//! counts, `alarm.rs` says what an alarm means, `apply/deployment` ends the deployment. Invariant:
+//! a threshold is never 0.
 
 use crate::ids::DeploymentId;
 use crate::limits;

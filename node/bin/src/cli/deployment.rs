@@ -7,6 +7,7 @@
 use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
+use super::strategy::Strategy;
 use clap::Args;
 use muster_proto::pb;
 use muster_proto::pb::ecs_client::EcsClient;
@@ -73,6 +74,37 @@ impl Alarms {
                 rollback: self.rollback,
             }),
         }
+    }
+}
+
+/// How a new definition takes the place of the one before it.
+#[derive(Debug, Args)]
+pub struct Rollout {
+    /// Percent of the desired count that keeps running during a deployment.
+    #[arg(long)]
+    minimum_healthy_percent: Option<i32>,
+    /// Percent of the desired count that may exist during a deployment.
+    #[arg(long)]
+    maximum_percent: Option<i32>,
+    #[command(flatten)]
+    breaker: Breaker,
+    #[command(flatten)]
+    alarms: Alarms,
+    #[command(flatten)]
+    strategy: Strategy,
+}
+
+impl Rollout {
+    pub fn configuration(&self) -> Result<Option<pb::DeploymentConfiguration>, CliError> {
+        let configuration = pb::DeploymentConfiguration {
+            minimum_healthy_percent: self.minimum_healthy_percent,
+            maximum_percent: self.maximum_percent,
+            deployment_circuit_breaker: self.breaker.wire()?,
+            alarms: self.alarms.wire(),
+            ..self.strategy.wire()?
+        };
+        let nothing = pb::DeploymentConfiguration::default();
+        Ok(Some(configuration).filter(|configuration| *configuration != nothing))
     }
 }
 

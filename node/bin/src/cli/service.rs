@@ -3,7 +3,6 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::strategy::Strategy;
 use super::{CliError, deployment, foresight, logs, stats};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
@@ -108,7 +107,7 @@ pub struct Create {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    rollout: Rollout,
+    rollout: deployment::Rollout,
     #[command(flatten)]
     placement: Placement,
     #[command(flatten)]
@@ -123,7 +122,7 @@ pub struct Update {
     #[arg(long, allow_negative_numbers = true)]
     desired_count: Option<i32>,
     #[command(flatten)]
-    rollout: Rollout,
+    rollout: deployment::Rollout,
     #[command(flatten)]
     placement: Placement,
     #[command(flatten)]
@@ -137,22 +136,6 @@ pub struct Update {
 }
 
 #[derive(Debug, Args)]
-struct Rollout {
-    /// Percent of the desired count that keeps running during a deployment.
-    #[arg(long)]
-    minimum_healthy_percent: Option<i32>,
-    /// Percent of the desired count that may exist during a deployment.
-    #[arg(long)]
-    maximum_percent: Option<i32>,
-    #[command(flatten)]
-    breaker: deployment::Breaker,
-    #[command(flatten)]
-    alarms: deployment::Alarms,
-    #[command(flatten)]
-    strategy: Strategy,
-}
-
-#[derive(Debug, Args)]
 struct Zones {
     /// ENABLED: tasks move until the zones have equally many; DISABLED: they stay where they are.
     #[arg(long)]
@@ -163,20 +146,6 @@ impl Zones {
     /// Empty: as it is, or as ECS has it for a new service.
     fn rebalancing(self) -> String {
         self.availability_zone_rebalancing.unwrap_or_default()
-    }
-}
-
-impl Rollout {
-    fn configuration(&self) -> Result<Option<pb::DeploymentConfiguration>, CliError> {
-        let configuration = pb::DeploymentConfiguration {
-            minimum_healthy_percent: self.minimum_healthy_percent,
-            maximum_percent: self.maximum_percent,
-            deployment_circuit_breaker: self.breaker.wire()?,
-            alarms: self.alarms.wire(),
-            ..self.strategy.wire()?
-        };
-        let nothing = pb::DeploymentConfiguration::default();
-        Ok(Some(configuration).filter(|configuration| *configuration != nothing))
     }
 }
 

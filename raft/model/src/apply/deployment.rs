@@ -141,8 +141,8 @@ fn complete(state: &State, service: &mut Service, at: usize) {
     remember(service, gone);
 }
 
-/// The verdict, as the service is now: a task that has proved itself since, a user who scaled, or an
-/// alarm that is over may have overtaken it.
+/// The verdict, as the service is now: a task that has proved itself since, a user who scaled, or
+/// an alarm that is over may have overtaken it.
 pub(super) fn fail(
     state: &mut State,
     service: ServiceId,
