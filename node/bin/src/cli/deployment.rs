@@ -57,21 +57,21 @@ pub struct Alarms {
     /// A deployment fails when this alarm gets into ALARM; see `muster alarm`. May be said again;
     /// none: no alarm any more.
     #[arg(long = "alarm", value_name = "NAME")]
-    names: Vec<String>,
+    alarms: Vec<String>,
     /// A deployment that fails by an alarm gives way to the last one that completed.
-    #[arg(long = "alarm-rollback", requires = "names")]
-    rollback: bool,
+    #[arg(long, requires = "alarms")]
+    alarm_rollback: bool,
 }
 
 impl Alarms {
     pub fn wire(&self) -> Option<pb::DeploymentAlarms> {
-        match self.names.as_slice() {
+        match self.alarms.as_slice() {
             [] => None,
             [none] if none == "none" => Some(pb::DeploymentAlarms::default()),
             names => Some(pb::DeploymentAlarms {
                 alarm_names: names.to_vec(),
                 enable: true,
-                rollback: self.rollback,
+                rollback: self.alarm_rollback,
             }),
         }
     }
