@@ -6,7 +6,7 @@
 //! its own registry's and execution roles' capabilities, none of which means anything here.
 //! Invariant: what `required` says of any definition that the edge lets pass is in `all`.
 
-use crate::instance::LOG_DRIVERS;
+use crate::log_driver::LOG_DRIVERS;
 use crate::spec::{ContainerDefinition, NetworkMode, TaskDefinition};
 use std::collections::BTreeSet;
 

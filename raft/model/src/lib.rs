@@ -26,6 +26,7 @@ pub mod instance;
 pub mod job;
 pub mod life;
 pub mod limits;
+pub mod log_driver;
 pub mod mark;
 pub mod placement;
 mod platform;

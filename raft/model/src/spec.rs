@@ -179,7 +179,7 @@ pub enum IpcMode {
     None,
 }
 
-/// ECS `logConfiguration`. Only `json-file` is built: `max-size`, `max-file`.
+/// ECS `logConfiguration`: a driver of `log_driver`, and its options as they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfiguration {
     pub driver: String,

@@ -3,6 +3,7 @@
 //! Paths and names that must differ between agents of one machine carry the instance's id.
 
 use crate::config::AgentConfig;
+use crate::forward;
 use crate::image::{Credentials, LayerLimits, Registries, mirror};
 use crate::network::BridgeConfig;
 use crate::runtime::shim::LogLimits;
@@ -60,6 +61,7 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             bytes_max: u64::from(config.logs.max_size_mib) << 20,
             files: config.logs.max_files,
         },
+        journal_socket: forward::JOURNAL.into(),
         logs_kept: hours(config.logs.kept_hours),
         images_kept: hours(config.images.kept_hours),
         disk: DiskMarks {

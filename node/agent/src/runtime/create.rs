@@ -17,7 +17,7 @@ use crate::journal::{ContainerKey, ContainerRecord, Endpoints};
 use crate::metadata::{self, Kind, role};
 use crate::network::{Attachment, check_port_free};
 use muster_model::dispatch::Assignment;
-use muster_model::instance::LOG_DRIVERS;
+use muster_model::log_driver::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
 use muster_model::{Millis, strict};
@@ -220,6 +220,8 @@ impl Runtime {
         )?;
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
         fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
+        let command = bundle::arguments(container, &image.config)?;
+        self.order_forwarding(key, record, container, &command)?;
         Ok(log)
     }
 
@@ -287,8 +289,7 @@ impl Runtime {
         {
             return name.to_string_lossy().into_owned();
         }
-        let digest = crate::image::manifest::digest_of(record.id.as_bytes());
-        digest["sha256:".len()..].chars().take(12).collect()
+        record.short_id()
     }
 
     /// Where each volume of the task is; missing directories are made, as ECS does.
@@ -347,7 +348,8 @@ fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<Net
     .collect()
 }
 
-/// `logConfiguration` of Docker's json-file driver: `max-size` (`10m`) and `max-file`.
+/// Limits of the files that every driver's output is kept in: Docker's `max-size` (`10m`) and
+/// `max-file`, with `cache-` before them for a driver that sends output on.
 pub(super) fn log_limits(
     container: &ContainerDefinition,
     standard: LogLimits,
@@ -361,8 +363,12 @@ pub(super) fn log_limits(
         let (driver, allowed) = (&config.driver, LOG_DRIVERS.join(", "));
         return Err(bad(format!("logDriver {driver:?} is not built in; allowed: {allowed}")));
     }
+    let option = |name: &str| {
+        let cache = || config.options.get(&format!("cache-{name}"));
+        config.options.get(name).or_else(cache)
+    };
     let mut limits = standard;
-    if let Some(text) = config.options.get("max-size") {
+    if let Some(text) = option("max-size") {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -376,7 +382,7 @@ pub(super) fn log_limits(
             bad(format!("max-size {text:?}: allowed are 128k and more, such as 10m"))
         })?;
     }
-    if let Some(text) = config.options.get("max-file") {
+    if let Some(text) = option("max-file") {
         let files = text.parse().ok().filter(|n| (1..=LOG_FILES_MAX).contains(n));
         limits.files = files
             .ok_or_else(|| bad(format!("max-file {text:?}: allowed are 1 to {LOG_FILES_MAX}")))?;
@@ -412,6 +418,8 @@ mod tests {
         assert!(error(&[("max-file", "0")]).contains("1 to 100"));
         let group = [("awslogs-group", "/ecs/web"), ("max-buffer-size", "25m")];
         assert_eq!(limits("awslogs", &group).unwrap(), LogLimits::STANDARD);
-        assert!(limits("syslog", &[]).unwrap_err().to_string().contains("awslogs, json-file"));
+        let cache = limits("syslog", &[("cache-max-size", "1m")]).unwrap();
+        assert_eq!(cache.bytes_max, 1 << 20);
+        assert!(limits("splunk", &[]).unwrap_err().to_string().contains("awslogs, fluentd"));
     }
 }

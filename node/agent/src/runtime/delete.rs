@@ -81,9 +81,13 @@ impl Runtime {
             rootfs::unmount(&dir.join("rootfs"))
                 .context(Name::CannotStopContainer, failed("root filesystem"))?;
             this.cgroups().remove(&group).context(Name::CannotStopContainer, failed("cgroup"))?;
-            this.journal()
-                .remove_container(&key)
-                .context(Name::CannotStopContainer, failed("files"))
+            let kept = this.journal().old_logs_dir(&key);
+            this.forwards()
+                .moving(&key, kept, || this.journal().remove_container(&key))
+                .context(Name::CannotStopContainer, failed("files"))?;
+            // What it wrote before it was watched.
+            this.forward(&key);
+            Ok(())
         })
         .await
     }

@@ -30,6 +30,7 @@ mod volumes;
 
 use crate::cgroup::{Cgroups, Usage};
 use crate::error::{Error, Name, PullFailed, Result};
+use crate::forward::Forwards;
 use crate::image::{Credentials, LayerLimits, PullBehavior, Pulled, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
@@ -79,6 +80,8 @@ pub struct RuntimeConfig {
     pub pull_behavior: PullBehavior,
     pub layer_limits: LayerLimits,
     pub log: LogLimits,
+    /// The socket of the machine's journal.
+    pub journal_socket: PathBuf,
     /// How long logs of deleted tasks are kept.
     pub logs_kept: Duration,
     /// How long images are kept that no container uses.
@@ -117,6 +120,7 @@ struct Inner {
     images: Arc<Store>,
     network: Network,
     metadata: Metadata,
+    forwards: Forwards,
     cgroups: Cgroups,
     runc: Runc,
     live: Mutex<HashMap<ContainerKey, Live>>,
@@ -161,6 +165,7 @@ impl Runtime {
             images: Arc::new(images),
             network: Network::new(config.bridge.clone(), &netns_dir, metadata.port())?,
             metadata,
+            forwards: Forwards::new(&config.journal_socket),
             cgroups: Cgroups::detect(&config.cgroup_prefix)?,
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
@@ -190,6 +195,10 @@ impl Runtime {
 
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.inner.metadata
+    }
+
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.inner.forwards
     }
 
     /// Runs until the agent ends.
@@ -338,6 +347,7 @@ impl Runtime {
     pub(crate) fn watch(&self, key: ContainerKey, record: &ContainerRecord, watch: Watch) {
         let live = Live { watch: watch.clone(), stop_signal: record.stop_signal.clone() };
         self.live().insert(key.clone(), live);
+        self.forward(&key);
         let (this, dir) = (self.clone(), self.journal().container_dir(&key));
         let (stop, attachment) = (self.inner.stop.clone(), record.attachment.clone());
         self.inner.watchers.spawn(async move {

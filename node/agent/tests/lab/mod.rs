@@ -227,6 +227,7 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         pull_behavior: PullBehavior::Default,
         layer_limits: LayerLimits::STANDARD,
         log: LogLimits::STANDARD,
+        journal_socket: dir.join("journal"),
         logs_kept: Duration::from_secs(3600),
         images_kept: Duration::from_secs(3600),
         // What else is on this machine's disk is not the tests' matter.
