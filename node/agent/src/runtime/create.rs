@@ -159,7 +159,8 @@ impl Runtime {
             bundle: &bundle,
             oom_file: self.cgroups().oom_file(&group),
             log,
-            stdin: is_interactive(assignment, key),
+            stdin: definition.is_some_and(|container| container.interactive),
+            terminal: definition.is_some_and(|container| container.pseudo_terminal),
             leash: self.leash(assignment),
         });
         let (published, watch) = tokio::join!(publish, launch);
@@ -330,10 +331,6 @@ fn bounding_set() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default()
-}
-
-fn is_interactive(assignment: &Assignment, key: &ContainerKey) -> bool {
-    assignment.spec.containers.iter().any(|c| *c.name == *key.name && c.interactive)
 }
 
 /// The container's share of the host ports that the leader chose for the task.
