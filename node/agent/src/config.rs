@@ -100,19 +100,12 @@ pub struct BridgeConfig {
     pub name: String,
     /// Its IPv4 network in CIDR form; the first address is the machine's.
     pub subnet: String,
-    /// Whether its containers reach 169.254.169.254, where clouds answer a machine about itself:
-    /// its own credentials among it.
-    pub instance_metadata: bool,
 }
 
 // Only this section has defaults of its own: a whole `AgentConfig` never comes from nothing.
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self {
-            name: "muster0".to_owned(),
-            subnet: "172.31.240.0/20".to_owned(),
-            instance_metadata: false,
-        }
+        Self { name: "muster0".to_owned(), subnet: "172.31.240.0/20".to_owned() }
     }
 }
 

@@ -382,6 +382,7 @@ mod tests {
             ports: vec![32768],
             trace: None,
             fencing_token: None,
+            instance_metadata: false,
         }
     }
 

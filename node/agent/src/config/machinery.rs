@@ -52,7 +52,6 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             subnet: subnet
                 .parse()
                 .map_err(|why: String| Error::invalid("bridge.subnet", subnet, why))?,
-            instance_metadata: config.bridge.instance_metadata,
         },
         registries,
         pull_behavior: config.registry.pull.into(),

@@ -103,7 +103,11 @@ impl Runtime {
         let ports: Vec<(u16, u16, Protocol)> =
             bindings.iter().map(|b| (b.container_port, b.host_port, b.protocol)).collect();
         match assignment.spec.network_mode {
-            NetworkMode::Bridge => self.network().plan(&key.id(), &ports).map(Some),
+            NetworkMode::Bridge => {
+                let plan = self.network().plan(&key.id(), &ports)?;
+                let instance_metadata = assignment.instance_metadata;
+                Ok(Some(Attachment { instance_metadata, ..plan }))
+            }
             NetworkMode::Host => {
                 ports.iter().try_for_each(|(_, host, p)| check_port_free(*host, *p))?;
                 Ok(None)

@@ -218,11 +218,7 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         init: "/usr/bin/tini-static".into(),
         zone: "az-1".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
-        bridge: BridgeConfig {
-            name: "mutest0".into(),
-            subnet: "10.91.0.0/24".parse().unwrap(),
-            instance_metadata: false,
-        },
+        bridge: BridgeConfig { name: "mutest0".into(), subnet: "10.91.0.0/24".parse().unwrap() },
         registries: Registries::default(),
         pull_behavior: PullBehavior::Default,
         layer_limits: LayerLimits::STANDARD,
@@ -338,6 +334,7 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
         ports,
         trace: None,
         fencing_token: None,
+        instance_metadata: false,
     })
 }
 
