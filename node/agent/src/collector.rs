@@ -221,6 +221,11 @@ impl Runtime {
                 note(format!("namespaces of task {task}"), self.unshare(&task));
             }
         }
+        for task in crate::journal::names_in(&self.efs_root()) {
+            if !known.tasks.contains(&task) {
+                note(format!("EFS volumes of task {task}"), self.unmount_efs(&task));
+            }
+        }
         for name in crate::journal::names_in(&self.journal().tasks_dir()) {
             let dir = self.journal().tasks_dir().join(&name);
             if !dir.join("task.json").exists() {

@@ -23,7 +23,7 @@ fn a_container_takes_over_the_volumes_of_another() {
         let mut app = script("app", "touch /data/g; until cat /data/f; do sleep 0.05; done");
         app.volumes_from = vec![VolumeFrom { container: "files".into(), read_only: true }];
         let mut definition = task(NetworkMode::None, vec![files, app]);
-        definition.volumes = vec![Volume { name: "data".into(), host_path: None }];
+        definition.volumes = vec![Volume { name: "data".into(), ..Volume::default() }];
         let assignment = assign(definition);
         lab.run(&assignment).await;
         let (app, files) = (key(&assignment, "app"), key(&assignment, "files"));

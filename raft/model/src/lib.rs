@@ -46,6 +46,7 @@ pub mod tags;
 pub mod task;
 pub mod time;
 pub mod turn;
+pub mod volume;
 
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use apply::{Scratch, apply};

@@ -44,6 +44,8 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
         },
         runc: config.runtime.clone(),
         shim: config.shim_path(),
+        mount: "mount".into(),
+        efs: config.efs.clone(),
         init: config.init.clone(),
         zone: config.zone.clone(),
         cgroup_prefix: format!("/{}/{short}", config.cgroup_root.trim_matches('/')),

@@ -21,7 +21,6 @@ use muster_model::log_driver::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
 use muster_model::{Millis, strict};
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -295,30 +294,6 @@ impl Runtime {
             return name.to_string_lossy().into_owned();
         }
         record.short_id()
-    }
-
-    /// Where each volume of the task is; missing directories are made, as ECS does.
-    pub(super) fn volumes(&self, assignment: &Assignment) -> Result<BTreeMap<String, PathBuf>> {
-        let fresh = self.journal().task_dir(assignment.task).join("volumes");
-        let mut paths = BTreeMap::new();
-        for (n, volume) in assignment.spec.volumes.iter().enumerate() {
-            let path = match &volume.host_path {
-                Some(path) if path.starts_with('/') => PathBuf::from(path),
-                Some(path) => {
-                    let text =
-                        format!("volume {:?}: {path:?} is not an absolute path", volume.name);
-                    return Err(Error::new(Name::CannotCreateVolume, text));
-                }
-                // By number: a volume's name may be no file name.
-                None => fresh.join(n.to_string()),
-            };
-            if !path.exists() {
-                let what = format!("volume {:?}: cannot make {}", volume.name, path.display());
-                fs::create_dir_all(&path).context(Name::CannotCreateVolume, what)?;
-            }
-            paths.insert(volume.name.clone(), path);
-        }
-        Ok(paths)
     }
 }
 

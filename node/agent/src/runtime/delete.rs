@@ -26,6 +26,8 @@ impl Runtime {
             let name = task.to_string();
             this.unshare(&name)
                 .context(Name::CannotStopContainer, format!("namespaces of task {name}"))?;
+            this.unmount_efs(&name)
+                .context(Name::CannotStopContainer, format!("EFS volumes of task {name}"))?;
             this.cgroups()
                 .remove(&this.cgroups().task_path(&name))
                 .context(Name::CannotStopContainer, format!("cgroup of task {name}"))?;

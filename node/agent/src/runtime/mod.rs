@@ -23,6 +23,7 @@ pub mod seccomp;
 pub mod secrets;
 pub mod shared;
 pub mod shim;
+mod storage;
 mod task_logs;
 mod task_stats;
 pub mod user;
@@ -47,7 +48,7 @@ pub use clean_up::DiskMarks;
 pub use create::Created;
 pub use restart::Restarted;
 pub(crate) use restart::restarts;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -69,6 +70,10 @@ pub struct RuntimeConfig {
     pub runc: PathBuf,
     /// `muster-shim`.
     pub shim: PathBuf,
+    /// The machine's program for mounts; NFS only.
+    pub mount: PathBuf,
+    /// Servers of EFS volumes by `fileSystemId`: a host, or `host:/export`.
+    pub efs: BTreeMap<String, String>,
     /// Process 1 of containers that ask for one; runs in any image, so it is linked statically.
     pub init: PathBuf,
     /// The availability zone, for metadata.
@@ -239,7 +244,7 @@ impl Runtime {
     /// Journals that a task begins, and makes what its containers have together.
     pub async fn begin(&self, assignment: &Assignment) -> Result<()> {
         self.journal().write_task(assignment, false)?;
-        self.volumes(assignment)?;
+        self.make_volumes(assignment).await?;
         self.share(assignment).await
     }
 

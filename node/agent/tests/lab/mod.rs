@@ -215,6 +215,8 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         run_dir: dir.join("run"),
         runc: "runc".into(),
         shim: shim(),
+        mount: "mount".into(),
+        efs: BTreeMap::new(),
         init: "/usr/bin/tini-static".into(),
         zone: "az-1".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
