@@ -329,7 +329,8 @@ impl Cluster {
         self.register_with(family, container, &serde_json::json!([volume]));
     }
 
-    fn register_with(&self, family: &str, container: Value, volumes: &Value) {
+    /// Registers one with volumes.
+    pub fn register_with(&self, family: &str, container: Value, volumes: &Value) {
         let mut container = container;
         let defaults = serde_json::json!({
             "name": "main", "image": self.registry.busybox(), "cpu": 64, "memory": 32,

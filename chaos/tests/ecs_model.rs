@@ -32,6 +32,8 @@ const ABSENT_MAX: usize = 167;
 /// Messages that are not called what ECS calls them, and why.
 const RENAMED: &[(&str, &str, &str)] = &[
     ("ClusterSetting", "Setting", "there was no other setting when it was named"),
+    ("EFSAuthorizationConfig", "EfsAuthorizationConfig", "prost writes names like that"),
+    ("EFSVolumeConfiguration", "EfsVolumeConfiguration", "prost writes names like that"),
     ("Resource", "InstanceResource", "a resource of what, a message by itself has to say"),
     ("ServiceCurrentRevisionSummary", "ServiceRevisionSummary", "the same members"),
     ("Setting", "AccountSetting", "a setting of what, a message by itself has to say"),

@@ -54,6 +54,7 @@ impl Runtime {
         self.sweep(&known, &mut booted.notes).await?;
         self.serve_metadata().context(Name::ResourceInitialization, "metadata endpoint")?;
         self.expire_logs();
+        self.forward_old_logs();
         Ok(booted)
     }
 
@@ -125,6 +126,7 @@ impl Runtime {
                     self.network().withdraw(attachment);
                 }
                 self.answer_for(key, record);
+                self.forward(key);
                 self.wipe_secrets(key);
                 owned.push(Owned::new(key, record));
                 let finished_at = Time(exit.finished_at);
@@ -217,6 +219,11 @@ impl Runtime {
         for task in crate::journal::names_in(&self.shared_root()) {
             if !known.tasks.contains(&task) {
                 note(format!("namespaces of task {task}"), self.unshare(&task));
+            }
+        }
+        for task in crate::journal::names_in(&self.efs_root()) {
+            if !known.tasks.contains(&task) {
+                note(format!("EFS volumes of task {task}"), self.unmount_efs(&task));
             }
         }
         for name in crate::journal::names_in(&self.journal().tasks_dir()) {

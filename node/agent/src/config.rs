@@ -71,6 +71,9 @@ pub struct AgentConfig {
     pub bridge: BridgeConfig,
     #[serde(default)]
     pub registry: RegistryConfig,
+    /// NFS servers of EFS volumes by `fileSystemId`: a host, or `host:/export`.
+    #[serde(default)]
+    pub efs: BTreeMap<String, String>,
     #[serde(default)]
     pub logs: LogsConfig,
     #[serde(default)]
@@ -100,19 +103,12 @@ pub struct BridgeConfig {
     pub name: String,
     /// Its IPv4 network in CIDR form; the first address is the machine's.
     pub subnet: String,
-    /// Whether its containers reach 169.254.169.254, where clouds answer a machine about itself:
-    /// its own credentials among it.
-    pub instance_metadata: bool,
 }
 
 // Only this section has defaults of its own: a whole `AgentConfig` never comes from nothing.
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self {
-            name: "muster0".to_owned(),
-            subnet: "172.31.240.0/20".to_owned(),
-            instance_metadata: false,
-        }
+        Self { name: "muster0".to_owned(), subnet: "172.31.240.0/20".to_owned() }
     }
 }
 
@@ -268,6 +264,14 @@ impl AgentConfig {
                 return Err(invalid(&field, &value.to_string(), &format!("1 to {most}")));
             }
         }
+        for (id, server) in &self.efs {
+            // It is a word of a command.
+            let printable = server.bytes().all(|b| b.is_ascii_graphic());
+            if server.is_empty() || server.starts_with(['-', ':', '/']) || !printable {
+                let allowed = "an NFS server as host or host:/export";
+                return Err(invalid(&format!("efs.{id}"), server, allowed));
+            }
+        }
         mirror::read(&self.registry.mirrors, &self.registry.insecure)?;
         self.telemetry.check()
     }
@@ -304,6 +308,22 @@ fn default_starts_max() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_hosts_with_or_without_a_directory() {
+        let checked = |server: &str| {
+            let config = serde_json::json!({
+                "data_dir": "/d", "managers": ["m:1"], "cluster": "c", "zone": "z", "address": "a",
+                "efs": { "fs-1": server },
+            });
+            let config: AgentConfig = serde_json::from_value(config).unwrap();
+            config.check().map_err(|e| e.to_string())
+        };
+        assert_eq!((checked("nas"), checked("10.0.0.7:/exports")), (Ok(()), Ok(())));
+        for bad in ["", "-o", "/exports", ":/exports", "nas exports"] {
+            assert!(checked(bad).unwrap_err().contains("efs.fs-1"), "{bad}");
+        }
+    }
 
     fn checked(images: serde_json::Value) -> Result<ImagesConfig, String> {
         let config = serde_json::json!({

@@ -5,13 +5,15 @@
 //! tasks/<task>/volumes/<n>/                  fresh volumes, dropped with the task
 //! tasks/<task>/containers/<name>/            bundle, log, shim.json, exit.json, and
 //!                          container.json    what was taken for it: layers, address, ports
-//! logs/<task>/<name>/                        logs of deleted tasks, until they age out
+//! logs/<task>/<name>/                        logs of deleted tasks, until they age out, and what
+//!                                            is to be sent on of them
 //! quarantine/                                files that could not be read
 //! ```
 //! Files are replaced in one step and not synced: they describe processes, and those do not survive
 //! what would lose the files. A file that cannot be read is set aside and reported, never guessed.
 
 use crate::error::{Context, Error, Name, Result};
+use crate::forward::{ORDER_FILE, POSITION_FILE};
 use crate::image::sweep::InUse;
 use crate::network::Attachment;
 use muster_model::TaskId;
@@ -29,6 +31,8 @@ const FORMAT: u32 = 1;
 const NAME_BYTES_MAX: usize = 255;
 /// A container's id for the runtime; longer names are replaced by their hash.
 const ID_BYTES_MAX: usize = 128;
+/// Docker's.
+const SHORT_ID_CHARS: usize = 12;
 
 /// Names one container of this agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +113,12 @@ impl ContainerRecord {
             endpoint,
             role_endpoint,
         }
+    }
+
+    /// Short and unique, as Docker's short id: the host name of a container that is given none.
+    pub fn short_id(&self) -> String {
+        let digest = crate::image::manifest::digest_of(self.id.as_bytes());
+        digest["sha256:".len()..].chars().take(SHORT_ID_CHARS).collect()
     }
 }
 
@@ -266,11 +276,13 @@ impl Journal {
         format!("task record {} cannot be read: {why}; {kept}", from.display())
     }
 
-    /// Keeps a container's log files and removes the rest of its directory.
+    /// Keeps a container's log files, with what is to be sent on of them, and removes the rest of
+    /// its directory.
     pub fn remove_container(&self, key: &ContainerKey) -> io::Result<()> {
         let (dir, logs) = (self.container_dir(key), self.old_logs_dir(key));
         let names = names_in(&dir);
-        for name in names.iter().filter(|n| *n == "log" || n.starts_with("log.")) {
+        let stays = |name: &str| name == "log" || name.starts_with("log.") || is_forwarding(name);
+        for name in names.iter().filter(|name| stays(name)) {
             fs::create_dir_all(&logs)?;
             fs::rename(dir.join(name), logs.join(name))?;
         }
@@ -280,6 +292,11 @@ impl Journal {
     pub fn remove_task(&self, task: TaskId) -> io::Result<()> {
         remove_all(&self.task_dir(task))
     }
+}
+
+/// What is to be sent on of a log, and how far it has been.
+fn is_forwarding(name: &str) -> bool {
+    name == ORDER_FILE || name == POSITION_FILE
 }
 
 /// File names are made of container names: nothing that the edge let through may be a path.
@@ -365,6 +382,7 @@ mod tests {
             ports: vec![32768],
             trace: None,
             fencing_token: None,
+            instance_metadata: false,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod contact;
 pub mod drive;
 pub mod error;
+mod forward;
 pub mod image;
 pub mod journal;
 mod lock;

@@ -1,16 +1,16 @@
 //! Reads a container's log: the last lines, those since a time, and what is still to come.
 //!
-//! It reads the shim's files (see `muster-shim`'s `log`) while they grow and rotate. A file is
-//! known by its inode, so a rotation between two looks neither repeats nor loses a line. The reader
-//! waits for whoever reads it: nothing is gathered beyond a small queue.
+//! It reads the shim's files while they grow and rotate. The reader waits for whoever reads it:
+//! nothing is gathered beyond a small queue.
+
+pub(crate) mod files;
 
 use crate::runtime::now_ms;
+use files::{LogFile, Step, advance, open_all};
 use futures::stream::{BoxStream, Stream, StreamExt};
 use serde::Deserialize;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,11 +21,6 @@ const POLL: Duration = Duration::from_millis(50);
 const QUEUE_MAX: usize = 256;
 /// Most lines that `tail` may name.
 pub const TAIL_MAX: usize = 100_000;
-/// Most rotated files looked for.
-const FILES_MAX: u32 = 100;
-/// A longer line in the file is no line of ours: JSON makes 16 KiB at most six times as long.
-const LINE_BYTES_MAX: usize = 256 * 1024;
-
 /// One line, or a piece of a long one (then `text` does not end with a newline).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Frame {
@@ -115,7 +110,7 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
                     return Ok(());
                 }
             }
-            moved = advance(dir, &mut current)?;
+            moved = advance(dir, &mut current)? != Step::Stay;
         }
         if ended || to.is_closed() {
             return Ok(());
@@ -160,86 +155,6 @@ pub fn in_order<T: Send + 'static, E: Send + 'static>(
         }
         given.map(|item| (item, (heads, at)))
     })
-}
-
-/// Goes on to the file after the current one, if there is one by now.
-fn advance(dir: &Path, current: &mut Option<LogFile>) -> io::Result<bool> {
-    let files = open_all(dir)?;
-    let next = match current {
-        None => 0,
-        Some(current) => match files.iter().position(|f| f.inode == current.inode) {
-            Some(at) => at + 1,
-            // Rotated away altogether while nobody looked: go on with the oldest.
-            None => 0,
-        },
-    };
-    let Some(next) = files.into_iter().nth(next) else { return Ok(false) };
-    // Lines written to the old file between our last look and its rotation come first.
-    if !current.as_mut().is_some_and(LogFile::more) {
-        *current = Some(next);
-    }
-    Ok(true)
-}
-
-/// All files of the log, oldest first. Opened newest first, so that a rotation meanwhile can only
-/// show a file twice, which the inode tells.
-fn open_all(dir: &Path) -> io::Result<Vec<LogFile>> {
-    let mut files: Vec<LogFile> = Vec::new();
-    for n in 0..FILES_MAX {
-        let name = if n == 0 { "log".to_owned() } else { format!("log.{n}") };
-        match LogFile::open(&dir.join(name)) {
-            Ok(file) if files.iter().any(|f| f.inode == file.inode) => {}
-            Ok(file) => files.push(file),
-            // Absent for a moment while it is being rotated.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && n == 0 => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-            Err(e) => return Err(e),
-        }
-    }
-    files.reverse();
-    Ok(files)
-}
-
-struct LogFile {
-    reader: BufReader<File>,
-    inode: u64,
-    /// A line that is not complete yet.
-    partial: Vec<u8>,
-}
-
-impl LogFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let inode = file.metadata()?.ino();
-        Ok(Self { reader: BufReader::with_capacity(64 * 1024, file), inode, partial: Vec::new() })
-    }
-
-    fn more(&mut self) -> bool {
-        self.reader.fill_buf().is_ok_and(|b| !b.is_empty())
-    }
-
-    /// The next complete line. Lines that are none of ours (torn by a crash) are passed over.
-    fn next(&mut self) -> io::Result<Option<Frame>> {
-        loop {
-            let buffer = self.reader.fill_buf()?;
-            if buffer.is_empty() {
-                return Ok(None);
-            }
-            let newline = buffer.iter().position(|b| *b == b'\n');
-            let taken = newline.map_or(buffer.len(), |at| at + 1);
-            if self.partial.len() <= LINE_BYTES_MAX {
-                self.partial.extend_from_slice(&buffer[..taken]);
-            }
-            self.reader.consume(taken);
-            if newline.is_none() {
-                continue;
-            }
-            let line = std::mem::take(&mut self.partial);
-            if let Ok(frame) = serde_json::from_slice(&line) {
-                return Ok(Some(frame));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

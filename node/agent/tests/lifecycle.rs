@@ -162,7 +162,8 @@ fn a_read_only_root_refuses_writes_and_volumes_take_them() {
         std::fs::create_dir(&host).unwrap();
         std::fs::write(host.join("known"), "from the host\n").unwrap();
         let mut definition = task(NetworkMode::None, vec![main]);
-        let volume = |name: &str, path| Volume { name: name.into(), host_path: path };
+        let volume =
+            |name: &str, path| Volume { name: name.into(), host_path: path, ..Volume::default() };
         let host_path = Some(host.display().to_string());
         definition.volumes = vec![volume("data", None), volume("host", host_path)];
         let (exit, log) = lab.finish(definition).await;

@@ -4,11 +4,14 @@
 
 mod lab;
 
-use lab::{assign, key, lab, lab_with, script, sh, task, until};
+use lab::{assign, key, lab, script, sh, task, until};
+use muster_model::dispatch::Assignment;
 use muster_model::spec::NetworkMode;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command};
+use std::sync::Arc;
 
 /// What is at a path of the container's own endpoint.
 const ASK: &str = "wget -qO- $ECS_CONTAINER_METADATA_URI_V4";
@@ -163,7 +166,7 @@ fn modes_host_and_none_have_it_as_ecs_has() {
 }
 
 /// The instance's own metadata service, on its loopback, and a container that asks it.
-async fn asks_the_instance(lab: &mut lab::Lab) -> String {
+async fn asks_the_instance(lab: &mut lab::Lab, allowed: bool) -> String {
     sh("ip addr add 169.254.169.254/32 dev lo");
     let listener = std::net::TcpListener::bind("169.254.169.254:80").unwrap();
     let serve = std::thread::spawn(move || {
@@ -173,27 +176,85 @@ async fn asks_the_instance(lab: &mut lab::Lab) -> String {
         let _ = peer.read_to_end(&mut Vec::new());
     });
     let text = "wget -qO- http://169.254.169.254/latest/meta-data/";
-    let (_, log) = lab.finish(task(NetworkMode::Bridge, vec![script("main", text)])).await;
+    let log = ended(lab, allowed, text).await;
     // Whoever asks from the instance itself is answered: here, so that the thread ends.
     let _ = TcpStream::connect("169.254.169.254:80");
     serve.join().unwrap();
     log
 }
 
+/// What a container on the bridge prints that the cluster allows the instance's metadata or not.
+async fn ended(lab: &mut lab::Lab, instance_metadata: bool, text: &str) -> String {
+    let assignment = assign(task(NetworkMode::Bridge, vec![script("main", text)]));
+    let assignment = Arc::new(Assignment { instance_metadata, ..(*assignment).clone() });
+    lab.run(&assignment).await;
+    let key = key(&assignment, "main");
+    lab.exit(&key).await;
+    lab.log(&key).await
+}
+
 #[test]
 fn the_instance_s_own_metadata_is_out_of_reach_unless_it_is_allowed() {
     lab(|mut lab| async {
-        let log = asks_the_instance(&mut lab).await;
+        let log = asks_the_instance(&mut lab, false).await;
         assert!(log.contains("refused") && !log.contains("credentials"), "{log}");
         lab
     });
-    lab_with(
-        |config| config.bridge.instance_metadata = true,
-        |mut lab| async {
-            assert_eq!(asks_the_instance(&mut lab).await, "credentials\n");
-            lab
-        },
-    );
+    lab(|mut lab| async {
+        assert_eq!(asks_the_instance(&mut lab, true).await, "credentials\n");
+        lab
+    });
+}
+
+/// A process that is killed when it is dropped.
+struct Peer(Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_metadata_service_beside_the_instance_is_out_of_reach_unless_it_is_allowed() {
+    lab(|mut lab| async {
+        // A machine of its own behind a cable, as clouds have it.
+        let cloud = Peer(Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap());
+        let pid = cloud.0.id();
+        let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        until("a network of its own", async || {
+            (network(&pid.to_string()) != network("thread-self")).then_some(())
+        })
+        .await;
+        let pages = lab.dir.path().join("pages");
+        std::fs::create_dir(&pages).unwrap();
+        std::fs::write(pages.join("role"), "credentials\n").unwrap();
+        sh(&format!(
+            "ip link add cloud0 type veth peer name eth0 netns {pid}; \
+             ip addr add 169.254.169.1/24 dev cloud0; ip link set cloud0 up; \
+             nsenter -t {pid} -n sh -c 'ip addr add 169.254.169.254/24 dev eth0; \
+             ip link set eth0 up; ip route add default via 169.254.169.1'"
+        ));
+        let serve = ["-t", &pid.to_string(), "-n", "busybox", "httpd", "-f", "-p", "80", "-h"];
+        let _server = Peer(Command::new("nsenter").args(serve).arg(&pages).spawn().unwrap());
+        until("the service answers the instance", async || {
+            TcpStream::connect("169.254.169.254:80").is_ok().then_some(())
+        })
+        .await;
+        let asks = "wget -qO- http://169.254.169.254/role";
+        let log = ended(&mut lab, false, asks).await;
+        assert!(log.contains("refused") && !log.contains("credentials"), "{log}");
+        assert_eq!(ended(&mut lab, true, asks).await, "credentials\n");
+        // The permission went with the container that had it, whose address is another's next.
+        for name in std::fs::read_dir(lab.config.data_dir.join("tasks")).unwrap() {
+            let task = name.unwrap().file_name().into_string().unwrap().parse().unwrap();
+            lab.runtime.delete(task).await.unwrap();
+        }
+        let table = sh("nft list table ip muster-mutest0");
+        assert!(table.contains("@instance_metadata") && !table.contains("elements"), "{table}");
+        lab
+    });
 }
 
 #[test]

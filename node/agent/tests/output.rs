@@ -122,7 +122,7 @@ fn containers_are_read_in_order_of_time_and_followed_also_when_they_are_made_lat
             container
         };
         let mut definition = task(NetworkMode::None, vec![waits("a", "b"), waits("b", "a")]);
-        definition.volumes = vec![Volume { name: "shared".into(), host_path: None }];
+        definition.volumes = vec![Volume { name: "shared".into(), ..Volume::default() }];
         let assignment = assign(definition);
         let query = Query { follow: true, ..Default::default() };
         let unknown = lab.runtime.task_logs(assignment.task, query).err().unwrap();

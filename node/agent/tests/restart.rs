@@ -48,7 +48,7 @@ fn definition(shared: &Path) -> TaskDefinition {
     let containers = vec![waits("early", 11, 32901), waits("late", 12, 32902)];
     let mut definition = task(NetworkMode::Bridge, containers);
     let host_path = Some(shared.display().to_string());
-    definition.volumes = vec![Volume { name: "shared".into(), host_path }];
+    definition.volumes = vec![Volume { name: "shared".into(), host_path, ..Volume::default() }];
     definition
 }
 

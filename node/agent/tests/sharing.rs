@@ -23,7 +23,7 @@ fn a_container_takes_over_the_volumes_of_another() {
         let mut app = script("app", "touch /data/g; until cat /data/f; do sleep 0.05; done");
         app.volumes_from = vec![VolumeFrom { container: "files".into(), read_only: true }];
         let mut definition = task(NetworkMode::None, vec![files, app]);
-        definition.volumes = vec![Volume { name: "data".into(), host_path: None }];
+        definition.volumes = vec![Volume { name: "data".into(), ..Volume::default() }];
         let assignment = assign(definition);
         lab.run(&assignment).await;
         let (app, files) = (key(&assignment, "app"), key(&assignment, "files"));
@@ -71,6 +71,33 @@ fn an_interactive_container_has_an_input_that_stays_open() {
         assert_eq!(lab.log(&talks).await, "heard one\n");
         lab.runtime.kill(&talks);
         lab.exit(&talks).await;
+        lab
+    });
+}
+
+#[test]
+fn a_container_with_a_terminal_prints_into_the_log_and_waits_for_input() {
+    lab(|lab| async {
+        let text = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && tty; echo error >&2; \
+                    echo mine > /dev/tty; echo $TERM; read line; echo input";
+        let mut main = script("main", text);
+        (main.pseudo_terminal, main.user) = (true, Some("1000".into()));
+        let assignment = assign(task(NetworkMode::None, vec![main]));
+        lab.run(&assignment).await;
+        let key = key(&assignment, "main");
+        let printed = "/dev/pts/0\nerror\nmine\nxterm\n";
+        lab.printed(&key, printed).await;
+        assert_eq!(lab.log(&key).await, printed);
+        // Its terminal outlives the agent, and it gets a new one when it starts again in place.
+        let (mut lab, booted) = lab.restart().await;
+        assert_eq!(booted.tasks.len(), 1);
+        assert!(lab.log(&key).await == printed && lab.runtime.usage(&key).memory_bytes > 0);
+        lab.runtime.kill(&key);
+        assert_eq!(lab.exit(&key).await.exit_code, Some(137));
+        lab.runtime.restart(&key).await.unwrap();
+        lab.printed(&key, &printed.repeat(2)).await;
+        lab.runtime.kill(&key);
+        lab.exit(&key).await;
         lab
     });
 }

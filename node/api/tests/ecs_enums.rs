@@ -240,6 +240,24 @@ fn of_definitions() -> Vec<Asked> {
         ),
         (
             "RegisterTaskDefinition",
+            definition(json!({ "volumes": [{ "name": "a", "dockerVolumeConfiguration": {
+                "scope": P } }] })),
+            "dockerVolumeConfiguration.scope",
+        ),
+        (
+            "RegisterTaskDefinition",
+            definition(json!({ "volumes": [{ "name": "a", "efsVolumeConfiguration": {
+                "fileSystemId": "fs", "transitEncryption": P } }] })),
+            "transitEncryption",
+        ),
+        (
+            "RegisterTaskDefinition",
+            definition(json!({ "volumes": [{ "name": "a", "efsVolumeConfiguration": {
+                "fileSystemId": "fs", "authorizationConfig": { "iam": P } } }] })),
+            "authorizationConfig.iam",
+        ),
+        (
+            "RegisterTaskDefinition",
             container(json!({ "linuxParameters": { "devices": [{ "hostPath": "/dev/null",
                 "permissions": [P] }] } })),
             "devices[0].permissions",

@@ -61,6 +61,23 @@ fn an_order_carries_the_host_ports_and_the_overrides_of_its_task() {
     assert_eq!(assignment.ports, world.state.task(world.task("t1")).unwrap().ports);
     assert_eq!(assignment.ports.len(), 1);
     assert_eq!(assignment.spec.reservation().cpu, 512);
+    assert!(!assignment.instance_metadata);
+}
+
+#[test]
+fn an_order_says_what_the_cluster_allows_its_tasks() {
+    let mut world = world();
+    world.run("settings default instanceMetadataAccess=enabled");
+    let mut leader = leader(&world);
+    let outputs = hello(&world, &mut leader, world.instance("i1"), OLD);
+    let allowed = outputs.iter().any(|output| match output {
+        LeaderOutput::Send { assignments, .. } => {
+            let orders = &assignments.orders;
+            orders.iter().any(|order| matches!(order, Order::Run(run) if run.instance_metadata))
+        }
+        _ => false,
+    });
+    assert!(allowed, "{outputs:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The command line of the shim: what one container needs to be made and watched.
 //!
 //! Every option takes a value and has no default, so that a caller cannot forget one; only
-//! `--stdin` and the two of a leash may be left out. The caller is our own agent, never a person.
+//! `--stdin`, `--terminal` and the two of a leash may be left out. The caller is our own agent,
+//! never a person.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ pub const PAUSE: &str = "--pause";
 /// How to call the shim, printed when it is called otherwise.
 const USAGE: &str = "usage: muster-shim --runc PATH --root DIR --id ID --bundle DIR --dir DIR \
     --oom-file PATH --log-bytes N --log-files N --create-timeout-ms N [--stdin yes] \
-    [--contact-file PATH --contact-ms N], or \
+    [--terminal yes] [--contact-file PATH --contact-ms N], or \
     muster-shim --pause";
 
 /// Smallest log file allowed: one line of the longest kind must fit.
@@ -44,6 +45,8 @@ pub struct Plan {
     pub create_timeout: Duration,
     /// Whether the container's standard input is a pipe (`DIR/stdin`) that stays open.
     pub stdin: bool,
+    /// Whether it has a terminal, which is its input and its output.
+    pub terminal: bool,
     /// Of a strict task.
     pub leash: Option<Leash>,
 }
@@ -86,6 +89,7 @@ impl Plan {
                 3_600_000,
             )?),
             stdin: take("--stdin").is_some_and(|v| v == "yes"),
+            terminal: take("--terminal").is_some_and(|v| v == "yes"),
             leash: None,
         };
         let leash = (take("--contact-file"), take("--contact-ms"));
@@ -128,6 +132,7 @@ mod tests {
         let plan = parse(GOOD).unwrap();
         assert_eq!((plan.id.as_str(), plan.log_files, plan.stdin), ("a", 3, false));
         assert!(parse(&format!("{GOOD} --stdin yes")).unwrap().stdin);
+        assert!(parse(&format!("{GOOD} --terminal yes")).unwrap().terminal && !plan.terminal);
         assert!(plan.leash.is_none());
         let strict = parse(&format!("{GOOD} --contact-file /c --contact-ms 41000")).unwrap();
         assert_eq!(strict.leash.unwrap().over_after, Duration::from_secs(41));

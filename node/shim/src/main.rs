@@ -15,6 +15,7 @@
 //! agent, a closed pipe), the container is never blocked and the exit code is written once.
 
 mod args;
+mod console;
 mod leash;
 mod log;
 mod record;

@@ -1,10 +1,11 @@
 //! The life of one container as the shim sees it: creating, running, draining, gone.
 //!
-//! One thread, one `poll`: two pipes from the container and one descriptor that becomes readable
-//! when a child ends. A child that ends before its process id is known is remembered, because the
-//! container may be over before `runc create` has returned.
+//! One thread, one `poll`: two pipes from the container, or its terminal, and one descriptor that
+//! becomes readable when a child ends. A child that ends before its process id is known is
+//! remembered, because the container may be over before `runc create` has returned.
 
 use crate::args::Plan;
+use crate::console::Console;
 use crate::leash::Held;
 use crate::log::{Lines, Log, Stream};
 use crate::record::{self, Exit, ExitFile, Watch};
@@ -53,34 +54,30 @@ fn prepare(plan: &Plan) -> Result<(Shim<'_>, Pid), String> {
     let leash = plan.leash.as_ref().map(Held::new).transpose()?;
     let log = Log::open(&plan.dir, plan.log_bytes, plan.log_files);
     let exit = ExitFile::prepare(&plan.dir).map_err(|e| because("prepare exit.json", e))?;
-    let (stdout, stdout_in) = pipe().map_err(|e| because("make a pipe", e))?;
-    let (stderr, stderr_in) = pipe().map_err(|e| because("make a pipe", e))?;
-    let stdin = open_stdin(plan).map_err(|e| because("make the stdin pipe", e))?;
+    let Streams { child: [stdin, stdout, stderr], kept, outputs, console } = match plan.terminal {
+        true => Streams::of_terminal(plan).map_err(|e| because("make the console's socket", e))?,
+        false => Streams::of_pipes(plan).map_err(|e| because("make a pipe", e))?,
+    };
     let children = watch_children().map_err(|e| because("watch children", e.into()))?;
     // Whoever finds this later knows that somebody is still at work here.
     write_watch(plan, 0).map_err(|e| because("write shim.json", e))?;
-    let runc = Command::new(&plan.runc)
-        .arg("--root")
-        .arg(&plan.root)
-        .arg("--log")
-        .arg(plan.dir.join("runc.log"))
-        .args(["--log-format", "json", "create", "--bundle"])
-        .arg(&plan.bundle)
-        .arg("--pid-file")
-        .arg(plan.dir.join("init.pid"))
-        .arg(&plan.id)
-        .stdin(stdin.child)
-        .stdout(stdout_in)
-        .stderr(stderr_in)
-        .spawn()
-        .map_err(|e| format!("cannot run {}: {e}", plan.runc.display()))?;
+    let mut create = Command::new(&plan.runc);
+    create.arg("--root").arg(&plan.root).arg("--log").arg(plan.dir.join("runc.log"));
+    create.args(["--log-format", "json", "create", "--bundle"]).arg(&plan.bundle);
+    create.arg("--pid-file").arg(plan.dir.join("init.pid"));
+    if let Some(console) = &console {
+        create.arg("--console-socket").arg(console.socket());
+    }
+    let runc = create.arg(&plan.id).stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+    let runc = runc.map_err(|e| format!("cannot run {}: {e}", plan.runc.display()))?;
     ignore_stops();
     let shim = Shim {
         plan,
         log,
         exit,
-        _stdin: stdin.kept,
-        outputs: [Output::new(stdout, Stream::Stdout), Output::new(stderr, Stream::Stderr)],
+        _stdin: kept,
+        outputs,
+        console,
         children,
         leash,
         ended: Vec::new(),
@@ -99,15 +96,43 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
-struct Stdin {
-    child: Stdio,
-    /// Both ends held open, so that the container never sees the end of its input by accident.
+/// What the container reads and writes.
+struct Streams {
+    /// Input, output and errors of the runtime, which the container has after it.
+    child: [Stdio; 3],
+    /// Both ends of its input, held open, so that the container never sees its end by accident.
     kept: Option<File>,
+    outputs: Vec<Output>,
+    console: Option<Console>,
 }
 
-fn open_stdin(plan: &Plan) -> io::Result<Stdin> {
+impl Streams {
+    fn of_pipes(plan: &Plan) -> io::Result<Self> {
+        let (stdout, stdout_in) = pipe()?;
+        let (stderr, stderr_in) = pipe()?;
+        let (stdin, kept) = open_stdin(plan)?;
+        Ok(Self {
+            child: [stdin, stdout_in.into(), stderr_in.into()],
+            kept,
+            outputs: vec![Output::new(stdout, Stream::Stdout), Output::new(stderr, Stream::Stderr)],
+            console: None,
+        })
+    }
+
+    /// The terminal is everything: its input stays open as long as we have the other end.
+    fn of_terminal(plan: &Plan) -> io::Result<Self> {
+        Ok(Self {
+            child: [Stdio::null(), Stdio::null(), Stdio::null()],
+            kept: None,
+            outputs: Vec::new(),
+            console: Some(Console::listen(&plan.dir)?),
+        })
+    }
+}
+
+fn open_stdin(plan: &Plan) -> io::Result<(Stdio, Option<File>)> {
     if !plan.stdin {
-        return Ok(Stdin { child: Stdio::null(), kept: None });
+        return Ok((Stdio::null(), None));
     }
     let path = plan.dir.join("stdin");
     match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
@@ -115,7 +140,7 @@ fn open_stdin(plan: &Plan) -> io::Result<Stdin> {
         Err(e) => return Err(e.into()),
     }
     let kept = OpenOptions::new().read(true).write(true).open(&path)?;
-    Ok(Stdin { child: File::open(&path)?.into(), kept: Some(kept) })
+    Ok((File::open(&path)?.into(), Some(kept)))
 }
 
 /// Only after the spawn are signals ignored: a container would inherit that.
@@ -159,7 +184,9 @@ struct Shim<'a> {
     log: Log,
     exit: ExitFile,
     _stdin: Option<File>,
-    outputs: [Output; 2],
+    outputs: Vec<Output>,
+    /// Until the runtime has sent the terminal.
+    console: Option<Console>,
     children: SignalFd,
     leash: Option<Held<'a>>,
     ended: Vec<Ended>,
@@ -180,6 +207,9 @@ impl Shim<'_> {
         let code = self.take(runc).map_or(0, |e| e.code);
         if code != 0 {
             return Err(format!("runtime create ended with status {code}"));
+        }
+        if self.console.is_some() {
+            return Err("the runtime sent no terminal".to_owned());
         }
         let path = self.plan.dir.join("init.pid");
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -243,6 +273,7 @@ impl Shim<'_> {
             Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
         };
         let mut fds = vec![PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.console.iter().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
         for pipe in self.outputs.iter().filter_map(|o| o.pipe.as_ref()) {
             fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
         }
@@ -251,10 +282,15 @@ impl Shim<'_> {
         }
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
         let child_ended = ready.next().unwrap_or(false);
+        let connected = self.console.is_some() && ready.next().unwrap_or(false);
         let pipes: Vec<bool> = ready.collect();
         let open = self.outputs.iter_mut().filter(|o| o.pipe.is_some());
         for (output, _) in open.zip(pipes).filter(|(_, ready)| *ready) {
             copy(output, &mut self.log);
+        }
+        if connected && let Some(Ok(terminal)) = self.console.as_ref().map(Console::receive) {
+            self.outputs.push(Output::new(terminal, Stream::Stdout));
+            self.console = None;
         }
         if child_ended {
             self.reap();

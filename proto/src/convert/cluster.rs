@@ -4,8 +4,8 @@ use super::{At, capacity, name, tag_of_users, tags, text};
 use crate::{arn, pb};
 use muster_model::capacity::CapacityCommand;
 use muster_model::cluster::{
-    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, PRIVILEGED_SETTING, PRIVILEGED_VALUES,
-    ZONE_RESERVE_SETTING, zone_reserve,
+    DEFAULT_CLUSTER, HEALTHY_AFTER_SETTING, INSTANCE_METADATA_SETTING, PRIVILEGED_SETTING,
+    SWITCH_VALUES, ZONE_RESERVE_SETTING, zone_reserve,
 };
 use muster_model::command::{CreateCluster, Resource};
 use muster_model::error::Kind;
@@ -106,7 +106,8 @@ fn nothing_else(
 fn known_settings() -> String {
     let insights = CONTAINER_INSIGHTS.0;
     format!(
-        "{insights}, {HEALTHY_AFTER_SETTING}, {PRIVILEGED_SETTING} or {ZONE_RESERVE_SETTING}ZONE"
+        "{insights}, {HEALTHY_AFTER_SETTING}, {INSTANCE_METADATA_SETTING}, {PRIVILEGED_SETTING} or \
+         {ZONE_RESERVE_SETTING}ZONE"
     )
 }
 
@@ -149,7 +150,9 @@ fn settings(wire: &[pb::Setting]) -> Result<BTreeMap<String, String>, Error> {
             name if name == CONTAINER_INSIGHTS.0 => {
                 one_of(&at, &setting.value, &CONTAINER_INSIGHTS.1)?
             }
-            PRIVILEGED_SETTING => one_of(&at, &setting.value, &PRIVILEGED_VALUES)?,
+            PRIVILEGED_SETTING | INSTANCE_METADATA_SETTING => {
+                one_of(&at, &setting.value, &SWITCH_VALUES)?
+            }
             HEALTHY_AFTER_SETTING => seconds(&at, &setting.value)?,
             other => match other.strip_prefix(ZONE_RESERVE_SETTING).filter(|z| !z.is_empty()) {
                 Some(zone) => reserve(&at, zone, &setting.value)?,

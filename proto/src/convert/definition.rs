@@ -10,12 +10,15 @@ mod ports;
 mod secrets;
 mod sharing;
 mod size;
+mod volumes;
+
+pub(crate) use volumes::LOCAL;
 
 pub(crate) use container::{environment, more_than_the_task, words};
 pub(crate) use secrets::environment_files;
 pub(crate) use size::{cpu, memory, requirements};
 
-use super::{At, at_most, given, name, one_of, placement, tags};
+use super::{At, given, name, one_of, placement, tags};
 use crate::{arn, pb, spelled};
 use muster_model::limits::{CONTAINERS_PER_DEFINITION_MAX, DEFINITION_BYTES_MAX};
 use muster_model::spec::{ContainerDefinition, NetworkMode, Resources, Volume};
@@ -24,8 +27,6 @@ use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Volumes of one task; ECS names no bound, each is a directory and some mounts.
-const VOLUMES_MAX: usize = 50;
 const ROLE_CHARS_MAX: usize = 2048;
 
 /// RegisterTaskDefinition.
@@ -43,7 +44,7 @@ pub fn checked(wire: &pb::RegisterTaskDefinitionRequest) -> Result<TaskDefinitio
     name(&At::Field("family"), &wire.family)?;
     compatibilities(&wire.requires_compatibilities)?;
     let network_mode = network_mode(&wire.network_mode)?;
-    let volumes = volumes(&wire.volumes)?;
+    let volumes = volumes::volumes(&wire.volumes)?;
     let task = Resources {
         cpu: cpu(&At::Field("cpu"), &wire.cpu)?.unwrap_or(0),
         memory_mib: memory(&At::Field("memory"), &wire.memory)?.unwrap_or(0),
@@ -140,26 +141,6 @@ pub(super) fn within(
         return Err(list.invalid(format!("{} MiB reserved", sum.memory_mib), why));
     }
     Ok(())
-}
-
-fn volumes(wire: &[pb::Volume]) -> Result<Vec<Volume>, Error> {
-    let list = At::Field("volumes");
-    at_most(&list, wire.len(), VOLUMES_MAX, "volumes")?;
-    let mut names = BTreeSet::new();
-    let mut volumes = Vec::with_capacity(wire.len());
-    for (index, wire) in wire.iter().enumerate() {
-        let at = list.index(index);
-        name(&at.field("name"), &wire.name)?;
-        if !names.insert(wire.name.as_str()) {
-            return Err(at.field("name").invalid(&wire.name, "each volume name once"));
-        }
-        let host_path = wire.host.as_ref().and_then(|host| given(&host.source_path));
-        if let Some(path) = &host_path {
-            container::absolute(&at.field("host").field("sourcePath"), path)?;
-        }
-        volumes.push(Volume { name: wire.name.clone(), host_path });
-    }
-    Ok(volumes)
 }
 
 fn network_mode(text: &str) -> Result<NetworkMode, Error> {

@@ -116,6 +116,7 @@ fn assignment_to_wire(assignment: &Assignment) -> Result<wire::Assignment, Error
         ports: assignment.ports.iter().map(|port| u32::from(*port)).collect(),
         trace: assignment.trace.map(|id| id_to_wire(id.bits())).unwrap_or_default(),
         fencing_token: assignment.fencing_token,
+        instance_metadata: assignment.instance_metadata,
     })
 }
 
@@ -142,6 +143,7 @@ fn assignment_from_wire(assignment: &wire::Assignment) -> Result<Assignment, Err
         ports: ports.collect::<Result<_, _>>()?,
         trace,
         fencing_token: assignment.fencing_token,
+        instance_metadata: assignment.instance_metadata,
     })
 }
 

@@ -3,26 +3,22 @@
 use super::{life, timestamp};
 use crate::arn::Arns;
 use crate::convert::EC2;
+use crate::convert::definition::LOCAL;
 use crate::pb;
 use crate::spelled;
 use muster_model::placement::PlacementConstraint;
 use muster_model::spec::{
     AppProtocol, ContainerDefinition, ContainerFile, CpuArchitecture, Device, DevicePermission,
     IpcMode, Link, Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags,
-    Ulimit, VolumeFrom,
+    Ulimit, Volume, VolumeFrom,
 };
+use muster_model::volume::VolumeScope;
 use muster_model::{DefinitionRow, State, TaskDefinition, capability};
 use std::collections::BTreeMap;
 
 pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
     let spec = &row.spec;
     let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
-    let volume = |volume: &muster_model::spec::Volume| pb::Volume {
-        name: volume.name.clone(),
-        host: Some(pb::HostVolumeProperties {
-            source_path: volume.host_path.clone().unwrap_or_default(),
-        }),
-    };
     let deleted = state.deleted_since(row.id);
     let status = match (deleted, row.deregistered_at) {
         (Some(_), _) => "DELETE_IN_PROGRESS",
@@ -52,6 +48,34 @@ pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
         runtime_platform: spec.runtime_platform.map(platform),
         pid_mode: spec.pid_mode.map(pid_mode).unwrap_or_default().into(),
         ipc_mode: spec.ipc_mode.map(ipc_mode).unwrap_or_default().into(),
+    }
+}
+
+fn volume(row: &Volume) -> pb::Volume {
+    let is_host = row.docker.is_none() && row.efs.is_none();
+    let scope = |scope| match scope {
+        VolumeScope::Task => "task",
+        VolumeScope::Shared => "shared",
+    };
+    pb::Volume {
+        name: row.name.clone(),
+        host: is_host.then(|| pb::HostVolumeProperties {
+            source_path: row.host_path.clone().unwrap_or_default(),
+        }),
+        docker_volume_configuration: row.docker.as_ref().map(|docker| {
+            pb::DockerVolumeConfiguration {
+                scope: scope(docker.scope).into(),
+                autoprovision: docker.autoprovision.then_some(true),
+                driver: LOCAL.into(),
+                driver_opts: BTreeMap::new(),
+                labels: docker.labels.clone(),
+            }
+        }),
+        efs_volume_configuration: row.efs.as_ref().map(|efs| pb::EfsVolumeConfiguration {
+            file_system_id: efs.file_system_id.clone(),
+            root_directory: efs.root_directory.clone(),
+            ..Default::default()
+        }),
     }
 }
 

@@ -6,7 +6,7 @@
 //! its own registry's and execution roles' capabilities, none of which means anything here.
 //! Invariant: what `required` says of any definition that the edge lets pass is in `all`.
 
-use crate::instance::LOG_DRIVERS;
+use crate::log_driver::LOG_DRIVERS;
 use crate::spec::{ContainerDefinition, NetworkMode, TaskDefinition};
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ const SECRETS_MANAGER: &str = ":secretsmanager:";
 type Asks = fn(&TaskDefinition) -> bool;
 
 /// Each name, and which definitions ask for it.
-const CAPABILITIES: [(&str, Asks); 10] = [
+const CAPABILITIES: [(&str, Asks); 12] = [
     ("com.amazonaws.ecs.capability.privileged-container", |task| any(task, |c| c.privileged)),
     ("com.amazonaws.ecs.capability.task-iam-role", |task| task.task_role_arn.is_some()),
     ("com.amazonaws.ecs.capability.task-iam-role-network-host", |task| {
@@ -26,6 +26,8 @@ const CAPABILITIES: [(&str, Asks); 10] = [
     }),
     ("ecs.capability.container-health-check", |task| any(task, |c| c.health_check.is_some())),
     ("ecs.capability.container-ordering", |task| any(task, is_ordered)),
+    ("ecs.capability.docker-plugin.local", |task| task.volumes.iter().any(|v| v.docker.is_some())),
+    ("ecs.capability.efs", |task| task.volumes.iter().any(|v| v.efs.is_some())),
     ("ecs.capability.env-files.s3", |task| any(task, |c| !c.environment_files.is_empty())),
     ("ecs.capability.pid-ipc-namespace-sharing", |task| {
         task.pid_mode.is_some() || task.ipc_mode.is_some()
@@ -70,7 +72,8 @@ pub fn required(task: &TaskDefinition) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::life::HealthCheck;
-    use crate::spec::{IpcMode, LogConfiguration};
+    use crate::spec::{IpcMode, LogConfiguration, Volume};
+    use crate::volume::{DockerVolume, EfsVolume};
 
     /// A definition of one container that asks for everything.
     fn greedy() -> TaskDefinition {
@@ -95,11 +98,16 @@ mod tests {
             }),
             ..ContainerDefinition::default()
         };
+        let efs = EfsVolume { file_system_id: from("fs-1"), root_directory: from("/") };
         TaskDefinition {
             containers: [main].into_iter().chain(LOG_DRIVERS.map(logs)).collect(),
             network_mode: NetworkMode::Host,
             task_role_arn: Some(from("arn:aws:iam::1:role/a")),
             ipc_mode: Some(IpcMode::Task),
+            volumes: vec![
+                Volume { docker: Some(DockerVolume::default()), ..Volume::default() },
+                Volume { efs: Some(efs), ..Volume::default() },
+            ],
             ..TaskDefinition::default()
         }
     }

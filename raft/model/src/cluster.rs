@@ -17,10 +17,13 @@ pub const HEALTHY_AFTER_SETTING: &str = "taskHealthyAfterSeconds";
 /// name follows, and the value is `cpu:N,memory:N` (units, MiB), or empty for nothing.
 pub const ZONE_RESERVE_SETTING: &str = "zoneReserve:";
 
-/// The setting of a cluster that says whether its tasks may have privileged containers: one of
-/// `PRIVILEGED_VALUES`, and the latter unless it is set.
+/// The setting of a cluster that says whether its tasks may have privileged containers.
 pub const PRIVILEGED_SETTING: &str = "privilegedContainers";
-pub const PRIVILEGED_VALUES: [&str; 2] = ["enabled", "disabled"];
+/// The setting that says whether tasks that are placed from then on reach the metadata service of
+/// their instance, 169.254.169.254, from a network of their own.
+pub const INSTANCE_METADATA_SETTING: &str = "instanceMetadataAccess";
+/// What both of these may be; the latter unless they are set.
+pub const SWITCH_VALUES: [&str; 2] = ["enabled", "disabled"];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterStatus {
@@ -44,6 +47,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Of a setting that has one of `SWITCH_VALUES`.
+    pub fn is_enabled(&self, setting: &str) -> bool {
+        let [enabled, _] = SWITCH_VALUES;
+        self.settings.get(setting).is_some_and(|value| value == enabled)
+    }
+
     /// What it keeps of which zone, in order of names; what `State` says of it stands in
     /// `state/reserve.rs`.
     pub fn zone_reserves(&self) -> impl Iterator<Item = (&str, Resources)> {

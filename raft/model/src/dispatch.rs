@@ -34,6 +34,9 @@ pub struct Assignment {
     /// Of a strict singleton (`strict.rs`): runs only while the agent is in contact with a leader.
     #[serde(default)]
     pub fencing_token: Option<u64>,
+    /// Whether it reaches the instance's own metadata service from a network of its own.
+    #[serde(default)]
+    pub instance_metadata: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,12 +15,6 @@ pub const GPU_RESOURCE: &str = "GPU";
 
 /// ECS's name for the zone, where it is asked for as an attribute.
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
-/// Log drivers that agents take. With each of them output goes to files on the instance, with
-/// rotation, where `muster task logs` reads it: what `awslogs` says of CloudWatch is kept and shown
-/// (docs/decisions/0016-awslogs.md).
-pub const LOG_DRIVERS: [&str; 2] = [AWSLOGS, JSON_FILE];
-pub const AWSLOGS: &str = "awslogs";
-pub const JSON_FILE: &str = "json-file";
 
 /// What an operator wants of it (ECS `status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

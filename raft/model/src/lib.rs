@@ -27,6 +27,7 @@ pub mod instance;
 pub mod job;
 pub mod life;
 pub mod limits;
+pub mod log_driver;
 pub mod mark;
 pub mod placement;
 mod platform;
@@ -46,6 +47,7 @@ pub mod tags;
 pub mod task;
 pub mod time;
 pub mod turn;
+pub mod volume;
 
 pub use access_key::{AccessKey, AccessKeyId, AccessKeyStatus, SealedSecret};
 pub use alarm::{Alarm, AlarmCommand, AlarmState, DeploymentAlarms};

@@ -12,6 +12,7 @@ use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
 use crate::secret::SecretReference;
 use crate::tags::PropagateTags;
+use crate::volume::{DockerVolume, EfsVolume};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,11 +97,17 @@ pub struct MountPoint {
     pub read_only: bool,
 }
 
-/// ECS `volumes`. Without `host_path` it is a fresh directory that is dropped with the task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// ECS `volumes`, of one kind: a fresh directory that is dropped with the task, unless one of the
+/// others is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Volume {
     pub name: String,
     pub host_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerVolume>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub efs: Option<EfsVolume>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +186,7 @@ pub enum IpcMode {
     None,
 }
 
-/// ECS `logConfiguration`. Only `json-file` is built: `max-size`, `max-file`.
+/// ECS `logConfiguration`: a driver of `log_driver`, and its options as they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfiguration {
     pub driver: String,

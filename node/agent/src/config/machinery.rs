@@ -3,6 +3,7 @@
 //! Paths and names that must differ between agents of one machine carry the instance's id.
 
 use crate::config::AgentConfig;
+use crate::forward;
 use crate::image::{Credentials, LayerLimits, Registries, mirror};
 use crate::network::BridgeConfig;
 use crate::runtime::shim::LogLimits;
@@ -43,6 +44,8 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
         },
         runc: config.runtime.clone(),
         shim: config.shim_path(),
+        mount: "mount".into(),
+        efs: config.efs.clone(),
         init: config.init.clone(),
         zone: config.zone.clone(),
         cgroup_prefix: format!("/{}/{short}", config.cgroup_root.trim_matches('/')),
@@ -51,7 +54,6 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             subnet: subnet
                 .parse()
                 .map_err(|why: String| Error::invalid("bridge.subnet", subnet, why))?,
-            instance_metadata: config.bridge.instance_metadata,
         },
         registries,
         pull_behavior: config.registry.pull.into(),
@@ -60,6 +62,7 @@ pub fn runtime_config(config: &AgentConfig, instance: InstanceId) -> Result<Runt
             bytes_max: u64::from(config.logs.max_size_mib) << 20,
             files: config.logs.max_files,
         },
+        journal_socket: forward::JOURNAL.into(),
         logs_kept: hours(config.logs.kept_hours),
         images_kept: hours(config.images.kept_hours),
         disk: DiskMarks {

@@ -11,6 +11,8 @@ mod listener;
 pub mod role;
 pub mod stats;
 
+pub(crate) use document::shown;
+
 use crate::contact;
 use crate::journal::ContainerKey;
 use crate::runtime::Runtime;

@@ -35,8 +35,6 @@ pub struct BridgeConfig {
     /// At most 15 characters, as for every network interface.
     pub name: String,
     pub subnet: Subnet,
-    /// Whether containers reach the machine's own metadata address.
-    pub instance_metadata: bool,
 }
 
 /// What a container in `bridge` mode has; kept in the journal.
@@ -48,6 +46,16 @@ pub struct Attachment {
     pub veth: String,
     pub address: Ipv4Addr,
     pub bindings: Vec<Binding>,
+    /// Whether it reaches the machine's own metadata address.
+    #[serde(default)]
+    pub instance_metadata: bool,
+}
+
+impl Attachment {
+    /// Whether the table has anything of it.
+    fn is_in_table(&self) -> bool {
+        self.instance_metadata || !self.bindings.is_empty()
+    }
 }
 
 /// The bridge, its addresses and its ports.
@@ -94,7 +102,7 @@ impl Network {
     /// Takes back what containers that are still there already have.
     pub fn adopt(&self, attachment: &Attachment) {
         self.lock().reserve(attachment.address);
-        self.nat.adopt(&attachment.bindings, attachment.address);
+        self.nat.adopt(attachment);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Addresses> {
@@ -125,6 +133,7 @@ impl Network {
             veth: veth_name(id),
             address,
             bindings: ports.iter().map(bind).collect(),
+            instance_metadata: false,
         })
     }
 
@@ -140,26 +149,29 @@ impl Network {
             .context(Name::ContainerNetworking, what())
     }
 
-    /// Opens the host ports. Apart from `attach`, because it may run while the container is made.
+    /// Opens the host ports, and the machine's metadata address if it may have that. Apart from
+    /// `attach`, because it may run while the container is made.
     pub async fn publish(&self, plan: &Attachment) -> Result<()> {
-        if plan.bindings.is_empty() {
-            return Ok(());
+        match plan.is_in_table() {
+            true => self.nat.add(plan).await,
+            false => Ok(()),
         }
-        self.nat.add(&plan.bindings, plan.address).await
     }
 
     /// Frees the host ports of a container that has ended, so that its successor may have them.
     pub fn withdraw(&self, plan: &Attachment) {
-        self.nat.withdraw(&plan.bindings, plan.address);
+        self.nat.withdraw(plan);
     }
 
     /// Takes everything back. Whatever is gone already is fine.
     pub async fn detach(&self, plan: &Attachment) -> Result<()> {
-        let unpublished = if plan.bindings.is_empty() {
-            Ok(())
-        } else {
-            self.nat.withdraw(&plan.bindings, plan.address);
-            self.nat.apply().await
+        // Before its address may be another's.
+        let unpublished = match plan.is_in_table() {
+            true => {
+                self.nat.withdraw(plan);
+                self.nat.apply().await
+            }
+            false => Ok(()),
         };
         let result = self.links.delete(&plan.veth).await;
         let removed = netns::remove(&plan.netns);

@@ -4,12 +4,12 @@
 //! nothing half done. Many changes at once become one call of `nft`: who waits for the lock finds
 //! that somebody else has already written a newer list.
 
-use super::{BridgeConfig, Subnet};
+use super::{Attachment, BridgeConfig, Subnet};
 use crate::error::{Error, Name, Result};
 use crate::metadata::{ADDRESS, INSTANCE_ADDRESS};
 use muster_model::spec::Protocol;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -29,8 +29,6 @@ struct Ground {
     subnet: Subnet,
     /// Of loopback, where the metadata endpoint listens.
     metadata_port: u16,
-    /// Whether containers reach the machine's own metadata address.
-    instance_metadata: bool,
 }
 
 /// A host port that leads to a port of one container.
@@ -46,6 +44,8 @@ type Ports = BTreeMap<(u8, u16), (Ipv4Addr, u16)>;
 #[derive(Default)]
 struct Wanted {
     ports: Ports,
+    /// Whoever reaches the machine's own metadata address.
+    instance_metadata: BTreeSet<Ipv4Addr>,
     /// Grows with every change.
     version: u64,
 }
@@ -75,7 +75,6 @@ impl Nat {
                 bridge: config.name.clone(),
                 subnet: config.subnet,
                 metadata_port,
-                instance_metadata: config.instance_metadata,
             },
             wanted: Mutex::new(Wanted::default()),
             applied: tokio::sync::Mutex::new(0),
@@ -86,12 +85,15 @@ impl Nat {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts ports as taken without writing the table yet.
-    pub fn adopt(&self, bindings: &[Binding], address: Ipv4Addr) {
+    /// Counts what a container has as taken without writing the table yet.
+    pub fn adopt(&self, plan: &Attachment) {
         let mut wanted = self.lock();
         wanted.version += 1;
-        for b in bindings {
-            wanted.ports.insert(key(b.protocol, b.host_port), (address, b.container_port));
+        for b in &plan.bindings {
+            wanted.ports.insert(key(b.protocol, b.host_port), (plan.address, b.container_port));
+        }
+        if plan.instance_metadata {
+            wanted.instance_metadata.insert(plan.address);
         }
     }
 
@@ -105,22 +107,23 @@ impl Nat {
         }
     }
 
-    pub async fn add(&self, bindings: &[Binding], address: Ipv4Addr) -> Result<()> {
-        self.adopt(bindings, address);
+    pub async fn add(&self, plan: &Attachment) -> Result<()> {
+        self.adopt(plan);
         self.apply().await
     }
 
     /// Counts ports as free again; the kernel learns of it with the next [`Nat::apply`]. Takes out
-    /// only what still leads to `address`: the port may have a new owner.
-    pub fn withdraw(&self, bindings: &[Binding], address: Ipv4Addr) {
+    /// only what still leads to the container: the port may have a new owner.
+    pub fn withdraw(&self, plan: &Attachment) {
         let mut wanted = self.lock();
         wanted.version += 1;
-        for b in bindings {
+        for b in &plan.bindings {
             let key = key(b.protocol, b.host_port);
-            if wanted.ports.get(&key).is_some_and(|(a, _)| *a == address) {
+            if wanted.ports.get(&key).is_some_and(|(a, _)| *a == plan.address) {
                 wanted.ports.remove(&key);
             }
         }
+        wanted.instance_metadata.remove(&plan.address);
     }
 
     /// Makes the kernel's table what it should be.
@@ -132,7 +135,7 @@ impl Nat {
         }
         let (rules, version) = {
             let wanted = self.lock();
-            (render(&self.ground, &wanted.ports), wanted.version)
+            (render(&self.ground, &wanted), wanted.version)
         };
         nft(&rules).await?;
         *applied = version;
@@ -147,15 +150,15 @@ impl Nat {
 }
 
 /// The whole table. Declaring it first makes the deletion valid when there is none yet.
-fn render(ground: &Ground, ports: &Ports) -> String {
-    let Ground { table, bridge, subnet, metadata_port, .. } = ground;
+fn render(ground: &Ground, wanted: &Wanted) -> String {
+    let Ground { table, bridge, subnet, metadata_port } = ground;
     let mut text = format!("table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n");
     for (name, protocol) in [("tcp", 6), ("udp", 17)] {
         let _ = write!(
             text,
             "  map {name}_ports {{\n    type inet_service : ipv4_addr . inet_service\n"
         );
-        let of_protocol = ports.iter().filter(|((p, _), _)| *p == protocol);
+        let of_protocol = wanted.ports.iter().filter(|((p, _), _)| *p == protocol);
         let elements: Vec<String> = of_protocol
             .map(|((_, host), (address, port))| format!("{host} : {address} . {port}"))
             .collect();
@@ -164,7 +167,7 @@ fn render(ground: &Ground, ports: &Ports) -> String {
         }
         text.push_str("  }\n");
     }
-    text.push_str(&guard(ground));
+    text.push_str(&guard(ground, &wanted.instance_metadata));
     // From outside, and from this host itself (which never passes prerouting).
     for (hook, from) in
         [("prerouting", format!("iifname \"{bridge}\" ")), ("output", String::new())]
@@ -191,21 +194,27 @@ fn render(ground: &Ground, ports: &Ports) -> String {
 
 /// Before any address is translated. The bridge takes packets for the host's loopback, because the
 /// metadata endpoint and replies need it; what a container itself addresses there is not for it.
-fn guard(ground: &Ground) -> String {
+fn guard(ground: &Ground, open_to: &BTreeSet<Ipv4Addr>) -> String {
     let from = format!("iifname \"{}\"", ground.bridge);
-    let mut text = format!(
-        "  chain guard {{\n    type filter hook prerouting priority -150\n\
+    let mut text = String::from("  set instance_metadata {\n    type ipv4_addr\n");
+    if !open_to.is_empty() {
+        let elements: Vec<String> = open_to.iter().map(Ipv4Addr::to_string).collect();
+        let _ = writeln!(text, "    elements = {{ {} }}", elements.join(", "));
+    }
+    let _ = write!(
+        text,
+        "  }}\n  chain guard {{\n    type filter hook prerouting priority -150\n\
          \x20   {from} ip daddr 127.0.0.0/8 drop\n  }}\n"
     );
-    if !ground.instance_metadata {
-        // Refused at once, so that clients do not wait for it.
-        for hook in ["input", "forward"] {
-            let _ = write!(
-                text,
-                "  chain instance_{hook} {{\n    type filter hook {hook} priority 0\n\
-                 \x20   {from} ip daddr {INSTANCE_ADDRESS} reject\n  }}\n"
-            );
-        }
+    // Refused at once, so that clients do not wait for it.
+    let refused =
+        format!("{from} ip daddr {INSTANCE_ADDRESS} ip saddr != @instance_metadata reject");
+    for hook in ["input", "forward"] {
+        let _ = write!(
+            text,
+            "  chain instance_{hook} {{\n    type filter hook {hook} priority 0\n\
+             \x20   {refused}\n  }}\n"
+        );
     }
     text
 }
@@ -244,29 +253,51 @@ async fn nft(rules: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn nat(instance_metadata: bool) -> Nat {
+    const ADDRESS_OF_ONE: Ipv4Addr = Ipv4Addr::new(10, 88, 1, 2);
+
+    fn nat() -> Nat {
         let subnet = "10.88.1.0/24".parse().unwrap();
-        Nat::new(&BridgeConfig { name: "muster0".into(), subnet, instance_metadata }, 4000)
+        Nat::new(&BridgeConfig { name: "muster0".into(), subnet }, 4000)
+    }
+
+    fn plan(bindings: &[Binding]) -> Attachment {
+        Attachment {
+            netns: "/n".into(),
+            veth: "v".into(),
+            address: ADDRESS_OF_ONE,
+            bindings: bindings.to_vec(),
+            instance_metadata: false,
+        }
+    }
+
+    fn table(nat: &Nat) -> String {
+        render(&nat.ground, &nat.lock())
     }
 
     #[test]
-    fn the_machine_s_own_metadata_is_open_only_if_it_is_said() {
-        let table = |open| render(&nat(open).ground, &Ports::new());
+    fn the_machine_s_own_metadata_is_open_to_those_alone_that_may_have_it() {
+        let nat = nat();
         let metadata = "iifname \"muster0\" ip daddr 169.254.170.2 tcp dport 80 dnat to \
                         127.0.0.1:4000";
-        assert!(table(false).contains(metadata) && table(true).contains(metadata));
-        assert_eq!(table(false).matches("ip daddr 169.254.169.254 reject").count(), 2);
-        assert!(!table(true).contains("169.254.169.254"));
+        let refused = "ip daddr 169.254.169.254 ip saddr != @instance_metadata reject";
+        let nobody = table(&nat);
+        assert!(nobody.contains(metadata) && !nobody.contains("10.88.1.2"), "{nobody}");
+        assert_eq!(nobody.matches(refused).count(), 2);
+        let open = Attachment { instance_metadata: true, ..plan(&[]) };
+        nat.adopt(&open);
+        let one = table(&nat);
+        assert!(one.contains("elements = { 10.88.1.2 }"), "{one}");
+        assert_eq!(one.matches(refused).count(), 2);
+        nat.withdraw(&open);
+        assert_eq!(table(&nat), nobody);
     }
 
     #[test]
     fn the_table_lists_each_binding_under_its_protocol() {
-        let nat = nat(false);
+        let nat = nat();
         let binding = |protocol| Binding { container_port: 80, host_port: 32768, protocol };
-        let address = Ipv4Addr::new(10, 88, 1, 2);
-        nat.adopt(&[binding(Protocol::Tcp)], address);
-        let ports = &nat.lock().ports;
-        let text = render(&nat.ground, ports);
+        nat.adopt(&plan(&[binding(Protocol::Tcp)]));
+        let text = table(&nat);
         let (tcp, udp) = text.split_once("map udp_ports").unwrap();
         assert!(tcp.contains("elements = { 32768 : 10.88.1.2 . 80 }"), "{text}");
         assert!(!udp.contains("elements"), "{text}");
@@ -275,10 +306,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_refused_for_the_same_protocol_only() {
-        let nat = nat(false);
-        let address = Ipv4Addr::new(10, 88, 1, 2);
+        let nat = nat();
         let b = Binding { container_port: 80, host_port: 8080, protocol: Protocol::Tcp };
-        nat.adopt(&[b], address);
+        nat.adopt(&plan(&[b]));
         let error = nat.check_unused(8080, Protocol::Tcp).unwrap_err().to_string();
         assert!(error.contains("8080") && error.contains("10.88.1.2"), "{error}");
         nat.check_unused(8080, Protocol::Udp).unwrap();

@@ -171,6 +171,9 @@ pub fn environment(container: &ContainerDefinition, image: &Config, hostname: &s
     let mut merged: BTreeMap<&str, &str> = BTreeMap::new();
     merged.extend(PATH.split_once('='));
     merged.insert("HOSTNAME", hostname);
+    if container.pseudo_terminal {
+        merged.insert("TERM", "xterm");
+    }
     let from_image = image.env.iter().flatten();
     merged.extend(from_image.map(|v| v.split_once('=').unwrap_or((v, ""))));
     merged.extend(container.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
@@ -239,10 +242,6 @@ fn process(
     capabilities: HashSet<Capability>,
 ) -> Result<Process> {
     let what = || format!("container {:?}", container.name);
-    if container.pseudo_terminal {
-        let text = format!("{}: pseudoTerminal is not supported yet; leave it out", what());
-        return Err(Error::new(Name::CannotCreateContainer, text));
-    }
     let image_dir = image.working_dir.as_deref().filter(|d| !d.is_empty());
     let cwd = container.working_directory.as_deref().or(image_dir).unwrap_or("/");
     if !cwd.starts_with('/') {
@@ -264,7 +263,7 @@ fn process(
         .build()
         .context(Name::CannotCreateContainer, what())?;
     let mut process = ProcessBuilder::default()
-        .terminal(false)
+        .terminal(container.pseudo_terminal)
         .user(user)
         .args(with_init(task, around, arguments(container, image)?))
         .env(with_told(environment(container, image, around.hostname), around))

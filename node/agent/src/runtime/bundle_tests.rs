@@ -194,6 +194,20 @@ fn bad_values_name_the_field() {
     let limit = Ulimit { name: "speed".into(), soft: 1, hard: 1 };
     let unknown = ContainerDefinition { ulimits: vec![limit], ..Default::default() };
     assert!(error(unknown).contains("RLIMIT_SPEED"));
-    let terminal = ContainerDefinition { pseudo_terminal: true, ..Default::default() };
-    assert!(error(terminal).contains("pseudoTerminal"));
+}
+
+#[test]
+fn a_terminal_is_asked_for_and_named_unless_the_definition_knows_better() {
+    let environment = |container: &ContainerDefinition| {
+        let json = json(&TaskDefinition::default(), container);
+        (json["process"]["terminal"] == true, json["process"]["env"].to_string())
+    };
+    let mut container = ContainerDefinition::default();
+    let (terminal, variables) = environment(&container);
+    assert!(!terminal && !variables.contains("TERM="), "{variables}");
+    container.pseudo_terminal = true;
+    let (terminal, variables) = environment(&container);
+    assert!(terminal && variables.contains("TERM=xterm"), "{variables}");
+    container.environment.insert("TERM".into(), "vt100".into());
+    assert!(environment(&container).1.contains("TERM=vt100"));
 }

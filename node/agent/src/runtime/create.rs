@@ -17,11 +17,10 @@ use crate::journal::{ContainerKey, ContainerRecord, Endpoints};
 use crate::metadata::{self, Kind, role};
 use crate::network::{Attachment, check_port_free};
 use muster_model::dispatch::Assignment;
-use muster_model::instance::LOG_DRIVERS;
+use muster_model::log_driver::LOG_DRIVERS;
 use muster_model::spec::{ContainerDefinition, NetworkMode, Protocol};
 use muster_model::task::NetworkBinding;
 use muster_model::{Millis, strict};
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -103,7 +102,11 @@ impl Runtime {
         let ports: Vec<(u16, u16, Protocol)> =
             bindings.iter().map(|b| (b.container_port, b.host_port, b.protocol)).collect();
         match assignment.spec.network_mode {
-            NetworkMode::Bridge => self.network().plan(&key.id(), &ports).map(Some),
+            NetworkMode::Bridge => {
+                let plan = self.network().plan(&key.id(), &ports)?;
+                let instance_metadata = assignment.instance_metadata;
+                Ok(Some(Attachment { instance_metadata, ..plan }))
+            }
             NetworkMode::Host => {
                 ports.iter().try_for_each(|(_, host, p)| check_port_free(*host, *p))?;
                 Ok(None)
@@ -159,7 +162,8 @@ impl Runtime {
             bundle: &bundle,
             oom_file: self.cgroups().oom_file(&group),
             log,
-            stdin: is_interactive(assignment, key),
+            stdin: definition.is_some_and(|container| container.interactive),
+            terminal: definition.is_some_and(|container| container.pseudo_terminal),
             leash: self.leash(assignment),
         });
         let (published, watch) = tokio::join!(publish, launch);
@@ -220,6 +224,8 @@ impl Runtime {
         )?;
         let config = serde_json::to_vec(&config).context(Name::CannotCreateContainer, what())?;
         fs::write(dir.join("config.json"), config).context(Name::CannotCreateContainer, what())?;
+        let command = bundle::arguments(container, &image.config)?;
+        self.order_forwarding(key, record, container, &command)?;
         Ok(log)
     }
 
@@ -287,32 +293,7 @@ impl Runtime {
         {
             return name.to_string_lossy().into_owned();
         }
-        let digest = crate::image::manifest::digest_of(record.id.as_bytes());
-        digest["sha256:".len()..].chars().take(12).collect()
-    }
-
-    /// Where each volume of the task is; missing directories are made, as ECS does.
-    pub(super) fn volumes(&self, assignment: &Assignment) -> Result<BTreeMap<String, PathBuf>> {
-        let fresh = self.journal().task_dir(assignment.task).join("volumes");
-        let mut paths = BTreeMap::new();
-        for (n, volume) in assignment.spec.volumes.iter().enumerate() {
-            let path = match &volume.host_path {
-                Some(path) if path.starts_with('/') => PathBuf::from(path),
-                Some(path) => {
-                    let text =
-                        format!("volume {:?}: {path:?} is not an absolute path", volume.name);
-                    return Err(Error::new(Name::CannotCreateVolume, text));
-                }
-                // By number: a volume's name may be no file name.
-                None => fresh.join(n.to_string()),
-            };
-            if !path.exists() {
-                let what = format!("volume {:?}: cannot make {}", volume.name, path.display());
-                fs::create_dir_all(&path).context(Name::CannotCreateVolume, what)?;
-            }
-            paths.insert(volume.name.clone(), path);
-        }
-        Ok(paths)
+        record.short_id()
     }
 }
 
@@ -331,10 +312,6 @@ fn bounding_set() -> u64 {
     line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default()
 }
 
-fn is_interactive(assignment: &Assignment, key: &ContainerKey) -> bool {
-    assignment.spec.containers.iter().any(|c| *c.name == *key.name && c.interactive)
-}
-
 /// The container's share of the host ports that the leader chose for the task.
 fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<NetworkBinding> {
     let mappings = assignment.spec.port_mappings().zip(&assignment.ports);
@@ -347,7 +324,8 @@ fn bindings(assignment: &Assignment, container: &ContainerDefinition) -> Vec<Net
     .collect()
 }
 
-/// `logConfiguration` of Docker's json-file driver: `max-size` (`10m`) and `max-file`.
+/// Limits of the files that every driver's output is kept in: Docker's `max-size` (`10m`) and
+/// `max-file`, with `cache-` before them for a driver that sends output on.
 pub(super) fn log_limits(
     container: &ContainerDefinition,
     standard: LogLimits,
@@ -361,8 +339,12 @@ pub(super) fn log_limits(
         let (driver, allowed) = (&config.driver, LOG_DRIVERS.join(", "));
         return Err(bad(format!("logDriver {driver:?} is not built in; allowed: {allowed}")));
     }
+    let option = |name: &str| {
+        let cache = || config.options.get(&format!("cache-{name}"));
+        config.options.get(name).or_else(cache)
+    };
     let mut limits = standard;
-    if let Some(text) = config.options.get("max-size") {
+    if let Some(text) = option("max-size") {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -376,7 +358,7 @@ pub(super) fn log_limits(
             bad(format!("max-size {text:?}: allowed are 128k and more, such as 10m"))
         })?;
     }
-    if let Some(text) = config.options.get("max-file") {
+    if let Some(text) = option("max-file") {
         let files = text.parse().ok().filter(|n| (1..=LOG_FILES_MAX).contains(n));
         limits.files = files
             .ok_or_else(|| bad(format!("max-file {text:?}: allowed are 1 to {LOG_FILES_MAX}")))?;
@@ -412,6 +394,8 @@ mod tests {
         assert!(error(&[("max-file", "0")]).contains("1 to 100"));
         let group = [("awslogs-group", "/ecs/web"), ("max-buffer-size", "25m")];
         assert_eq!(limits("awslogs", &group).unwrap(), LogLimits::STANDARD);
-        assert!(limits("syslog", &[]).unwrap_err().to_string().contains("awslogs, json-file"));
+        let cache = limits("syslog", &[("cache-max-size", "1m")]).unwrap();
+        assert_eq!(cache.bytes_max, 1 << 20);
+        assert!(limits("splunk", &[]).unwrap_err().to_string().contains("awslogs, fluentd"));
     }
 }

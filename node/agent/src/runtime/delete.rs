@@ -26,6 +26,8 @@ impl Runtime {
             let name = task.to_string();
             this.unshare(&name)
                 .context(Name::CannotStopContainer, format!("namespaces of task {name}"))?;
+            this.unmount_efs(&name)
+                .context(Name::CannotStopContainer, format!("EFS volumes of task {name}"))?;
             this.cgroups()
                 .remove(&this.cgroups().task_path(&name))
                 .context(Name::CannotStopContainer, format!("cgroup of task {name}"))?;
@@ -81,9 +83,13 @@ impl Runtime {
             rootfs::unmount(&dir.join("rootfs"))
                 .context(Name::CannotStopContainer, failed("root filesystem"))?;
             this.cgroups().remove(&group).context(Name::CannotStopContainer, failed("cgroup"))?;
-            this.journal()
-                .remove_container(&key)
-                .context(Name::CannotStopContainer, failed("files"))
+            let kept = this.journal().old_logs_dir(&key);
+            this.forwards()
+                .moving(&key, kept, || this.journal().remove_container(&key))
+                .context(Name::CannotStopContainer, failed("files"))?;
+            // What it wrote before it was watched.
+            this.forward(&key);
+            Ok(())
         })
         .await
     }

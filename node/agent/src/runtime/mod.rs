@@ -23,6 +23,7 @@ pub mod seccomp;
 pub mod secrets;
 pub mod shared;
 pub mod shim;
+mod storage;
 mod task_logs;
 mod task_stats;
 pub mod user;
@@ -30,6 +31,7 @@ mod volumes;
 
 use crate::cgroup::{Cgroups, Usage};
 use crate::error::{Error, Name, PullFailed, Result};
+use crate::forward::Forwards;
 use crate::image::{Credentials, LayerLimits, PullBehavior, Pulled, Registries, Store};
 use crate::journal::{ContainerKey, ContainerRecord, Journal};
 use crate::logs;
@@ -46,7 +48,7 @@ pub use clean_up::DiskMarks;
 pub use create::Created;
 pub use restart::Restarted;
 pub(crate) use restart::restarts;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,6 +70,10 @@ pub struct RuntimeConfig {
     pub runc: PathBuf,
     /// `muster-shim`.
     pub shim: PathBuf,
+    /// The machine's program for mounts; NFS only.
+    pub mount: PathBuf,
+    /// Servers of EFS volumes by `fileSystemId`: a host, or `host:/export`.
+    pub efs: BTreeMap<String, String>,
     /// Process 1 of containers that ask for one; runs in any image, so it is linked statically.
     pub init: PathBuf,
     /// The availability zone, for metadata.
@@ -79,6 +85,8 @@ pub struct RuntimeConfig {
     pub pull_behavior: PullBehavior,
     pub layer_limits: LayerLimits,
     pub log: LogLimits,
+    /// The socket of the machine's journal.
+    pub journal_socket: PathBuf,
     /// How long logs of deleted tasks are kept.
     pub logs_kept: Duration,
     /// How long images are kept that no container uses.
@@ -117,6 +125,7 @@ struct Inner {
     images: Arc<Store>,
     network: Network,
     metadata: Metadata,
+    forwards: Forwards,
     cgroups: Cgroups,
     runc: Runc,
     live: Mutex<HashMap<ContainerKey, Live>>,
@@ -161,6 +170,7 @@ impl Runtime {
             images: Arc::new(images),
             network: Network::new(config.bridge.clone(), &netns_dir, metadata.port())?,
             metadata,
+            forwards: Forwards::new(&config.journal_socket),
             cgroups: Cgroups::detect(&config.cgroup_prefix)?,
             runc: Runc::new(&config.runc, &runc_root),
             live: Mutex::new(HashMap::new()),
@@ -190,6 +200,10 @@ impl Runtime {
 
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.inner.metadata
+    }
+
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.inner.forwards
     }
 
     /// Runs until the agent ends.
@@ -230,7 +244,7 @@ impl Runtime {
     /// Journals that a task begins, and makes what its containers have together.
     pub async fn begin(&self, assignment: &Assignment) -> Result<()> {
         self.journal().write_task(assignment, false)?;
-        self.volumes(assignment)?;
+        self.make_volumes(assignment).await?;
         self.share(assignment).await
     }
 
@@ -338,6 +352,7 @@ impl Runtime {
     pub(crate) fn watch(&self, key: ContainerKey, record: &ContainerRecord, watch: Watch) {
         let live = Live { watch: watch.clone(), stop_signal: record.stop_signal.clone() };
         self.live().insert(key.clone(), live);
+        self.forward(&key);
         let (this, dir) = (self.clone(), self.journal().container_dir(&key));
         let (stop, attachment) = (self.inner.stop.clone(), record.attachment.clone());
         self.inner.watchers.spawn(async move {

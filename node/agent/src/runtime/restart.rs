@@ -54,6 +54,7 @@ impl Runtime {
             oom_file: self.cgroups().oom_file(&group),
             log,
             stdin: definition.interactive,
+            terminal: definition.pseudo_terminal,
             leash: self.leash(&task.assignment),
         })
         .await;

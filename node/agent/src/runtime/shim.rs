@@ -78,6 +78,7 @@ pub struct Launch<'a> {
     pub oom_file: PathBuf,
     pub log: LogLimits,
     pub stdin: bool,
+    pub terminal: bool,
     /// Of a strict task: the file of contacts, and how long after the last one it is killed.
     pub leash: Option<(PathBuf, Millis)>,
 }
@@ -112,6 +113,9 @@ pub async fn launch(launch: Launch<'_>) -> Result<Watch> {
         .stderr(Stdio::null());
     if launch.stdin {
         command.args(["--stdin", "yes"]);
+    }
+    if launch.terminal {
+        command.args(["--terminal", "yes"]);
     }
     if let Some((file, over_after)) = &launch.leash {
         command.arg("--contact-file").arg(file);

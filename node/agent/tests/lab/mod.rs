@@ -215,18 +215,17 @@ pub fn config(dir: &Path) -> RuntimeConfig {
         run_dir: dir.join("run"),
         runc: "runc".into(),
         shim: shim(),
+        mount: "mount".into(),
+        efs: BTreeMap::new(),
         init: "/usr/bin/tini-static".into(),
         zone: "az-1".into(),
         cgroup_prefix: format!("/muster-test-{}-{n}", std::process::id()),
-        bridge: BridgeConfig {
-            name: "mutest0".into(),
-            subnet: "10.91.0.0/24".parse().unwrap(),
-            instance_metadata: false,
-        },
+        bridge: BridgeConfig { name: "mutest0".into(), subnet: "10.91.0.0/24".parse().unwrap() },
         registries: Registries::default(),
         pull_behavior: PullBehavior::Default,
         layer_limits: LayerLimits::STANDARD,
         log: LogLimits::STANDARD,
+        journal_socket: dir.join("journal"),
         logs_kept: Duration::from_secs(3600),
         images_kept: Duration::from_secs(3600),
         // What else is on this machine's disk is not the tests' matter.
@@ -337,6 +336,7 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
         ports,
         trace: None,
         fencing_token: None,
+        instance_metadata: false,
     })
 }
 

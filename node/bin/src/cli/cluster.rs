@@ -25,8 +25,9 @@ pub enum Command {
     Update {
         name: String,
         /// containerInsights; taskHealthyAfterSeconds: how long a task without a health check runs
-        /// before it counts as healthy, 10 if it is not set; privilegedContainers: enabled or
-        /// disabled, which it is if it is not set.
+        /// before it counts as healthy, 10 if it is not set; privilegedContainers, and
+        /// instanceMetadataAccess: whether tasks placed from then on reach 169.254.169.254 from a
+        /// bridge: enabled or disabled, which they are if they are not set.
         #[arg(
             long = "setting",
             required_unless_present = "reserve_zones",

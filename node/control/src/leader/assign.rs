@@ -5,6 +5,7 @@
 //! messages of a session carry this epoch and never a lower revision than the one before.
 
 use crate::io::LeaderOutput;
+use muster_model::cluster::INSTANCE_METADATA_SETTING;
 use muster_model::dispatch::{Assignment, Assignments, Held, Order};
 use muster_model::error::Kind;
 use muster_model::{
@@ -245,11 +246,12 @@ fn has_stopped(task: &Task) -> bool {
 
 fn assignment(state: &State, task: &Task) -> Option<Assignment> {
     let row = state.definition(task.definition)?;
+    let cluster = state.cluster(task.cluster)?;
     Some(Assignment {
         task: task.id,
         account: state.meta().account.clone(),
         region: state.meta().region.clone(),
-        cluster: state.cluster(task.cluster)?.name.clone(),
+        cluster: cluster.name.clone(),
         family: row.family.clone(),
         revision: row.revision,
         group: state.group_of(task),
@@ -257,5 +259,6 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         ports: task.ports.clone(),
         trace: task.trace,
         fencing_token: state.fencing_token(task),
+        instance_metadata: cluster.is_enabled(INSTANCE_METADATA_SETTING),
     })
 }

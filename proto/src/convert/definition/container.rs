@@ -333,7 +333,10 @@ fn hostname(at: &At<'_>, wire: &str) -> Result<Option<String>, Error> {
     Err(at.invalid(wire, allowed))
 }
 
-fn labels(at: &At<'_>, wire: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+pub(super) fn labels(
+    at: &At<'_>,
+    wire: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Error> {
     at_most(at, wire.len(), LABELS_MAX, "labels")?;
     for (key, value) in wire {
         text(at, key, 1..=WORD_CHARS_MAX)?;

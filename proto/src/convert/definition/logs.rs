@@ -1,12 +1,12 @@
 //! Where a container's output goes: `logConfiguration`.
 //!
-//! It goes to files on the instance, with rotation, whatever driver is named; a driver that would
-//! take it elsewhere alone is refused.
+//! It goes to files on the instance, with rotation, whatever driver is named; drivers that are
+//! built send it on besides, and one that is not is refused.
 
 use crate::convert::{At, text};
 use crate::pb;
 use muster_model::Error;
-use muster_model::instance::{AWSLOGS, JSON_FILE, LOG_DRIVERS};
+use muster_model::log_driver::{AWSLOGS, Forwarding, JSON_FILE, LOG_DRIVERS, Refused};
 use muster_model::spec::LogConfiguration;
 use std::collections::BTreeMap;
 
@@ -25,43 +25,79 @@ const AWSLOGS_OPTIONS: [&str; 8] = [
     "mode",
 ];
 /// CloudWatch: a group's name; nothing else in a log's options is longer.
-const LOG_OPTION_CHARS_MAX: usize = 512;
+const LOG_OPTION_CHARS_MAX: usize = muster_model::log_driver::OPTION_CHARS_MAX;
+/// Docker's names for the limits of the files that are kept beside what is sent on.
+const CACHE: &str = "cache-";
 
 pub fn logs(at: &At<'_>, wire: &pb::LogConfiguration) -> Result<LogConfiguration, Error> {
     let driver = at.field("logDriver");
-    let fits = match wire.log_driver.as_str() {
-        JSON_FILE => json_file_option,
-        AWSLOGS => awslogs_option,
-        "awsfirelens" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog" => {
-            let instead = "other log drivers are not built; use json-file or awslogs, or leave \
-                           logConfiguration out: `muster task logs` reads them";
+    let options = at.field("options");
+    match wire.log_driver.as_str() {
+        JSON_FILE => each(&options, &wire.options, json_file_option)?,
+        AWSLOGS => {
+            each(&options, &wire.options, awslogs_option)?;
+            required(&options, &wire.options)?;
+        }
+        "awsfirelens" | "splunk" => {
+            let instead = "neither it nor log routers are built; use fluentd, gelf, journald or \
+                           syslog, or leave logConfiguration out: `muster task logs` reads them";
             return Err(driver.unsupported(&wire.log_driver, instead));
         }
+        other if LOG_DRIVERS.contains(&other) => forwarded(&options, other, &wire.options)?,
         other => return Err(driver.invalid(other, LOG_DRIVERS.join(", "))),
-    };
-    for (option, value) in &wire.options {
-        fits(&at.field("options"), option, value)?;
-    }
-    if wire.log_driver == AWSLOGS {
-        required(&at.field("options"), &wire.options)?;
     }
     Ok(LogConfiguration { driver: wire.log_driver.clone(), options: wire.options.clone() })
 }
 
-fn json_file_option(at: &At<'_>, option: &str, value: &str) -> Result<(), Error> {
-    let digits = |text: &str| {
-        !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
-    };
-    let size = value.strip_suffix(['k', 'm', 'g']).unwrap_or(value);
-    let fits = match option {
-        "max-size" => digits(size) && size.parse() != Ok(0_u32),
-        "max-file" => digits(value) && value.parse() != Ok(0_u32),
-        _ => return Err(at.invalid(option, "max-size, max-file")),
-    };
-    if fits {
-        return Ok(());
+fn each(
+    at: &At<'_>,
+    options: &BTreeMap<String, String>,
+    fits: fn(&At<'_>, &str, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    options.iter().try_for_each(|(option, value)| fits(at, option, value))
+}
+
+/// Of a driver that sends output on.
+fn forwarded(at: &At<'_>, driver: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
+    Forwarding::read(driver, options).map_err(|refused| match refused {
+        Refused::Unknown { option, known } => {
+            let why =
+                format!("Log driver {driver} disallows options: {option} (It takes {known}.)");
+            at.invalid(option, why)
+        }
+        Refused::Missing { option } => {
+            let hint = "(It says where the receiver is.)";
+            at.invalid("", format!("Log driver {driver} requires options: {option} {hint}"))
+        }
+        Refused::Value { option, value, allowed } => at.field(option).invalid(value, allowed),
+    })?;
+    for (option, value) in options {
+        match option.strip_prefix(CACHE) {
+            Some(limit) => file_limit(&at.field(option), limit, value)?,
+            None => text(&at.field(option), value, 0..=LOG_OPTION_CHARS_MAX)?,
+        }
     }
-    Err(at.field(option).invalid(value, "a number from 1; max-size with k, m or g"))
+    Ok(())
+}
+
+fn json_file_option(at: &At<'_>, option: &str, value: &str) -> Result<(), Error> {
+    match option {
+        "max-size" | "max-file" => file_limit(&at.field(option), option, value),
+        _ => Err(at.invalid(option, "max-size, max-file")),
+    }
+}
+
+/// How large files become (`max-size`), or how many are kept.
+fn file_limit(at: &At<'_>, limit: &str, value: &str) -> Result<(), Error> {
+    let number = match limit {
+        "max-size" => value.strip_suffix(['k', 'm', 'g']).unwrap_or(value),
+        _ => value,
+    };
+    let digits = number.len() <= 9 && number.bytes().all(|b| b.is_ascii_digit());
+    match number.parse::<u32>() {
+        Ok(1..) if digits => Ok(()),
+        _ => Err(at.invalid(value, "a number from 1; max-size with k, m or g")),
+    }
 }
 
 /// Kept and shown: they say what CloudWatch is to do.

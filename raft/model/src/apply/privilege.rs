@@ -5,14 +5,13 @@
 //! Invariant: no deployment of a service and no job that could start a task has a privileged
 //! container in a cluster that does not allow it; what was started while it was allowed goes on.
 
-use crate::cluster::{Cluster, PRIVILEGED_SETTING, PRIVILEGED_VALUES};
+use crate::cluster::{Cluster, PRIVILEGED_SETTING, SWITCH_VALUES};
 use crate::error::{Error, Kind};
 use crate::ids::DefinitionId;
 use crate::state::{DefinitionRow, State};
 
 fn allows(cluster: &Cluster) -> bool {
-    let [enabled, _] = PRIVILEGED_VALUES;
-    cluster.settings.get(PRIVILEGED_SETTING).is_some_and(|value| value == enabled)
+    cluster.is_enabled(PRIVILEGED_SETTING)
 }
 
 /// Whether tasks of this definition may be asked for in this cluster.
@@ -23,7 +22,7 @@ pub(super) fn admit(cluster: &Cluster, definition: &DefinitionRow) -> Result<(),
     if allows(cluster) {
         return Ok(());
     }
-    let [enabled, _] = PRIVILEGED_VALUES;
+    let [enabled, _] = SWITCH_VALUES;
     let (family, revision, name) = (&definition.family, definition.revision, &cluster.name);
     Err(Error::invalid(
         "taskDefinition",
