@@ -251,6 +251,11 @@ fn of_definitions() -> Vec<Asked> {
         ),
         (
             "RegisterTaskDefinition",
+            container(json!({ "versionConsistency": P })),
+            "versionConsistency",
+        ),
+        (
+            "RegisterTaskDefinition",
             container(json!({ "dependsOn": depends })),
             "dependsOn[0].condition",
         ),

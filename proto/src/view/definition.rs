@@ -11,7 +11,7 @@ use muster_model::spec::{
     IpcMode, Link, Named, NetworkMode, PidMode, PortMapping, Protocol, RuntimePlatform, Tags,
     Ulimit, VolumeFrom,
 };
-use muster_model::{DefinitionRow, State, TaskDefinition, capability};
+use muster_model::{DefinitionRow, State, TaskDefinition, VersionConsistency, capability};
 use std::collections::BTreeMap;
 
 pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
@@ -192,6 +192,12 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
             .map(|from| pb::RepositoryCredentials { credentials_parameter: from.clone() }),
         files: spec.files.iter().map(file).collect(),
         environment_files: environment_files(&spec.environment_files),
+        version_consistency: match spec.version_consistency {
+            Some(VersionConsistency::Enabled) => "enabled",
+            Some(VersionConsistency::Disabled) => "disabled",
+            None => "",
+        }
+        .into(),
     }
 }
 
