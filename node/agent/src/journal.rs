@@ -365,6 +365,7 @@ mod tests {
             ports: vec![32768],
             trace: None,
             fencing_token: None,
+            digests: Default::default(),
         }
     }
 

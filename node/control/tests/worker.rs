@@ -216,6 +216,7 @@ fn assignment(line: &mut Line) -> Assignment {
         ports: port.into_iter().collect(),
         trace: None,
         fencing_token,
+        digests: Default::default(),
     }
 }
 

@@ -157,6 +157,7 @@ fn from_manager_seeds() -> Vec<Vec<u8>> {
         ports: vec![32768],
         trace: None,
         fencing_token: None,
+        digests: Default::default(),
     };
     let orders = vec![
         Order::Run(Box::new(run)),

@@ -295,6 +295,7 @@ fn assignment(task: u8) -> Assignment {
         ports: Vec::new(),
         trace: None,
         fencing_token: None,
+        digests: Default::default(),
     }
 }
 

@@ -114,5 +114,6 @@ pub fn assignment(n: u128) -> Arc<Assignment> {
         ports: Vec::new(),
         trace: None,
         fencing_token: None,
+        digests: Default::default(),
     })
 }

@@ -337,6 +337,7 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
         ports,
         trace: None,
         fencing_token: None,
+        digests: Default::default(),
     })
 }
 

@@ -257,5 +257,6 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         ports: task.ports.clone(),
         trace: task.trace,
         fencing_token: state.fencing_token(task),
+        digests: state.digests_for(task),
     })
 }

@@ -209,6 +209,7 @@ impl Machine {
             ports: if port { vec![80] } else { Vec::new() },
             trace: None,
             fencing_token: None,
+            digests: Default::default(),
         };
         self.assignments.insert(id, assignment);
         self.want(id, Want::Run);
