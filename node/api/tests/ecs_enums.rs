@@ -207,7 +207,6 @@ fn of_runs_and_services() -> Vec<Asked> {
 }
 
 fn of_definitions() -> Vec<Asked> {
-    let depends = json!([{ "containerName": "main", "condition": P }]);
     vec![
         ("RegisterTaskDefinition", definition(json!({ "networkMode": P })), "networkMode"),
         ("RegisterTaskDefinition", definition(json!({ "pidMode": P })), "pidMode"),
@@ -219,6 +218,22 @@ fn of_definitions() -> Vec<Asked> {
         ),
         (
             "RegisterTaskDefinition",
+            definition(json!({ "runtimePlatform": { "cpuArchitecture": P } })),
+            "cpuArchitecture",
+        ),
+        (
+            "RegisterTaskDefinition",
+            definition(json!({ "runtimePlatform": { "operatingSystemFamily": P } })),
+            "operatingSystemFamily",
+        ),
+    ]
+}
+
+fn of_containers() -> Vec<Asked> {
+    let depends = json!([{ "containerName": "main", "condition": P }]);
+    vec![
+        (
+            "RegisterTaskDefinition",
             container(json!({ "portMappings": [{ "containerPort": 80, "protocol": P }] })),
             "portMappings[0].protocol",
         ),
@@ -227,16 +242,6 @@ fn of_definitions() -> Vec<Asked> {
             container(json!({ "portMappings": [{ "containerPort": 80, "name": "a",
                 "appProtocol": P }] })),
             "portMappings[0].appProtocol",
-        ),
-        (
-            "RegisterTaskDefinition",
-            definition(json!({ "runtimePlatform": { "cpuArchitecture": P } })),
-            "cpuArchitecture",
-        ),
-        (
-            "RegisterTaskDefinition",
-            definition(json!({ "runtimePlatform": { "operatingSystemFamily": P } })),
-            "operatingSystemFamily",
         ),
         (
             "RegisterTaskDefinition",
@@ -283,8 +288,14 @@ fn of_definitions() -> Vec<Asked> {
 }
 
 fn all() -> Vec<Asked> {
-    [of_lists_and_states(), of_providers_and_settings(), of_runs_and_services(), of_definitions()]
-        .concat()
+    [
+        of_lists_and_states(),
+        of_providers_and_settings(),
+        of_runs_and_services(),
+        of_definitions(),
+        of_containers(),
+    ]
+    .concat()
 }
 
 macro_rules! requests {

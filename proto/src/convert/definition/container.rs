@@ -106,10 +106,7 @@ pub fn checked(
         repository_credentials: secrets::credentials(at, wire.repository_credentials.as_ref())?,
         files: secrets::files(&at.field("files"), wire)?,
         environment_files: secrets::environment_files(at, &wire.environment_files)?,
-        version_consistency: version_consistency(
-            &at.field("versionConsistency"),
-            &wire.version_consistency,
-        )?,
+        version_consistency: version_consistency(at, &wire.version_consistency)?,
     })
 }
 
@@ -140,7 +137,10 @@ fn version_consistency(at: &At<'_>, wire: &str) -> Result<Option<VersionConsiste
         "" => Ok(None),
         "enabled" => Ok(Some(VersionConsistency::Enabled)),
         "disabled" => Ok(Some(VersionConsistency::Disabled)),
-        other => Err(at.invalid(other, one_of(spelled::VERSION_CONSISTENCY))),
+        other => {
+            let at = at.field("versionConsistency");
+            Err(at.invalid(other, one_of(spelled::VERSION_CONSISTENCY)))
+        }
     }
 }
 
