@@ -158,6 +158,17 @@ impl Registry {
         pushed.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Pushes other bits under a name for each number, which is `VERSION` in their environment.
+    ///
+    /// # Panics
+    /// They cannot be made or pushed.
+    pub fn push_version(&self, lab: &Lab, dir: &Path, name: &str, number: u32) {
+        let (layout, tag) = (dir.join("image-versions"), number.to_string());
+        let made = layout_of(&layout, &tag, &["-e", &format!("VERSION={number}")]);
+        let pushed = made.and_then(|_| self.push(lab, &layout, &tag, name));
+        pushed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     fn push(&self, lab: &Lab, layout: &Path, tag: &str, name: &str) -> Result<(), String> {
         let pushed = lab
             .hub_command("skopeo")

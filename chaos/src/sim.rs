@@ -76,6 +76,9 @@ pub struct Counts {
     pub jobs_failed: u64,
     /// Tasks of services that were given up because their health checks failed.
     pub unhealthy: u64,
+    /// Tags that were settled for a deployment, and tasks that made room as they ran other bits.
+    pub pins: u64,
+    pub strays: u64,
     /// Strict tasks that shims killed.
     pub leashes: u64,
     /// Milliseconds from the end of the faults to rest.
@@ -106,6 +109,8 @@ impl Counts {
         self.jobs_succeeded += other.jobs_succeeded;
         self.jobs_failed += other.jobs_failed;
         self.unhealthy += other.unhealthy;
+        self.pins += other.pins;
+        self.strays += other.strays;
         self.leashes += other.leashes;
         self.healed_ms += other.healed_ms;
     }

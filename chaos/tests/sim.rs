@@ -12,6 +12,7 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
     let (mut halted, mut shifted, mut scheduled) = (0, 0, 0);
     let (mut succeeded, mut failed) = (0, 0);
     let (mut leashes, mut sick) = (0, 0);
+    let (mut pins, mut strays) = (0, 0);
     let mut met = Phases::default();
     for seed in 1..=60 {
         let outcome = sim::run(seed, false);
@@ -25,6 +26,8 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
         succeeded += counts.jobs_succeeded;
         failed += counts.jobs_failed;
         leashes += counts.leashes;
+        pins += counts.pins;
+        strays += counts.strays;
         sick += counts.unhealthy;
         met.add(&counts.met);
     }
@@ -34,6 +37,7 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
     assert!(scheduled > 0, "no schedule ran");
     assert!(succeeded > 0 && failed > 0, "{succeeded} jobs succeeded, {failed} did not");
     assert!(sick > 0, "no task was given up for its health checks");
+    assert!(pins > 0 && strays > 0, "{pins} tags were settled, {strays} tasks replaced for that");
     assert!(leashes > 0, "no strict task's shim had to kill it");
     assert!(halted > 0, "no deployment failed or was stopped");
 }

@@ -137,7 +137,8 @@ impl Sum {
             "{} seeds, {} broken; {minutes:.0} simulated minutes in {real:.0} s; {} machines, {} \
              entries, {} takeovers, {} faults, {} disks lost, {} snapshots, {} stale plans and {} \
              stale orders refused, {} unknown outcomes, {} wishes, {} acknowledged writes, {} \
-             containers, {} unhealthy tasks given up, {} strict ones killed by their shims; hash {:016x}",
+             containers, {} tags settled, {} unhealthy tasks given up, {} for other bits, \
+             {} strict ones killed by their shims; hash {:016x}",
             self.seeds,
             self.broken,
             c.agents,
@@ -152,7 +153,9 @@ impl Sum {
             c.wishes,
             c.acknowledged,
             c.containers,
+            c.pins,
             c.unhealthy,
+            c.strays,
             c.leashes,
             self.hash,
         );

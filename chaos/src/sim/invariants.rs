@@ -16,6 +16,7 @@ mod lost;
 mod once;
 mod orders;
 mod orphans;
+mod pins;
 mod plans;
 mod quiet;
 mod reserve;
@@ -145,6 +146,9 @@ impl World {
         self.judge("versions", versions::check_entry(before, &changes, entry));
         self.judge("rollouts", rollouts::check_entry(before, after, &changes));
         self.counts.rollouts_halted += rollouts::count_halted(&changes);
+        self.judge("pins", pins::check_entry(after, &changes));
+        self.counts.pins += pins::count(&changes);
+        self.counts.strays += pins::count_strays(before, &changes);
         self.judge("schedules", schedules::check_entry(after, &changes));
         let (runs, idle) = schedules::count(&changes);
         self.counts.runs_started += runs;

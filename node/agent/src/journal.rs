@@ -383,6 +383,7 @@ mod tests {
             trace: None,
             fencing_token: None,
             instance_metadata: false,
+            digests: Default::default(),
         }
     }
 

@@ -370,7 +370,7 @@ fn a_disk_that_fills_is_cleared_of_logs_then_of_images_and_never_of_what_runs() 
             layout(&from(name), &[heavy(name, 15)]);
             let known = names_in(&refs);
             let image = format!("oci-layout:{}", from(name).display());
-            lab.runtime.pull_image(&image, None).await.unwrap();
+            lab.runtime.pull_image(&image, None, None).await.unwrap();
             let new = names_in(&refs).into_iter().find(|file| !known.contains(file)).unwrap();
             age(&refs.join(new), HOUR / 2 / (n as u32 + 1));
         }
@@ -403,7 +403,7 @@ fn a_disk_that_fills_is_cleared_of_logs_then_of_images_and_never_of_what_runs() 
         assert!(lab.runtime.disk_fills());
         assert_eq!(layers(&lab).await, 1);
         lab.printed(&key(&main, "main"), "up").await;
-        lab.runtime.pull_image(&image(), None).await.unwrap();
+        lab.runtime.pull_image(&image(), None, None).await.unwrap();
         over(lab).await;
     });
 }

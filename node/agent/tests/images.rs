@@ -8,9 +8,10 @@ mod lab;
 use base64::Engine as _;
 use lab::layout::{layout, tar};
 use lab::registry::Registry;
-use lab::{image_dir, isolated, lab, script, sh, task, until};
+use lab::{assign, image_dir, isolated, key, lab, script, sh, task, until};
 use muster_agent::image::manifest::digest_of;
 use muster_agent::image::{Credentials, Image, LayerLimits, PullBehavior, Registries, Store};
+use muster_model::dispatch::Assignment;
 use muster_model::spec::NetworkMode;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -157,6 +158,74 @@ fn super_store(dir: &Path, behavior: PullBehavior) -> Arc<Store> {
     store(dir, Registries::default(), behavior)
 }
 
+/// Other bits of the same layer under a name that a registry knows, or does not.
+fn push_other(name: &str, dir: &Path) {
+    let make = lab::repository().join("deploy/lib/mkimage");
+    let other = dir.join("other");
+    sh(&format!("{} {} bb -e MOVED=yes", make.display(), other.display()));
+    let to = format!("docker://{name}");
+    sh(&format!("skopeo copy -q --dest-tls-verify=false oci:{}:bb {to}", other.display()));
+}
+
+#[test]
+fn a_version_that_was_settled_is_pulled_whatever_its_tag_means() {
+    standard(|store, dir| async move {
+        let mut registry = Registry::start("127.0.0.1:5000", None).await;
+        registry.push("bb", "lab/bb:1", "");
+        let name = registry.name("lab/bb:1");
+        let of = async |image: &str, digest: &str| {
+            let pulled = store.pull_pinned(image, digest, None).await;
+            pulled.map(|pulled| pulled.image).map_err(|e| e.to_string())
+        };
+        let first = pull(&store, &name).await.unwrap();
+        push_other(&name, &dir);
+        // The tag is not asked for: what it meant is here.
+        assert_eq!(of(&name, &first.digest).await.unwrap(), first);
+        let second = pull(&store, &name).await.unwrap();
+        assert_ne!(first.digest, second.digest);
+        // And no longer is, under that name.
+        let again = of(&name, &first.digest).await.unwrap();
+        assert_eq!((&again.digest, &again.config), (&first.digest, &first.config));
+        let unknown = format!("sha256:{:064}", 0);
+        let error = of(&name, &unknown).await.unwrap_err();
+        assert!(error.contains(&format!("its deployment runs {unknown}")), "{error}");
+        assert!(error.ends_with("force a new deployment to have the tag resolved anew"), "{error}");
+        registry.stop();
+        assert_eq!(of(&name, &first.digest).await.unwrap(), again);
+        assert_eq!(of(&name, &second.digest).await.unwrap(), second);
+        let error = of(&name, &unknown).await.unwrap_err();
+        assert!(error.contains("is the registry up"), "{error}");
+        let error = of(&name, "../../tags").await.unwrap_err();
+        assert!(error.contains("64 lower-case hex digits"), "{error}");
+        // What has but one version is that.
+        let own = pull(&store, &lab::image()).await.unwrap();
+        assert_eq!(of(&lab::image(), &first.digest).await.unwrap(), own);
+    });
+}
+
+#[test]
+fn a_container_runs_the_version_that_its_order_names() {
+    lab(|lab| async {
+        let registry = Registry::start("127.0.0.1:5000", None).await;
+        registry.push("bb", "lab/bb:1", "");
+        let mut main = script("main", "echo \"moved: $MOVED\"");
+        main.image = registry.name("lab/bb:1");
+        let ordered = assign(task(NetworkMode::None, vec![main.clone()]));
+        let first = lab.run(&ordered).await.remove(0).image_digest;
+        lab.printed(&key(&ordered, "main"), "moved: \n").await;
+        push_other(&main.image, lab.dir.path());
+        let later = assign(task(NetworkMode::None, vec![main.clone()]));
+        assert_ne!(lab.run(&later).await.remove(0).image_digest, first);
+        lab.printed(&key(&later, "main"), "moved: yes\n").await;
+        let ordered = assign(task(NetworkMode::None, vec![main]));
+        let digests = [("main".into(), first.as_str().into())].into();
+        let ordered = Arc::new(Assignment { digests, ..Assignment::clone(&ordered) });
+        assert_eq!(lab.run(&ordered).await.remove(0).image_digest, first);
+        lab.printed(&key(&ordered, "main"), "moved: \n").await;
+        lab
+    });
+}
+
 #[test]
 fn a_tag_is_resolved_each_time_and_a_digest_never_again() {
     standard(|store, dir| async move {
@@ -164,11 +233,7 @@ fn a_tag_is_resolved_each_time_and_a_digest_never_again() {
         registry.push("bb", "lab/bb:1", "");
         let name = registry.name("lab/bb:1");
         let first = pull(&store, &name).await.unwrap();
-        let make = lab::repository().join("deploy/lib/mkimage");
-        let other = dir.join("other");
-        sh(&format!("{} {} bb -e MOVED=yes", make.display(), other.display()));
-        let to = format!("docker://{name}");
-        sh(&format!("skopeo copy -q --dest-tls-verify=false oci:{}:bb {to}", other.display()));
+        push_other(&name, &dir);
         let second = pull(&store, &name).await.unwrap();
         assert_ne!(first.digest, second.digest);
         assert!(second.config.env.unwrap().contains(&"MOVED=yes".to_owned()));
@@ -207,8 +272,15 @@ fn an_index_gives_this_machines_image_or_says_what_it_has() {
         let arch = muster_agent::image::manifest::own_architecture();
         let both = format!("{},{}", entry("s390x"), entry(arch));
         registry.put_manifest("lab/bb", "many", kind, &index(&both));
-        let image = pull(&store, &registry.name("lab/bb:many")).await.unwrap();
-        assert_eq!(image.digest, own);
+        let many = registry.name("lab/bb:many");
+        let image = pull(&store, &many).await.unwrap();
+        // Other machines take other entries of it.
+        let digest = digest_of(index(&both).as_bytes());
+        assert_eq!(image.digest, digest);
+        assert_ne!(image.digest, own);
+        let by_name = format!("{}@{digest}", registry.name("lab/bb"));
+        let named = pull(&store, &by_name).await.unwrap();
+        assert_eq!((named.digest, named.layers), (image.digest, image.layers));
         registry.put_manifest("lab/bb", "other", kind, &index(&entry("s390x")));
         let error = pull(&store, &registry.name("lab/bb:other")).await.unwrap_err();
         assert!(error.contains("linux/s390x") && error.contains(arch), "{error}");

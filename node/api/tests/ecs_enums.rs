@@ -207,7 +207,6 @@ fn of_runs_and_services() -> Vec<Asked> {
 }
 
 fn of_definitions() -> Vec<Asked> {
-    let depends = json!([{ "containerName": "main", "condition": P }]);
     vec![
         ("RegisterTaskDefinition", definition(json!({ "networkMode": P })), "networkMode"),
         ("RegisterTaskDefinition", definition(json!({ "pidMode": P })), "pidMode"),
@@ -216,17 +215,6 @@ fn of_definitions() -> Vec<Asked> {
             "RegisterTaskDefinition",
             definition(json!({ "requiresCompatibilities": [P] })),
             "requiresCompatibilities[0]",
-        ),
-        (
-            "RegisterTaskDefinition",
-            container(json!({ "portMappings": [{ "containerPort": 80, "protocol": P }] })),
-            "portMappings[0].protocol",
-        ),
-        (
-            "RegisterTaskDefinition",
-            container(json!({ "portMappings": [{ "containerPort": 80, "name": "a",
-                "appProtocol": P }] })),
-            "portMappings[0].appProtocol",
         ),
         (
             "RegisterTaskDefinition",
@@ -256,6 +244,23 @@ fn of_definitions() -> Vec<Asked> {
                 "fileSystemId": "fs", "authorizationConfig": { "iam": P } } }] })),
             "authorizationConfig.iam",
         ),
+    ]
+}
+
+fn of_containers() -> Vec<Asked> {
+    let depends = json!([{ "containerName": "main", "condition": P }]);
+    vec![
+        (
+            "RegisterTaskDefinition",
+            container(json!({ "portMappings": [{ "containerPort": 80, "protocol": P }] })),
+            "portMappings[0].protocol",
+        ),
+        (
+            "RegisterTaskDefinition",
+            container(json!({ "portMappings": [{ "containerPort": 80, "name": "a",
+                "appProtocol": P }] })),
+            "portMappings[0].appProtocol",
+        ),
         (
             "RegisterTaskDefinition",
             container(json!({ "linuxParameters": { "devices": [{ "hostPath": "/dev/null",
@@ -266,6 +271,11 @@ fn of_definitions() -> Vec<Asked> {
             "RegisterTaskDefinition",
             container(json!({ "environmentFiles": [{ "value": "arn:aws:s3:::a/b", "type": P }] })),
             "environmentFiles[0].type",
+        ),
+        (
+            "RegisterTaskDefinition",
+            container(json!({ "versionConsistency": P })),
+            "versionConsistency",
         ),
         (
             "RegisterTaskDefinition",
@@ -296,8 +306,14 @@ fn of_definitions() -> Vec<Asked> {
 }
 
 fn all() -> Vec<Asked> {
-    [of_lists_and_states(), of_providers_and_settings(), of_runs_and_services(), of_definitions()]
-        .concat()
+    [
+        of_lists_and_states(),
+        of_providers_and_settings(),
+        of_runs_and_services(),
+        of_definitions(),
+        of_containers(),
+    ]
+    .concat()
 }
 
 macro_rules! requests {

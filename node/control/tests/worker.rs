@@ -217,6 +217,7 @@ fn assignment(line: &mut Line) -> Assignment {
         trace: None,
         fencing_token,
         instance_metadata: false,
+        digests: Default::default(),
     }
 }
 

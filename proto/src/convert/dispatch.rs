@@ -117,6 +117,11 @@ fn assignment_to_wire(assignment: &Assignment) -> Result<wire::Assignment, Error
         trace: assignment.trace.map(|id| id_to_wire(id.bits())).unwrap_or_default(),
         fencing_token: assignment.fencing_token,
         instance_metadata: assignment.instance_metadata,
+        digests: assignment
+            .digests
+            .iter()
+            .map(|(of, digest)| (of.to_string(), digest.to_string()))
+            .collect(),
     })
 }
 
@@ -127,6 +132,7 @@ fn assignment_from_wire(assignment: &wire::Assignment) -> Result<Assignment, Err
         .map_err(|error| Error::invalid("spec", error.to_string(), "a task definition in CBOR"))?;
     bounded("ports", assignment.ports.len(), CONTAINERS_PER_DEFINITION_MAX * PORT_MAPPINGS_MAX)?;
     let ports = assignment.ports.iter().map(|wire| port("ports", *wire));
+    bounded("digests", assignment.digests.len(), CONTAINERS_PER_DEFINITION_MAX)?;
     let trace = match &assignment.trace[..] {
         [] => None,
         bytes => Some(TraceId::from_bits(id_from_wire("trace", bytes)?)),
@@ -144,6 +150,7 @@ fn assignment_from_wire(assignment: &wire::Assignment) -> Result<Assignment, Err
         trace,
         fencing_token: assignment.fencing_token,
         instance_metadata: assignment.instance_metadata,
+        digests: assignment.digests.iter().map(|(of, digest)| (clip(of), clip(digest))).collect(),
     })
 }
 

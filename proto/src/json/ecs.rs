@@ -26,7 +26,7 @@ const ANSWERED: [(&str, &[&str]); 1] = [(
 )];
 
 /// Values of members that are not built which ask for what is done anyhow.
-const WITHOUT_SAYING: [(&str, &str); 7] = [
+const WITHOUT_SAYING: [(&str, &str); 6] = [
     ("availabilityZoneRebalancing", "DISABLED"),
     ("healthCheckGracePeriodSeconds", "0"),
     ("launchType", "EC2"),
@@ -34,7 +34,6 @@ const WITHOUT_SAYING: [(&str, &str); 7] = [
     ("schedulingStrategy", "REPLICA"),
     // The type of a deployment controller.
     ("type", "ECS"),
-    ("versionConsistency", "disabled"),
 ];
 
 /// Lists that ECS replaces if a request names them, empty or not, and by which member a message

@@ -13,7 +13,7 @@ use muster_model::spec::{
     Ulimit, Volume, VolumeFrom,
 };
 use muster_model::volume::VolumeScope;
-use muster_model::{DefinitionRow, State, TaskDefinition, capability};
+use muster_model::{DefinitionRow, State, TaskDefinition, VersionConsistency, capability};
 use std::collections::BTreeMap;
 
 pub fn definition(state: &State, row: &DefinitionRow) -> pb::TaskDefinition {
@@ -216,6 +216,12 @@ fn container(spec: &ContainerDefinition) -> pb::ContainerDefinition {
             .map(|from| pb::RepositoryCredentials { credentials_parameter: from.clone() }),
         files: spec.files.iter().map(file).collect(),
         environment_files: environment_files(&spec.environment_files),
+        version_consistency: match spec.version_consistency {
+            Some(VersionConsistency::Enabled) => "enabled",
+            Some(VersionConsistency::Disabled) => "disabled",
+            None => "",
+        }
+        .into(),
     }
 }
 

@@ -243,7 +243,7 @@ pub(super) fn current(state: &State, row: &Service) -> String {
     Names::of(state, row).deployment(current.id)
 }
 
-/// What the deployment brings out, with the digest that each image came to where a task has it.
+/// What the deployment brings out, with the digest of each image that has but one in all tasks.
 pub fn service_revision(
     state: &State,
     row: &Service,
@@ -251,14 +251,13 @@ pub fn service_revision(
 ) -> pb::ServiceRevision {
     let names = Names::of(state, row);
     let spec = state.definition(deployment.definition).map(|row| row.spec.clone());
-    let tasks = || state.tasks_of(row.id).filter(|t| t.deployment() == Some(deployment.id));
-    let digest = |name: &str| {
-        let mut seen = tasks().flat_map(|task| &task.observed.containers);
-        seen.find_map(|c| c.image_digest.as_deref().filter(|_| *c.name == *name))
+    let pinned = |name: &str| {
+        let pin = state.pins(row.id)?.pin(deployment.id, name)?;
+        Some(&*pin.digest)
     };
     let images = spec.iter().flat_map(|spec| &spec.containers).map(|c| pb::ContainerImage {
         container_name: c.name.clone(),
-        image_digest: digest(&c.name).unwrap_or_default().to_owned(),
+        image_digest: c.named_digest().or_else(|| pinned(&c.name)).unwrap_or_default().to_owned(),
         image: c.image.clone(),
     });
     pb::ServiceRevision {

@@ -1,7 +1,7 @@
 //! Deployments as callers see them while one fails and is rolled back: the texts that ECS's clients
 //! and people look for, and what remains to be read afterwards.
 
-use crate::world::World;
+use crate::world::{DIGEST, World};
 use muster_model::command::RegisterInstance;
 use muster_model::{
     ClusterId, Command, DeploymentId, Health, IdSource, InstanceId, InstanceSpec, Observed, Phase,
@@ -289,4 +289,34 @@ fn a_deployment_that_shifts_traffic_tells_its_stage_its_share_and_what_it_waits_
     assert_eq!(stages, told);
     assert_eq!(standing(&world, new).2, [100.0, 0.0]);
     assert_eq!(described(&world, new).0, "IN_PROGRESS");
+}
+
+/// The images of a deployment's revision, by container: what it names, and what it came to.
+fn images(world: &World, id: DeploymentId) -> Vec<(String, String)> {
+    let row = web(world);
+    let one = row.all_deployments().find(|one| one.id == id).unwrap();
+    let shown = view::service_revision(&world.state, &row, one);
+    let image = |image: pb::ContainerImage| (image.container_name, image.image_digest);
+    shown.container_images.into_iter().map(image).collect()
+}
+
+#[test]
+fn a_revision_tells_the_digests_that_all_its_tasks_run() {
+    let mut world = World::new();
+    advance(&mut world);
+    let named = web_image(&world, "sidecar");
+    let (_, named) = named.split_once('@').unwrap();
+    let text = |text: &str| text.to_owned();
+    let settled = [(text("app"), text(DIGEST)), (text("sidecar"), named.to_owned())];
+    let first = newest(&world);
+    assert_eq!(images(&world, first), settled);
+    update(&mut world, r#"{"service": "web", "forceNewDeployment": true}"#);
+    let unknown = [(text("app"), text("")), (text("sidecar"), named.to_owned())];
+    assert_eq!(images(&world, newest(&world)), unknown, "no task has said yet");
+    assert_eq!(images(&world, first), settled);
+}
+
+fn web_image(world: &World, container: &str) -> String {
+    let row = world.state.latest("web").unwrap();
+    row.spec.containers.iter().find(|c| c.name == container).unwrap().image.clone()
 }

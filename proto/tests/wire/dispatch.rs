@@ -33,6 +33,7 @@ fn orders() -> Assignments {
         trace: Some(TraceId::from_bits(9)),
         fencing_token: Some(u64::MAX),
         instance_metadata: true,
+        digests: [("app".into(), "sha256:00".into())].into(),
     };
     let run = Order::Run(Box::new(assignment));
     let orders = vec![run, Order::Stop(task), Order::Forget(TaskId::from_bits(1))];

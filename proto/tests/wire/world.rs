@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// 2024-01-01T00:00:00Z.
 pub const START: Time = Time(1_704_067_200_000);
 
+/// What the image of container `app` came to.
+pub const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+
 pub struct World {
     pub state: State,
     pub ids: IdSource,
@@ -111,7 +114,7 @@ impl World {
             name: "app".into(),
             phase: Phase::Running,
             runtime_id: Some("muster-app".into()),
-            image_digest: Some("sha256:0123".into()),
+            image_digest: Some(DIGEST.into()),
             bindings: vec![NetworkBinding {
                 container_port: 80,
                 host_port: 8080,

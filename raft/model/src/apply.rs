@@ -22,6 +22,7 @@ mod instance;
 mod job;
 mod manager;
 mod mark;
+mod pin;
 mod plan;
 mod policy;
 mod privilege;

@@ -12,6 +12,7 @@ use crate::ids::ServiceId;
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
+use crate::pin::Pins;
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -66,6 +67,7 @@ pub struct Changes {
     pub cluster_providers: Vec<Change<ClusterProviders>>,
     pub shifts: Vec<Change<Shift>>,
     pub pauses: Vec<Change<Pause>>,
+    pub pins: Vec<Change<Pins>>,
     pub schedules: Vec<Change<Schedule>>,
     pub secrets: Vec<Change<Secret>>,
     pub jobs: Vec<Change<Job>>,
@@ -103,6 +105,7 @@ impl State {
             cluster_providers: values(&before.cluster_providers, &after.cluster_providers),
             shifts: values(&before.shifts, &after.shifts),
             pauses: values(&before.pauses, &after.pauses),
+            pins: values(&before.pins, &after.pins),
             schedules: values(&before.schedules, &after.schedules),
             secrets: values(&before.secrets, &after.secrets),
             jobs: values(&before.jobs, &after.jobs),
@@ -194,6 +197,7 @@ impl Changes {
             .chain(rows(of, &self.shifts, |r| key::shift(r.service), Row::Shift))
             .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
             .chain(rows(of, &self.alarms, |r| key::alarm(&r.name), Row::Alarm))
+            .chain(rows(of, &self.pins, |r| key::pins(r.service), Row::Pins))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
             .chain(rows(
                 Table::CapacityProviders,

@@ -7,6 +7,7 @@ use crate::ids::{Epoch, Index, Revision, TaskId, TraceId};
 use crate::spec::TaskDefinition;
 use crate::task::Phase;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Everything an agent needs to run one task.
@@ -37,6 +38,10 @@ pub struct Assignment {
     /// Whether it reaches the instance's own metadata service from a network of its own.
     #[serde(default)]
     pub instance_metadata: bool,
+    /// What the images of containers are, whatever their tags mean by now: digests by container
+    /// (`pin.rs`). An image that is not named here is resolved when it is pulled.
+    #[serde(default)]
+    pub digests: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

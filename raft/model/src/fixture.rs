@@ -51,6 +51,7 @@ mod values;
 mod verbs;
 
 pub use line::Line;
+pub use values::digest;
 
 /// When a world begins; shown as `@0ms`.
 pub const BEGIN: Time = Time(1_700_000_000_000);

@@ -1,6 +1,6 @@
 //! What is said of a row after it was written and stands beside it, in a table of its own:
 //! protection of a task, deletion of a task definition, the places a service has had; and account
-//! settings. `shift.rs` has two more, of services.
+//! settings. `shift.rs` has two more, of services, and `pin.rs` one.
 //!
 //! A row's stored form is settled; what came later and few rows have is kept here. A mark goes with
 //! the row it is on.

@@ -8,6 +8,7 @@ use crate::environment_file;
 use crate::error::Error;
 use crate::life::{Condition, Dependency, HealthCheck, RestartPolicy};
 use crate::limits;
+use crate::pin::VersionConsistency;
 use crate::placement::{Placement, PlacementConstraint};
 pub use crate::platform::{CpuArchitecture, RuntimePlatform};
 use crate::secret::SecretReference;
@@ -275,6 +276,9 @@ pub struct ContainerDefinition {
     /// variable the first wins, and `environment` and `secrets` before them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub environment_files: Vec<String>,
+    /// `None`: enabled, as in ECS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_consistency: Option<VersionConsistency>,
 }
 
 impl ContainerDefinition {

@@ -17,6 +17,7 @@ use crate::ids::{
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection, SettingKey};
+use crate::pin::Pins;
 use crate::policy::{Holder, Policy, task_role_name};
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -132,6 +133,7 @@ pub struct State {
     pub(crate) cluster_providers: OrdMap<ClusterId, Arc<ClusterProviders>>,
     pub(crate) shifts: OrdMap<ServiceId, Arc<Shift>>,
     pub(crate) pauses: OrdMap<ServiceId, Arc<Pause>>,
+    pub(crate) pins: OrdMap<ServiceId, Arc<Pins>>,
     pub(crate) schedules: OrdMap<ScheduleId, Arc<Schedule>>,
     pub(crate) secrets: OrdMap<Arc<str>, Arc<Secret>>,
     pub(crate) signing_key: Option<Arc<SigningKey>>,

@@ -15,6 +15,7 @@ use crate::ids::{Index, ServiceId};
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::mark::{AccountSetting, Deletion, Established, Protection};
+use crate::pin::Pins;
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
@@ -133,6 +134,7 @@ pub enum Row {
     SigningKey(Arc<SigningKey>),
     Job(Arc<Job>),
     Alarm(Arc<Alarm>),
+    Pins(Arc<Pins>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -188,6 +190,9 @@ pub(crate) mod key {
     pub fn pause(service: ServiceId) -> Vec<u8> {
         [&[7], &service.bits().to_be_bytes()[..]].concat()
     }
+    pub fn pins(service: ServiceId) -> Vec<u8> {
+        [&[8], &service.bits().to_be_bytes()[..]].concat()
+    }
     /// Names are text without a zero byte, so no two keys are one, and none is a principal less
     /// than another's.
     pub fn setting(of: &SettingKey) -> Vec<u8> {
@@ -228,7 +233,8 @@ impl Row {
             | Self::ClusterProviders(_)
             | Self::Shift(_)
             | Self::Pause(_)
-            | Self::Alarm(_) => Table::Marks,
+            | Self::Alarm(_)
+            | Self::Pins(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
@@ -259,6 +265,7 @@ impl Row {
             Self::Established(row) => key::established(row.service),
             Self::Shift(row) => key::shift(row.service),
             Self::Pause(row) => key::pause(row.service),
+            Self::Pins(row) => key::pins(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
             Self::CapacityProvider(row) => key::text(&row.name),
@@ -294,6 +301,7 @@ impl State {
             .chain(self.shifts.values().cloned().map(Row::Shift))
             .chain(self.pauses.values().cloned().map(Row::Pause))
             .chain(self.alarms.values().cloned().map(Row::Alarm))
+            .chain(self.pins.values().cloned().map(Row::Pins))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
@@ -359,6 +367,7 @@ impl State {
             Row::ClusterProviders(row) => self.put_cluster_providers(row),
             Row::Shift(row) => self.put_shift(row),
             Row::Pause(row) => self.put_pause(row),
+            Row::Pins(row) => self.put_pins(row),
             Row::Schedule(row) => self.put_schedule(row),
             Row::Secret(row) => self.put_secret(row),
             Row::SigningKey(row) => self.put_signing_key(row),

@@ -159,6 +159,7 @@ impl State {
 
     fn green_whole(&self, service: &Service, shift: &Shift) -> Result<(), Wait> {
         let own = self.tasks_of(service.id).filter(|t| t.deployment() == Some(shift.green));
+        let own = own.filter(|task| !self.is_stray(service, task));
         let healthy = own.filter(|task| self.is_healthy(task)).count();
         let desired = self.desired_count(service);
         if healthy < desired as usize {

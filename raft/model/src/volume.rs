@@ -1,5 +1,5 @@
-//! Volumes that are more than a directory of the task or of the host. Where they are on an instance,
-//! the agent knows.
+//! Volumes that are more than a directory of the task or of the host. Where they are on an
+//! instance, the agent knows.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -267,6 +267,22 @@ fn places_are_few(state: &State) {
     }
 }
 
+/// What a deployment's images came to stays as it is for as long as the deployment is remembered.
+fn pins_stay(before: &State, state: &State) {
+    for change in State::diff(before, state).pins {
+        let remembered = state.service(change.latest().expect("a change").service);
+        let knows = |id| remembered.is_some_and(|row| row.all_deployments().any(|d| d.id == id));
+        for (id, pins) in change.before.iter().flat_map(|row| &row.deployments) {
+            let now = change.after.as_ref().and_then(|row| row.deployments.get(id));
+            let stay = now.is_some_and(|now| pins.iter().all(|(of, pin)| now.get(of) == Some(pin)));
+            assert!(stay || !knows(*id), "{pins:?} became {now:?}");
+        }
+        for id in change.after.iter().flat_map(|row| row.deployments.keys()) {
+            assert!(knows(*id), "pins of a deployment that nobody remembers: {id}");
+        }
+    }
+}
+
 fn slots_are_unique(state: &State) {
     let mut slots = BTreeSet::new();
     for task in state.tasks().filter(|task| task.wanted()) {
@@ -341,6 +357,7 @@ proptest! {
             slots_are_unique(&run.state);
             daemons_are_alone(&before, &run.state);
             places_are_few(&run.state);
+            pins_stay(&before, &run.state);
             generate::schedules::fire_once(&before, &run.state);
             generate::jobs::add_up(&before, &run.state);
             // Over several entries at once, as the store does it in a batch.

@@ -158,6 +158,7 @@ fn from_manager_seeds() -> Vec<Vec<u8>> {
         trace: None,
         fencing_token: None,
         instance_metadata: false,
+        digests: Default::default(),
     };
     let orders = vec![
         Order::Run(Box::new(run)),

@@ -296,6 +296,7 @@ fn assignment(task: u8) -> Assignment {
         trace: None,
         fencing_token: None,
         instance_metadata: false,
+        digests: Default::default(),
     }
 }
 

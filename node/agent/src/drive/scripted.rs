@@ -115,5 +115,6 @@ pub fn assignment(n: u128) -> Arc<Assignment> {
         trace: None,
         fencing_token: None,
         instance_metadata: false,
+        digests: Default::default(),
     })
 }

@@ -38,11 +38,11 @@ impl Store {
         name: &oci_client::Reference,
         credentials: Option<&Credentials>,
     ) -> Result<Pulled, Failure> {
-        let (mut bytes, mut digest) = self.registry.document(name, credentials).await?;
+        let (mut bytes, digest) = self.registry.document(name, credentials).await?;
         if let Document::Index(entries) = Document::parse(&bytes).map_err(Failure::Corrupt)? {
-            digest = choose(&entries).map_err(Failure::NotFound)?.digest.clone();
-            let pinned = name.clone_with_digest(digest.clone());
-            (bytes, _) = self.registry.document(&pinned, credentials).await?;
+            let own = choose(&entries).map_err(Failure::NotFound)?.digest.clone();
+            let own = name.clone_with_digest(own);
+            (bytes, _) = self.registry.document(&own, credentials).await?;
         }
         let manifest = only_manifest(&bytes)?;
         let config = match self.read_config(&manifest.config.digest) {

@@ -1,7 +1,8 @@
 //! Images: from a reference to verified layers on this disk.
 //!
 //! `reference` says what a text names, `mirror` whom to ask for it, `registry` and `layout` fetch
-//! documents and blobs, `fetch` an image of them, `layer` unpacks one layer into overlayfs's form,
+//! documents and blobs, `fetch` an image of them, `pull`
+//! decides between those and what is here, `layer` unpacks one layer into overlayfs's form,
 //! `store` keeps and shares what was unpacked, `sweep` removes what nothing uses any more, but for
 //! what is `held`.
 //! Invariant: what has a name in the store was verified down to its digest; half of a layer never
@@ -14,6 +15,7 @@ pub mod layer;
 pub mod layout;
 pub mod manifest;
 pub mod mirror;
+mod pull;
 pub mod reference;
 pub mod registry;
 pub mod store;

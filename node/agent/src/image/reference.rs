@@ -54,6 +54,17 @@ impl ImageReference {
             Self::Layout { .. } | Self::Archive { .. } => None,
         }
     }
+
+    /// The name of one version of what it names. `None` where there is but one: it names its digest
+    /// itself, or is of this instance alone.
+    pub fn at(&self, digest: &str) -> Option<Self> {
+        match self {
+            Self::Registry(reference) if reference.digest().is_none() => {
+                Some(Self::Registry(reference.clone_with_digest(digest.to_owned())))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ImageReference {

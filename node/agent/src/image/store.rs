@@ -18,7 +18,7 @@ use super::layout;
 use super::manifest::{Config, ConfigFile, Descriptor, Document, Manifest, digest_of, hex_of};
 use super::reference::ImageReference;
 use super::registry::{Credentials, Failure, Registries, Registry};
-use super::{CONFIG_BYTES_MAX, LayerLimits, MANIFEST_BYTES_MAX, PULL_TIMEOUT};
+use super::{CONFIG_BYTES_MAX, LayerLimits, MANIFEST_BYTES_MAX};
 use crate::error::{Context, Name, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,7 +48,8 @@ pub enum PullBehavior {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub reference: String,
-    /// Of the manifest for this machine's platform.
+    /// Of what the registry serves under the name, an index or a manifest, as Docker shows it; from
+    /// a layout, of the manifest for this machine's platform.
     pub digest: String,
     /// Names under `layers/`, the lowest first.
     pub layers: Vec<String>,
@@ -83,7 +84,7 @@ pub(super) struct LayerRecord {
 pub struct Store {
     root: PathBuf,
     pub(super) registry: Registry,
-    behavior: PullBehavior,
+    pub(super) behavior: PullBehavior,
     limits: LayerLimits,
     boot_id: String,
     /// One lock per layer being fetched: whoever comes second finds it finished.
@@ -161,40 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the image ready to use. ECS's way: the tag is resolved each time, cached layers are
-    /// used, and if the registry is down the image as last seen stands in.
-    pub async fn pull(
-        self: &Arc<Self>,
-        reference: &str,
-        credentials: Option<&Credentials>,
-    ) -> Result<Pulled> {
-        let parsed = ImageReference::parse(reference)?;
-        let prefer_cached = self.behavior == PullBehavior::PreferCached;
-        if (prefer_cached || parsed.digest().is_some())
-            && let Some(pulled) = self.cached(&parsed)
-        {
-            return Ok(pulled);
-        }
-        let pulled = tokio::time::timeout(PULL_TIMEOUT, self.fetch(&parsed, credentials)).await;
-        let failure = match pulled {
-            Ok(Ok(pulled)) => return Ok(pulled),
-            Ok(Err(failure)) => failure,
-            Err(_) => {
-                let seconds = PULL_TIMEOUT.as_secs();
-                Failure::Unreachable(format!("pull took longer than {seconds} s"))
-            }
-        };
-        if matches!(failure, Failure::Unreachable(_))
-            && self.behavior == PullBehavior::Default
-            && let Some(pulled) = self.cached(&parsed)
-        {
-            tracing::warn!(image = reference, ?failure, "registry is down, using the cache");
-            return Ok(pulled);
-        }
-        Err(failure.explain(reference))
-    }
-
-    async fn fetch(
+    pub(super) async fn fetch(
         self: &Arc<Self>,
         reference: &ImageReference,
         credentials: Option<&Credentials>,
@@ -356,7 +324,7 @@ impl Store {
     }
 
     /// The image as last resolved, if every part of it is here.
-    fn cached(&self, reference: &ImageReference) -> Option<Pulled> {
+    pub(super) fn cached(&self, reference: &ImageReference) -> Option<Pulled> {
         self.cached_with(reference, None)
     }
 

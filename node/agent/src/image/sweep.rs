@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 pub struct InUse {
     /// Names under `layers/`.
     pub layers: BTreeSet<String>,
-    /// Digests of manifests.
+    /// Digests of images.
     pub images: BTreeSet<String>,
     /// Images of records that do not name their layers, by digest.
     pub unresolved: BTreeSet<String>,

@@ -51,7 +51,10 @@ impl Runtime {
         let pulled = match known {
             Some(pulled) => pulled,
             // Pulled by an agent before this one.
-            None => self.pull_image(&container.image, given.credentials.as_ref()).await?,
+            None => {
+                let digest = assignment.digests.get(name).map(|digest| &**digest);
+                self.pull_image(&container.image, digest, given.credentials.as_ref()).await?
+            }
         };
         let bindings = bindings(assignment, container);
         let attachment = self.attachment(&key, assignment, &bindings)?;

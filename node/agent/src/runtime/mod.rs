@@ -264,7 +264,8 @@ impl Runtime {
             let name = container.name.as_str().into();
             let key = ContainerKey { task: assignment.task, name };
             let credentials = self.given().get(&key).and_then(|given| given.credentials.clone());
-            let pulled = self.pull_image(&container.image, credentials.as_ref()).await;
+            let digest = assignment.digests.get(&key.name).map(|digest| &**digest);
+            let pulled = self.pull_image(&container.image, digest, credentials.as_ref()).await;
             let failed = |error| PullFailed { container: Some(key.name.clone()), error };
             let pulled = pulled.map_err(failed)?;
             self.pulled().insert(key, pulled);
@@ -273,13 +274,17 @@ impl Runtime {
         futures::future::try_join_all(pulls).await.map(drop)
     }
 
-    /// Pulls one image.
+    /// Pulls one image, of this digest if there is one.
     pub async fn pull_image(
         &self,
         image: &str,
+        digest: Option<&str>,
         credentials: Option<&Credentials>,
     ) -> Result<Pulled> {
-        self.inner.images.pull(image, credentials).await
+        match digest {
+            Some(digest) => self.inner.images.pull_pinned(image, digest, credentials).await,
+            None => self.inner.images.pull(image, credentials).await,
+        }
     }
 
     /// Lets a created container run. Returns when, in milliseconds since 1970.

@@ -337,6 +337,7 @@ pub fn assign(definition: TaskDefinition) -> Arc<Assignment> {
         trace: None,
         fencing_token: None,
         instance_metadata: false,
+        digests: Default::default(),
     })
 }
 

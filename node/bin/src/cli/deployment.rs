@@ -1,5 +1,5 @@
-//! `muster service deployments`, `stop-deployment`, `pause` and `continue`: the deployments of a
-//! service as objects, how far the newest has come, and how it ended.
+//! `muster service deployments`, `revisions`, `stop-deployment`, `pause` and `continue`: the
+//! deployments of a service as objects, what they run, how far the newest has come, how it ended.
 //!
 //! It decides what is shown and when a user who waits is told that it failed. What a deployment
 //! does, the managers decide.
@@ -8,11 +8,63 @@ use super::CliError;
 use super::context::Context;
 use super::output::{self, Format};
 use super::strategy::Strategy;
-use clap::Args;
+use clap::{Args, Subcommand};
 use muster_proto::pb;
 use muster_proto::pb::ecs_client::EcsClient;
 use muster_proto::pb::live_client::LiveClient;
 use tonic::transport::Channel;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Its deployments, the newest first, and how they ended.
+    #[command(after_help = "Example:\n  muster service deployments web")]
+    Deployments { name: String },
+    /// What each of its deployments runs: which images, and the digests that their tags came to.
+    #[command(after_help = "Example:\n  muster service revisions web")]
+    Revisions { name: String },
+    /// Stop the deployment that is in progress and go back to the last one that completed.
+    #[command(
+        visible_alias = "rollback",
+        after_help = "Examples:\n  muster service rollback web\n  \
+            muster service stop-deployment web --stop-type ABORT"
+    )]
+    StopDeployment {
+        name: String,
+        /// ROLLBACK, or ABORT: it goes no further, and nothing comes back.
+        #[arg(long, default_value = "ROLLBACK")]
+        stop_type: String,
+    },
+    /// Hold the deployment that is in progress where it is: it takes nobody's place and shifts no
+    /// traffic, and no bake time or hook runs out, until it is continued.
+    #[command(after_help = "Example:\n  muster service pause web")]
+    Pause { name: String },
+    /// Let the deployment that is in progress go on: from a pause, or from the hook it waits at.
+    #[command(after_help = "Examples:\n  muster service continue web\n  \
+        muster service continue web --action ROLLBACK")]
+    Continue {
+        name: String,
+        /// CONTINUE, or ROLLBACK: back to the last deployment that completed.
+        #[arg(long, default_value = "CONTINUE")]
+        action: String,
+        /// Only this hook, or `pause`; else whatever it waits for.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        hook_id: String,
+    },
+}
+
+impl Command {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Deployments { name } => list(context, &name).await,
+            Self::Revisions { name } => revisions(context, &name).await,
+            Self::StopDeployment { name, stop_type } => stop(context, &name, stop_type).await,
+            Self::Pause { name } => pause(context, &name).await,
+            Self::Continue { name, action, hook_id } => {
+                resume(context, &name, action, hook_id).await
+            }
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct Breaker {
@@ -181,7 +233,7 @@ fn progress(one: &pb::ServiceDeployment) -> (String, String) {
     (stage, weight.map(|weight| format!("{weight}%")).unwrap_or_default())
 }
 
-pub async fn list(context: &Context, service: &str) -> Result<(), CliError> {
+async fn list(context: &Context, service: &str) -> Result<(), CliError> {
     let all = deployments(context, service, None).await?;
     if context.output == Format::Json {
         let described = described(context, all.iter()).await?;
@@ -208,6 +260,39 @@ pub async fn list(context: &Context, service: &str) -> Result<(), CliError> {
     ))
 }
 
+/// What the deployments bring out, the newest first.
+async fn revisions(context: &Context, service: &str) -> Result<(), CliError> {
+    let all = deployments(context, service, None).await?;
+    let arns: Vec<String> = all.into_iter().map(|one| one.target_service_revision_arn).collect();
+    let mut found = Vec::new();
+    // ECS: twenty revisions per call.
+    for arns in arns.chunks(20) {
+        let request = pb::DescribeServiceRevisionsRequest {
+            service_revision_arns: arns.to_vec(),
+            stale: context.stale,
+        };
+        let call = async |mut ecs: EcsClient<Channel>, r| ecs.describe_service_revisions(r).await;
+        found.extend(context.ecs(request, call).await?.service_revisions);
+    }
+    if context.output == Format::Json {
+        return output::json(&context.list("serviceRevisions", &found));
+    }
+    let row = |revision: &pb::ServiceRevision, image: &pb::ContainerImage| {
+        vec![
+            output::short(&revision.service_revision_arn).to_owned(),
+            output::short(&revision.task_definition).to_owned(),
+            output::time(revision.created_at.as_ref()),
+            image.container_name.clone(),
+            image.image.clone(),
+            image.image_digest.clone(),
+        ]
+    };
+    output::print(&output::table(
+        &["REVISION", "TASK DEFINITION", "CREATED", "CONTAINER", "IMAGE", "DIGEST"],
+        found.iter().flat_map(|one| one.container_images.iter().map(move |image| row(one, image))),
+    ))
+}
+
 /// The deployment that is in progress: it is always the newest.
 async fn newest(context: &Context, service: &str) -> Result<String, CliError> {
     let newest = deployments(context, service, Some(1)).await?.pop();
@@ -215,7 +300,7 @@ async fn newest(context: &Context, service: &str) -> Result<String, CliError> {
     newest.map(|one| one.service_deployment_arn).ok_or_else(none)
 }
 
-pub async fn stop(context: &Context, service: &str, stop_type: String) -> Result<(), CliError> {
+async fn stop(context: &Context, service: &str, stop_type: String) -> Result<(), CliError> {
     let request = pb::StopServiceDeploymentRequest {
         service_deployment_arn: newest(context, service).await?,
         stop_type,
@@ -225,7 +310,7 @@ pub async fn stop(context: &Context, service: &str, stop_type: String) -> Result
     list(context, service).await
 }
 
-pub async fn pause(context: &Context, service: &str) -> Result<(), CliError> {
+async fn pause(context: &Context, service: &str) -> Result<(), CliError> {
     let request = pb::PauseServiceDeploymentRequest {
         service_deployment_arn: newest(context, service).await?,
         client_token: context.token(),
@@ -235,7 +320,7 @@ pub async fn pause(context: &Context, service: &str) -> Result<(), CliError> {
     list(context, service).await
 }
 
-pub async fn resume(
+async fn resume(
     context: &Context,
     service: &str,
     action: String,

@@ -57,37 +57,8 @@ pub enum Command {
     /// What the containers of its tasks use.
     #[command(after_help = "Example:\n  muster service stats -f web")]
     Stats(stats::ServiceStats),
-    /// Its deployments, the newest first, and how they ended.
-    #[command(after_help = "Example:\n  muster service deployments web")]
-    Deployments { name: String },
-    /// Stop the deployment that is in progress and go back to the last one that completed.
-    #[command(
-        visible_alias = "rollback",
-        after_help = "Examples:\n  muster service rollback web\n  \
-            muster service stop-deployment web --stop-type ABORT"
-    )]
-    StopDeployment {
-        name: String,
-        /// ROLLBACK, or ABORT: it goes no further, and nothing comes back.
-        #[arg(long, default_value = "ROLLBACK")]
-        stop_type: String,
-    },
-    /// Hold the deployment that is in progress where it is: it takes nobody's place and shifts no
-    /// traffic, and no bake time or hook runs out, until it is continued.
-    #[command(after_help = "Example:\n  muster service pause web")]
-    Pause { name: String },
-    /// Let the deployment that is in progress go on: from a pause, or from the hook it waits at.
-    #[command(after_help = "Examples:\n  muster service continue web\n  \
-        muster service continue web --action ROLLBACK")]
-    Continue {
-        name: String,
-        /// CONTINUE, or ROLLBACK: back to the last deployment that completed.
-        #[arg(long, default_value = "CONTINUE")]
-        action: String,
-        /// Only this hook, or `pause`; else whatever it waits for.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        hook_id: String,
-    },
+    #[command(flatten)]
+    Deployment(deployment::Command),
 }
 
 #[derive(Debug, Args)]
@@ -182,14 +153,7 @@ impl Command {
             Self::Wait { name } => wait(context, name).await,
             Self::Logs(logs) => logs.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
-            Self::Deployments { name } => deployment::list(context, &name).await,
-            Self::StopDeployment { name, stop_type } => {
-                deployment::stop(context, &name, stop_type).await
-            }
-            Self::Pause { name } => deployment::pause(context, &name).await,
-            Self::Continue { name, action, hook_id } => {
-                deployment::resume(context, &name, action, hook_id).await
-            }
+            Self::Deployment(command) => command.run(context).await,
         }
     }
 }

@@ -260,5 +260,6 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         trace: task.trace,
         fencing_token: state.fencing_token(task),
         instance_metadata: cluster.is_enabled(INSTANCE_METADATA_SETTING),
+        digests: state.digests_for(task),
     })
 }

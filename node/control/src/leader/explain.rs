@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Why a task on a draining instance is stopped.
 pub(super) const DRAINING: &str = "Task was replaced because its container instance is draining";
+/// Why a task of the newest deployment is replaced by one of the same.
+pub(super) const STRAY: &str =
+    "Task was replaced because it ran another image digest than its deployment";
 /// Why a DAEMON service's task there is, last of all.
 pub(super) const DRAINED: &str = "Task was stopped because its container instance is draining";
 /// Why a DAEMON service's task is stopped on an instance that changed.

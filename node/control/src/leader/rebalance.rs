@@ -68,8 +68,13 @@ fn helps(state: &State, service: ServiceId, instance: &Instance) -> bool {
     let Some(row) = state.service(service).filter(|row| row.cluster == instance.cluster) else {
         return false;
     };
+    // What it gains may be what its zone is to keep: then another one of the zone may take the
+    // task.
+    let cluster = state.cluster(row.cluster);
+    let reserves = cluster
+        .is_some_and(|cluster| cluster.zone_reserves().any(|(zone, _)| zone == instance.spec.zone));
     let room = size(state, row).is_some_and(|size| size.fits_in(state.free(instance)));
-    room && {
+    (room || reserves) && {
         let crowds = crowds(state, row, None);
         let here = crowds.get(&instance.spec.zone).copied().unwrap_or(0);
         crowds.values().any(|crowd| *crowd > here + 1)

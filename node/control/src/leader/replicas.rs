@@ -123,6 +123,11 @@ fn stop_chosen(
         let ends = |id: &&TaskId| view.arriving.get(id).is_some_and(|p| *p > Phase::Running);
         let orders: Vec<TaskId> = chosen.iter().filter(|id| !ends(id)).copied().collect();
         for task in &orders {
+            let row = draft.state().task(*task);
+            let reason = match row.is_some_and(|row| draft.state().is_stray(service, row)) {
+                true => Arc::from(explain::STRAY),
+                false => reason.clone(),
+            };
             if !stop(draft, view, service.id, *task, &reason) {
                 return stopped;
             }

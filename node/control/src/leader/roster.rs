@@ -35,7 +35,7 @@ pub(super) struct Member {
 pub(super) struct Roster {
     /// Of the side's deployment, on instances that stay.
     pub good: Vec<Member>,
-    /// Of others.
+    /// Of others, and of its own those that run other bits (`State::is_stray`).
     pub old: Vec<Member>,
     /// Of any deployment: their health checks fail.
     pub failing: Vec<Member>,
@@ -80,7 +80,7 @@ impl Roster {
                 }
             } else if verdict == Verdict::Failing {
                 roster.failing.push(member);
-            } else if task.deployment() != newest {
+            } else if task.deployment() != newest || state.is_stray(service, task) {
                 roster.old.push(member);
             } else if draining(state, task).is_some() {
                 roster.draining.push(member);

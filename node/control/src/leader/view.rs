@@ -89,6 +89,8 @@ impl Dirty {
         self.schedules |= !changes.schedules.is_empty();
         self.services.extend(alarmed(changes, state));
         self.jobs.extend(changes.jobs.iter().filter_map(|c| c.latest()).map(|row| row.id));
+        // With what its images came to, a task of it may turn out to be a stray.
+        self.services.extend(changes.pins.iter().filter_map(|c| c.latest()).map(|row| row.service));
         let protected = changes.protections.iter().filter_map(|change| change.latest());
         let tasks = protected.filter_map(|row| state.task(row.task));
         self.services.extend(tasks.filter_map(|task| task.service()));

@@ -210,6 +210,7 @@ impl Machine {
             trace: None,
             fencing_token: None,
             instance_metadata: false,
+            digests: Default::default(),
         };
         self.assignments.insert(id, assignment);
         self.want(id, Want::Run);

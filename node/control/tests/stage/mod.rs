@@ -12,7 +12,7 @@ pub use recorded::{check, scripts};
 use muster_control::io::{LeaderInput, LeaderOutput, Mandate, Ticket};
 use muster_control::leader::Leader;
 use muster_model::dispatch::{Assignments, Held, Order};
-use muster_model::fixture::{BEGIN, Line, Noun, World};
+use muster_model::fixture::{self, BEGIN, Line, Noun, World};
 use muster_model::task::ContainerStatus;
 use muster_model::{
     Command, Epoch, Error, HealthStatus, InstanceId, Observed, Phase, RaftId, Response, SessionId,
@@ -237,12 +237,14 @@ impl Stage {
             "unhealthy" => HealthStatus::Unhealthy,
             other => panic!("{other:?} is no health"),
         });
-        if health.is_some() || exit_code.is_some() {
+        let image_digest = line.take("digest").map(|digit| fixture::digest(&digit));
+        if health.is_some() || exit_code.is_some() || image_digest.is_some() {
             report.observed.containers.push(ContainerStatus {
                 name: Arc::from("main"),
                 phase,
                 health: health.unwrap_or_default(),
                 exit_code,
+                image_digest,
                 ..ContainerStatus::default()
             });
         }
@@ -360,7 +362,13 @@ impl Stage {
         for order in &assignments.orders {
             let _ = match order {
                 Order::Run(a) => {
-                    write!(line, "; run {} {}:{}", self.task_name(a.task), a.family, a.revision)
+                    let mut run =
+                        format!("; run {} {}:{}", self.task_name(a.task), a.family, a.revision);
+                    for (container, digest) in &a.digests {
+                        let digits: String = digest.chars().skip("sha256:".len()).take(4).collect();
+                        let _ = write!(run, " {container}={digits}");
+                    }
+                    write!(line, "{run}")
                 }
                 Order::Stop(task) => write!(line, "; stop {}", self.task_name(*task)),
                 Order::Forget(task) => write!(line, "; forget {}", self.task_name(*task)),

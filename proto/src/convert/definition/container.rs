@@ -8,11 +8,11 @@ use super::sharing;
 use super::size::requirements;
 use crate::convert::{At, amount, at_most, given, mib, name, number, one_of, text};
 use crate::{pb, spelled};
-use muster_model::Error;
 use muster_model::limits::{CPU_UNITS_MAX, PORT_MAPPINGS_MAX};
 use muster_model::spec::{
     AppProtocol, ContainerDefinition, MountPoint, PortMapping, Protocol, Volume,
 };
+use muster_model::{Error, VersionConsistency};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -106,6 +106,7 @@ pub fn checked(
         repository_credentials: secrets::credentials(at, wire.repository_credentials.as_ref())?,
         files: secrets::files(&at.field("files"), wire)?,
         environment_files: secrets::environment_files(at, &wire.environment_files)?,
+        version_consistency: version_consistency(at, &wire.version_consistency)?,
     })
 }
 
@@ -129,6 +130,18 @@ fn image(at: &At<'_>, wire: &str) -> Result<(), Error> {
     let allowed =
         || format!("1 to {IMAGE_CHARS_MAX} characters without spaces, as registry:5000/name:tag");
     if fits { Ok(()) } else { Err(at.invalid(wire.escape_default(), allowed())) }
+}
+
+fn version_consistency(at: &At<'_>, wire: &str) -> Result<Option<VersionConsistency>, Error> {
+    match wire {
+        "" => Ok(None),
+        "enabled" => Ok(Some(VersionConsistency::Enabled)),
+        "disabled" => Ok(Some(VersionConsistency::Disabled)),
+        other => {
+            let at = at.field("versionConsistency");
+            Err(at.invalid(other, one_of(spelled::VERSION_CONSISTENCY)))
+        }
+    }
 }
 
 /// Hard and soft limit in MiB; without a size of the task one of them must be given.

@@ -6,7 +6,7 @@
 //! newest that ever completed stays among a service's deployments until a newer one has, so there
 //! is something to roll back to.
 
-use super::{find, shift};
+use super::{find, pin, shift};
 use crate::command::{Response, StopType};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, ServiceId};
@@ -112,6 +112,7 @@ pub(super) fn advance(
         if new.deployments != old.deployments {
             new.version += 1;
         }
+        pin::prune(state, &new);
         state.put_service(Arc::new(new));
     }
     Ok(())

@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, job, report, schedule, shift, tags, task};
+use super::{deployment, find, job, pin, report, schedule, shift, tags, task};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -292,6 +292,7 @@ fn retire(state: &mut State, id: ServiceId) -> Result<(), Error> {
     new.deployments.clear();
     new.past.clear();
     new.version += 1;
+    pin::prune(state, &new);
     state.put_service(Arc::new(new));
     Ok(())
 }

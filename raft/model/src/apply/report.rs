@@ -12,7 +12,7 @@
 //! The agents' clocks are not trusted: a reported time is brought between placement and now, and
 //! a time once recorded stays.
 
-use super::{deployment as rows, job};
+use super::{deployment as rows, job, pin};
 use crate::command::{Response, TaskReport};
 use crate::error::{Error, Kind};
 use crate::ids::{DeploymentId, Principal, ServiceId};
@@ -50,7 +50,9 @@ fn one(state: &mut State, report: &TaskReport) -> Result<(), Error> {
     let mut new = Task::clone(&old);
     new.observed = observed;
     new.version += 1;
-    state.put_task(Arc::new(new));
+    let new = Arc::new(new);
+    state.put_task(new.clone());
+    pin::heard(state, &old, &new);
     job::heard(state, &old);
     if ended
         && old.desired == Desired::Running

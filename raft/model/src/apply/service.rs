@@ -1,6 +1,6 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, definition, deployment, find, privilege, reserve, shift};
+use super::{author, definition, deployment, find, pin, privilege, reserve, shift};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
 use crate::ids::ServiceId;
@@ -197,6 +197,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     if new != *old {
         new.version += 1;
         reserve::shrink(state, &new);
+        pin::prune(state, &new);
         let new = Arc::new(new);
         state.put_service(new.clone());
         if next.is_some() {

@@ -120,6 +120,7 @@ impl State {
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
         self.remove_shift(id);
         self.remove_pause(id);
+        self.remove_pins(id);
         if let Some(old) = self.services.remove(&id) {
             self.index.rename_service(service_name(&old), None);
             self.index.daemons.remove(&(old.cluster, id));

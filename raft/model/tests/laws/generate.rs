@@ -225,17 +225,19 @@ fn observed() -> impl Strategy<Value = Observed> {
         Just(Phase::Stopped),
         Just(Phase::Stopped),
     ];
-    (phase, option::of(time()), option::of(time()), option::of(text()), option::of(any::<i32>()))
-        .prop_map(|(phase, started_at, stopped_at, reason, exit_code)| Observed {
+    let container = (option::of(any::<i32>()), option::of("[ab]"));
+    (phase, option::of(time()), option::of(time()), option::of(text()), option::of(container))
+        .prop_map(|(phase, started_at, stopped_at, reason, container)| Observed {
             phase,
             started_at,
             stopped_at,
             reason,
-            containers: exit_code
-                .map(|code| ContainerStatus {
+            containers: container
+                .map(|(exit_code, digit)| ContainerStatus {
                     name: Arc::from("main"),
                     phase,
-                    exit_code: Some(code),
+                    exit_code,
+                    image_digest: digit.map(|digit| fixture::digest(&digit)),
                     ..ContainerStatus::default()
                 })
                 .into_iter()

@@ -25,8 +25,8 @@ use muster_model::{
     ClusterStatus, DefinitionId, DefinitionRow, DeploymentId, DeploymentStrategy, Desired, Entry,
     Epoch, Error, Event, Health, HealthStatus, Holder, HookAction, Index, Instance, InstanceId,
     InstanceSpec, InstanceStatus, Job, JobId, JobOutcome, JobSpec, Kind, LifecycleHook, Observed,
-    OverlapPolicy, Owner, Pace, Pause, Phase, Policy, Principal, RaftId, RequestId, Resources,
-    Response, Revision, Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret,
+    OverlapPolicy, Owner, Pace, Pause, Phase, Pin, Pins, Policy, Principal, RaftId, RequestId,
+    Resources, Response, Revision, Row, Schedule, ScheduleId, ScheduleSpec, SealedSecret, Secret,
     SecretVersion, Service, ServiceId, ServiceSpec, ServiceStatus, Shift, SigningKey, Slot, Stage,
     StepSize, StopCode, Task, TaskDefinition, TaskId, Time, TraceId, Weight,
 };
@@ -191,6 +191,12 @@ fn observed() -> Observed {
         reason: Some("exited".into()),
         ..Observed::default()
     }
+}
+
+fn pins() -> Pins {
+    let pin = Pin { digest: "sha256:00".into(), at: Time(9) };
+    let deployments = [(DEPLOYMENT, [("web".into(), pin)].into())].into();
+    Pins { service: SERVICE, deployments }
 }
 
 fn setting() -> SettingKey {
@@ -442,6 +448,7 @@ fn rows() -> Vec<Row> {
         Row::Job(Arc::new(job())),
         Row::Alarm(Arc::new(alarm())),
         Row::Task(Arc::new(attempt())),
+        Row::Pins(Arc::new(pins())),
     ]
 }
 

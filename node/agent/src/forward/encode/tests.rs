@@ -1,3 +1,5 @@
+//! What is sent, byte by byte or as a reader of the format takes it.
+
 use super::*;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
