@@ -229,7 +229,7 @@ impl Runtime {
         for name in crate::journal::names_in(&self.journal().tasks_dir()) {
             let dir = self.journal().tasks_dir().join(&name);
             if !dir.join("task.json").exists() {
-                note(format!("directory {}", dir.display()), fs::remove_dir_all(&dir));
+                note(format!("directory {}", dir.display()), remove_written(&dir));
             }
         }
         for task in groups.tasks() {
@@ -240,6 +240,18 @@ impl Runtime {
         }
         notes
     }
+}
+
+/// Removes a directory that shims may still write to: one whose container was ended just now writes
+/// down how, in two files at most.
+fn remove_written(dir: &Path) -> std::io::Result<()> {
+    for _ in 0..10 {
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+            done => return done,
+        }
+    }
+    fs::remove_dir_all(dir)
 }
 
 /// When the container was started, if it ever was.
