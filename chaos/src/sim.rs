@@ -79,6 +79,11 @@ pub struct Counts {
     /// Tags that were settled for a deployment, and tasks that made room as they ran other bits.
     pub pins: u64,
     pub strays: u64,
+    /// Tasks that were protected from scaling in.
+    pub protected: u64,
+    /// Task sets that were made, and those that drained and are gone.
+    pub sets_made: u64,
+    pub sets_gone: u64,
     /// Strict tasks that shims killed.
     pub leashes: u64,
     /// Milliseconds from the end of the faults to rest.
@@ -111,6 +116,9 @@ impl Counts {
         self.unhealthy += other.unhealthy;
         self.pins += other.pins;
         self.strays += other.strays;
+        self.protected += other.protected;
+        self.sets_made += other.sets_made;
+        self.sets_gone += other.sets_gone;
         self.leashes += other.leashes;
         self.healed_ms += other.healed_ms;
     }

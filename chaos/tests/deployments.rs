@@ -23,6 +23,7 @@ const BREAKER: &str = "ECS deployment circuit breaker: tasks failed to start.";
 const ESSENTIAL: &str = "Essential container in task exited";
 const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
 const FAILED_CHECKS: &str = "Task failed container health checks";
+const THROTTLED: &str = "is unable to consistently start tasks successfully.";
 const ALARM: &str = "noisy-5xx";
 
 /// A program that ends with 0 when it is told to stop.
@@ -111,6 +112,7 @@ fn roll(cluster: &Cluster, cases: &[Case]) {
     stubborn.update("stubborn:2", &[]);
     checks_alone(cluster);
     pulls_alone(cluster);
+    throttled(cluster);
     for (service, first) in services.iter().zip(&firsts) {
         match service.name {
             "crash" => halted(service),
@@ -144,6 +146,36 @@ fn establish<'c>(cluster: &'c Cluster, case: &Case) -> Service<'c> {
     let words = ["--desired-count", "2", "--minimum-healthy-percent", minimum, "--maximum-percent"];
     let more = [&words, &[maximum][..], case.breaker].concat();
     Service::create(cluster, case.name, case.name, &more)
+}
+
+/// Without a breaker it is started ever more slowly, and whoever looks sees until when it waits.
+fn throttled(cluster: &Cluster) {
+    cluster.register("fails", shell("exit 3"));
+    let service = Service::create(cluster, "fails", "fails", &["--desired-count", "1"]);
+    let until = wait::until("its restart back-off is shown", SOON, || {
+        let shown = service.shown();
+        let said = service.events().contains(&format!("(service fails) {THROTTLED}"));
+        let table = cluster.run(&["service", "describe", "fails"]);
+        match shown["throttledUntil"].as_f64() {
+            Some(until) if said && table.contains("no start before") => Ok(until),
+            _ => Err(shown.to_string()),
+        }
+    });
+    let made = |task: &Value| task["createdAt"].as_f64().unwrap();
+    wait::until("a task is made after that time", SOON, || {
+        let ended = service.ended();
+        if ended.iter().any(|task| made(task) >= until) {
+            Ok(())
+        } else {
+            Err(format!("{ended:?}"))
+        }
+    });
+    let mut times: Vec<f64> = service.ended().iter().map(made).collect();
+    times.sort_by(f64::total_cmp);
+    let early = times[1] - times[0];
+    let late = times[times.len() - 1] - times[times.len() - 2];
+    assert!(late > early, "tasks were made at {times:?}");
+    cluster.run(&["service", "delete", "fails", "--force"]);
 }
 
 /// The number of a deployment, of the object and of the row in a service alike.

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Checks that `lab.py` has.
-const CHECKS: usize = 10;
+const CHECKS: usize = 12;
 /// Tasks that the SDK asks for, and how many it has when the leader is killed.
 const RUNS: usize = 200;
 const BEFORE_THE_KILL: usize = 60;

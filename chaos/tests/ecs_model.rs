@@ -27,7 +27,7 @@ sys.stdout.buffer.write(gzip.decompress(model.read_bytes()))
 ";
 
 /// Lines of `absent.txt`. It only ever falls: what was built once is not given up unseen.
-const ABSENT_MAX: usize = 167;
+const ABSENT_MAX: usize = 165;
 
 /// Messages that are not called what ECS calls them, and why.
 const RENAMED: &[(&str, &str, &str)] = &[

@@ -127,10 +127,26 @@ fn sleeper(cluster: &Cluster) -> String {
 fn commands_in_containers_are_as_if_they_were_here() {
     let cluster = Cluster::form(1, 1);
     let task = sleeper(&cluster);
+    who_may_not(&cluster, &task);
     without_a_terminal(&cluster, &task);
     at_a_terminal(&cluster, &task);
     a_terminal_that_is_taken_away(&cluster, &task);
     audited(&cluster, &task);
+}
+
+/// Who may look at everything may run nothing in it.
+fn who_may_not(cluster: &Cluster, task: &str) {
+    let out = cluster.dir.path().join("eve").to_string_lossy().into_owned();
+    cluster.run(&["user", "create", "eve", "--role", "read-only", "--out", &out]);
+    let as_eve = |words: &[&str]| cluster.client(words).env("MUSTER_IDENTITY", &out).output();
+    assert!(as_eve(&["task", "describe", task]).unwrap().status.success());
+    let refused = as_eve(&["task", "exec", task, "--", "id"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("eve") && refused.stdout.is_empty(),
+        "{said}"
+    );
+    assert!(said.contains("ExecuteCommand") || said.contains("may not"), "{said}");
 }
 
 fn without_a_terminal(cluster: &Cluster, task: &str) {

@@ -1,6 +1,6 @@
-//! The leading manager is killed in each phase of a deployment, rolling and blue/green, of real
-//! containers: the next one goes on where the rows say the dead one stood, takes no stage twice,
-//! and the percentages hold.
+//! The leading manager is killed in each phase of a deployment, rolling, paused, rolled back and
+//! blue/green, of real containers: the next one goes on where the rows say the dead one stood,
+//! takes no stage twice, and the percentages hold.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 
@@ -11,7 +11,7 @@ use muster_chaos::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +88,21 @@ impl Killer {
         self.strike();
     }
 
+    /// The service's tasks, once none of them is on its way.
+    fn at_rest(&mut self, name: &str) -> BTreeSet<String> {
+        wait::until(&format!("{name} is at rest"), SOON, || {
+            self.look(name)?;
+            let tasks = self.cluster.tasks(name);
+            let moves = |task: &&Value| {
+                task["lastStatus"] != "RUNNING" || task["desiredStatus"] != "RUNNING"
+            };
+            match tasks.iter().find(moves) {
+                None => Ok(tasks.iter().map(|task| short(&task["taskArn"])).collect()),
+                Some(task) => Err(task.to_string()),
+            }
+        })
+    }
+
     fn holds(&self) {
         assert!(self.seen.broken.is_empty(), "{:?}", self.seen.broken);
     }
@@ -116,6 +131,13 @@ fn a_rolling_deployment_outlives_its_leaders() {
     killer.strike_when("roll", "the first new task is starting", |s| count(s, "roll:2") != (0, 0));
     killer.strike_when("roll", "old ones are stopping", |s| count(s, "roll:1").0 <= 3);
     killer.strike_when("roll", "half is new", |s| count(s, "roll:2").0 >= 2);
+    // Paused, it takes nobody's place, whoever leads, for as long as that takes.
+    killer.cluster.run(&["service", "pause", "roll"]);
+    let paused = killer.at_rest("roll");
+    killer.strike();
+    killer.look("roll").unwrap();
+    assert_eq!(killer.at_rest("roll"), paused);
+    killer.cluster.run(&["service", "continue", "roll"]);
     killer.strike_when("roll", "no old one is wanted", |s| count(s, "roll:1") == (0, 0));
     let service = Service { cluster: &killer.cluster, name: "roll" };
     let row = service.completed("roll:2");
@@ -123,6 +145,34 @@ fn a_rolling_deployment_outlives_its_leaders() {
     assert_eq!(short(&newest["serviceDeploymentArn"]), short(&row["id"]));
     let running = killer.cluster.running("roll");
     assert_eq!(running.len(), 4, "{running:?}");
+    killer.holds();
+}
+
+#[test]
+fn a_rollback_outlives_its_leaders() {
+    let _alone = alone();
+    let cluster = form();
+    cluster.register("back", slow());
+    let words = ["--desired-count", "4", "--circuit-breaker", "2", "--rollback"];
+    let more = ["--minimum-healthy-percent", "50", "--maximum-percent", "100"];
+    let more = [&words[..], &more].concat();
+    let first = Service::create(&cluster, "back", "back", &more).completed("back:1");
+    let mut killer = Killer::new(cluster);
+    let crash = json!({ "command": ["/bin/busybox", "sh", "-c", "echo no; exit 3"] });
+    killer.cluster.register("back", crash);
+    Service { cluster: &killer.cluster, name: "back" }.update("back:2", &[]);
+
+    let reason = |shown: &Value| text(&shown["deployments"][0]["rolloutStateReason"]);
+    killer.strike_when("back", "the bad revision is tried", |s| {
+        s["deployments"].as_array().is_some_and(|rows| rows.len() == 2)
+    });
+    killer.strike_when("back", "it is being rolled back", |s| {
+        reason(s).starts_with("ECS deployment circuit breaker: rolling back")
+    });
+    let service = Service { cluster: &killer.cluster, name: "back" };
+    let row = service.completed("back:1");
+    assert_eq!(row["id"], first["id"], "the very deployment that had completed");
+    service.reached("ROLLBACK_SUCCESSFUL");
     killer.holds();
 }
 

@@ -80,9 +80,9 @@ struct Blue<'c> {
     processes: BTreeSet<(String, u64)>,
 }
 
-fn blue<'c>(cluster: &'c Cluster, name: &'c str) -> Blue<'c> {
+fn blue<'c>(cluster: &'c Cluster, name: &'c str, words: &[&str]) -> Blue<'c> {
     cluster.register(name, version(1));
-    let service = Service::create(cluster, name, name, &SHIFTS);
+    let service = Service::create(cluster, name, name, words);
     let first = service.completed(&format!("{name}:1"));
     let processes = processes(&service, &format!("{name}:1"));
     assert_eq!(processes.len(), 2);
@@ -151,7 +151,7 @@ fn traffic_shifts_when_it_is_let_and_goes_back_when_it_is_not() {
 }
 
 fn shift(cluster: &Cluster) {
-    let shop = blue(cluster, "shop");
+    let shop = blue(cluster, "shop", &SHIFTS);
     let green = shop.green();
     let table = cluster.run(&["service", "describe", "shop"]);
     assert!(table.contains("0% (test 100%)") && table.contains("100% (test 0%)"), "{table}");
@@ -166,10 +166,10 @@ fn shift(cluster: &Cluster) {
     shop.is_untouched();
 
     // While it bakes: two others, whose users do not want what they see.
-    let refused = blue(cluster, "refused");
+    let refused = blue(cluster, "refused", &SHIFTS);
     refused.green();
     cluster.run(&["service", "continue", "refused", "--action", "ROLLBACK"]);
-    let stopped = blue(cluster, "stopped");
+    let stopped = blue(cluster, "stopped", &SHIFTS);
     let number = stopped.green();
     cluster.run(&["service", "pause", "stopped"]);
     cluster.run(&["service", "rollback", "stopped"]);
@@ -191,6 +191,74 @@ fn shift(cluster: &Cluster) {
     let ended = shop.service.ended();
     let why = format!("Scaling activity initiated by (deployment ecs-svc/{green})");
     assert!(ended.iter().all(|task| text(&task["stoppedReason"]) == why), "{ended:?}");
+}
+
+/// Services whose traffic shifts in two steps: their strategy, and how much the first step shifts.
+const STEPS: [(&str, &str, &str); 2] = [("canary", "CANARY", "10"), ("linear", "LINEAR", "50")];
+
+fn in_steps(cluster: &Cluster) -> [Service<'_>; 2] {
+    STEPS.map(|(name, ..)| Service { cluster, name })
+}
+
+/// The number of the newest deployment, once its revision has this share of production traffic.
+fn shifted(service: &Service<'_>, percent: f64) -> String {
+    wait::until(&format!("{percent} % of {} have shifted", service.name), SOON, || {
+        let newest = service.deployments().into_iter().next().unwrap_or_default();
+        let number = short(&newest["serviceDeploymentArn"]);
+        match weights(service, &number).0 {
+            share if (share - percent).abs() < 0.01 => Ok(number),
+            share => Err(format!("{share} %: {newest}")),
+        }
+    })
+}
+
+#[test]
+fn traffic_shifts_in_steps_over_a_dead_leader_and_comes_back_at_once() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cluster = Cluster::form(3, 2);
+    cluster.run(&["cluster", "update", "default", "--setting", "taskHealthyAfterSeconds=2"]);
+    for (name, strategy, percent) in STEPS {
+        let words = ["--desired-count", "2", "--deployment-strategy", strategy, "--bake-time", "0"];
+        let words = [&words[..], &["--step-percent", percent, "--step-bake-time", "1"]].concat();
+        let Blue { service, .. } = blue(&cluster, name, &words);
+        cluster.register(name, version(2));
+        service.update(&format!("{name}:2"), &[]);
+    }
+    let first = |percent: &str| percent.parse().unwrap();
+    for (service, (.., percent)) in in_steps(&cluster).iter().zip(STEPS) {
+        shifted(service, first(percent));
+    }
+    let dead = cluster.wait_leader();
+    cluster.kill(&dead);
+    for (service, (.., percent)) in in_steps(&cluster).iter().zip(STEPS) {
+        let number = shifted(service, first(percent));
+        let shown = service.shown();
+        let blue = shown["deployments"].as_array().unwrap().iter();
+        let blue = blue.map(|row| short(&row["id"])).find(|id| *id != number).unwrap();
+        assert_eq!(weights(service, &blue).0, 100.0 - first(percent), "the rest stays");
+    }
+
+    // Meanwhile one whose user does not like what all of the users see.
+    let words = ["--desired-count", "2", "--deployment-strategy", "BLUE_GREEN", "--bake-time", "5"];
+    let hasty = blue(&cluster, "hasty", &words);
+    cluster.register("hasty", version(2));
+    hasty.service.update("hasty:2", &[]);
+    let green = shifted(&hasty.service, 100.0);
+    assert_eq!(weights(&hasty.service, &hasty.number), (0.0, 0.0));
+    cluster.run(&["service", "rollback", "hasty"]);
+    assert_eq!(weights(&hasty.service, &hasty.number), (100.0, 100.0), "in that very entry");
+    hasty.is_back(&format!("ECS deployment ecs-svc/{green} stopped by user."));
+
+    for (service, (name, _, percent)) in in_steps(&cluster).iter().zip(STEPS) {
+        wait::until(&format!("{name} has shifted"), BAKED, || {
+            let newest = service.deployments().into_iter().next().unwrap_or_default();
+            if newest["status"] == "SUCCESSFUL" { Ok(()) } else { Err(newest.to_string()) }
+        });
+        let at = |percent| said_at(service, &format!(" {percent}% of production traffic shifts"));
+        let step = at("100") - at(percent);
+        assert!(step >= BAKE_SECS, "{name}'s first step took {step} s");
+    }
+    cluster.start(&dead);
 }
 
 /// Answers each POST with what `answer` holds, and keeps what it was sent in `calls`, line by line.

@@ -13,6 +13,8 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
     let (mut succeeded, mut failed) = (0, 0);
     let (mut leashes, mut sick) = (0, 0);
     let (mut pins, mut strays) = (0, 0);
+    let (mut sets, mut drained) = (0, 0);
+    let mut protected = 0;
     let mut met = Phases::default();
     for seed in 1..=60 {
         let outcome = sim::run(seed, false);
@@ -28,6 +30,9 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
         leashes += counts.leashes;
         pins += counts.pins;
         strays += counts.strays;
+        sets += counts.sets_made;
+        protected += counts.protected;
+        drained += counts.sets_gone;
         sick += counts.unhealthy;
         met.add(&counts.met);
     }
@@ -38,6 +43,8 @@ fn some_seeds_keep_every_law_and_show_all_of_the_workload() {
     assert!(succeeded > 0 && failed > 0, "{succeeded} jobs succeeded, {failed} did not");
     assert!(sick > 0, "no task was given up for its health checks");
     assert!(pins > 0 && strays > 0, "{pins} tags were settled, {strays} tasks replaced for that");
+    assert!(sets > 0 && drained > 0, "{sets} task sets were made, {drained} drained");
+    assert!(protected > 0, "no task was protected");
     assert!(leashes > 0, "no strict task's shim had to kill it");
     assert!(halted > 0, "no deployment failed or was stopped");
 }

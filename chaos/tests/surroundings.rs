@@ -71,11 +71,7 @@ fn kept(cluster: &Cluster, task: &str) -> Vec<String> {
 fn printed(cluster: &Cluster, family: &str) -> String {
     let task = run(cluster, family);
     stopped(cluster, &task);
-    // While a task is deleted its log is moved, and for a moment there is none.
-    wait::until("its output can be read", SOON, || {
-        let lines = kept(cluster, &task);
-        if lines.is_empty() { Err("nothing".to_owned()) } else { Ok(lines.join("\n")) }
-    })
+    kept(cluster, &task).join("\n")
 }
 
 fn shell(line: &str) -> Value {
@@ -153,4 +149,14 @@ fn a_shared_volume_stays_and_the_instance_s_metadata_is_the_cluster_s_to_allow()
     let allowed = "instanceMetadataAccess=enabled";
     cluster.run(&["cluster", "update", "default", "--setting", allowed]);
     assert_eq!(printed(&cluster, "asks"), "credentials");
+
+    let mut mighty = shell("busybox grep NoNewPrivs /proc/self/status");
+    mighty["privileged"] = true.into();
+    cluster.register("mighty", mighty);
+    let refused = cluster.ask(&["task", "run", "mighty"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("privileged"), "{said}");
+    let allowed = "privilegedContainers=enabled";
+    cluster.run(&["cluster", "update", "default", "--setting", allowed]);
+    assert_eq!(printed(&cluster, "mighty").split_whitespace().last(), Some("0"));
 }

@@ -114,6 +114,10 @@ pub fn of_response(state: &State, response: &Response) -> Vec<String> {
             rows.map(|row| arns.task(&name_of(state, row.cluster), row.id)).collect()
         }
         Response::CapacityProvider(name) => vec![arns.capacity_provider(name)],
+        Response::TaskSet { service, set } => one(state.service(*service).map(|row| {
+            let cluster = name_of(state, row.cluster);
+            arns.task_set(&cluster, &row.spec.name, &set.shown())
+        })),
         // What has no ARN.
         Response::Done
         | Response::Plan { .. }
@@ -214,6 +218,26 @@ pub fn service_or_deleted<'s>(
         .ok_or_else(|| Error::not_found(Kind::Service, name))
 }
 
+/// The task set of the service that `text` names by its id or ARN.
+pub fn task_set(
+    state: &State,
+    cluster: &Cluster,
+    service: &Service,
+    text: &str,
+) -> Result<DeploymentId, Error> {
+    let missing = || Error::not_found(Kind::TaskSet, text);
+    let resource = Arns::of(state).resource("taskSet", text)?;
+    let id = match resource.strip_prefix("task-set/") {
+        None => resource,
+        Some(path) => {
+            let own = format!("{}/{}/", cluster.name, service.spec.name);
+            path.strip_prefix(&*own).ok_or_else(missing)?
+        }
+    };
+    let sets = state.task_sets(service.id).ok_or_else(missing)?;
+    sets.sets.keys().copied().find(|set| set.shown() == id).ok_or_else(missing)
+}
+
 /// The task of this cluster that `text` names by id or ARN.
 pub fn task<'s>(state: &'s State, cluster: &Cluster, text: &str) -> Result<&'s Arc<Task>, Error> {
     let missing = || Error::not_found(Kind::Task, text);
@@ -291,11 +315,11 @@ pub fn capacity_provider<'t>(field: &str, state: &State, text: &'t str) -> Resul
 }
 
 /// The row that an ARN names, for tags: a cluster, a service, a task, a container instance, a
-/// revision of a task definition or a capacity provider.
+/// revision of a task definition, a task set or a capacity provider.
 pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
     const FIELD: &str = "resourceArn";
-    let allowed = "the ARN of a cluster, a service, a task, a container instance, a task \
-                   definition or a capacity provider";
+    let allowed = "the ARN of a cluster, a service, a task, a task set, a container instance, \
+                   a task definition or a capacity provider";
     let invalid = || Error::invalid(FIELD, text, allowed);
     let path = Arns::of(state).resource(FIELD, text)?;
     let (kind, rest) =
@@ -317,6 +341,12 @@ pub fn resource(state: &State, text: &str) -> Result<Resource, Error> {
     }
     let owner = |state| cluster_of(state, rest).ok_or_else(invalid);
     match kind {
+        "task-set" => {
+            let (cluster, name) = (owner(state)?, rest.split('/').nth(1).unwrap_or_default());
+            let row = service(state, cluster, name)?;
+            let set = task_set(state, cluster, row, text)?;
+            Ok(Resource::TaskSet { service: row.id, set })
+        }
         "service" => service(state, owner(state)?, text).map(|row| Resource::Service(row.id)),
         "task" => task(state, owner(state)?, text).map(|row| Resource::Task(row.id)),
         "container-instance" => {
@@ -345,7 +375,9 @@ pub fn part_of_service<'s>(
     let cluster = state.cluster_named(cluster).ok_or_else(missing)?;
     let row = service_or_deleted(state, cluster, service).map_err(|_| missing())?;
     let named = |id| written(&cluster.name, service, id) == text;
-    let found = row.all_deployments().find(|d| named(d.id)).ok_or_else(missing)?;
+    // Task sets are no deployments to ECS.
+    let mut known = row.all_deployments().filter(|_| !row.spec.is_external());
+    let found = known.find(|d| named(d.id)).ok_or_else(missing)?;
     Ok((row, found))
 }
 

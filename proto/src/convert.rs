@@ -23,6 +23,7 @@ pub mod secret;
 pub mod service;
 mod strategy;
 pub mod task;
+pub mod task_set;
 
 pub(crate) use placement::EC2;
 pub use placement::{has_launch_type, launch_type};

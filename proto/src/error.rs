@@ -169,6 +169,7 @@ fn missing(kind: Kind, name: &str) -> String {
         Kind::Schedule => format!("Schedule {name:?} not found: see `muster schedule list`."),
         Kind::Job => format!("Job {name:?} not found: see `muster job list`."),
         Kind::Policy => format!("Policy {name:?} not found: see `muster policy list`."),
+        Kind::TaskSet => format!("{name:?}: see `muster task-set list SERVICE`."),
         Kind::Alarm => format!("Alarm {name:?} not found: see `muster alarm list`."),
         Kind::Secret => match config::name_of(name) {
             Some(name) => format!("Config {name:?} not found: see `muster config list`."),

@@ -19,6 +19,7 @@ mod secret;
 mod service;
 mod strategy;
 mod task;
+mod task_set;
 mod waiting;
 
 pub use alarm::alarm;
@@ -35,6 +36,7 @@ pub use schedule::schedule;
 pub use secret::{config, secret};
 pub use service::{event, service};
 pub use task::{protection, task};
+pub use task_set::task_sets;
 pub use waiting::{placement_failure, refusal, waiting};
 
 use crate::pb;

@@ -138,7 +138,7 @@ impl Sum {
              entries, {} takeovers, {} faults, {} disks lost, {} snapshots, {} stale plans and {} \
              stale orders refused, {} unknown outcomes, {} wishes, {} acknowledged writes, {} \
              containers, {} tags settled, {} unhealthy tasks given up, {} for other bits, \
-             {} strict ones killed by their shims; hash {:016x}",
+             {} task sets made and {} gone, {} strict ones killed by their shims; hash {:016x}",
             self.seeds,
             self.broken,
             c.agents,
@@ -156,6 +156,8 @@ impl Sum {
             c.pins,
             c.unhealthy,
             c.strays,
+            c.sets_made,
+            c.sets_gone,
             c.leashes,
             self.hash,
         );

@@ -6,7 +6,9 @@
 
 mod alarms;
 mod jobs;
+mod protection;
 mod schedules;
+mod task_sets;
 
 pub(super) use schedules::RATES;
 
@@ -16,18 +18,18 @@ use super::setting::{FAMILIES, ZONES};
 use super::world::{Event, World};
 use crate::sim::Wish;
 use muster_model::cluster::ZONE_RESERVE_SETTING;
-use muster_model::command::{CreateService, RunTask, ServiceChange, StopType, UpdateService};
+use muster_model::command::{CreateService, RunTask, StopType, UpdateService};
 use muster_model::placement::{
     BinpackField, Placement, PlacementConstraint, PlacementStrategy, SpreadField,
 };
 use muster_model::query::Query;
 use muster_model::schedule::ScheduleCommand;
-use muster_model::service::DeploymentConfiguration;
+use muster_model::service::{DeploymentConfiguration, ServiceChange};
 use muster_model::{
     CircuitBreaker, ClusterId, Command, DefinitionId, DeploymentStrategy, Entry, Error, HookAction,
-    InstanceId, InstanceStatus, JobCommand, LifecycleHook, Millis, Pace, Principal, RequestId,
-    Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State, StepSize,
-    Threshold, Time, Weight,
+    InstanceId, InstanceStatus, JobCommand, LifecycleHook, Millis, NewTaskSet, Pace, Principal,
+    RequestId, Response, SchedulingStrategy, ServiceId, ServiceSpec, ServiceStatus, Stage, State,
+    StepSize, TaskSetCommand, Threshold, Time, Weight,
 };
 use std::sync::Arc;
 
@@ -188,6 +190,14 @@ impl World {
                 c.deployment = ids.deployment();
                 Command::UpdateService(c)
             }
+            Command::TaskSet(TaskSetCommand::CreateService { cluster, spec, tags, .. }) => {
+                let id = ids.service();
+                Command::TaskSet(TaskSetCommand::CreateService { id, cluster, spec, tags })
+            }
+            Command::TaskSet(TaskSetCommand::Create(new)) => {
+                let id = ids.deployment();
+                Command::TaskSet(TaskSetCommand::Create(NewTaskSet { id, ..new }))
+            }
             Command::RunTask(mut c) => {
                 for task in &mut c.tasks {
                     *task = ids.task(now);
@@ -222,7 +232,8 @@ impl World {
             70..73 => self.schedule(state),
             73..75 => self.stop_deployment(state),
             75..80 => self.pause_or_continue(state),
-            80..87 => self.stop_task(state),
+            80..85 => self.stop_task(state),
+            85..87 => self.protect_task(state),
             87..95 => self.set_status(state),
             95..96 => self.reserve_zone(),
             96..98 => self.set_alarm(),
@@ -271,6 +282,9 @@ impl World {
         }
         self.clients.next_name += 1;
         let cluster = self.dice.pick(&self.clients.clusters.clone())?;
+        if self.dice.percent(10) {
+            return self.create_external(cluster, format!("s{}", self.clients.next_name));
+        }
         let daemon = self.dice.percent(20);
         let percents: &[(u32, u32)] = match daemon {
             true => &[(0, 100), (50, 100)],
@@ -358,6 +372,10 @@ impl World {
 
     fn update_service(&mut self, state: &State) -> Option<Command> {
         let service = self.any_service(state)?;
+        let external = state.service(service).filter(|row| row.spec.is_external());
+        if let Some(row) = external.filter(|_| self.dice.percent(80)) {
+            return self.change_sets(row);
+        }
         let scales = self.dice.percent(60);
         let rolls = self.dice.percent(60);
         let desired_count = scales.then(|| self.dice.between(0, 6) as u32);
@@ -377,7 +395,7 @@ impl World {
         }))
     }
 
-    /// Half of them shift traffic; some wait at hooks that time out.
+    /// Most of them shift traffic; some wait at hooks that time out.
     fn strategy(&mut self) -> DeploymentStrategy {
         let size = |permille| StepSize {
             weight: Weight::of_permille(permille).unwrap_or(Weight::ALL),
@@ -389,7 +407,7 @@ impl World {
                 step.bake_minutes = self.dice.between(0, STAGE_MINUTES) as u32;
             }
         }
-        let Some(pace) = self.dice.pick(&paces).filter(|_| self.dice.percent(50)) else {
+        let Some(pace) = self.dice.pick(&paces).filter(|_| self.dice.percent(70)) else {
             return DeploymentStrategy::default();
         };
         let actions = [HookAction::Continue, HookAction::Rollback];

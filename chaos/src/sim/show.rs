@@ -50,6 +50,7 @@ fn shown_step(step: &Step) -> String {
         Step::Explain { task, .. } => format!("explain {}", short(task)),
         Step::Forget { tasks } => format!("forget {}", tasks.len()),
         Step::Retire { service } => format!("retire {}", short(service)),
+        Step::RetireTaskSet { set, .. } => format!("forget set {}", short(*set)),
         Step::Purge { .. } => "purge".to_owned(),
         Step::RemoveDefinitions { .. } => "remove definitions".to_owned(),
         Step::Fire { schedule, latest, .. } => {

@@ -48,7 +48,9 @@ def a_task_runs_ends_and_leaves_its_output():
     assert (task["desiredStatus"], task["stopCode"]) == ("STOPPED", "EssentialContainerExited")
     assert task["stoppedReason"] == "Essential container in task exited"
     assert task["containers"][0]["exitCode"] == 3
-    order = ["createdAt", "startedAt", "stoppingAt", "stoppedAt"]
+    order = [
+        "createdAt", "pullStartedAt", "pullStoppedAt", "startedAt", "stoppingAt", "stoppedAt",
+    ]
     times = [task[each] for each in order]
     assert times == sorted(times), dict(zip(order, times))
     said = subprocess.check_output([os.environ["MUSTER"], "task", "logs", arn], text=True)
@@ -188,6 +190,33 @@ def a_service_is_rolled_out_and_back():
     assert ecs.describe_services(services=[name])["services"][0]["status"] == "INACTIVE"
 
 
+def a_protected_task_outlives_scaling_in_and_a_deployment():
+    """UpdateTaskProtection: neither takes it, whatever else goes; both do once it is over."""
+    first, second = define("guarded", "sleep", "100000"), define("guarded", "sleep", "100001")
+    service = f"{NAME}-guarded"
+    ecs.create_service(serviceName=service, taskDefinition=first, desiredCount=3)
+    wait("services_stable", services=[service])
+    listed = lambda: set(ecs.list_tasks(serviceName=service)["taskArns"])
+    chosen = sorted(listed())[1]
+    guard = lambda on: ecs.update_task_protection(
+        cluster="default", tasks=[chosen], protectionEnabled=on
+    )
+    shown = guard(True)["protectedTasks"]
+    assert [(row["taskArn"], row["protectionEnabled"]) for row in shown] == [(chosen, True)], shown
+    ecs.update_service(service=service, desiredCount=1)
+    eventually("only the protected one is left", lambda: listed() == {chosen})
+    ecs.update_service(service=service, taskDefinition=second)
+    both = lambda: len(homes_of(service)) == 2
+    eventually("the second revision runs beside it", both)
+    rows = ecs.describe_services(services=[service])["services"][0]["deployments"]
+    assert [row["rolloutState"] for row in rows][0] == "IN_PROGRESS", rows
+    assert chosen in listed()
+    guard(False)
+    wait("services_stable", services=[service])
+    assert chosen not in listed()
+    ecs.delete_service(service=service, force=True)
+
+
 def a_drained_instance_gives_its_service_away():
     """DRAINING moves the tasks of a service, and ACTIVE takes new ones."""
     definition, name = define("drain", "sleep", "1000"), f"{NAME}-drain"
@@ -203,6 +232,28 @@ def a_drained_instance_gives_its_service_away():
     assert change("ACTIVE") == "ACTIVE"
     ecs.delete_service(service=name, force=True)
     wait("services_inactive", services=[name])
+
+
+def a_daemon_has_one_task_on_each_instance():
+    """DAEMON: one on each, none where it is drained, one again where it is back."""
+    definition, service = define("daemon", "sleep", "100000"), f"{NAME}-daemon"
+    homes = every(ecs, "list_container_instances", "containerInstanceArns")
+    words = {"serviceName": service, "taskDefinition": definition}
+    ecs.create_service(schedulingStrategy="DAEMON", **words)
+    there = lambda wanted: lambda: sorted(homes_of(service)) == sorted(wanted)
+    eventually("one task on each instance", there(homes))
+    change = lambda status: ecs.update_container_instances_state(
+        containerInstances=homes[:1], status=status
+    )
+    change("DRAINING")
+    try:
+        eventually("none on the one that drains", there(homes[1:]))
+        shown = ecs.describe_services(services=[service])["services"][0]
+        assert shown["desiredCount"] == len(homes) - 1, shown
+    finally:
+        change("ACTIVE")
+    eventually("one on each again", there(homes))
+    ecs.delete_service(service=service, force=True)
 
 
 def tags_travel_and_lists_have_pages():
@@ -310,7 +361,9 @@ run(
     an_image_that_is_not_there_is_said_as_ecs_says_it,
     what_is_shown_of_a_task_only_moves_forward,
     a_service_is_rolled_out_and_back,
+    a_protected_task_outlives_scaling_in_and_a_deployment,
     a_drained_instance_gives_its_service_away,
+    a_daemon_has_one_task_on_each_instance,
     tags_travel_and_lists_have_pages,
     lists_of_a_crowd_have_pages,
     what_a_definition_requires_every_instance_has,

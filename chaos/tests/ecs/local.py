@@ -533,10 +533,6 @@ def refusals_are_ecs_own():
         capacityProviderStrategy=[{"capacityProvider": "a"}],
     )
     assert (name, "capacity" in says) == ("UnsupportedFeatureException", True), says
-    name, says = refused(
-        ecs.create_task_set, cluster="lab", service="web", taskDefinition="web"
-    )
-    assert (name, "CreateTaskSet" in says) == ("UnsupportedFeatureException", True), says
     shown = ecs.describe_capacity_providers(capacityProviders=["a", "b"])
     assert [row["name"] for row in shown["capacityProviders"]] == ["a"], shown
     assert [row["reason"] for row in shown["failures"]] == ["MISSING"]
@@ -544,10 +540,47 @@ def refusals_are_ecs_own():
     ecs.create_service(cluster="lab", serviceName="web", taskDefinition="web", desiredCount=0)
     none = ecs.describe_task_sets(cluster="lab", service="web", taskSets=["ecs-svc/1"])
     assert (none["taskSets"], none["failures"][0]["reason"]) == ([], "MISSING")
+    name, says = refused(ecs.create_task_set, cluster="lab", service="web", taskDefinition="web")
+    assert (name, "EXTERNAL" in says) == ("InvalidParameterException", True), says
     assert refused(ecs.delete_cluster, cluster="lab") == (
         "ClusterContainsServicesException",
         "The Cluster cannot be deleted while Services are active.",
     )
+
+
+def task_sets_are_deployed_by_somebody_else():
+    cluster()
+    instance()
+    define()
+    here = {"cluster": "lab", "service": "shop"}
+    made = ecs.create_service(
+        cluster="lab", serviceName="shop", desiredCount=3, deploymentController={"type": "EXTERNAL"}
+    )["service"]
+    assert (made["deploymentController"]["type"], made["deployments"]) == ("EXTERNAL", [])
+    half = {"value": 50.0, "unit": "PERCENT"}
+    tags = [{"key": "team", "value": "a"}]
+    blue = ecs.create_task_set(taskDefinition="web", externalId="r1", tags=tags, **here)["taskSet"]
+    green = ecs.create_task_set(taskDefinition="web", scale=half, **here)["taskSet"]
+    assert (blue["status"], blue["computedDesiredCount"]) == ("ACTIVE", 3), blue
+    assert (green["scale"], green["computedDesiredCount"]) == (half, 2), green
+    told = ecs.update_service_primary_task_set(primaryTaskSet=blue["taskSetArn"], **here)
+    assert told["taskSet"]["status"] == "PRIMARY", told
+    told = ecs.update_task_set(taskSet=green["id"], scale={"value": 100, "unit": "PERCENT"}, **here)
+    assert told["taskSet"]["computedDesiredCount"] == 3, told
+    shown = ecs.describe_task_sets(taskSets=[blue["id"]], include=["TAGS"], **here)["taskSets"]
+    assert [(row["externalId"], row["tags"]) for row in shown] == [("r1", tags)], shown
+    service = ecs.describe_services(cluster="lab", services=["shop"])["services"][0]
+    assert [row["id"] for row in service["taskSets"]] == [green["id"], blue["id"]], service
+    ecs.tag_resource(resourceArn=blue["taskSetArn"], tags=[{"key": "more", "value": "b"}])
+    listed = ecs.list_tags_for_resource(resourceArn=blue["taskSetArn"])["tags"]
+    assert {row["key"] for row in listed} == {"team", "more"}, listed
+    assert refused(ecs.delete_task_set, taskSet=green["id"], **here)[0] == "InvalidParameterException"
+    gone = ecs.delete_task_set(taskSet=green["id"], force=True, **here)["taskSet"]
+    assert gone["status"] == "DRAINING", gone
+    missing = refused(ecs.update_task_set, taskSet="ecs-svc/1", scale=half, **here)
+    assert missing[0] == "TaskSetNotFoundException", missing
+    assert refused(ecs.update_service, taskDefinition="web", **here)[0] == "InvalidParameterException"
+    ecs.delete_service(force=True, **here)
 
 
 def each_class_of_exception_is_met():
@@ -646,6 +679,7 @@ run(
     a_platform_chooses_the_instances_that_are_it,
     instances_are_drained_and_deregistered,
     refusals_are_ecs_own,
+    task_sets_are_deployed_by_somebody_else,
     each_class_of_exception_is_met,
     endings_are_remembered_one_by_one,
     only_a_post_empties_it,

@@ -52,12 +52,13 @@ impl Query {
     }
 }
 
-/// Reads the log in `dir`. The stream ends at the end of the log or, with `follow`, of the
-/// container; dropping the receiver ends the reading. Needs a tokio runtime.
-pub fn read(dir: PathBuf, query: Query) -> mpsc::Receiver<io::Result<Frame>> {
+/// Reads the log in `dir`, and in `moved` what a deletion has put there. The stream ends at the end
+/// of the log or, with `follow`, of the container; dropping the receiver ends the reading. Needs a
+/// tokio runtime.
+pub fn read(dir: PathBuf, moved: PathBuf, query: Query) -> mpsc::Receiver<io::Result<Frame>> {
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
     tokio::task::spawn_blocking(move || {
-        if let Err(e) = run(&dir, query, &sender) {
+        if let Err(e) = run(&dir, &moved, query, &sender) {
             let _ = sender.blocking_send(Err(e));
         }
     });
@@ -67,9 +68,15 @@ pub fn read(dir: PathBuf, query: Query) -> mpsc::Receiver<io::Result<Frame>> {
 /// Says that nobody listens any more.
 struct Closed;
 
-fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Result<()> {
+fn run(
+    dir: &Path,
+    moved: &Path,
+    query: Query,
+    to: &mpsc::Sender<io::Result<Frame>>,
+) -> io::Result<()> {
+    let dirs = [dir, moved];
     let give = |frame: Frame| to.blocking_send(Ok(frame)).map_err(|_| Closed);
-    let mut files = open_all(dir)?;
+    let mut files = open_all(&dirs)?;
     let mut last: VecDeque<Frame> = VecDeque::new();
     let tail = query.tail.map(|n| n.min(TAIL_MAX));
     for file in &mut files {
@@ -103,14 +110,14 @@ fn run(dir: &Path, query: Query, to: &mpsc::Sender<io::Result<Frame>>) -> io::Re
         // Asked before reading: what was written before the end is then read below.
         let over = query.until.is_some_and(|until| now_ms() > until);
         let ended = over || !dir.exists() || dir.join("exit.json").exists();
-        let mut moved = true;
-        while moved {
+        let mut more = true;
+        while more {
             while let Some(frame) = current.as_mut().map_or(Ok(None), LogFile::next)? {
                 if query.wants(&frame) && give(frame).is_err() {
                     return Ok(());
                 }
             }
-            moved = advance(dir, &mut current)? != Step::Stay;
+            more = advance(&dirs, &mut current)? != Step::Stay;
         }
         if ended || to.is_closed() {
             return Ok(());
@@ -176,7 +183,7 @@ mod tests {
     }
 
     async fn all(dir: &Path, query: Query) -> Vec<String> {
-        let mut frames = read(dir.to_owned(), query);
+        let mut frames = read(dir.to_owned(), dir.join("moved"), query);
         let mut texts = Vec::new();
         while let Some(frame) = frames.recv().await {
             texts.push(frame.unwrap().text.trim_end().to_owned());
@@ -235,7 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         append(dir.path(), &line(1, "0"));
         let follow = Query { follow: true, ..Default::default() };
-        let mut frames = read(dir.path().to_owned(), follow);
+        let mut frames = read(dir.path().to_owned(), dir.path().join("moved"), follow);
         let mut got = Vec::new();
         for n in 1..=50 {
             append(dir.path(), &line(1, &n.to_string()));
@@ -259,6 +266,23 @@ mod tests {
         }
         let expected: Vec<String> = (0..=51).map(|n| format!("{n}\n")).collect();
         assert_eq!(got, expected);
+    }
+
+    /// A deletion moves one file after the other, and then takes the rest away.
+    #[tokio::test]
+    async fn a_log_that_is_being_moved_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, moved) = (dir.path(), dir.path().join("moved"));
+        fs::create_dir(&moved).unwrap();
+        fs::write(live.join("log.1"), line(1, "a")).unwrap();
+        append(live, &line(2, "b"));
+        fs::write(live.join("exit.json"), "{}").unwrap();
+        let follow = Query { follow: true, ..Default::default() };
+        for name in ["log", "log.1"] {
+            fs::rename(live.join(name), moved.join(name)).unwrap();
+            assert_eq!(all(live, Query::default()).await, ["a", "b"], "{name} has moved");
+            assert_eq!(all(live, follow).await, ["a", "b"], "{name} has moved");
+        }
     }
 
     #[tokio::test]

@@ -73,6 +73,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Into these messages, which somebody sends.
+    pub fn new(messages: mpsc::Sender<pb::AgentMessage>) -> Self {
+        Self { messages, broken: CancellationToken::new() }
+    }
+
     pub fn report(&self, sequence: u64, reports: &[TaskReport]) {
         if self.messages.try_send(wire::report(sequence, reports)).is_err() {
             self.broken.cancel();
@@ -201,7 +206,7 @@ impl SessionLoop {
         self.book.leads(address);
         self.book.learn(&welcome.managers).await;
         let period = Duration::from_millis(u64::from(welcome.heartbeat_ms)).max(HEARTBEAT_MIN);
-        let outbox = Outbox { messages, broken: CancellationToken::new() };
+        let outbox = Outbox::new(messages);
         if self.worker.send(FromSession::Open(session, outbox.clone())).await.is_err() {
             return (Ended::Stopping, true);
         }

@@ -5,12 +5,15 @@
 
 mod lab;
 
+use lab::agent::now;
 use lab::{Lab, SOON, assign, key, lab, script, task, until};
 use muster_agent::journal::ContainerKey;
 use muster_agent::logs::Query;
+use muster_model::Time;
 use muster_model::dispatch::Assignment;
 use muster_model::spec::{ContainerDefinition, LogConfiguration, NetworkMode};
 use rmp::decode::{read_array_len, read_int, read_map_len, read_str_from_slice};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,6 +101,53 @@ fn the_journal_gets_fields_of_the_container() {
         let tag = format!("CONTAINER_TAG={}", key.id());
         for field in ["MESSAGE=hello", "PRIORITY=6", "STAGE=prod", "TEAM=blue", &name, &tag] {
             assert!(entry.lines().any(|line| line == field), "{field}: {entry}");
+        }
+        lab
+    });
+}
+
+#[test]
+fn each_line_is_a_gelf_message_of_its_own() {
+    lab(|lab| async {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("udp://{}", udp.local_addr().unwrap());
+        let options = [
+            ("gelf-address", to.as_str()),
+            ("gelf-compression-type", "none"),
+            ("tag", "app"),
+            ("env", "STAGE"),
+        ];
+        let mut container = with("gelf", &options, "echo one; echo two >&2");
+        container.environment.insert("STAGE".into(), "prod".into());
+        let began = now();
+        let (_, key) = run(&lab, container).await;
+        let mut messages = Vec::new();
+        for _ in 0..2 {
+            let mut buffer = [0; 2048];
+            let n = in_time("a datagram", udp.recv(&mut buffer)).await.unwrap();
+            messages.push(serde_json::from_slice::<Value>(&buffer[..n]).unwrap());
+        }
+        // The two streams of a container are read as they come.
+        messages.sort_by_key(|message| message["short_message"].to_string());
+        let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        for (message, (line, level)) in messages.iter().zip([("one", 6), ("two", 3)]) {
+            assert_eq!(
+                (&message["short_message"], &message["level"]),
+                (&json!(line), &json!(level))
+            );
+            for (field, wanted) in [
+                ("version", "1.1"),
+                ("host", &host),
+                ("_container_id", &key.id()),
+                ("_container_name", &key.id()),
+                ("_command", "/bin/sh -c echo one; echo two >&2"),
+                ("_tag", "app"),
+                ("_STAGE", "prod"),
+            ] {
+                assert_eq!(message[field], wanted, "{field}: {message}");
+            }
+            let at = Time((message["timestamp"].as_f64().unwrap() * 1000.0).round() as u64);
+            assert!(began <= at && at <= now(), "{message}");
         }
         lab
     });

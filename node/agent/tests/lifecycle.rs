@@ -6,7 +6,7 @@ mod lab;
 
 use lab::{assign, key, lab, script, sh, task, until};
 use muster_agent::cgroup::Version;
-use muster_model::spec::{ContainerDefinition, MountPoint, NetworkMode, Tmpfs, Volume};
+use muster_model::spec::{ContainerDefinition, MountPoint, NetworkMode, Tmpfs, Ulimit, Volume};
 use std::collections::BTreeMap;
 
 #[test]
@@ -124,6 +124,20 @@ fn limits_of_container_and_task_are_in_force() {
         assert!(usage.memory_bytes > 0 && usage.cpu_nanos > 0 && usage.pids >= 1, "{usage:?}");
         lab.runtime.kill(&key);
         lab.exit(&key).await;
+        lab
+    });
+}
+
+#[test]
+fn soft_and_hard_ulimits_are_as_asked() {
+    lab(|mut lab| async {
+        let mut main = script("main", "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc");
+        let ulimit = |name: &str, soft, hard| Ulimit { name: name.into(), soft, hard };
+        main.ulimits = vec![ulimit("nofile", 1234, 2345), ulimit("core", 0, 512 * 7)];
+        let (exit, log) = lab.finish(task(NetworkMode::None, vec![main])).await;
+        assert_eq!(exit.exit_code, Some(0), "{log}");
+        // The shell counts cores in blocks of 512 bytes.
+        assert_eq!(log, "1234\n2345\n0\n7\n");
         lab
     });
 }

@@ -1,193 +1,27 @@
-//! Tasks of several containers, the worker's brain over real runc: who waits for whom, health
-//! checks inside the container, restarts in place.
+//! Tasks of several containers, the worker's brain over real runc: who waits for whom, whose end
+//! ends the task, restarts in place.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod lab;
 
-use lab::{SOON, assign, machine, script, sh, task, until};
-use muster_agent::contact::Contact;
-use muster_agent::drive::engine::Engine;
-use muster_agent::drive::lanes::Lanes;
-use muster_agent::drive::obeyed::Obeyed;
-use muster_agent::drive::{Drive, Parts};
+use lab::agent::{Agent, agent, agent_with, checked, now, stops_with};
+use lab::{assign, script, task, until};
 use muster_agent::runtime::RuntimeConfig;
-use muster_agent::runtime::engine::RuncEngine;
-use muster_agent::session::FromSession;
-use muster_control::io::{ContainerEvent, FoundContainer, WorkerInput};
-use muster_control::worker::Worker;
-use muster_model::dispatch::{Assignment, Assignments, Order};
-use muster_model::life::{Condition, Dependency, HealthCheck, RestartPolicy};
+use muster_control::io::{ContainerEvent, FoundContainer};
+use muster_model::dispatch::{Assignment, Order};
+use muster_model::life::{Condition, Dependency, RestartPolicy};
 use muster_model::spec::{ContainerDefinition, NetworkMode};
-use muster_model::{Epoch, Index, InstanceId, Time};
+use muster_model::task::StopCode;
+use muster_model::{Observed, Phase};
+use std::fs::Permissions;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-/// An agent without managers: orders go in, what its containers do is read.
-struct Agent {
-    engine: Arc<RuncEngine>,
-    orders: mpsc::Sender<FromSession>,
-    revision: u64,
-    events: mpsc::UnboundedReceiver<ContainerEvent>,
-    stop: CancellationToken,
-    running: JoinHandle<()>,
-}
-
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    Time(u64::try_from(since.as_millis()).unwrap())
-}
-
-impl Agent {
-    /// With what it found.
-    async fn start(config: &RuntimeConfig) -> (Self, Vec<muster_control::io::Found>) {
-        let engine = RuncEngine::open(config.clone(), Arc::new(lab::Told::default())).unwrap();
-        let (from_engine, mut said) = mpsc::channel(64);
-        let found = engine.boot(from_engine).await.unwrap();
-        let (to_drive, heard) = mpsc::channel(64);
-        let (seen, events) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some((task, event)) = said.recv().await {
-                let _ = seen.send(ContainerEvent::clone(&event));
-                let _ = to_drive.send((task, event)).await;
-            }
-        });
-        let obeyed = Obeyed::open(config.data_dir.join("obeyed.json")).unwrap();
-        let revision = obeyed.highest().1.0;
-        let (orders, session) = mpsc::channel(8);
-        let stop = CancellationToken::new();
-        let drive = Drive::new(Parts {
-            worker: Worker::new(InstanceId::from_bits(1), obeyed.highest()),
-            clock: Arc::new(now),
-            lanes: Lanes::new(engine.clone(), 4, 4),
-            obeyed,
-            session,
-            events: heard,
-            contact: Arc::new(Contact::new(&config.data_dir, Arc::new(now))),
-            stop: stop.clone(),
-        });
-        let running = tokio::spawn(drive.run(found.clone()));
-        (Self { engine, orders, revision, events, stop, running }, found)
-    }
-
-    async fn order(&mut self, order: Order) {
-        self.revision += 1;
-        let orders = Assignments {
-            epoch: Epoch(1),
-            revision: Index(self.revision),
-            complete: false,
-            orders: vec![order],
-        };
-        let input = FromSession::Input(WorkerInput::Assignments(orders));
-        assert!(self.orders.send(input).await.is_ok());
-    }
-
-    async fn run(&mut self, assignment: &Arc<Assignment>) {
-        self.order(Order::Run(Box::new(Assignment::clone(assignment)))).await;
-    }
-
-    async fn next(&mut self) -> ContainerEvent {
-        let next = tokio::time::timeout(SOON, self.events.recv()).await;
-        next.expect("nothing happened").unwrap()
-    }
-
-    /// The next event that `pick` knows, in a few words.
-    async fn until<T>(&mut self, pick: impl Fn(&ContainerEvent) -> Option<T>) -> T {
-        loop {
-            let event = self.next().await;
-            if let Some(found) = pick(&event) {
-                return found;
-            }
-        }
-    }
-
-    /// Starts, outcomes of checks and ends from here on, up to the end of `last`.
-    async fn story(&mut self, last: &str) -> Vec<String> {
-        let mut story = Vec::new();
-        while story.last().is_none_or(|line: &String| line != last) {
-            story.push(self.until(told).await);
-        }
-        story
-    }
-
-    async fn log(&self, assignment: &Assignment, container: &str) -> String {
-        let mut log = String::new();
-        let key = lab::key(assignment, container);
-        let mut frames = self.engine.runtime().logs(&key, Default::default());
-        while let Some(frame) = frames.recv().await {
-            log.push_str(&frame.unwrap().text);
-        }
-        log
-    }
-
-    /// Waits until its script minds signals.
-    async fn is_up(&self, assignment: &Assignment, container: &str) {
-        let up = async || self.log(assignment, container).await.contains("up").then_some(());
-        until("it is up", up).await;
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.running.await.unwrap();
-        self.engine.close().await;
-    }
-}
-
-fn told(event: &ContainerEvent) -> Option<String> {
-    Some(match event {
-        ContainerEvent::Started { container, .. } => format!("{container} started"),
-        ContainerEvent::Checked { container, outcome: Ok(()), .. } => format!("{container} passed"),
-        ContainerEvent::Checked { container, outcome: Err(_), .. } => format!("{container} failed"),
-        ContainerEvent::Exited { container, exit_code: Some(code), .. } => {
-            format!("{container} ended {code}")
-        }
-        ContainerEvent::Restarted { container, .. } => format!("{container} restarted"),
-        _ => return None,
-    })
-}
-
-/// Runs a test against an agent on a machine of its own, and takes back what it left.
-fn agent(test: impl AsyncFnOnce(Agent, &RuntimeConfig) -> Agent + Send) {
-    machine(
-        |_| {},
-        async |_dir, config| {
-            let (agent, found) = Agent::start(&config).await;
-            assert!(found.is_empty());
-            let agent = test(agent, &config).await;
-            let engine = agent.engine.clone();
-            agent.stop().await;
-            for name in std::fs::read_dir(config.data_dir.join("tasks")).unwrap() {
-                let task = name.unwrap().file_name().into_string().unwrap().parse().unwrap();
-                engine.runtime().delete(task).await.unwrap();
-            }
-        },
-    );
-}
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 fn after(name: &str, condition: Condition) -> Vec<Dependency> {
     vec![Dependency { container: name.into(), condition }]
-}
-
-fn checked(mut container: ContainerDefinition, line: &str) -> ContainerDefinition {
-    container.health_check = Some(HealthCheck {
-        command: vec!["CMD-SHELL".into(), line.into()],
-        interval_secs: 5,
-        timeout_secs: 2,
-        retries: 1,
-        start_period_secs: 0,
-    });
-    container
-}
-
-/// Ends with `code` when it is told to stop, after as many turns of its loop.
-fn stops_with(code: u8, turns: u32) -> String {
-    let slowly = format!("n=0; while [ $n -lt {turns} ]; do n=$((n+1)); sleep 0.05; done");
-    format!("trap '{slowly}; exit {code}' TERM; echo up; while :; do sleep 0.05; done")
 }
 
 #[test]
@@ -217,54 +51,112 @@ fn containers_start_when_what_they_wait_for_is_so_and_stop_the_other_way_round()
     });
 }
 
+/// Runs until it is told to end, and then fails.
+fn fails_with(code: u8) -> String {
+    format!("echo up; until [ -e /end ]; do usleep 20000; done; exit {code}")
+}
+
+fn tell_to_end(config: &RuntimeConfig, assignment: &Assignment, container: &str) {
+    let dir = config.data_dir.join("tasks").join(assignment.task.to_string());
+    std::fs::write(dir.join("containers").join(container).join("rootfs/end"), "").unwrap();
+}
+
+/// All that is reported of a task in this phase.
+fn has_come_to(phase: Phase) -> impl Fn(&Observed) -> Option<Observed> {
+    move |task| (task.phase == phase).then(|| task.clone())
+}
+
+/// The code that a container stopped with.
+fn ended(task: &Observed, container: &str) -> Option<i32> {
+    let found = task.containers.iter().find(|found| &*found.name == container)?;
+    found.exit_code.filter(|_| found.phase == Phase::Stopped)
+}
+
 #[test]
-fn a_check_that_hangs_is_killed_with_all_it_started_and_holds_up_no_stop() {
-    agent(async |mut agent, _| {
-        // A number that no other process has among its arguments.
-        let line = "sleep 918273 & sleep 918273";
-        let app = checked(script("app", &stops_with(0, 0)), line);
-        let assignment = assign(task(NetworkMode::None, vec![app]));
+fn the_end_of_an_essential_container_stops_the_others_and_no_other_end_does() {
+    agent(async |mut agent, config| {
+        let app = script("app", &fails_with(3));
+        let side = script("side", &fails_with(4));
+        let side = ContainerDefinition { essential: false, ..side };
+        let db = script("db", &stops_with(7, 0));
+        let assignment = assign(task(NetworkMode::None, vec![app, side, db]));
         agent.run(&assignment).await;
-        let outcome = async |agent: &mut Agent| {
-            let outcome = |event: &ContainerEvent| match event {
-                ContainerEvent::Checked { outcome, .. } => Some(outcome.clone()),
-                _ => None,
-            };
-            agent.until(outcome).await.unwrap_err()
-        };
-        assert_eq!(&*outcome(&mut agent).await, "it took longer than its timeout of 2 s");
-        let hanging = || sh("grep -alz '^918273$' /proc/[0-9]*/cmdline 2>/dev/null | wc -l");
-        until("nothing hangs", async || (hanging().trim() == "0").then_some(())).await;
-        // The next one is under way when the task is told to stop.
-        until("it hangs again", async || (hanging().trim() == "2").then_some(())).await;
-        agent.order(Order::Stop(assignment.task)).await;
-        // The end of the container cuts the check short, and that may be told first.
-        let first = agent.until(|event| match event {
-            ContainerEvent::Exited { exit_code, .. } => Some(format!("ended {exit_code:?}")),
-            ContainerEvent::Checked { outcome: Err(why), .. } => {
-                why.contains("timeout").then(|| why.to_string())
-            }
-            _ => None,
-        });
-        assert_eq!(first.await, "ended Some(0)", "the signal waited for the check");
+        for container in ["app", "side", "db"] {
+            agent.is_up(&assignment, container).await;
+        }
+        tell_to_end(config, &assignment, "side");
+        let phase = agent.reported(|task| ended(task, "side").map(|code| (task.phase, code)));
+        assert_eq!(phase.await, (Phase::Running, 4));
+        tell_to_end(config, &assignment, "app");
+        let story = agent.story("db ended 7").await;
+        assert_eq!(story[3..], ["side ended 4", "app ended 3", "db ended 7"]);
+        let stopped = agent.reported(has_come_to(Phase::Stopped)).await;
+        assert_eq!(stopped.stop_code, Some(StopCode::EssentialContainerExited));
+        assert_eq!(stopped.reason.as_deref(), Some("Essential container in task exited"));
+        let codes = ["app", "side", "db"].map(|container| ended(&stopped, container));
+        assert_eq!(codes, [Some(3), Some(4), Some(7)]);
         agent
     });
 }
 
 #[test]
-fn a_failing_check_says_why_in_few_words() {
+fn a_failed_end_is_complete_and_a_start_is_enough_for_start() {
     agent(async |mut agent, _| {
-        let line = "yes no-such-thing | head -c 1000000 >&2; exit 3";
-        let app = checked(script("app", &stops_with(0, 0)), line);
-        agent.run(&assign(task(NetworkMode::None, vec![app]))).await;
-        let why = agent
-            .until(|event| match event {
-                ContainerEvent::Checked { outcome: Err(why), .. } => Some(why.clone()),
-                _ => None,
-            })
-            .await;
-        assert!(why.starts_with("it ended with code 3: no-such-thing"), "{why}");
-        assert!(why.len() < 300, "{}", why.len());
+        let mut app = script("app", &stops_with(0, 0));
+        app.depends_on = after("db", Condition::Start);
+        let mut db = script("db", &stops_with(0, 0));
+        db.depends_on = after("init", Condition::Complete);
+        let init = ContainerDefinition { essential: false, ..script("init", "exit 1") };
+        let assignment = assign(task(NetworkMode::None, vec![app, db, init]));
+        agent.run(&assignment).await;
+        let story = agent.story("app started").await;
+        assert_eq!(story, ["init started", "init ended 1", "db started", "app started"]);
+        agent.reported(has_come_to(Phase::Running)).await;
+        agent
+    });
+}
+
+/// Starts containers as the other does, and says so only when a short one has ended.
+const LATE_RUNC: &str = "#!/bin/sh\n\
+    case \" $* \" in *' start '*) runc \"$@\"; code=$?; sleep 1; exit $code;; esac\n\
+    exec runc \"$@\"\n";
+
+#[test]
+fn an_end_that_comes_before_the_word_of_its_start_is_told_after_it() {
+    let late = |config: &mut RuntimeConfig| {
+        let program = config.data_dir.with_file_name("late-runc");
+        std::fs::write(&program, LATE_RUNC).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        config.runc = program;
+    };
+    agent_with(late, async |mut agent, _| {
+        let mut app = script("app", &stops_with(0, 0));
+        app.depends_on = after("init", Condition::Success);
+        let init = ContainerDefinition { essential: false, ..script("init", "exit 0") };
+        agent.run(&assign(task(NetworkMode::None, vec![app, init]))).await;
+        let story = agent.story("app started").await;
+        assert_eq!(story, ["init started", "init ended 0", "app started"]);
+        agent
+    });
+}
+
+#[test]
+fn what_is_not_healthy_within_its_start_timeout_stops_the_task() {
+    agent(async |mut agent, _| {
+        let mut app = script("app", "exit 0");
+        app.depends_on = after("db", Condition::Healthy);
+        let mut db = checked(script("db", &stops_with(7, 0)), "exit 1");
+        (db.start_timeout_secs, db.stop_timeout_secs) = (Some(3), Some(2));
+        let assignment = assign(task(NetworkMode::None, vec![app, db]));
+        agent.run(&assignment).await;
+        let stopped = agent.reported(has_come_to(Phase::Stopped)).await;
+        assert_eq!(stopped.stop_code, Some(StopCode::TaskFailedToStart));
+        let why = "TaskDependencyError: container app waits for db to be HEALTHY: \
+                   it was not within its startTimeout of 3 seconds";
+        assert_eq!(stopped.reason.as_deref(), Some(why));
+        // It never started, and what was waited for did.
+        assert_eq!(ended(&stopped, "app"), None);
+        assert!(ended(&stopped, "db").is_some(), "{stopped:?}");
         agent
     });
 }
@@ -329,6 +221,50 @@ fn what_stops_is_not_started_again() {
             _ => None,
         });
         assert!(tokio::time::timeout(Duration::from_secs(60), deleted).await.unwrap());
+        agent
+    });
+}
+
+#[test]
+fn a_run_shorter_than_its_period_and_an_ignored_code_are_no_reason_to_start_again() {
+    agent(async |mut agent, _| {
+        let app = script("app", &stops_with(0, 0));
+        let side = |name: &str, text: &str, attempt_period_secs, ignored_exit_codes| {
+            let policy = RestartPolicy { enabled: true, ignored_exit_codes, attempt_period_secs };
+            let restart_policy = Some(policy);
+            ContainerDefinition { essential: false, restart_policy, ..script(name, text) }
+        };
+        let short = side("short", "exit 5", 3600, vec![]);
+        let ignored = side("ignored", "exit 6", 0, vec![0, 6]);
+        let once = "test -e /again && exec sleep 1000; touch /again; sleep 3; exit 5";
+        let long = side("long", once, 2, vec![6]);
+        let assignment = assign(task(NetworkMode::None, vec![app, short, ignored, long]));
+        agent.run(&assignment).await;
+        let settled = |task: &Observed| {
+            let again = [1, 2, 3].map(|index| task.containers[index].restarts);
+            let long_runs = again[2] > 0 && task.containers[3].phase == Phase::Running;
+            let codes = [ended(task, "short")?, ended(task, "ignored")?];
+            long_runs.then_some((codes, again))
+        };
+        assert_eq!(agent.reported(settled).await, ([5, 6], [0, 0, 1]));
+        agent
+    });
+}
+
+#[test]
+fn what_is_reported_of_a_task_has_its_times_in_order() {
+    agent(async |mut agent, _| {
+        let assignment = assign(task(NetworkMode::None, vec![script("app", &stops_with(0, 0))]));
+        let created_at = now();
+        agent.run(&assignment).await;
+        let started = agent.reported(has_come_to(Phase::Running)).await;
+        let times = [started.pull_started_at, started.pull_stopped_at, started.started_at];
+        assert!([Some(created_at)].iter().chain(&times).is_sorted(), "{created_at:?} {started:?}");
+        agent.is_up(&assignment, "app").await;
+        agent.order(Order::Stop(assignment.task)).await;
+        let stopped = agent.reported(has_come_to(Phase::Stopped)).await;
+        assert_eq!([stopped.pull_started_at, stopped.pull_stopped_at, stopped.started_at], times);
+        assert!([stopped.started_at, stopped.stopping_at, stopped.stopped_at].is_sorted());
         agent
     });
 }

@@ -98,7 +98,7 @@ fn a_server_s_directory_is_mounted_for_the_task_and_nothing_in_it_is_deleted() {
             config.efs.insert("fs-1".into(), "10.0.0.7:/exports".into());
         },
         |lab| async {
-            let text = "cat /data/file; echo ours > /data/new; read line";
+            let text = "echo ours > /data/new; cat /data/file; read line";
             let mut definition = with(efs("fs-1"), text);
             definition.containers[0].interactive = true;
             let assignment = begin(&lab, definition).await.unwrap();

@@ -3,7 +3,6 @@
 //! A write is: make the command (checked by `muster-proto`), commit it, show the row as it is then.
 //! A read is: choose a state, call the pure function of `read`.
 
-mod absent;
 mod access_key;
 mod account;
 mod agent;
@@ -28,4 +27,5 @@ mod service;
 mod start;
 mod tags;
 mod task;
+mod task_set;
 mod users;

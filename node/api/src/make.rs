@@ -2,7 +2,7 @@
 //! repeat of a request needs: names that meant a row the first time mean the same row again.
 
 use crate::write::Draft;
-use muster_model::{Command, DefinitionId, Error, InstanceId, Response, State};
+use muster_model::{Command, DefinitionId, Error, InstanceId, Response, State, TaskSetCommand};
 use muster_proto::{arn, convert, pb};
 
 pub fn create_cluster(
@@ -60,6 +60,17 @@ pub fn delete_service(
     }
 }
 
+pub fn create_task_set(
+    draft: &mut Draft<'_>,
+    wire: &pb::CreateTaskSetRequest,
+) -> Result<Command, Error> {
+    let mut command = convert::task_set::create(draft.state, &mut draft.ids, wire)?;
+    if let Command::TaskSet(TaskSetCommand::Create(new)) = &mut command {
+        as_before(draft, &wire.task_definition, &mut new.definition);
+    }
+    Ok(command)
+}
+
 pub fn run_task(draft: &mut Draft<'_>, wire: &pb::RunTaskRequest) -> Result<Command, Error> {
     let mut command = convert::task::run(draft.state, &mut draft.ids, wire)?;
     if let Command::RunTask(run) = &mut command {
@@ -98,6 +109,10 @@ fn definition_of(state: &State, response: &Response) -> Option<DefinitionId> {
     match response {
         Response::Tasks(ids) | Response::Started { tasks: ids, .. } => {
             ids.iter().find_map(|id| state.task(*id)).map(|row| row.definition)
+        }
+        Response::TaskSet { service, set } => {
+            let row = state.service(*service)?;
+            row.deployments.iter().find(|row| row.id == *set).map(|row| row.definition)
         }
         // The newest deployment; if the service has moved on since, the repeat is an old one.
         Response::Service(id) => state.service(*id)?.primary().map(|row| row.definition),

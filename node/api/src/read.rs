@@ -3,7 +3,6 @@
 //! They do not know how fresh the state is, nor who asks. A name that is not there is a failure
 //! beside the others' rows (`MISSING`), never an error, as in ECS; a missing cluster is an error.
 
-pub mod absent;
 pub mod account;
 pub mod attribute;
 pub mod capacity;
@@ -17,6 +16,7 @@ pub mod schedule;
 pub mod service;
 pub mod tags;
 pub mod task;
+pub mod task_set;
 
 use muster_model::{Cluster, Error, State};
 use muster_proto::spelled;

@@ -115,9 +115,9 @@ async fn errors_are_worded_as_in_ecs() {
 #[tokio::test]
 async fn what_is_no_operation_is_told_apart_from_what_is_not_built() {
     let (_bench, door) = open().await;
-    let (exception, message) = refused(&door, head("CreateTaskSet"), "{}").await;
+    let (exception, message) = refused(&door, head("CreateDaemon"), "{}").await;
     assert_eq!(exception, "UnsupportedFeatureException");
-    assert!(message.starts_with("CreateTaskSet is not supported"), "{message}");
+    assert!(message.starts_with("CreateDaemon is not supported"), "{message}");
     let (exception, message) = refused(&door, head("MakeCoffee"), "{}").await;
     assert_eq!(exception, "UnknownOperationException");
     assert!(message.contains("\"MakeCoffee\""), "{message}");

@@ -94,6 +94,10 @@ fn of_lists_and_states() -> Vec<Asked> {
     ]
 }
 
+fn set(more: Value) -> Value {
+    with(json!({ "service": "web", "taskDefinition": "web" }), more)
+}
+
 fn of_providers_and_settings() -> Vec<Asked> {
     vec![
         ("CreateCapacityProvider", provider(json!({ "managedDraining": P })), "managedDraining"),
@@ -115,6 +119,13 @@ fn of_providers_and_settings() -> Vec<Asked> {
         ),
         ("ListServices", json!({ "resourceManagementType": P }), "resourceManagementType"),
         ("DescribeTaskSets", json!({ "service": "web", "include": [P] }), "include"),
+        ("CreateTaskSet", set(json!({ "launchType": P })), "launch type"),
+        ("CreateTaskSet", set(json!({ "scale": { "value": 1, "unit": P } })), "scale.unit"),
+        (
+            "UpdateTaskSet",
+            json!({ "service": "web", "taskSet": "a", "scale": { "value": 1, "unit": P } }),
+            "scale.unit",
+        ),
         (
             "PutAccountSettingDefault",
             json!({ "name": P, "value": "on" }),
@@ -325,8 +336,7 @@ macro_rules! requests {
 muster_proto::ecs_operations!(requests);
 
 /// Requests that are refused before anybody looks into them.
-const NOT_SERVED: [&str; 4] =
-    ["CreateTaskSet", "UpdateTaskSet", "SubmitTaskStateChange", "RegisterContainerInstance"];
+const NOT_SERVED: [&str; 2] = ["SubmitTaskStateChange", "RegisterContainerInstance"];
 
 /// Members of a message, and of those in it, that are enums with ECS.
 fn enums(message: &'static Message, found: &mut BTreeSet<String>) {

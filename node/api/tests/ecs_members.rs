@@ -113,7 +113,7 @@ async fn what_a_port_speaks_is_kept_and_shown() {
     assert!(message.contains("portMappings[0].appProtocol"), "{message}");
 }
 
-/// Every way to ask for a load balancer, a capacity provider, a task set or Fargate: none is taken
+/// Every way to ask for a load balancer, a capacity provider, CodeDeploy or Fargate: none is taken
 /// silently, and each refusal says what is missing.
 #[tokio::test]
 async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
@@ -124,8 +124,11 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
     let balancer = json!([{ "containerName": "main", "containerPort": 80,
         "targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1" }]);
     let network = json!({ "awsvpcConfiguration": { "subnets": ["subnet-1"] } });
-    let (providers, balancers, sets) =
-        ("placing tasks by capacity providers", "load balancers are not built", "task sets");
+    let (providers, balancers, deploy) = (
+        "placing tasks by capacity providers",
+        "load balancers are not built",
+        "CodeDeploy is AWS's",
+    );
     let awsvpc = "awsvpc networking is not built";
     let create = |more: Value| {
         let mut body = json!({ "serviceName": "new", "taskDefinition": "web" });
@@ -136,14 +139,14 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
         |name: &str, value: &Value| ("UpdateService", json!({ "service": "web", name: value }));
     let run =
         |name: &str, value: &Value| ("RunTask", json!({ "taskDefinition": "web", name: value }));
+    let set = |name: &str, value: &Value| json!({ "service": "web", "taskDefinition": "web", name: value });
     for ((operation, body), says) in [
         (create(json!({ "capacityProviderStrategy": strategy })), providers),
         (create(json!({ "loadBalancers": balancer })), balancers),
         (create(json!({ "role": "ecsServiceRole" })), balancers),
         (create(json!({ "networkConfiguration": network })), awsvpc),
         (create(json!({ "serviceRegistries": [{ "registryArn": "a" }] })), "service discovery"),
-        (create(json!({ "deploymentController": { "type": "EXTERNAL" } })), sets),
-        (create(json!({ "deploymentController": { "type": "CODE_DEPLOY" } })), sets),
+        (create(json!({ "deploymentController": { "type": "CODE_DEPLOY" } })), deploy),
         (create(json!({ "launchType": "FARGATE" })), "(Fargate) is not built"),
         (update("capacityProviderStrategy", &strategy), "nothing is placed by them"),
         (update("loadBalancers", &balancer), balancers),
@@ -155,10 +158,10 @@ async fn what_needs_a_capability_that_is_not_built_is_refused_by_its_name() {
             ("RegisterTaskDefinition", definition(json!({ "networkMode": "awsvpc" }))),
             "a network interface per task is not built",
         ),
-        (("CreateTaskSet", json!({ "service": "web", "taskDefinition": "web" })), sets),
-        (("DeleteTaskSet", json!({ "service": "web", "taskSet": "a" })), sets),
-        (("UpdateTaskSet", json!({ "service": "web", "taskSet": "a" })), sets),
-        (("UpdateServicePrimaryTaskSet", json!({ "primaryTaskSet": "a" })), sets),
+        (("CreateTaskSet", set("loadBalancers", &balancer)), balancers),
+        (("CreateTaskSet", set("networkConfiguration", &network)), awsvpc),
+        (("CreateTaskSet", set("capacityProviderStrategy", &strategy)), providers),
+        (("CreateTaskSet", set("launchType", &json!("FARGATE"))), "(Fargate) is not built"),
         (("ExecuteCommand", json!({ "task": "a", "command": "sh" })), "muster task exec"),
     ] {
         let (exception, message) = refused(&door, operation, body.clone()).await;

@@ -108,6 +108,12 @@ async fn operation(
         "CreateCapacityProvider" => one!(CreateCapacityProviderRequest, create_capacity_provider),
         "UpdateCapacityProvider" => one!(UpdateCapacityProviderRequest, update_capacity_provider),
         "DeleteCapacityProvider" => one!(DeleteCapacityProviderRequest, delete_capacity_provider),
+        "CreateTaskSet" => one!(CreateTaskSetRequest, create_task_set),
+        "UpdateTaskSet" => one!(UpdateTaskSetRequest, update_task_set),
+        "DeleteTaskSet" => one!(DeleteTaskSetRequest, delete_task_set),
+        "UpdateServicePrimaryTaskSet" => {
+            one!(UpdateServicePrimaryTaskSetRequest, update_service_primary_task_set)
+        }
         "DescribeTaskSets" => one!(DescribeTaskSetsRequest, describe_task_sets),
         "UpdateContainerAgent" => one!(UpdateContainerAgentRequest, update_container_agent),
         other => panic!("unknown rpc {other}"),

@@ -70,7 +70,7 @@ async fn wire_requests(bench: &Bench) {
     for (trust, kind, operation) in [
         (Trust::Signed, json, "ListTasks"),
         (Trust::Signed, json, "MakeCoffee"),
-        (Trust::Anyone, json, "CreateTaskSet"),
+        (Trust::Anyone, json, "CreateDaemon"),
         (Trust::Signed, form, ""),
     ] {
         let target = format!("AmazonEC2ContainerServiceV20141113.{operation}");
@@ -103,7 +103,7 @@ async fn calls_are_counted_by_method_and_code() {
     for line in [
         r#"muster_api_calls_total{method="ListTasks",code="Unauthenticated"} 1"#,
         r#"muster_api_calls_total{method="unknown",code="InvalidArgument"} 1"#,
-        r#"muster_api_calls_total{method="CreateTaskSet",code="Unimplemented"} 1"#,
+        r#"muster_api_calls_total{method="CreateDaemon",code="Unimplemented"} 1"#,
         r#"muster_api_calls_total{method="GetCallerIdentity",code="Unauthenticated"} 1"#,
         r#"muster_api_calls_total{method="ListClusters",code="Ok"} 1"#,
         r#"muster_api_calls_total{method="DeleteCluster",code="NotFound"} 1"#,

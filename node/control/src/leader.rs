@@ -34,6 +34,7 @@ mod roster;
 mod schedules;
 mod shift;
 mod tally;
+mod task_set;
 mod turns;
 mod view;
 mod witness;

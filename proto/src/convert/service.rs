@@ -2,13 +2,13 @@
 
 use super::{At, alarm, capacity, deployment, name, number, one_of, placement, strategy, tags};
 use crate::{arn, pb, spelled};
-use muster_model::command::{CreateService, ServiceChange, UpdateService};
+use muster_model::command::{CreateService, UpdateService};
 use muster_model::limits::DESIRED_COUNT_MAX;
 use muster_model::placement::PlacementChange;
-use muster_model::service::DeploymentConfiguration;
+use muster_model::service::{DeploymentConfiguration, ServiceChange};
 use muster_model::{
-    Command, DeploymentStrategy, Error, IdSource, PropagateTags, SchedulingStrategy, ServiceSpec,
-    State,
+    Command, DeploymentController, DeploymentStrategy, Error, IdSource, PropagateTags,
+    SchedulingStrategy, Service, ServiceSpec, State, TaskSetCommand,
 };
 use std::sync::Arc;
 
@@ -28,8 +28,13 @@ pub fn create(
     name(&At::Field("serviceName"), &wire.service_name)?;
     capacity::no_strategy(&wire.launch_type, &wire.capacity_provider_strategy)?;
     placement::launch_type(&wire.launch_type)?;
-    controller(wire.deployment_controller.as_ref())?;
-    if wire.task_definition.is_empty() {
+    let controller = controller(wire.deployment_controller.as_ref())?.unwrap_or_default();
+    let external = controller == DeploymentController::External;
+    if external && !wire.task_definition.is_empty() {
+        let allowed = "none with the EXTERNAL deployment controller: each task set names its own";
+        return Err(Error::invalid("taskDefinition", &wire.task_definition, allowed));
+    }
+    if wire.task_definition.is_empty() && !external {
         let allowed = "family, family:revision or an ARN";
         return Err(Error::invalid("taskDefinition", "", allowed));
     }
@@ -59,12 +64,17 @@ pub fn create(
         strategy: strategy::strategy(&DeploymentStrategy::default(), wanted)?.unwrap_or_default(),
         strict: wire.strict,
         managed_tags: wire.enable_ecs_managed_tags,
+        controller,
     };
     // As in ECS, it is on unless it was said or cannot be.
     let asked = rebalancing(&wire.availability_zone_rebalancing)?;
     spec.az_rebalancing = asked.unwrap_or(spec.can_rebalance());
     let tags = tags(&At::Field("tags"), &wire.tags)?;
     capacity::no_default(state, cluster, &wire.launch_type)?;
+    if external {
+        let (id, cluster, spec) = (ids.service(), cluster.id, Arc::new(spec));
+        return Ok(Command::TaskSet(TaskSetCommand::CreateService { id, cluster, spec, tags }));
+    }
     Ok(Command::CreateService(CreateService {
         id: ids.service(),
         deployment: ids.deployment(),
@@ -101,8 +111,8 @@ pub fn update(
     wire: &pb::UpdateServiceRequest,
 ) -> Result<Command, Error> {
     let cluster = arn::cluster(state, &wire.cluster)?;
-    controller(wire.deployment_controller.as_ref())?;
     let service = arn::service_to_change(state, cluster, &wire.service)?;
+    same_controller(service, controller(wire.deployment_controller.as_ref())?)?;
     let wanted = wire.deployment_configuration.as_ref();
     let (minimum, maximum) = percents(wanted)?;
     let circuit_breaker = deployment::breaker(wanted)?;
@@ -175,14 +185,36 @@ fn scheduling(text: &str) -> Result<SchedulingStrategy, Error> {
     }
 }
 
-fn controller(wire: Option<&pb::DeploymentController>) -> Result<(), Error> {
+/// `None`: nothing was said.
+fn controller(
+    wire: Option<&pb::DeploymentController>,
+) -> Result<Option<DeploymentController>, Error> {
     let at = At::Field("deploymentController.type");
     match wire.map(|wire| wire.r#type.as_str()) {
-        None | Some("" | "ECS") => Ok(()),
-        Some(other @ ("CODE_DEPLOY" | "EXTERNAL")) => {
-            Err(at.unsupported(other, "task sets are not built; use ECS: rolling deployments"))
+        None | Some("") => Ok(None),
+        Some("ECS") => Ok(Some(DeploymentController::Ecs)),
+        Some("EXTERNAL") => Ok(Some(DeploymentController::External)),
+        Some(other @ "CODE_DEPLOY") => {
+            let instead = "CodeDeploy is AWS's; use ECS with the strategy BLUE_GREEN, LINEAR or \
+                           CANARY, or EXTERNAL with task sets";
+            Err(at.unsupported(other, instead))
         }
-        Some(other) => Err(at.invalid(other, "ECS")),
+        Some(other) => Err(at.invalid(other, "ECS or EXTERNAL")),
+    }
+}
+
+/// ECS lets a service change to another one; ours is for good.
+fn same_controller(service: &Service, said: Option<DeploymentController>) -> Result<(), Error> {
+    match said {
+        Some(said) if said != service.spec.controller => {
+            let (value, allowed) = match said {
+                DeploymentController::Ecs => ("ECS", "EXTERNAL"),
+                DeploymentController::External => ("EXTERNAL", "ECS"),
+            };
+            let allowed = format!("{allowed}, as the service was created");
+            Err(Error::invalid("deploymentController.type", value, allowed))
+        }
+        _ => Ok(()),
     }
 }
 

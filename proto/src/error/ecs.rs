@@ -82,6 +82,7 @@ fn missing(kind: Kind) -> (&'static str, &'static str) {
         Kind::Task => (INVALID, "The referenced task was not found."),
         Kind::ContainerInstance => (INVALID, "The referenced container instance was not found."),
         Kind::Deployment => ("ServiceDeploymentNotFoundException", "Service deployment not found."),
+        Kind::TaskSet => ("TaskSetNotFoundException", "The specified task set wasn't found."),
         Kind::Target => ("TargetNotFoundException", "The specified target wasn't found."),
         Kind::Resource => ("ResourceNotFoundException", "The specified resource wasn't found."),
         Kind::AgentUpdate => (
@@ -112,7 +113,7 @@ fn inactive(kind: Kind) -> (&'static str, &'static str) {
         Kind::Service => ("ServiceNotActiveException", "Service was not ACTIVE."),
         // What is to be stopped is over.
         Kind::Deployment => ("ConflictException", ""),
-        Kind::Task | Kind::ContainerInstance => (INVALID, ""),
+        Kind::Task | Kind::TaskSet | Kind::ContainerInstance => (INVALID, ""),
         _ => ("ResourceNotFoundException", ""),
     }
 }
@@ -134,9 +135,10 @@ fn used(kind: Kind, what: &str) -> (&'static str, &'static str) {
             "ClusterContainsTasksException",
             "The Cluster cannot be deleted while Tasks are active.",
         ),
+        Kind::Service if what.contains("task set") => (INVALID, ""),
         Kind::Service => (INVALID, "The service cannot be stopped while it is scaled above 0."),
         Kind::ContainerInstance => (INVALID, "Found running tasks on the instance."),
-        Kind::Task => (INVALID, ""),
+        Kind::Task | Kind::TaskSet => (INVALID, ""),
         Kind::TaskDefinition | Kind::CapacityProvider => (CLIENT, ""),
         _ => ("ResourceInUseException", ""),
     }

@@ -232,13 +232,16 @@ pub(super) fn summaries(state: &State, row: &Service) -> Vec<pb::ServiceRevision
             requested_production_traffic_weight: shows.then(|| traffic.production.percent()),
         }
     };
-    row.deployments.iter().map(summary).collect()
+    let own = row.deployments.iter().filter(|_| !row.spec.is_external());
+    own.map(summary).collect()
 }
 
 /// The ARN of the newest deployment, or of the one that is being rolled back to it; none once the
-/// service is INACTIVE.
+/// service is INACTIVE, or while somebody else deploys it.
 pub(super) fn current(state: &State, row: &Service) -> String {
-    let Some(newest) = row.primary() else { return String::new() };
+    let Some(newest) = row.primary().filter(|_| !row.spec.is_external()) else {
+        return String::new();
+    };
     let current = row.rolled_back_to(newest.id).unwrap_or(newest);
     Names::of(state, row).deployment(current.id)
 }

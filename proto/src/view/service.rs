@@ -1,7 +1,7 @@
 //! Services with their deployments, counts and events.
 
 use super::definition::constraints;
-use super::{alarm, deployment, int, pending, strategy, tags, timestamp};
+use super::{alarm, deployment, int, pending, strategy, tags, task_set, timestamp};
 use crate::arn::{Arns, name_of};
 use crate::pb;
 use muster_model::placement::{BinpackField, PlacementStrategy, SpreadField};
@@ -35,6 +35,8 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         .iter()
         .enumerate()
         .filter(|(index, one)| *index == 0 || present.contains(&one.id) || failed(one));
+    // With the EXTERNAL controller they are its task sets.
+    let listed = listed.filter(|_| !row.spec.is_external());
     let deployments = listed.map(|(index, one)| {
         let counts = counts.get(&one.id).copied().unwrap_or_default();
         show(state, row, one, index == 0, counts)
@@ -50,7 +52,9 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         desired_count: int(state.desired_count(row)),
         running_count: int(all.running),
         pending_count: int(all.pending),
-        task_definition: row.primary().map_or(String::new(), |d| definition(state, d.definition)),
+        task_definition: state
+            .newest(row)
+            .map_or(String::new(), |d| definition(state, d.definition)),
         launch_type: "EC2".into(),
         scheduling_strategy: if row.spec.is_daemon() { "DAEMON" } else { "REPLICA" }.into(),
         deployment_configuration: Some(configuration(row)),
@@ -68,12 +72,15 @@ pub fn service(state: &State, row: &Service) -> pb::Service {
         service_registries: Vec::new(),
         current_service_deployment: deployment::current(state, row),
         current_service_revisions: deployment::summaries(state, row),
-        deployment_controller: Some(pb::DeploymentController { r#type: "ECS".into() }),
+        deployment_controller: Some(pb::DeploymentController {
+            r#type: if row.spec.is_external() { "EXTERNAL" } else { "ECS" }.into(),
+        }),
         health_check_grace_period_seconds: int(row.spec.health_check_grace_secs.unwrap_or(0)),
         enable_ecs_managed_tags: row.spec.managed_tags,
         enable_execute_command: row.spec.enable_execute_command,
         availability_zone_rebalancing: rebalancing.into(),
         strict: row.spec.strict,
+        task_sets: task_set::task_sets(state, row),
     }
 }
 

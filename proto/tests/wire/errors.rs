@@ -4,7 +4,7 @@ use muster_model::{Epoch, Error, Kind};
 use muster_proto::error::{detail, ecs, face, from_status, to_status};
 use tonic::{Code, Status};
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::Service,
@@ -22,6 +22,7 @@ const KINDS: [Kind; 18] = [
     Kind::Schedule,
     Kind::Secret,
     Kind::Alarm,
+    Kind::TaskSet,
     Kind::Job,
 ];
 

@@ -38,6 +38,7 @@ mod shift;
 mod signing_key;
 mod tags;
 mod task;
+mod task_set;
 
 pub use scratch::Scratch;
 
@@ -128,6 +129,7 @@ fn decide(state: &mut State, index: Index, entry: &Entry) -> Result<Response, Er
         }
         Command::Job(command) => job::decide(state, command),
         Command::Alarm(command) => alarm::decide(state, command),
+        Command::TaskSet(command) => task_set::decide(state, &entry.by, command),
     }
 }
 

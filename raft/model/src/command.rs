@@ -5,8 +5,7 @@
 //! only (their encoding is positional); what users wrote is stored by name (`stored::named`).
 
 use crate::access_key::{AccessKeyId, AccessKeyStatus, SealedSecret};
-use crate::alarm::{AlarmCommand, DeploymentAlarms};
-use crate::breaker::CircuitBreaker;
+use crate::alarm::AlarmCommand;
 use crate::capacity::CapacityCommand;
 use crate::cluster::UserRole;
 use crate::error::Error;
@@ -17,17 +16,15 @@ use crate::ids::{
 use crate::instance::{Health, InstanceSpec, InstanceStatus};
 use crate::job::JobCommand;
 use crate::mark::SettingKey;
-use crate::placement::PlacementChange;
 use crate::policy::Holder;
 use crate::schedule::ScheduleCommand;
 use crate::secret::SecretCommand;
-use crate::service::RolloutState;
-use crate::service::ServiceSpec;
+use crate::service::{RolloutState, ServiceChange, ServiceSpec};
 use crate::spec::{Overrides, Tags, TaskDefinition};
 use crate::stored::named;
-use crate::strategy::{DeploymentStrategy, HookAction};
-use crate::tags::PropagateTags;
+use crate::strategy::HookAction;
 use crate::task::{Blocker, Observed, StopCode, Waiting};
+use crate::task_set::TaskSetCommand;
 use crate::time::{Millis, Time};
 use crate::turn::Turn;
 use serde::{Deserialize, Serialize};
@@ -214,6 +211,7 @@ pub enum Command {
     },
     Job(JobCommand),
     Alarm(AlarmCommand),
+    TaskSet(TaskSetCommand),
 }
 
 /// ECS `stopType`.
@@ -287,32 +285,6 @@ pub struct UpdateService {
     pub change: Arc<ServiceChange>,
 }
 
-/// The optional part of an update, stored by name like the spec it changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ServiceChange {
-    pub desired_count: Option<u32>,
-    pub minimum_healthy_percent: Option<u32>,
-    pub maximum_percent: Option<u32>,
-    pub placement: Option<PlacementChange>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub health_check_grace_secs: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enable_execute_command: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub az_rebalancing: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub circuit_breaker: Option<CircuitBreaker>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alarms: Option<DeploymentAlarms>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<DeploymentStrategy>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub propagate_tags: Option<PropagateTags>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub managed_tags: Option<bool>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunTask {
     pub cluster: ClusterId,
@@ -350,6 +322,7 @@ pub enum Resource {
     Instance(InstanceId),
     Definition(DefinitionId),
     CapacityProvider(Arc<str>),
+    TaskSet { service: ServiceId, set: DeploymentId },
 }
 
 /// What an agent last saw of a task. `instance` is who said it, from its certificate.
@@ -459,6 +432,11 @@ pub enum Step {
         hook: Arc<str>,
         answer: HookAction,
     },
+    /// A task set that drains has no task left.
+    RetireTaskSet {
+        service: ServiceId,
+        set: DeploymentId,
+    },
 }
 
 /// What an applied entry answers.
@@ -492,4 +470,8 @@ pub enum Response {
         version: u64,
     },
     Job(JobId),
+    TaskSet {
+        service: ServiceId,
+        set: DeploymentId,
+    },
 }

@@ -22,6 +22,7 @@ use crate::signing_key::SigningKey;
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::stored::{Row, Table, key};
 use crate::task::Task;
+use crate::task_set::TaskSets;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub struct Changes {
     pub secrets: Vec<Change<Secret>>,
     pub jobs: Vec<Change<Job>>,
     pub alarms: Vec<Change<Alarm>>,
+    pub task_sets: Vec<Change<TaskSets>>,
 }
 
 impl State {
@@ -110,6 +112,7 @@ impl State {
             secrets: values(&before.secrets, &after.secrets),
             jobs: values(&before.jobs, &after.jobs),
             alarms: values(&before.alarms, &after.alarms),
+            task_sets: values(&before.task_sets, &after.task_sets),
         }
     }
 }
@@ -198,6 +201,7 @@ impl Changes {
             .chain(rows(of, &self.pauses, |r| key::pause(r.service), Row::Pause))
             .chain(rows(of, &self.alarms, |r| key::alarm(&r.name), Row::Alarm))
             .chain(rows(of, &self.pins, |r| key::pins(r.service), Row::Pins))
+            .chain(rows(of, &self.task_sets, |r| key::task_sets(r.service), Row::TaskSets))
             .chain(rows(Table::Policies, &self.policies, key::policy, Row::Policy))
             .chain(rows(
                 Table::CapacityProviders,

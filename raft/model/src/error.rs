@@ -31,6 +31,7 @@ pub enum Kind {
     /// What tags are to be put on.
     Resource,
     Alarm,
+    TaskSet,
 }
 
 impl std::fmt::Display for Kind {
@@ -53,6 +54,7 @@ impl std::fmt::Display for Kind {
             Self::Schedule => "schedule",
             Self::Secret => "secret",
             Self::Alarm => "alarm",
+            Self::TaskSet => "task set",
             Self::Job => "job",
             Self::Resource => "resource",
         })

@@ -47,6 +47,7 @@ mod shift;
 mod show;
 mod signing_key;
 mod steps;
+mod task_set;
 mod values;
 mod verbs;
 

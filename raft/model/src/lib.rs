@@ -46,6 +46,7 @@ pub mod strategy;
 pub mod strict;
 pub mod tags;
 pub mod task;
+pub mod task_set;
 pub mod time;
 pub mod turn;
 pub mod volume;
@@ -83,5 +84,6 @@ pub use strategy::{
 };
 pub use tags::PropagateTags;
 pub use task::{Desired, Observed, Owner, Phase, StopCode, Task};
+pub use task_set::{DeploymentController, NewTaskSet, Scale, TaskSet, TaskSetCommand, TaskSets};
 pub use time::{Millis, Time};
 pub use turn::{Turn, Wait};

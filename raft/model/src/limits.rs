@@ -255,6 +255,13 @@ pub const HOOK_URL_BYTES_MAX: usize = 2048;
 /// `hookDetails` of a hook, names and values together: they are in every version of the service.
 pub const HOOK_DETAILS_BYTES_MAX: usize = 4096;
 
+// ---- task sets ----
+
+/// Of one service, those that drain included: two serve at a time.
+pub const TASK_SETS_MAX: usize = 5;
+/// `externalId` of one; a release's name.
+pub const EXTERNAL_ID_CHARS_MAX: usize = 255;
+
 // ---- alarms ----
 
 /// Some for each of a thousand services; CloudWatch's page of them has 100.

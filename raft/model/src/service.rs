@@ -5,10 +5,11 @@ use crate::alarm::DeploymentAlarms;
 use crate::breaker::CircuitBreaker;
 use crate::ids::{ClusterId, DefinitionId, DeploymentId, ServiceId};
 use crate::limits;
-use crate::placement::{Placement, PlacementStrategy, SpreadField};
+use crate::placement::{Placement, PlacementChange, PlacementStrategy, SpreadField};
 use crate::spec::Tags;
 use crate::strategy::DeploymentStrategy;
 use crate::tags::PropagateTags;
+use crate::task_set::DeploymentController;
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -118,21 +119,29 @@ pub struct ServiceSpec {
     /// ECS `enableECSManagedTags`, for tasks that are made from now on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub managed_tags: bool,
+    #[serde(skip_serializing_if = "DeploymentController::is_ecs")]
+    pub controller: DeploymentController,
 }
 
 impl ServiceSpec {
+    /// Its revisions are task sets.
+    pub fn is_external(&self) -> bool {
+        self.controller == DeploymentController::External
+    }
+
     pub fn is_daemon(&self) -> bool {
         self.scheduling == SchedulingStrategy::Daemon
     }
 
     /// ECS: a REPLICA service that spreads over zones before all else, and may have a task more
-    /// than it should while one moves.
+    /// than it should while one moves. Task sets are their owner's to move.
     pub fn can_rebalance(&self) -> bool {
         let over_zones = |first: &PlacementStrategy| match first {
             PlacementStrategy::Spread { field, .. } => *field == SpreadField::zone(),
             _ => false,
         };
         self.scheduling == SchedulingStrategy::Replica
+            && !self.is_external()
             && self.deployment.maximum_percent > 100
             && self.placement.strategies.first().is_none_or(over_zones)
     }
@@ -141,6 +150,32 @@ impl ServiceSpec {
     pub fn rebalances_zones(&self) -> bool {
         self.az_rebalancing && self.can_rebalance()
     }
+}
+
+/// The optional part of an update, stored by name like the spec it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceChange {
+    pub desired_count: Option<u32>,
+    pub minimum_healthy_percent: Option<u32>,
+    pub maximum_percent: Option<u32>,
+    pub placement: Option<PlacementChange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_grace_secs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_execute_command: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub az_rebalancing: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<DeploymentAlarms>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DeploymentStrategy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagate_tags: Option<PropagateTags>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed_tags: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,7 +321,8 @@ pub struct Service {
     #[serde(with = "crate::stored::named")]
     pub spec: Arc<ServiceSpec>,
     pub status: ServiceStatus,
-    /// Newest (PRIMARY) first; older ones (ACTIVE) stay while they have tasks.
+    /// Newest (PRIMARY) first; older ones (ACTIVE) stay while they have tasks. With the EXTERNAL
+    /// controller its task sets, the newest first.
     pub deployments: Vec<Deployment>,
     pub backoff: Backoff,
     pub tags: Arc<Tags>,

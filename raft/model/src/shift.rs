@@ -199,7 +199,7 @@ impl State {
                 Traffic { production: shift.production.rest(), test: shift.test.rest() }
             }
             Some(_) => Traffic::default(),
-            None if service.primary().is_some_and(|newest| newest.id == deployment) => all,
+            None if self.newest(service).is_some_and(|newest| newest.id == deployment) => all,
             None => Traffic::default(),
         }
     }

@@ -26,6 +26,7 @@ use crate::shift::{Pause, Shift};
 use crate::signing_key::SigningKey;
 use crate::spec::{Named, Resources, TaskDefinition};
 use crate::task::{Owner, Task};
+use crate::task_set::TaskSets;
 use crate::time::Time;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,7 @@ pub struct State {
     pub(crate) signing_key: Option<Arc<SigningKey>>,
     pub(crate) jobs: OrdMap<JobId, Arc<Job>>,
     pub(crate) alarms: OrdMap<Arc<str>, Arc<Alarm>>,
+    pub(crate) task_sets: OrdMap<ServiceId, Arc<TaskSets>>,
 
     pub(crate) index: Indexes,
 }

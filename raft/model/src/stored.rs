@@ -24,6 +24,7 @@ use crate::shift::{Pause, Shift};
 use crate::signing_key::SigningKey;
 use crate::state::{DefinitionRow, Meta, RequestRow, State};
 use crate::task::Task;
+use crate::task_set::TaskSets;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -135,6 +136,7 @@ pub enum Row {
     Job(Arc<Job>),
     Alarm(Arc<Alarm>),
     Pins(Arc<Pins>),
+    TaskSets(Arc<TaskSets>),
 }
 
 /// Keys: big-endian, so that their order as bytes is the order of ids.
@@ -208,6 +210,9 @@ pub(crate) mod key {
     pub fn alarm(name: &str) -> Vec<u8> {
         [&[9], name.as_bytes()].concat()
     }
+    pub fn task_sets(service: ServiceId) -> Vec<u8> {
+        [&[10], &service.bits().to_be_bytes()[..]].concat()
+    }
     pub fn cluster_providers(cluster: ClusterId) -> Vec<u8> {
         [&[5], &cluster.bits().to_be_bytes()[..]].concat()
     }
@@ -234,7 +239,8 @@ impl Row {
             | Self::Shift(_)
             | Self::Pause(_)
             | Self::Alarm(_)
-            | Self::Pins(_) => Table::Marks,
+            | Self::Pins(_)
+            | Self::TaskSets(_) => Table::Marks,
             Self::AccessKey(_) => Table::AccessKeys,
             Self::Policy(_) => Table::Policies,
             Self::CapacityProvider(_) => Table::CapacityProviders,
@@ -266,6 +272,7 @@ impl Row {
             Self::Shift(row) => key::shift(row.service),
             Self::Pause(row) => key::pause(row.service),
             Self::Pins(row) => key::pins(row.service),
+            Self::TaskSets(row) => key::task_sets(row.service),
             Self::AccessKey(row) => key::id(row.id.bits()),
             Self::Policy(row) => key::policy(row),
             Self::CapacityProvider(row) => key::text(&row.name),
@@ -302,6 +309,7 @@ impl State {
             .chain(self.pauses.values().cloned().map(Row::Pause))
             .chain(self.alarms.values().cloned().map(Row::Alarm))
             .chain(self.pins.values().cloned().map(Row::Pins))
+            .chain(self.task_sets.values().cloned().map(Row::TaskSets))
             .chain(self.access_keys.values().cloned().map(Row::AccessKey))
             .chain(self.policies.values().cloned().map(Row::Policy))
             .chain(self.capacity_providers.values().cloned().map(Row::CapacityProvider))
@@ -368,6 +376,7 @@ impl State {
             Row::Shift(row) => self.put_shift(row),
             Row::Pause(row) => self.put_pause(row),
             Row::Pins(row) => self.put_pins(row),
+            Row::TaskSets(row) => self.put_task_sets(row),
             Row::Schedule(row) => self.put_schedule(row),
             Row::Secret(row) => self.put_secret(row),
             Row::SigningKey(row) => self.put_signing_key(row),

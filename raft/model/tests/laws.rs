@@ -360,6 +360,7 @@ proptest! {
             pins_stay(&before, &run.state);
             generate::schedules::fire_once(&before, &run.state);
             generate::jobs::add_up(&before, &run.state);
+            generate::task_sets::add_up(&before, &run.state);
             // Over several entries at once, as the store does it in a batch.
             if number % 3 == 0 {
                 indexes_are_a_rebuild(&run.state);

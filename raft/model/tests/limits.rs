@@ -376,6 +376,18 @@ fn alarms() {
 }
 
 #[test]
+fn task_sets() {
+    let mut world = World::from_text("definition web\nexternal shop");
+    let mut create =
+        |n: usize| world.run(&format!("task-set shop definition=web:1 deployment=s{n}"));
+    for n in 0..limits::TASK_SETS_MAX {
+        assert!(create(n).starts_with("ok"));
+    }
+    let told = create(limits::TASK_SETS_MAX);
+    assert!(told.contains(&format!("at most {}", limits::TASK_SETS_MAX)), "{told}");
+}
+
+#[test]
 fn secrets_and_what_they_take_together() {
     let mut world = World::new();
     let mut create = |n: usize, bytes: usize| {

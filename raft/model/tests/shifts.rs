@@ -196,7 +196,7 @@ fn went_on(before: &State, after: &State, was: &Shift, is: &Shift) -> Result<(),
 /// Each side has no more tasks than it may, unless its user wanted fewer meanwhile.
 fn bounded(before: &State, after: &State) -> Result<(), TestCaseError> {
     let row = web(after);
-    for side in after.sides(row) {
+    for side in after.sides(row).iter() {
         let count = |state: &State| {
             let own = |task: &&std::sync::Arc<Task>| after.side_of(row, task) == *side;
             state.tasks_of(row.id).filter(own).filter(|task| task.ended_at().is_none()).count()

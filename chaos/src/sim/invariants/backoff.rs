@@ -1,6 +1,7 @@
 //! A service that keeps failing is started ever more slowly, whoever leads. Without it a broken
 //! image is pulled and started as fast as machines allow, and a new leader begins that anew.
 
+use super::heals;
 use crate::sim::world::short;
 use muster_model::{Changes, Command, Entry, HookAction, Millis, Side, State, Step, Turn};
 use std::collections::BTreeSet;
@@ -30,7 +31,10 @@ pub(super) fn check_entry(known: &State, changes: &Changes, entry: &Entry) -> Re
         if anew.contains(service) || side == Some(Side::Blue) {
             continue;
         }
-        let until = known.service(*service).map(|row| row.backoff.until).unwrap_or_default();
+        let until = match (row, side) {
+            (Some(row), Some(side)) => heals::held_back(known, row, side),
+            _ => row.map(|row| row.backoff.until).unwrap_or_default(),
+        };
         if entry.at + CLOCKS_APART < until {
             let early = until.since(entry.at);
             return Err(format!("{} is started {early} too early", short(*service)));

@@ -3,7 +3,7 @@
 //!
 //! Both are judged on the state that the plan met, not on the one that it was made on, whatever
 //! overtook it: a user who scaled or stopped tasks, a crash that was reported. While traffic
-//! shifts, blue and green each keep them.
+//! shifts, blue and green each keep them; each task set always does.
 
 use crate::sim::world::short;
 use muster_model::{
@@ -25,8 +25,8 @@ pub(super) fn check(
     for step in steps {
         if let Step::CreateTasks { service, .. } = step {
             let row = after.service(*service);
-            for side in row.iter().flat_map(|row| after.sides(row)) {
-                ceiling(before, after, *service, *side)?;
+            for side in row.iter().flat_map(|row| after.sides(row).into_owned()) {
+                ceiling(before, after, *service, side)?;
             }
         }
     }
@@ -70,7 +70,7 @@ fn floors(before: &State, after: &State, stopped: &BTreeSet<TaskId>) -> Result<(
     }
     let now = after.now();
     for service in after.services().filter(|s| s.status == ServiceStatus::Active) {
-        for side in after.sides(service) {
+        for side in after.sides(service).iter() {
             let on_side = |task: &Task| after.side_of(service, task) == *side;
             let (was, is) =
                 (healthy(before, service, now, on_side), healthy(after, service, now, on_side));

@@ -2,6 +2,7 @@
 //! deleted ones are gone; whatever waits says why, and truly cannot be placed. Without it an
 //! operator has to repair by hand what broke last night.
 
+use super::task_sets;
 use crate::sim::world::short;
 use muster_model::service::Backoff;
 use muster_model::spec::NetworkMode;
@@ -121,8 +122,7 @@ fn shifting(state: &State, service: &Service, now: Time) -> Option<String> {
     if turn.map_or_else(|wait| wait.until().is_some(), |_| true) {
         return Some(format!("{name} goes on from {stage}"));
     }
-    let mut sides = state.sides(service).iter();
-    let lacks = sides.any(|side| lacks(state, service, *side));
+    let lacks = state.sides(service).iter().any(|side| lacks(state, service, *side));
     lacks.then(|| format!("{name} lacks tasks in {stage}"))
 }
 
@@ -141,10 +141,11 @@ fn lacks(state: &State, service: &Service, side: Side) -> bool {
     wanted.count() < state.desired_on(service, side) as usize
 }
 
-/// Until when nothing is started on a side. Blue's failures are its own.
-fn held_back(state: &State, service: &Service, side: Side) -> Time {
-    let blue = state.deployment_on(service, side).filter(|_| side == Side::Blue);
-    let row = service.deployments.iter().find(|row| Some(row.id) == blue);
+/// Until when nothing is started on a side. Blue's failures are its own, and each task set's.
+pub(super) fn held_back(state: &State, service: &Service, side: Side) -> Time {
+    let alone = matches!(side, Side::Blue | Side::Set(_));
+    let own = state.deployment_on(service, side).filter(|_| alone);
+    let row = service.deployments.iter().find(|row| Some(row.id) == own);
     let older = row.map(|row| Backoff::of_older(row, state.desired_on(service, side)));
     older.unwrap_or(service.backoff).until
 }
@@ -178,6 +179,9 @@ fn incomplete(state: &State, service: &Service, now: Time) -> Option<String> {
     }
     if service.spec.rebalances_zones() && hurt_lately(state, service, now) {
         return Some(format!("{name} does not look at its zones yet"));
+    }
+    if service.spec.is_external() {
+        return task_sets::lacks(state, service);
     }
     let newest = service.primary()?;
     // Nothing takes the place of what failed without a rollback, until its user says what shall.

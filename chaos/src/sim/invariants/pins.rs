@@ -55,8 +55,9 @@ pub(super) fn check_entry(after: &State, changes: &Changes) -> Result<(), String
     })
 }
 
+/// A task set never is: it replaces what runs other bits whenever that is seen.
 fn is_newly_completed(row: &Service, changes: &Changes) -> bool {
-    let Some(newest) = row.primary() else { return false };
+    let Some(newest) = row.primary().filter(|_| !row.spec.is_external()) else { return false };
     let was = changes.services.iter().filter_map(|change| change.before.as_ref());
     let mut was = was.filter(|was| was.id == row.id).flat_map(|was| &was.deployments);
     newest.rollout == RolloutState::Completed

@@ -5,12 +5,12 @@ use crate::sim::client::RATES;
 use crate::sim::world::short;
 use muster_model::diff::Change;
 use muster_model::schedule::{RunOutcome, ScheduleRun};
-use muster_model::{Changes, Job, Millis, Schedule, State, Time};
+use muster_model::{Changes, Job, Millis, OverlapPolicy, Schedule, State, Time};
 
 /// From the leader's decision to its entry, by clocks that differ a little.
 const WRITTEN: Millis = Millis::from_secs(2);
 
-pub(super) fn check_entry(after: &State, changes: &Changes) -> Result<(), String> {
+pub(super) fn check_entry(before: &State, after: &State, changes: &Changes) -> Result<(), String> {
     changes.schedules.iter().try_for_each(|change| {
         let (Some(is), was) = (&change.after, &change.before) else { return Ok(()) };
         let last = was.as_ref().and_then(|row| row.runs.last()).map(|run| run.due);
@@ -22,6 +22,7 @@ pub(super) fn check_entry(after: &State, changes: &Changes) -> Result<(), String
             return Err(format!("{} ran as it was changed", short(is.id)));
         };
         accounted(was, is, run)?;
+        overlapping([before, after], was, run)?;
         started(after, is, run, changes)
     })
 }
@@ -80,6 +81,34 @@ fn accounted(was: &Schedule, is: &Schedule, run: &ScheduleRun) -> Result<(), Str
             Err(format!("{name} ran {late} late"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Of an earlier run that still goes on the policy decides: beside it, not at all, or in its place.
+fn overlapping(states: [&State; 2], was: &Schedule, run: &ScheduleRun) -> Result<(), String> {
+    let wanted = |state: &State| was.runs.iter().any(|earlier| is_wanted(state, earlier));
+    let (before, after) = (wanted(states[0]), wanted(states[1]));
+    let starts = matches!(run.outcome, RunOutcome::Started { .. } | RunOutcome::StartedJob { .. });
+    let skipped = matches!(run.outcome, RunOutcome::Skipped { .. });
+    let broken = match was.spec.overlap {
+        OverlapPolicy::Allow => false,
+        OverlapPolicy::Skip => starts && before,
+        OverlapPolicy::Replace => skipped || (starts && after),
+    };
+    match broken {
+        true => Err(format!("{} met its own run: {:?}", short(was.id), run.outcome)),
+        false => Ok(()),
+    }
+}
+
+/// Something of the run is to go on.
+fn is_wanted(state: &State, run: &ScheduleRun) -> bool {
+    match &run.outcome {
+        RunOutcome::Started { tasks } => {
+            tasks.iter().any(|id| state.task(*id).is_some_and(|task| task.wanted()))
+        }
+        RunOutcome::StartedJob { job } => state.job(*job).is_some_and(|job| job.end.is_none()),
+        _ => false,
     }
 }
 

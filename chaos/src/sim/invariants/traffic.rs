@@ -109,7 +109,8 @@ fn ended(before: &State, after: &State, was: &Shift, entry: &Entry) -> Result<()
     Ok(())
 }
 
-/// Every service that is told of here gives away all of its traffic, once.
+/// Every service that is told of here gives away all of its traffic, once; nothing while nobody has
+/// said which of its task sets is to have it.
 fn sums(after: &State, changes: &Changes) -> Result<(), String> {
     for row in changes.services.iter().filter_map(|change| change.after.as_ref()) {
         let of = |deployment| after.traffic(row, deployment);
@@ -117,8 +118,12 @@ fn sums(after: &State, changes: &Changes) -> Result<(), String> {
         let production: u16 = each().map(|traffic| traffic.production.permille()).sum();
         let test: u16 = each().map(|traffic| traffic.test.permille()).sum();
         let all = Weight::ALL.permille();
-        if !row.deployments.is_empty() && (production, test) != (all, all) {
-            return Err(format!("{} gives away {production} and {test} of {all}", short(row.id)));
+        let whole = match after.newest(row) {
+            Some(_) => all,
+            None => 0,
+        };
+        if (production, test) != (whole, whole) {
+            return Err(format!("{} gives away {production} and {test} of {whole}", short(row.id)));
         }
     }
     Ok(())

@@ -85,7 +85,7 @@ impl Source {
             let step = match newest {
                 // Most looks end here: nothing was written.
                 true => Step::Stay,
-                false => advance(&place.dir, &mut self.current)?,
+                false => advance(&[&place.dir], &mut self.current)?,
             };
             match step {
                 Step::Stay => {

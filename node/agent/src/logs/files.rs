@@ -39,8 +39,8 @@ pub enum Step {
 }
 
 /// Goes on to the file after the current one, if there is one by now.
-pub fn advance(dir: &Path, current: &mut Option<LogFile>) -> io::Result<Step> {
-    let files = open_all(dir)?;
+pub fn advance(dirs: &[&Path], current: &mut Option<LogFile>) -> io::Result<Step> {
+    let files = open_all(dirs)?;
     let (next, step) = match current {
         None => (0, Step::Next),
         Some(current) => match files.iter().position(|f| f.inode == current.inode) {
@@ -58,13 +58,23 @@ pub fn advance(dir: &Path, current: &mut Option<LogFile>) -> io::Result<Step> {
 }
 
 /// All files of the log, oldest first. Opened newest first, so that a rotation meanwhile can only
-/// show a file twice, which the inode tells.
-pub fn open_all(dir: &Path) -> io::Result<Vec<LogFile>> {
+/// show a file twice, which the inode tells. Of a container that is being deleted they move from
+/// the first of the directories to the next, one after the other: looked for in that order, each is
+/// in one of them.
+pub fn open_all(dirs: &[&Path]) -> io::Result<Vec<LogFile>> {
     let mut files: Vec<LogFile> = Vec::new();
     let mut absent = 0;
     for n in 0..FILES_MAX {
         let name = if n == 0 { "log".to_owned() } else { format!("log.{n}") };
-        match LogFile::open(&dir.join(name)) {
+        let opened = dirs.iter().map(|dir| LogFile::open(&dir.join(&name)));
+        let missing = |file: &io::Result<LogFile>| {
+            file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        match opened
+            .into_iter()
+            .find(|file| !missing(file))
+            .unwrap_or(Err(io::ErrorKind::NotFound.into()))
+        {
             Ok(file) if files.iter().any(|f| f.inode == file.inode) => absent = 0,
             Ok(file) => {
                 files.push(file);
@@ -151,7 +161,7 @@ impl LogFile {
 
     /// The file in which a position is, from there on; the oldest where it is in none.
     pub fn at(dir: &Path, from: Position) -> io::Result<(Option<Self>, Step)> {
-        let mut files = open_all(dir)?;
+        let mut files = open_all(&[dir])?;
         let found = files.iter().position(|file| {
             file.inode == from.inode && file.begins().is_ok_and(|at| at == from.begins)
         });

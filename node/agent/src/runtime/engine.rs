@@ -16,7 +16,8 @@ use muster_model::dispatch::Assignment;
 use muster_model::life::HealthCheck;
 use muster_model::task::ContainerStatus;
 use muster_model::{Error, Phase, TaskId, TaskReport, Time};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -31,11 +32,43 @@ const DISK_EVERY: Duration = Duration::from_secs(60);
 /// Looks after which it is cleaned up whether it is filling or not: every ten minutes.
 const CLEAN_UP_LOOKS: usize = 10;
 
+/// Containers that are being started, and the end of each that came before the word of its start:
+/// what is short ends while the runtime's program is still at it.
+#[derive(Clone, Default)]
+struct Starting(Arc<Mutex<HashMap<ContainerKey, Option<ContainerEvent>>>>);
+
+impl Starting {
+    fn all(&self) -> MutexGuard<'_, HashMap<ContainerKey, Option<ContainerEvent>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, key: &ContainerKey) {
+        self.all().insert(key.clone(), None);
+    }
+
+    /// The end that is to be told now, after its start.
+    fn finish(&self, key: &ContainerKey) -> Option<ContainerEvent> {
+        self.all().remove(key).flatten()
+    }
+
+    /// The end, if it may be told at once.
+    fn ended(&self, key: &ContainerKey, end: ContainerEvent) -> Option<ContainerEvent> {
+        match self.all().get_mut(key) {
+            Some(waits) => {
+                *waits = Some(end);
+                None
+            }
+            None => Some(end),
+        }
+    }
+}
+
 /// Real containers on this machine.
 pub struct RuncEngine {
     runtime: Runtime,
     ended: Mutex<Option<mpsc::Receiver<Ended>>>,
     events: OnceLock<Events>,
+    starting: Starting,
     tasks: TaskTracker,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -54,6 +87,7 @@ impl RuncEngine {
             runtime: Runtime::open(config, managers, sender)?,
             ended: Mutex::new(Some(ended)),
             events: OnceLock::new(),
+            starting: Starting::default(),
             tasks: TaskTracker::new(),
             stop: tokio_util::sync::CancellationToken::new(),
         }))
@@ -70,19 +104,29 @@ impl RuncEngine {
         }
     }
 
+    /// What came of a start, and then its end if that came first.
+    async fn tell_start(&self, key: &ContainerKey, event: ContainerEvent) {
+        self.tell(key.task, event).await;
+        if let Some(end) = self.starting.finish(key) {
+            self.tell(key.task, end).await;
+        }
+    }
+
     fn forward_ends(&self, events: Events) {
         let taken = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut ended) = taken else { return };
         let (stop, runtime) = (self.stop.clone(), self.runtime.clone());
+        let starting = self.starting.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
             while let Some(Ended { key, exit }) = ended.recv().await {
-                let event = ContainerEvent::Exited {
-                    container: key.name,
+                let end = ContainerEvent::Exited {
+                    container: key.name.clone(),
                     exit_code: exit.exit_code,
                     oom_killed: killed_for_memory(&exit),
                     at: Time(exit.finished_at),
                 };
-                if events.send((key.task, event)).await.is_err() {
+                let Some(end) = starting.ended(&key, end) else { continue };
+                if events.send((key.task, end)).await.is_err() {
                     return;
                 }
             }
@@ -164,15 +208,17 @@ impl Engine for RuncEngine {
 
     async fn start(&self, task: TaskId, container: Arc<str>) {
         let key = ContainerKey::new(task, &container);
+        self.starting.begin(&key);
         let event = match self.runtime.start(&key).await {
             Ok(at) => ContainerEvent::Started { container, at: Time(at) },
             Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
         };
-        self.tell(task, event).await;
+        self.tell_start(&key, event).await;
     }
 
     async fn restart(&self, task: TaskId, container: Arc<str>) {
         let key = ContainerKey::new(task, &container);
+        self.starting.begin(&key);
         let event = match self.runtime.restart(&key).await {
             Ok(restarted) => ContainerEvent::Restarted {
                 container,
@@ -181,7 +227,7 @@ impl Engine for RuncEngine {
             },
             Err(e) => ContainerEvent::Failed { container, reason: e.to_string().into() },
         };
-        self.tell(task, event).await;
+        self.tell_start(&key, event).await;
     }
 
     async fn check(&self, task: TaskId, container: Arc<str>, number: u32, check: Arc<HealthCheck>) {

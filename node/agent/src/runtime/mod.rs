@@ -48,7 +48,7 @@ pub use clean_up::DiskMarks;
 pub use create::Created;
 pub use restart::Restarted;
 pub(crate) use restart::restarts;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -331,26 +331,20 @@ impl Runtime {
     pub fn logs(
         &self,
         key: &ContainerKey,
-        mut query: logs::Query,
+        query: logs::Query,
     ) -> mpsc::Receiver<std::io::Result<logs::Frame>> {
-        let live = self.journal().container_dir(key);
-        if live.exists() {
-            return logs::read(live, query);
-        }
-        // Nothing is written there any more, and nothing there says so.
-        query.follow = false;
-        logs::read(self.journal().old_logs_dir(key), query)
+        logs::read(self.journal().container_dir(key), self.journal().old_logs_dir(key), query)
     }
 
     /// Containers of a task that have a log, living or deleted.
     pub fn logged(&self, task: TaskId) -> Vec<ContainerKey> {
+        // In this order: while a task is deleted its containers go from the first to the second.
         let live = self.journal().containers(task);
-        if !live.is_empty() {
-            return live;
-        }
         let old = self.journal().logs_dir().join(task.to_string());
         let names = crate::journal::names_in(&old).into_iter();
-        names.map(|name| ContainerKey { task, name: name.into() }).collect()
+        let old = names.map(|name| ContainerKey { task, name: name.into() });
+        let all: BTreeSet<ContainerKey> = live.into_iter().chain(old).collect();
+        all.into_iter().collect()
     }
 
     /// Watches a container until it ends, and tells.

@@ -60,7 +60,11 @@ impl Runc {
     pub async fn start(&self, id: &str, init: Option<&Process>) -> Result<()> {
         let fifo = self.root.join(id).join("exec.fifo");
         let is_runc = self.program.file_name().is_some_and(|name| name == "runc");
-        if let (true, Some(init), Ok(pipe)) = (is_runc, init, open_fifo(&fifo)) {
+        // Opened for that alone: whoever opens it lets the container run.
+        if is_runc
+            && let Some(init) = init
+            && let Ok(pipe) = open_fifo(&fifo)
+        {
             let why = match tokio::time::timeout(CALL_TIMEOUT, released(pipe, init)).await {
                 Ok(Ok(())) => return forget_fifo(&fifo),
                 Ok(Err(why)) => why,

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod agent;
 pub mod layout;
 pub mod registry;
 

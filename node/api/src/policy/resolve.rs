@@ -178,6 +178,12 @@ fn named(state: &State, text: &str) -> (Acted, bool) {
             let cluster = arn::name_of(state, row.cluster);
             Some((arns.instance(&cluster, id), row.cluster, row.tags.clone()))
         }
+        Resource::TaskSet { service, set } => {
+            let row = state.service(service)?;
+            let cluster = arn::name_of(state, row.cluster);
+            let arn = arns.task_set(&cluster, &row.spec.name, &set.shown());
+            Some((arn, row.cluster, state.task_set(service, set)?.tags.clone()))
+        }
         // They are in no cluster.
         Resource::Definition(_) | Resource::CapacityProvider(_) => None,
     });

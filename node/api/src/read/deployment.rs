@@ -50,6 +50,7 @@ pub fn list(
     // The key is the age: a deployment that came since is not one of the next page.
     let mut items: Vec<_> = row
         .all_deployments()
+        .filter(|_| !row.spec.is_external())
         .map(|one| {
             let age = u64::MAX - one.created_at.0;
             let key = format!("{age:020} {}", one.id.shown());

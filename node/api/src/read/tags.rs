@@ -17,6 +17,7 @@ pub fn list(
         Resource::Task(id) => state.task(id).map(|row| &*row.tags),
         Resource::Instance(id) => state.instance(id).map(|row| &*row.tags),
         Resource::Definition(id) => state.definition(id).map(|row| &row.spec.tags),
+        Resource::TaskSet { service, set } => state.task_set(service, set).map(|row| &*row.tags),
         Resource::CapacityProvider(name) => state.capacity_provider(&name).map(|row| &*row.tags),
     };
     let tags = tags.ok_or_else(|| Error::not_found(Kind::Cluster, text))?;

@@ -26,12 +26,14 @@ mod operator;
 mod output;
 mod placement;
 mod policy;
+mod protection;
 mod schedule;
 mod secret;
 mod service;
 mod stats;
 mod strategy;
 mod task;
+mod task_set;
 mod taskdef;
 mod terminal;
 mod token;
@@ -210,6 +212,12 @@ enum Command {
         #[command(subcommand)]
         command: alarm::Command,
     },
+    /// Task sets: the revisions of a service that something else deploys.
+    #[command(after_help = "Example:\n  muster task-set list shop")]
+    TaskSet {
+        #[command(subcommand)]
+        command: task_set::Command,
+    },
     /// Join tokens.
     #[command(after_help = "Example:\n  muster token rotate worker")]
     Token {
@@ -267,6 +275,7 @@ impl Command {
             Self::Policy { command } => command.run(context).await,
             Self::Secret { command } => command.run(context).await,
             Self::Alarm { command } => command.run(context).await,
+            Self::TaskSet { command } => command.run(context).await,
             Self::Config { command } => command.run(context).await,
             Self::Token { command } => command.run(context).await,
             Self::Events(events) => events.run(context).await,

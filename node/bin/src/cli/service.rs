@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::{CliError, deployment, foresight, logs, stats};
+use super::{CliError, deployment, foresight, logs, stats, task_set};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 use muster_proto::pb::live_client::LiveClient;
@@ -18,7 +18,8 @@ pub enum Command {
         --desired-count 6\n  muster service create logs --task-definition logs \
         --scheduling-strategy DAEMON\n  muster service create shop --task-definition shop \
         --deployment-strategy BLUE_GREEN --bake-time 10 --pause-at POST_TEST_TRAFFIC_SHIFT\n  \
-        muster service create ledger --task-definition ledger --strict")]
+        muster service create ledger --task-definition ledger --strict\n  \
+        muster service create till --external --desired-count 6")]
     Create(Create),
     /// Change its count, its task definition, or both; a new definition rolls out.
     #[command(after_help = "Examples:\n  muster service update web --desired-count 9\n  \
@@ -65,8 +66,8 @@ pub enum Command {
 pub struct Create {
     name: String,
     /// family or family:revision.
-    #[arg(long)]
-    task_definition: String,
+    #[arg(long, required_unless_present = "external")]
+    task_definition: Option<String>,
     /// 1 if left out; not with DAEMON.
     #[arg(long, allow_negative_numbers = true)]
     desired_count: Option<i32>,
@@ -77,6 +78,9 @@ pub struct Create {
     /// reach; for good.
     #[arg(long)]
     strict: bool,
+    /// Something else deploys it, with task sets (`muster task-set create`); for good.
+    #[arg(long, conflicts_with = "task_definition")]
+    external: bool,
     #[command(flatten)]
     rollout: deployment::Rollout,
     #[command(flatten)]
@@ -164,7 +168,10 @@ impl Create {
         Ok(pb::CreateServiceRequest {
             cluster: context.cluster.clone(),
             service_name: self.name,
-            task_definition: self.task_definition,
+            task_definition: self.task_definition.unwrap_or_default(),
+            deployment_controller: self
+                .external
+                .then(|| pb::DeploymentController { r#type: "EXTERNAL".into() }),
             desired_count: self.desired_count.unwrap_or(if daemon { 0 } else { 1 }),
             scheduling_strategy: self.scheduling_strategy,
             deployment_configuration: self.rollout.configuration()?,
@@ -214,10 +221,11 @@ impl Update {
         };
         Ok(Create {
             name: self.name,
-            task_definition,
+            task_definition: Some(task_definition),
             desired_count: self.desired_count,
             scheduling_strategy: String::new(),
             strict: false,
+            external: false,
             rollout: self.rollout,
             placement: self.placement,
             zones: self.zones,
@@ -296,8 +304,13 @@ async fn describe(context: &Context, names: Vec<String>) -> Result<Vec<pb::Servi
     Ok(services)
 }
 
-/// ECS's waiter `services_stable`: one deployment and running = desired.
+/// ECS's waiter `services_stable`: one deployment and running = desired. What something else
+/// deploys is stable when each of its task sets is.
 fn stable(service: &pb::Service) -> bool {
+    if !service.task_sets.is_empty() {
+        let steady = |set: &pb::TaskSet| set.stability_status == "STEADY_STATE";
+        return service.task_sets.iter().all(steady);
+    }
     service.deployments.len() == 1
         && service.running_count == service.desired_count
         && service.pending_count == 0
@@ -404,6 +417,10 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
         ),
     ]))?;
     output::print("\n")?;
+    if !service.task_sets.is_empty() {
+        output::print(&task_set::table(&service.task_sets))?;
+        return events(service);
+    }
     output::print(&output::table(
         &[
             "DEPLOYMENT",
@@ -428,6 +445,10 @@ fn facts(service: &pb::Service) -> Result<(), CliError> {
             ]
         }),
     ))?;
+    events(service)
+}
+
+fn events(service: &pb::Service) -> Result<(), CliError> {
     output::print("\n")?;
     let events = service.events.iter().take(EVENTS_SHOWN);
     output::print(&events.fold(String::new(), |all, event| {

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::output::{self, Format};
 use super::placement::Placement;
-use super::{CliError, exec, foresight, logs, stats};
+use super::{CliError, exec, foresight, logs, protection, stats};
 use clap::{Args, Subcommand};
 use muster_proto::pb;
 
@@ -41,6 +41,8 @@ pub enum Command {
         muster task exec -it 7d2f01 -- /bin/sh\n  \
         muster task exec -i 7d2f01 -- /bin/sh -c 'cat >/tmp/dump' <dump")]
     Exec(exec::Exec),
+    #[command(flatten)]
+    Protection(protection::Command),
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +138,7 @@ impl Command {
             Self::Logs(logs) => logs.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
             Self::Exec(exec) => exec.run(context).await,
+            Self::Protection(command) => command.run(context).await,
         }
     }
 }

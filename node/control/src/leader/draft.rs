@@ -134,6 +134,7 @@ fn size(step: &Step) -> usize {
         | Step::Turn { .. }
         | Step::Fire { .. }
         | Step::TimeOutJob { .. }
+        | Step::RetireTaskSet { .. }
         | Step::Retire { .. } => PLACE_BYTES,
     }
 }

@@ -51,6 +51,11 @@ pub(super) fn scaling(deployment: Option<DeploymentId>) -> Arc<str> {
     }
 }
 
+/// The same for what is in excess of a task set's share.
+pub(super) fn scaling_set(set: DeploymentId) -> Arc<str> {
+    Arc::from(format!("Scaling activity initiated by (taskSet {})", set.shown()))
+}
+
 pub(super) fn started(draft: &mut Draft, service: ServiceId, tasks: &[TaskId]) {
     if !tasks.is_empty() {
         push(draft, service, &format!("{STARTED}{} tasks: {}.", tasks.len(), named(tasks)));

@@ -14,7 +14,9 @@ use super::roster::{Member, Roster, Standing, draining};
 use super::turns;
 use super::view::View;
 use muster_model::task::StopCode;
-use muster_model::{Phase, Service, ServiceId, ServiceStatus, Side, Slot, State, Step, TaskId};
+use muster_model::{
+    DeploymentId, Phase, Service, ServiceId, ServiceStatus, Side, Slot, State, Step, TaskId,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
         let Some(service) = draft.state().service(id).cloned() else { continue };
         match service.status {
             ServiceStatus::Active => {
-                for side in draft.state().sides(&service) {
+                for side in draft.state().sides(&service).iter() {
                     reconcile(draft, view, &service, *side);
                 }
             }
@@ -36,7 +38,8 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View) {
 /// Each service with the tasks it is to start.
 fn wanted(draft: &Draft, view: &View) -> Vec<(ServiceId, usize)> {
     let start = |id| {
-        let sides = (id, Side::Whole)..=(id, Side::Green);
+        let last = Side::Set(DeploymentId::from_bits(u128::MAX));
+        let sides = (id, Side::Whole)..=(id, last);
         draft.targets.range(sides).map(|(_, targets)| targets.start).sum()
     };
     view.dirty.services.iter().map(|id| (*id, start(*id))).collect()
@@ -50,7 +53,7 @@ fn reconcile(draft: &mut Draft, view: &mut View, service: &Service, side: Side) 
     }
     let mut stopped = stop_away(draft, view, service, &roster);
     stopped.extend(failing::give_up(draft, view, service, &roster, targets.failing));
-    stopped.extend(stop_chosen(draft, view, service, &roster, targets));
+    stopped.extend(stop_chosen(draft, view, service, side, &roster, targets));
     explain::stopped(draft, service.id, &stopped);
 }
 
@@ -101,11 +104,14 @@ fn stop_chosen(
     draft: &mut Draft,
     view: &mut View,
     service: &Service,
+    side: Side,
     roster: &Roster,
     targets: Targets,
 ) -> Vec<TaskId> {
-    let deployment = service.primary().map(|d| d.id);
-    let scaling = explain::scaling(deployment);
+    let scaling = match side {
+        Side::Set(set) => explain::scaling_set(set),
+        _ => explain::scaling(service.primary().map(|newest| newest.id)),
+    };
     let groups = [
         (&roster.good, targets.excess, scaling.clone()),
         (&roster.old, targets.old, scaling),

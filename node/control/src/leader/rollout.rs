@@ -15,6 +15,7 @@ use super::failing;
 use super::rebalance;
 use super::roster::{Member, Roster, Standing, count, count_unspared};
 use super::shift;
+use super::task_set;
 use super::view::View;
 use muster_model::breaker::Verdict;
 use muster_model::service::Backoff;
@@ -57,11 +58,13 @@ fn look_at(draft: &mut Draft, view: &mut View, service: Arc<Service>) {
         explain::halted(draft, view.now, service);
     }
     let mut settled = progress == Progress::On;
-    for side in draft.state().sides(service) {
+    for side in draft.state().sides(service).iter() {
         settled &= look_at_side(draft, view, service, *side, progress);
     }
-    // While sides are apart a service is never settled: its shift goes on.
-    if settled && draft.state().sides(service) == [Side::Whole] {
+    if service.spec.is_external() {
+        task_set::look_at(draft, view, service, settled);
+    } else if settled && *draft.state().sides(service) == [Side::Whole] {
+        // While sides are apart a service is never settled: its shift goes on.
         settle(draft, view, service);
         draft.settled.insert(service.id);
     }
@@ -129,10 +132,11 @@ fn look_at_side(
     is_settled(desired, &roster)
 }
 
-/// What failed starts hold back: the newest deployment's are not blue's.
+/// What failed starts hold back: the newest deployment's are not blue's, nor another task set's.
 fn backoff(state: &State, service: &Service, side: Side) -> Backoff {
-    let blue = state.deployment_on(service, side).filter(|_| side == Side::Blue);
-    let row = blue.and_then(|id| service.deployments.iter().find(|row| row.id == id));
+    let alone = matches!(side, Side::Blue | Side::Set(_));
+    let own = state.deployment_on(service, side).filter(|_| alone);
+    let row = own.and_then(|id| service.deployments.iter().find(|row| row.id == id));
     row.map_or(service.backoff, |row| Backoff::of_older(row, state.desired_on(service, side)))
 }
 

@@ -130,6 +130,7 @@ impl Dirty {
             | Step::FailDeployment { service, .. }
             | Step::Turn { service, .. }
             | Step::AnswerHook { service, .. }
+            | Step::RetireTaskSet { service, .. }
             | Step::Retire { service } => {
                 self.services.insert(*service);
                 self.waiting = true;

@@ -22,6 +22,9 @@ impl Stage {
             Step::AnswerHook { service: of, deployment, hook, answer } => {
                 format!("answer {} {} {hook}: {answer:?}", service(of), name(deployment))
             }
+            Step::RetireTaskSet { service: of, set } => {
+                format!("retire set {} {}", service(of), name(set))
+            }
             _ => String::new(),
         }
     }
@@ -88,9 +91,10 @@ impl Stage {
                 self.name(Noun::Service, service.bits()),
                 self.name(Noun::Deployment, deployment.bits())
             ),
-            Step::FailDeployment { .. } | Step::Turn { .. } | Step::AnswerHook { .. } => {
-                self.show_course(step)
-            }
+            Step::FailDeployment { .. }
+            | Step::Turn { .. }
+            | Step::RetireTaskSet { .. }
+            | Step::AnswerHook { .. } => self.show_course(step),
             Step::Fire { schedule, latest, missed, next, .. } => {
                 self.world.name_run(*schedule, *latest);
                 self.show_run(*schedule, *latest, *missed, *next)

@@ -3,7 +3,8 @@
 
 use crate::harness::{Cluster, PATIENCE};
 use muster_manager::limits::HOOK_ANSWER_BYTES_MAX;
-use muster_model::command::{ServiceChange, UpdateService};
+use muster_model::command::UpdateService;
+use muster_model::service::ServiceChange;
 use muster_model::service::{HaltCause, Outcome};
 use muster_model::{
     Command, DeploymentId, DeploymentStrategy, Endpoint, HookTarget, LifecycleHook, Pace,

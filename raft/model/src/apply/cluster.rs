@@ -12,6 +12,7 @@ use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::spec::Tags;
 use crate::state::{DefinitionRow, State};
+use crate::task_set::TaskSets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -200,6 +201,15 @@ pub(super) fn tag(
                 let mut new = DefinitionRow::clone(&old);
                 Arc::make_mut(&mut new.spec).tags = Tags::clone(&tags);
                 state.put_definition(Arc::new(new));
+            }
+        }
+        Resource::TaskSet { service, set } => {
+            let row = find::task_sets(state, *service, *set)?;
+            let old = row.sets.get(set).map(|set| set.tags.clone()).unwrap_or_default();
+            if let Some(tags) = change(&old)? {
+                let mut row = TaskSets::clone(&row);
+                row.sets.entry(*set).and_modify(|set| set.tags = tags);
+                state.put_task_sets(Arc::new(row));
             }
         }
         Resource::CapacityProvider(name) => {

@@ -214,7 +214,8 @@ pub(super) fn stop(
     stop: StopType,
 ) -> Result<Response, Error> {
     let row = find::active_service(state, service)?;
-    let Some(found) = row.all_deployments().find(|d| d.id == deployment) else {
+    let known = row.all_deployments().filter(|_| !row.spec.is_external());
+    let Some(found) = known.into_iter().find(|d| d.id == deployment) else {
         return Err(Error::not_found(Kind::Deployment, deployment.shown()));
     };
     let newest = row.primary().is_some_and(|newest| newest.id == deployment);

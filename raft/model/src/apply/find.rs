@@ -2,11 +2,12 @@
 
 use crate::cluster::{Cluster, ClusterStatus};
 use crate::error::{Error, Kind};
-use crate::ids::{ClusterId, DefinitionId, InstanceId, ServiceId, TaskId};
+use crate::ids::{ClusterId, DefinitionId, DeploymentId, InstanceId, ServiceId, TaskId};
 use crate::instance::{Instance, InstanceStatus};
 use crate::service::{Service, ServiceStatus};
 use crate::state::{DefinitionRow, State};
 use crate::task::Task;
+use crate::task_set::TaskSets;
 use std::sync::Arc;
 
 pub(super) fn not_active(kind: Kind, name: impl ToString) -> Error {
@@ -57,6 +58,16 @@ pub(super) fn active_service(state: &State, id: ServiceId) -> Result<Arc<Service
         ServiceStatus::Active => Ok(row),
         _ => Err(not_active(Kind::Service, &row.spec.name)),
     }
+}
+
+/// The row that has the set.
+pub(super) fn task_sets(
+    state: &State,
+    service: ServiceId,
+    set: DeploymentId,
+) -> Result<Arc<TaskSets>, Error> {
+    let row = state.task_sets(service).filter(|row| row.sets.contains_key(&set));
+    row.cloned().ok_or_else(|| Error::not_found(Kind::TaskSet, set.shown()))
 }
 
 pub(super) fn task(state: &State, id: TaskId) -> Result<Arc<Task>, Error> {

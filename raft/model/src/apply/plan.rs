@@ -5,7 +5,7 @@
 //! the rest stands, and the next plan repairs.
 
 use super::bounds::Bounds;
-use super::{deployment, find, job, pin, report, schedule, shift, tags, task};
+use super::{deployment, find, job, pin, report, schedule, shift, tags, task, task_set};
 use crate::command::{Response, Step};
 use crate::error::{Error, Kind};
 use crate::ids::{DefinitionId, DeploymentId, Epoch, InstanceId, ServiceId, Slot, TaskId};
@@ -92,6 +92,10 @@ pub(super) fn one(state: &mut State, bounds: &mut Bounds, step: &Step) -> Result
             bounds.forget(*service);
             shift::answer(state, *service, *deployment, hook, *answer)
         }
+        Step::RetireTaskSet { service, set } => {
+            bounds.forget(*service);
+            task_set::retire(state, *service, *set)
+        }
     }
 }
 
@@ -110,7 +114,7 @@ fn create_tasks(
         return Err(Error::refused(format!("deployment {deployment} failed: it starts no tasks")));
     }
     let Some(side) = state.side_growing_by(&row, deployment) else {
-        let why = format!("deployment {deployment} is neither blue nor green: it starts no tasks");
+        let why = format!("deployment {deployment} makes up no side: it starts no tasks");
         return Err(Error::refused(why));
     };
     let definition = find::definition(state, plan.definition)?;
@@ -293,6 +297,7 @@ fn retire(state: &mut State, id: ServiceId) -> Result<(), Error> {
     new.past.clear();
     new.version += 1;
     pin::prune(state, &new);
+    state.remove_task_sets(id);
     state.put_service(Arc::new(new));
     Ok(())
 }

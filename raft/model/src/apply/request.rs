@@ -25,6 +25,7 @@ use crate::limits;
 use crate::schedule::ScheduleCommand;
 use crate::secret::SecretCommand;
 use crate::state::{RequestRow, State};
+use crate::task_set::{NewTaskSet, TaskSetCommand};
 use crate::time::Time;
 use std::sync::Arc;
 
@@ -112,6 +113,7 @@ fn named(state: &State, response: &Response) -> Vec<String> {
             vec![state.schedule(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
         }
         Response::Secret { name, .. } => vec![name.to_string()],
+        Response::TaskSet { set, .. } => vec![set.shown()],
         Response::Job(id) => {
             vec![state.job(*id).map_or_else(|| id.to_string(), |row| row.spec.name.clone())]
         }
@@ -178,6 +180,16 @@ fn fingerprint(command: &Command) -> u64 {
         Command::Secret(SecretCommand::PutValue { name, .. }) => {
             let (name, value) = (name.clone(), SealedSecret::default());
             hash::of(&Command::Secret(SecretCommand::PutValue { name, value }))
+        }
+        Command::TaskSet(TaskSetCommand::CreateService { cluster, spec, tags, .. }) => {
+            let (id, cluster) = (ServiceId::from_bits(0), *cluster);
+            let (spec, tags) = (spec.clone(), tags.clone());
+            hash::of(&Command::TaskSet(TaskSetCommand::CreateService { id, cluster, spec, tags }))
+        }
+        Command::TaskSet(TaskSetCommand::Create(new)) => {
+            let id = DeploymentId::from_bits(0);
+            let plain = NewTaskSet { id, ..new.clone() };
+            hash::of(&Command::TaskSet(TaskSetCommand::Create(plain)))
         }
         Command::Job(JobCommand::Run { cluster, definition, spec, .. }) => {
             let (id, cluster, definition) = (JobId::from_bits(0), *cluster, *definition);

@@ -1,12 +1,15 @@
 //! Services as users write them: create, update, delete. What follows from it is the leader's.
 
-use super::{author, definition, deployment, find, pin, privilege, reserve, shift};
+use super::{author, definition, deployment, find, pin, privilege, reserve, shift, task_set};
 use crate::command::{CreateService, Response, UpdateService};
 use crate::error::{Error, Kind};
-use crate::ids::ServiceId;
+use crate::ids::{ClusterId, ServiceId};
 use crate::limits;
 use crate::placement::PlacementChange;
-use crate::service::{Backoff, DeploymentConfiguration, Service, ServiceSpec, ServiceStatus};
+use crate::service::{
+    Backoff, DeploymentConfiguration, Service, ServiceChange, ServiceSpec, ServiceStatus,
+};
+use crate::spec::Tags;
 use crate::state::{DefinitionRow, State};
 use std::sync::Arc;
 
@@ -51,7 +54,7 @@ fn fits_daemon(spec: &ServiceSpec, asked: Option<u32>) -> Result<(), Error> {
 
 /// What no service can be, whatever overtook the request that makes it so, in ECS's words. A
 /// service from before a rule stays as it is until its user touches what the rule is about.
-fn can_roll(deployment: &DeploymentConfiguration) -> Result<(), Error> {
+pub(super) fn can_roll(deployment: &DeploymentConfiguration) -> Result<(), Error> {
     match (deployment.minimum_healthy_percent, deployment.maximum_percent) {
         (100, 100) => Err(Error::invalid(
             "deploymentConfiguration",
@@ -103,10 +106,31 @@ pub(super) fn create(
     let definition = find::active_definition(state, command.definition)?;
     privilege::admit(&cluster, &definition)?;
     definition::takes_constraints(&definition, &spec.placement)?;
+    let new = fresh(state, command.id, command.cluster, spec, &command.tags)?;
+    fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
+    fits_strict(spec, Some(&definition))?;
+    can_roll(&spec.deployment)?;
+    if spec.az_rebalancing {
+        can_rebalance(spec)?;
+    }
+    let first = deployment::fresh(command.deployment, command.definition, state.now());
+    let (deployments, created_by) = (vec![first], author(by));
+    state.put_service(Arc::new(Service { deployments, created_by, ..new }));
+    Ok(Response::Service(command.id))
+}
+
+/// A service of this spec with nothing to run yet, if there may be one more.
+pub(super) fn fresh(
+    state: &State,
+    id: ServiceId,
+    cluster: ClusterId,
+    spec: &Arc<ServiceSpec>,
+    tags: &Tags,
+) -> Result<Service, Error> {
     if spec.name.is_empty() {
         return Err(Error::invalid("serviceName", "", "1 to 255 characters"));
     }
-    if let Some(row) = state.service_named(command.cluster, &spec.name) {
+    if let Some(row) = state.service_named(cluster, &spec.name) {
         let (kind, name) = (Kind::Service, spec.name.clone());
         return Err(match row.status {
             ServiceStatus::Active => Error::Exists { kind, name },
@@ -114,36 +138,49 @@ pub(super) fn create(
             _ => Error::invalid("serviceName", name, STILL_DRAINING),
         });
     }
-    if state.service(command.id).is_some() {
-        return Err(Error::Exists { kind: Kind::Service, name: command.id.to_string() });
+    if state.service(id).is_some() {
+        return Err(Error::Exists { kind: Kind::Service, name: id.to_string() });
     }
     desired_in_range(spec.desired_count)?;
-    fits_daemon(spec, Some(spec.desired_count).filter(|count| *count > 0))?;
-    fits_strict(spec, Some(&definition))?;
-    can_roll(&spec.deployment)?;
-    if spec.az_rebalancing {
-        can_rebalance(spec)?;
-    }
-    let services = state.service_count(command.cluster) + 1;
+    let services = state.service_count(cluster) + 1;
     find::at_most("services in the cluster", services, limits::SERVICES_PER_CLUSTER_MAX)?;
-    find::at_most("tags", command.tags.len(), limits::TAGS_MAX)?;
-    let now = state.now();
-    state.put_service(Arc::new(Service {
-        id: command.id,
-        cluster: command.cluster,
+    find::at_most("tags", tags.len(), limits::TAGS_MAX)?;
+    Ok(Service {
+        id,
+        cluster,
         spec: spec.clone(),
         status: ServiceStatus::Active,
-        deployments: vec![deployment::fresh(command.deployment, command.definition, now)],
+        deployments: Vec::new(),
         backoff: Backoff::default(),
-        tags: Arc::new(command.tags.clone()),
-        created_at: now,
-        created_by: author(by),
+        tags: Arc::new(tags.clone()),
+        created_at: state.now(),
+        created_by: "".into(),
         deleted_at: None,
         next_event: 0,
         version: 1,
         past: Vec::new(),
-    }));
-    Ok(Response::Service(command.id))
+    })
+}
+
+/// What only a task set can say where somebody else deploys, in ECS's words.
+fn deploys_itself(old: &Service, command: &UpdateService) -> Result<(), Error> {
+    let (field, value, why) = match () {
+        () if !old.spec.is_external() => return Ok(()),
+        () if command.definition.is_some() => (
+            "taskDefinition",
+            "",
+            "Unable to update task definition on services with an EXTERNAL deployment controller. \
+             (Create a task set with it.)",
+        ),
+        () if command.force_new_deployment => (
+            "forceNewDeployment",
+            "true",
+            "Cannot force a new deployment on services with an EXTERNAL deployment controller. \
+             (Create a task set.)",
+        ),
+        () => return Ok(()),
+    };
+    Err(Error::invalid(field, value, why))
 }
 
 /// Another definition, or force, starts a new deployment; numbers and placement alone do not.
@@ -153,6 +190,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
         let (kind, name, found) = (Kind::Service, old.spec.name.clone(), old.version);
         return Err(Error::VersionMismatch { kind, name, found, expected });
     }
+    deploys_itself(&old, command)?;
     let current = old.primary().map(|primary| primary.definition);
     let next = match command.definition {
         Some(id) if Some(id) != current => {
@@ -182,6 +220,9 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     }
     fits_daemon(&spec, command.change.desired_count)?;
     fits_strict(&spec, None)?;
+    if spec.is_external() {
+        task_set::fits(&spec)?;
+    }
     if spec.deployment != old.spec.deployment {
         can_roll(&spec.deployment)?;
     }
@@ -207,7 +248,7 @@ pub(super) fn update(state: &mut State, command: &UpdateService) -> Result<Respo
     Ok(Response::Service(command.service))
 }
 
-fn changed(old: &ServiceSpec, change: &crate::command::ServiceChange) -> ServiceSpec {
+fn changed(old: &ServiceSpec, change: &ServiceChange) -> ServiceSpec {
     let mut spec = old.clone();
     spec.desired_count = change.desired_count.unwrap_or(spec.desired_count);
     let deployment = &mut spec.deployment;
@@ -246,7 +287,10 @@ pub(super) fn delete(state: &mut State, id: ServiceId, force: bool) -> Result<Re
             return Err(find::not_active(Kind::Service, &old.spec.name));
         }
     }
-    if old.spec.desired_count > 0 && !force {
+    if let Some(what) = task_set::in_use(state, &old).filter(|_| !force) {
+        return Err(Error::InUse { kind: Kind::Service, name: old.spec.name.clone(), what });
+    }
+    if old.spec.desired_count > 0 && !force && !old.spec.is_external() {
         let what = format!(
             "its desired count is {}; set it to 0 first, or delete with force",
             old.spec.desired_count

@@ -121,6 +121,7 @@ impl State {
         self.remove_shift(id);
         self.remove_pause(id);
         self.remove_pins(id);
+        self.remove_task_sets(id);
         if let Some(old) = self.services.remove(&id) {
             self.index.rename_service(service_name(&old), None);
             self.index.daemons.remove(&(old.cluster, id));

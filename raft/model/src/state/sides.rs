@@ -1,14 +1,15 @@
 //! The sets of tasks that a service's percentages hold for: all of them together, or, while traffic
-//! shifts, blue and green each by itself.
+//! shifts, blue and green each by itself; or each task set, where somebody else deploys.
 //!
-//! It does not know the percentages. Invariant: every task of a service is on exactly one of its
-//! sides. What is neither blue nor green is on blue's: blue takes its place.
+//! It does not know the percentages. Invariant: every task of a service that has not ended is on
+//! exactly one of its sides. What is neither blue nor green is on blue's: blue takes its place.
 
 use super::State;
 use crate::ids::DeploymentId;
 use crate::service::Service;
 use crate::shift::{Shift, Stage};
 use crate::task::Task;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,8 @@ pub enum Side {
     Whole,
     Blue,
     Green,
+    /// The task set that is this deployment (`task_set.rs`).
+    Set(DeploymentId),
 }
 
 impl State {
@@ -24,14 +27,21 @@ impl State {
         self.shift(service.id).filter(|shift| shift.stage < Stage::CleanUp)
     }
 
-    pub fn sides(&self, service: &Service) -> &'static [Side] {
+    pub fn sides(&self, service: &Service) -> Cow<'static, [Side]> {
         match self.divided(service) {
-            Some(_) => &[Side::Blue, Side::Green],
-            None => &[Side::Whole],
+            _ if service.spec.is_external() => {
+                service.deployments.iter().map(|row| Side::Set(row.id)).collect()
+            }
+            Some(_) => Cow::Borrowed(&[Side::Blue, Side::Green]),
+            None => Cow::Borrowed(&[Side::Whole]),
         }
     }
 
     pub fn side_of(&self, service: &Service, task: &Task) -> Side {
+        let set = task.deployment().filter(|_| service.spec.is_external());
+        if let Some(set) = set {
+            return Side::Set(set);
+        }
         match self.divided(service) {
             None => Side::Whole,
             Some(shift) if task.deployment() == Some(shift.green) => Side::Green,
@@ -44,15 +54,20 @@ impl State {
         match (side, self.divided(service)) {
             (Side::Blue, Some(shift)) => Some(shift.blue),
             (Side::Green, Some(shift)) => Some(shift.green),
+            (Side::Set(set), _) => Some(set),
             _ => service.primary().map(|newest| newest.id),
         }
     }
 
-    /// How many tasks the side should have; green none before SCALE_UP.
+    /// How many tasks the side should have; green none before SCALE_UP, a task set its share.
     pub fn desired_on(&self, service: &Service, side: Side) -> u32 {
         let early = |shift: &Arc<Shift>| !shift.is_scaled_up();
         match side {
             Side::Green if self.divided(service).is_some_and(early) => 0,
+            Side::Set(set) => match self.task_set(service.id, set) {
+                Some(row) if !row.draining => row.scale.of(self.desired_count(service)),
+                _ => 0,
+            },
             _ => self.desired_count(service),
         }
     }
@@ -61,14 +76,16 @@ impl State {
     /// green get some.
     pub fn side_growing_by(&self, service: &Service, deployment: DeploymentId) -> Option<Side> {
         match self.divided(service) {
-            None => Some(Side::Whole),
+            None if !service.spec.is_external() => Some(Side::Whole),
+            None => self.side_made_of(service, deployment),
             Some(_) => self.side_made_of(service, deployment),
         }
     }
 
     /// The side that the deployment makes up.
     pub fn side_made_of(&self, service: &Service, deployment: DeploymentId) -> Option<Side> {
-        let mut sides = self.sides(service).iter().copied();
+        let sides = self.sides(service);
+        let mut sides = sides.iter().copied();
         sides.find(|side| self.deployment_on(service, *side) == Some(deployment))
     }
 }

@@ -7,12 +7,13 @@ pub mod jobs;
 mod kept;
 mod marks;
 pub mod schedules;
+pub mod task_sets;
 
 use marks::marks;
 use muster_model::Holder;
 use muster_model::cluster::UserRole;
 use muster_model::command::*;
-use muster_model::service::{DeploymentConfiguration, RolloutState, ServiceSpec};
+use muster_model::service::{DeploymentConfiguration, RolloutState, ServiceChange, ServiceSpec};
 use muster_model::spec::*;
 use muster_model::task::{Blocker, ContainerStatus, Observed, Phase, StopCode, Waiting};
 use muster_model::*;
@@ -41,6 +42,7 @@ pub fn aimed(state: &State, mut command: Command) -> Command {
                 report.instance = own.unwrap_or(ITS_OWN);
             }
         }
+        Command::TaskSet(command) => task_sets::aim(state, command),
         _ => {}
     }
     command
@@ -63,6 +65,7 @@ fn aim(state: &State, step: &mut Step) {
     match step {
         Step::CreateTasks { service, deployment, .. }
         | Step::Advance { service, deployment, .. }
+        | Step::RetireTaskSet { service, set: deployment }
             if *deployment == PRIMARY =>
         {
             let primary = state.service(*service).and_then(|row| row.primary());
@@ -279,6 +282,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => schedules::fire(),
         3 => jobs::steps(),
+        1 => task_sets::steps(),
         6 => (service(), deployment_of_service(), slots).prop_map(|(service, deployment, tasks)| {
             Step::CreateTasks { service, deployment, tasks }
         }),
@@ -466,6 +470,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         10 => users_and_services(),
         2 => schedules::schedules(),
         2 => jobs::jobs(),
+        2 => task_sets::commands(),
         1 => managers(),
     ]
 }

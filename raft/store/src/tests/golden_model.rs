@@ -243,6 +243,8 @@ fn answers() -> Vec<Result<Response, Error>> {
         Err(Error::not_found(Kind::Secret, "x")),
         Ok(Response::Job(JOB)),
         Err(Error::not_found(Kind::Job, "x")),
+        Ok(Response::TaskSet { service: SERVICE, set: DEPLOYMENT }),
+        Err(Error::not_found(Kind::TaskSet, "x")),
     ]
 }
 
@@ -449,6 +451,7 @@ fn rows() -> Vec<Row> {
         Row::Alarm(Arc::new(alarm())),
         Row::Task(Arc::new(attempt())),
         Row::Pins(Arc::new(pins())),
+        Row::TaskSets(Arc::new(commands::task_sets())),
     ]
 }
 

@@ -8,15 +8,17 @@ use super::{
 use muster_model::capacity::{AutoScalingGroupChange, CapacityCommand};
 use muster_model::command::{
     Bootstrap, CreateCluster, CreateService, InstanceAttribute, RegisterInstance, Resource,
-    RunTask, ServiceChange, StartTask, StopType, TokenRole, UpdateService,
+    RunTask, StartTask, StopType, TokenRole, UpdateService,
 };
 use muster_model::schedule::ScheduleCommand;
+use muster_model::service::ServiceChange;
 use muster_model::spec::{Overrides, Tags};
 use muster_model::task::{Blocker, Shortfall, Waiting};
 use muster_model::{
     AccessKeyStatus, AlarmCommand, AlarmState, Command, Epoch, Health, Holder, HookAction,
-    InstanceStatus, JobCommand, Millis, RaftId, RolloutState, SecretCommand, Slot, Stage, Step,
-    StepSize, StopCode, TaskReport, Time, Turn, UserRole, Weight,
+    InstanceStatus, JobCommand, Millis, NewTaskSet, RaftId, RolloutState, Scale, SecretCommand,
+    Slot, Stage, Step, StepSize, StopCode, TaskReport, TaskSet, TaskSetCommand, TaskSets, Time,
+    Turn, UserRole, Weight,
 };
 use std::sync::Arc;
 
@@ -222,6 +224,35 @@ fn commands_of_alarms() -> Vec<Command> {
     sets.map(Command::Alarm).collect()
 }
 
+fn task_set() -> TaskSet {
+    let (external_id, scale, tags) = (Some("r1".into()), Scale::WHOLE, Arc::new(tags()));
+    TaskSet { external_id, scale, draining: true, tags }
+}
+
+pub(super) fn task_sets() -> TaskSets {
+    TaskSets { service: SERVICE, primary: None, sets: [(DEPLOYMENT, task_set())].into() }
+}
+
+fn commands_of_task_sets() -> Vec<Command> {
+    let (service, set, scale, tags) = (SERVICE, DEPLOYMENT, Scale::WHOLE, tags());
+    let (id, cluster, spec, definition) = (SERVICE, CLUSTER, service_spec(), DEFINITION);
+    let new =
+        NewTaskSet { service, id: set, definition, external_id: None, scale, tags: tags.clone() };
+    let steps = vec![Step::RetireTaskSet { service, set }];
+    let (resource, put) = (Resource::TaskSet { service, set }, tags.clone());
+    let sets = [
+        TaskSetCommand::CreateService { id, cluster, spec, tags },
+        TaskSetCommand::Create(new),
+        TaskSetCommand::Scale { service, set, scale },
+        TaskSetCommand::SetPrimary { service, set },
+        TaskSetCommand::Delete { service, set, force: true },
+    ];
+    let mut all: Vec<Command> = sets.into_iter().map(Command::TaskSet).collect();
+    all.push(Command::TagResource { resource, set: put, remove: vec![] });
+    all.push(Command::Plan { epoch: Epoch(12), steps });
+    all
+}
+
 fn commands_of_secrets() -> Vec<Command> {
     let name: Arc<str> = "db".into();
     vec![
@@ -286,5 +317,6 @@ pub(super) fn all() -> Vec<Command> {
     commands.extend(commands_of_jobs());
     commands.extend(commands_of_endpoints());
     commands.extend(commands_of_alarms());
+    commands.extend(commands_of_task_sets());
     commands
 }
