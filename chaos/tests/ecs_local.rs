@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Checks that the suite has: one that is forgotten at its end is not run.
-const CHECKS: usize = 20;
+const CHECKS: usize = 21;
 
 #[test]
 fn a_test_suite_on_boto3_finds_what_it_knows_of_ecs() {

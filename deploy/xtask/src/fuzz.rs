@@ -9,17 +9,23 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-pub const USAGE: &str = "usage: cargo xtask fuzz [--target NAME] [--seconds N] [--list]
+pub const USAGE: &str =
+    "usage: cargo xtask fuzz [--target NAME] [--seconds N] [--at-once N] [--list]
   --target NAME   this one; its name, or a part of it; may be said again
   --seconds N     how long each runs (default 60)
+  --at-once N     how many run at a time, each on one core (default 1, at most 64)
   --replay FILE   this one input and nothing else, for one target
   --list          what there is
 ";
 
 /// A target that ran for less is not called fuzzed.
 const SECONDS_MIN: u64 = 600;
+/// More than any machine that this is developed on has cores.
+const AT_ONCE_MAX: usize = 64;
 /// One input that takes longer hangs.
 const INPUT_SECONDS_MAX: u32 = 10;
 /// A parser that lets a small input have more memory than this does not bound it.
@@ -103,6 +109,7 @@ const TARGETS: &[Target] = &[
 struct Options {
     only: Vec<String>,
     seconds: u64,
+    at_once: usize,
     replay: Option<PathBuf>,
     list: bool,
 }
@@ -136,21 +143,37 @@ pub fn run(root: &Path, words: impl Iterator<Item = String>) -> Result<(), Strin
     if let Some(file) = &options.replay {
         return replay(root, &targets, file);
     }
-    let mut runs = Vec::new();
-    for (at, target) in targets.iter().enumerate() {
-        println!("==> {}/{} {} for {} s", at + 1, targets.len(), target.name, options.seconds);
-        let run = fuzz(root, target, options.seconds)?;
-        println!("    {} executions in {} s", run.executions, run.seconds);
-        if let Some(crash) = &run.crash {
-            println!("    FOUND: {crash}");
+    // Which are left is all that those who run them share.
+    let left = Mutex::new(targets.iter().enumerate());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut runs = Vec::new();
+        while let Some((at, target)) = next() {
+            let name = target.name;
+            println!("==> {}/{} {name} for {} s", at + 1, targets.len(), options.seconds);
+            let run = fuzz(root, target, options.seconds)?;
+            println!("    {name}: {} executions in {} s", run.executions, run.seconds);
+            if let Some(crash) = &run.crash {
+                println!("    FOUND by {name}: {crash}");
+            }
+            runs.push((name, run));
         }
-        runs.push((target.name, run));
-    }
+        Ok(runs)
+    };
+    let runs = thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.at_once).map(|_| scope.spawn(work)).collect();
+        let ended = |worker: thread::ScopedJoinHandle<'_, _>| {
+            worker.join().unwrap_or_else(|_| Err("a thread of this program panicked".into()))
+        };
+        let all: Result<Vec<Vec<_>>, String> = workers.into_iter().map(ended).collect();
+        all.map(|runs| runs.into_iter().flatten().collect::<Vec<_>>())
+    })?;
     summary(&runs)
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { only: Vec::new(), seconds: 60, replay: None, list: false };
+    let mut options =
+        Options { only: Vec::new(), seconds: 60, at_once: 1, replay: None, list: false };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"));
         match word.as_str() {
@@ -160,6 +183,13 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 let seconds = text.parse().ok().filter(|n| *n > 0);
                 options.seconds =
                     seconds.ok_or_else(|| format!("--seconds: {text:?} is no number\n{USAGE}"))?;
+            }
+            "--at-once" => {
+                let text = value()?;
+                let number = text.parse().ok().filter(|n| (1..=AT_ONCE_MAX).contains(n));
+                options.at_once = number.ok_or_else(|| {
+                    format!("--at-once: {text:?} is not 1 to {AT_ONCE_MAX}\n{USAGE}")
+                })?;
             }
             "--replay" => options.replay = Some(value()?.into()),
             "--list" => options.list = true,

@@ -49,6 +49,11 @@ const TABLE_MEMTABLE_BYTES: usize = 2 << 20;
 const MEMTABLES_BYTES: usize = 32 << 20;
 /// Old write-ahead logs are kept until every family has flushed what they hold.
 const WAL_BYTES: u64 = 64 << 20;
+/// Tables are read when a manager starts and when they are compacted, so that few need to be open.
+/// RocksDB takes ten off for files of its own; it would keep all open, more with each hour.
+const OPEN_FILES_MAX: i32 = 20;
+/// One list of open tables instead of 64, each of which may keep one.
+const OPEN_FILES_SHARD_BITS: i32 = 0;
 
 /// Whose directory this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +162,8 @@ fn options() -> Options {
     options.set_max_total_wal_size(WAL_BYTES);
     options.set_db_write_buffer_size(MEMTABLES_BYTES);
     options.set_max_background_jobs(2);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_table_cache_num_shard_bits(OPEN_FILES_SHARD_BITS);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_log_level(LogLevel::Warn);
