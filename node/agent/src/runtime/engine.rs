@@ -333,3 +333,28 @@ impl Engine for RuncEngine {
         self.tasks.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerEvent, ContainerKey, Starting};
+    use muster_model::{TaskId, Time};
+    use std::sync::Arc;
+
+    #[test]
+    fn an_end_that_comes_before_the_word_of_its_start_waits_for_it() {
+        let key = |name: &str| ContainerKey::new(TaskId::from_bits(1), &Arc::from(name));
+        let end = |at| ContainerEvent::Exited {
+            container: "short".into(),
+            exit_code: Some(0),
+            oom_killed: false,
+            at: Time(at),
+        };
+        let starting = Starting::default();
+        starting.begin(&key("short"));
+        assert_eq!(starting.ended(&key("short"), end(1)), None);
+        assert_eq!(starting.ended(&key("other"), end(2)), Some(end(2)));
+        assert_eq!(starting.finish(&key("short")), Some(end(1)));
+        assert_eq!(starting.finish(&key("short")), None, "told once");
+        assert_eq!(starting.ended(&key("short"), end(3)), Some(end(3)), "of a later start");
+    }
+}
