@@ -116,6 +116,25 @@ impl Filler {
         }
         Ok(())
     }
+
+    /// So many tasks in services of one size, made at a pace of so many tasks per second whether
+    /// those before are answered or not.
+    ///
+    /// # Errors
+    /// The managers refuse one.
+    pub async fn pace(&mut self, tasks: usize, each: usize, per_second: f64) -> Outcome<()> {
+        let mut turns = tokio::time::interval(Duration::from_secs_f64(each as f64 / per_second));
+        let mut under_way = JoinSet::new();
+        for first in (0..tasks).step_by(each) {
+            let request = self.request(each.min(tasks - first))?;
+            turns.tick().await;
+            under_way.spawn(create(self.channel(), request));
+        }
+        while let Some(done) = under_way.join_next().await {
+            self.calls.saturating_record(micros(done??));
+        }
+        Ok(())
+    }
 }
 
 fn name(number: usize) -> String {

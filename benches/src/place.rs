@@ -2,9 +2,10 @@
 //! managers; first with agents that receive their orders and report, then without any.
 //!
 //! Services are made as fast as they are accepted. The time runs from before the first call until a
-//! follower's watch has told of the last task's instance. Second part: the agents are cut off and
-//! their leases still run for some seconds, so the scheduler has the same instances and nobody to
-//! tell.
+//! follower's watch has told of the last task's instance. Between the two, services are made at the
+//! pace that is asked for, to see how soon agents hear of their tasks: in a flood that would be how
+//! long the flood is. Last part: the agents are cut off and their leases still run for some seconds,
+//! so the scheduler has the same instances and nobody to tell.
 
 use crate::facts::{self, Fdatasync, quantile_ms};
 use crate::figure::{Good, figure};
@@ -17,7 +18,9 @@ use crate::plans::Plans;
 use crate::watch::Placements;
 use crate::{Outcome, usage};
 use clap::Args;
+use hdrhistogram::Histogram;
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -34,6 +37,9 @@ pub struct Place {
     /// Tasks of each service.
     #[arg(long, default_value_t = 1000)]
     each: usize,
+    /// Tasks per second of the part with a pace; it lasts ten seconds.
+    #[arg(long, default_value_t = 10_500)]
+    pace: usize,
     /// CreateService calls under way.
     #[arg(long, default_value_t = 8)]
     clients: usize,
@@ -45,11 +51,36 @@ pub struct Place {
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long the part with agents may take.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Of the part with a pace: how long, and tasks of each service.
+const PACED_SECONDS: usize = 10;
+const PACED_EACH: usize = 100;
 /// What is left of the leases of agents that are cut off: at least four of six seconds, and then
 /// six more, as the loss of every zone at once is held back for a second lease.
 const LEASES: Duration = Duration::from_secs(9);
 /// After the last placement its order is under way for this long, at most.
 const DELIVERY_WAIT: Duration = Duration::from_secs(3);
+
+/// How services come.
+#[derive(Clone, Copy)]
+enum Load {
+    Flood { tasks: usize, each: usize, clients: usize },
+    Paced { tasks: usize, each: usize, per_second: f64 },
+}
+
+impl Load {
+    fn tasks(self) -> usize {
+        match self {
+            Self::Flood { tasks, .. } | Self::Paced { tasks, .. } => tasks,
+        }
+    }
+
+    async fn put_on(self, filler: &mut Filler) -> Outcome<()> {
+        match self {
+            Self::Flood { tasks, each, clients } => filler.fill(tasks, each, clients).await,
+            Self::Paced { tasks, each, per_second } => filler.pace(tasks, each, per_second).await,
+        }
+    }
+}
 
 /// What one part measured.
 struct Part {
@@ -71,86 +102,106 @@ impl Place {
         let follower = (local.leader().await? + 1) % 3;
         let mut placements = Placements::start(local.channel(&local::address(follower))?).await?;
 
+        let flood = |tasks| Load::Flood { tasks, each: self.each, clients: self.clients };
         println!("\nwith agents:");
-        let with =
-            self.part(&local, &mut filler, &mut placements, (self.tasks, LIMIT), &floor).await?;
-        tokio::time::sleep(DELIVERY_WAIT).await;
-        let received = fleet.received(here.path()).await?;
-        let delivered = delivery(&placements.times(), &received);
-        println!("orders received: {} of {}", received.len(), self.tasks);
-        println!(
-            "from the watch's word to the agent's: p50 {:.1} ms, p99 {:.1} ms",
-            quantile_ms(&delivered, 0.5),
-            quantile_ms(&delivered, 0.99)
-        );
-        tokio::time::sleep(SETTLE).await;
+        let load = flood(self.tasks);
+        let with = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
+        told(&mut fleet, here.path(), &placements, self.tasks).await?;
+
+        println!("\nwith agents, {} tasks/s:", self.pace);
+        let (tasks, per_second) = (self.pace * PACED_SECONDS, self.pace as f64);
+        let load = Load::Paced { tasks, each: PACED_EACH, per_second };
+        let paced = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
+        let delivered = told(&mut fleet, here.path(), &placements, tasks).await?;
 
         println!("\nwithout agents:");
         drop(fleet);
-        let alone =
-            self.part(&local, &mut filler, &mut placements, (self.alone, LEASES), &floor).await?;
+        let load = flood(self.alone);
+        let alone = part(&local, &mut filler, &mut placements, (load, LEASES), &floor).await?;
         println!();
         figure("place.with_agents", with.per_second, "/s", Good::AtLeast, 10_000.0);
+        figure("place.paced", paced.per_second, "/s", Good::AtLeast, 10_000.0);
         let p99 = quantile_ms(&delivered, 0.99);
         figure("place.delivery_p99", p99, "ms", Good::AtMost, 200.0);
         figure("place.alone", alone.per_second, "/s", Good::AtLeast, 50_000.0);
         figure("place.commit_p99", alone.commit_p99_ms, "ms", Good::AtMost, 50.0);
         Ok(())
     }
+}
 
-    async fn part(
-        &self,
-        local: &Local,
-        filler: &mut Filler,
-        placements: &mut Placements,
-        (tasks, limit): (usize, Duration),
-        floor: &Fdatasync,
-    ) -> Outcome<Part> {
-        let leader = local.leader().await?;
-        let (before, skip, cpus) = (Plans::of(leader).await?, placements.count(), cpus(local)?);
-        filler.calls.reset();
-        let began_us = now_us();
-        let all = async {
-            filler.fill(tasks, self.each, self.clients).await?;
-            placements.wait(skip + tasks, LIMIT).await
-        };
-        match tokio::time::timeout(limit, all).await {
-            Ok(all) => all?,
-            Err(_) => println!("cut off after {limit:?}:"),
-        }
-        let placed = placements.after(skip);
-        let last_us = placed.iter().map(|placed| placed.at_us).max().unwrap_or(began_us);
-        let took = Duration::from_micros(last_us.saturating_sub(began_us).max(1));
-        let used = self::cpus(local)?;
-        let plans = Plans::of(leader).await?;
-        let part = Part {
-            per_second: placed.len() as f64 / took.as_secs_f64(),
-            commit_p99_ms: plans.quantile_ms(&before, 0.99),
-        };
-        let number = plans.since(&before).max(1.0);
-        println!(
-            "{} of {tasks} tasks in {took:.2?}: {:.0}/s; CreateService p50 {:.1}, p99 {:.1} ms",
-            placed.len(),
-            part.per_second,
-            quantile_ms(&filler.calls, 0.5),
-            quantile_ms(&filler.calls, 0.99)
-        );
-        let p50 = plans.quantile_ms(&before, 0.5);
-        println!(
-            "{number:.0} plans of {:.0} placements: commit p50 {p50:.1} ms, p99 {:.1} ms; \
-             p50 over fdatasync's: {:.0}",
-            placed.len() as f64 / number,
-            part.commit_p99_ms,
-            p50 / floor.p50_ms
-        );
-        for index in 0..3 {
-            let role = if index == leader { "leader" } else { "follower" };
-            let busy = (used[index] - cpus[index]).as_secs_f64() / took.as_secs_f64() * 100.0;
-            let rss = local.pid(index).and_then(usage::rss_mib).unwrap_or_default();
-            println!("{role} {index}: CPU {busy:.0} % of a core, {rss:.0} MiB");
-        }
-        Ok(part)
+async fn part(
+    local: &Local,
+    filler: &mut Filler,
+    placements: &mut Placements,
+    (load, limit): (Load, Duration),
+    floor: &Fdatasync,
+) -> Outcome<Part> {
+    let leader = local.leader().await?;
+    let (before, skip) = (Plans::of(leader).await?, placements.count());
+    let idle = cpus(local)?;
+    filler.calls.reset();
+    let (tasks, began_us) = (load.tasks(), now_us());
+    let all = async {
+        load.put_on(filler).await?;
+        placements.wait(skip + tasks, LIMIT).await
+    };
+    match tokio::time::timeout(limit, all).await {
+        Ok(all) => all?,
+        Err(_) => println!("cut off after {limit:?}:"),
     }
+    let placed = placements.after(skip);
+    let last_us = placed.iter().map(|placed| placed.at_us).max().unwrap_or(began_us);
+    let took = Duration::from_micros(last_us.saturating_sub(began_us).max(1));
+    let used = cpus(local)?;
+    let plans = Plans::of(leader).await?;
+    let part = Part {
+        per_second: placed.len() as f64 / took.as_secs_f64(),
+        commit_p99_ms: plans.quantile_ms(&before, 0.99),
+    };
+    let number = plans.since(&before).max(1.0);
+    println!(
+        "{} of {tasks} tasks in {took:.2?}: {:.0}/s; CreateService p50 {:.1}, p99 {:.1} ms",
+        placed.len(),
+        part.per_second,
+        quantile_ms(&filler.calls, 0.5),
+        quantile_ms(&filler.calls, 0.99)
+    );
+    let p50 = plans.quantile_ms(&before, 0.5);
+    println!(
+        "{number:.0} plans of {:.0} placements: commit p50 {p50:.1} ms, p99 {:.1} ms; \
+         p50 over fdatasync's: {:.0}",
+        placed.len() as f64 / number,
+        part.commit_p99_ms,
+        p50 / floor.p50_ms
+    );
+    for index in 0..3 {
+        let role = if index == leader { "leader" } else { "follower" };
+        let busy = (used[index] - idle[index]).as_secs_f64() / took.as_secs_f64() * 100.0;
+        let rss = local.pid(index).and_then(usage::rss_mib).unwrap_or_default();
+        println!("{role} {index}: CPU {busy:.0} % of a core, {rss:.0} MiB");
+    }
+    Ok(part)
+}
+
+/// How much later than the watch the agents heard of what they were told since they were asked last.
+async fn told(
+    fleet: &mut Fleet,
+    dir: &Path,
+    placements: &Placements,
+    orders: usize,
+) -> Outcome<Histogram<u64>> {
+    tokio::time::sleep(DELIVERY_WAIT).await;
+    let received = fleet.received(dir).await?;
+    println!("orders received: {} of {orders}", received.len());
+    let delivered = delivery(&placements.times(), &received);
+    let quantile = |q| quantile_ms(&delivered, q);
+    println!(
+        "from the watch's word to the agent's: p50 {:.1} ms, p99 {:.1} ms",
+        quantile(0.5),
+        quantile(0.99)
+    );
+    tokio::time::sleep(SETTLE).await;
+    Ok(delivered)
 }
 
 fn cpus(local: &Local) -> Outcome<Vec<Duration>> {
@@ -158,7 +209,7 @@ fn cpus(local: &Local) -> Outcome<Vec<Duration>> {
 }
 
 /// How much later than the watch each agent heard of its task: nothing, where it was first.
-fn delivery(placed: &HashMap<u128, u64>, received: &[Received]) -> hdrhistogram::Histogram<u64> {
+fn delivery(placed: &HashMap<u128, u64>, received: &[Received]) -> Histogram<u64> {
     let mut delays = histogram();
     for order in received {
         if let Some(seen) = placed.get(&order.task) {

@@ -23,6 +23,7 @@ mod keys;
 mod lease;
 mod lost;
 mod outbox;
+mod pace;
 mod parking;
 mod place;
 mod reap;
@@ -51,6 +52,7 @@ use muster_model::{
     Time, limits,
 };
 use outbox::Outbox;
+use pace::Pace;
 use parking::Parking;
 use rebalance::Rebalancing;
 use std::collections::BTreeSet;
@@ -106,8 +108,8 @@ pub struct Leader {
     dirty: Dirty,
     wakes: Wakes,
     plan: Option<InFlight>,
-    /// Until then plans are short.
-    hurry_until: Option<Time>,
+    pace: Pace,
+    turns: rollout::Turns,
     next_ticket: u64,
     next_scan: Time,
     /// No proposal before this: the last one found no quorum.
@@ -135,7 +137,8 @@ impl Leader {
             dirty: Dirty::default(),
             wakes: Wakes::default(),
             plan: None,
-            hurry_until: None,
+            pace: Pace::default(),
+            turns: rollout::Turns::default(),
             next_ticket: 1,
             next_scan: now + limits::FULL_SCAN,
             retry_at: None,
@@ -372,12 +375,12 @@ impl Leader {
             self.dirty.everything();
         }
         if !self.dirty.is_empty() || self.leases.has_work(now) {
-            steps = self.think(now);
+            steps = self.think_through(now);
         }
         if steps.is_empty() && now >= self.next_scan {
             self.next_scan = now + limits::FULL_SCAN;
             self.dirty.everything();
-            steps = self.think(now);
+            steps = self.think_through(now);
             self.counters.scan_found += u64::from(steps.iter().any(is_overlooked));
         }
         if !steps.is_empty() {
@@ -395,13 +398,24 @@ impl Leader {
         out.push(LeaderOutput::Propose { ticket, command });
     }
 
+    /// Until there is something to do, or all that is dirty was looked at: one round of the stages
+    /// reads some services only. Fewer are left with each.
+    fn think_through(&mut self, now: Time) -> Vec<Step> {
+        let mut left = usize::MAX;
+        loop {
+            let steps = self.think(now);
+            let deferred = self.dirty.services.len();
+            if !steps.is_empty() || deferred == 0 || deferred >= left {
+                return steps;
+            }
+            left = deferred;
+        }
+    }
+
     /// The stages, in order, on a scratch copy of the state.
     fn think(&mut self, now: Time) -> Vec<Step> {
         let dirty = std::mem::take(&mut self.dirty);
-        let mut draft = Draft::new(&self.state, now);
-        if self.hurry_until.is_some_and(|until| now < until) {
-            draft = draft.short();
-        }
+        let mut draft = Draft::new(&self.state, now, self.pace.steps(now));
         let arriving = self.outbox.arriving();
         let (ids, wakes) = (&mut self.ids, &mut self.wakes);
         let suspects = BTreeSet::new();
@@ -410,7 +424,7 @@ impl Leader {
         lease::stage(&mut draft, &mut view, &mut self.leases);
         lost::stage(&mut draft, &mut view, &self.state, &self.contacts);
         rebalance::wake(&draft, &mut view, &mut self.rebalancing);
-        rollout::stage(&mut draft, &mut view);
+        rollout::stage(&mut draft, &mut view, &mut self.turns);
         replicas::stage(&mut draft, &mut view);
         schedules::stage(&mut draft, &mut view);
         jobs::stage(&mut draft, &mut view);
@@ -419,9 +433,7 @@ impl Leader {
         reap::stage(&mut draft, &mut view, &mut self.index);
 
         self.dirty = view.dirty.left_over();
-        if draft.hurry {
-            self.hurry_until = Some(now + limits::HURRY);
-        }
+        self.pace.learn(now, &draft);
         self.counters.misjudged += draft.misjudged;
         self.counters.governor_held = self.leases.held();
         self.counters.woken = self.parking.woken();

@@ -35,12 +35,13 @@ fn settle(stage: &mut Stage) -> Vec<usize> {
     .collect()
 }
 
-/// What the plan that is proposed makes and places.
+/// What the plan that is proposed makes, places and stops; events are only told.
 fn proposed(stage: &Stage) -> Option<usize> {
     let (_, command, _) = stage.pending.front()?;
     let Command::Plan { steps, .. } = command else { return Some(0) };
     let tasks = steps.iter().map(|step| match step {
         Step::CreateTasks { tasks, .. } => tasks.len(),
+        Step::Event { .. } => 0,
         _ => 1,
     });
     Some(tasks.sum())
@@ -63,14 +64,15 @@ fn thousands_of_tasks_are_spread_evenly_in_bounded_plans() {
     assert!(per_instance.values().all(|count| (6..=7).contains(count)), "uneven");
 }
 
-/// Services want more than several plans hold when others come that want little: they are whole
-/// in the next two plans, the one that makes their tasks and at most one more.
+/// Services want more than several plans hold when others come that want little, together a quarter
+/// of a plan: they are whole in the next two, the one that makes their tasks and at most one more.
 #[test]
 fn who_wants_little_does_not_wait_for_who_fills_plans() {
+    const LITTLE: usize = limits::PLAN_STEPS_USUAL / 4 / 10;
     let mut stage = world(300, 12, 10_000);
     stage.lead();
     let mut text = String::new();
-    for n in 0..100 {
+    for n in 0..LITTLE {
         let _ = writeln!(text, "service little{n} definition=web:1 desired=10");
     }
     stage.world.extend(&text);
@@ -87,7 +89,7 @@ fn who_wants_little_does_not_wait_for_who_fills_plans() {
             true => waiting += usize::from(task.instance.is_none()),
         }
     }
-    assert_eq!(placed, 1000);
+    assert_eq!(placed, 10 * LITTLE);
     assert!(waiting > 0, "the others had nobody to wait for");
 }
 
@@ -114,6 +116,35 @@ fn plans_are_short_while_tasks_are_run() {
     }
     stage.world.at = stage.world.at + limits::HURRY;
     assert!(plan(&mut stage) > SHORT, "short for ever");
+}
+
+/// What is to be read for all services at once is more than one plan reads: each has its turn, and
+/// one that nobody wants anything of does not hold up the one behind it.
+#[test]
+fn services_take_turns_to_be_looked_at() {
+    const SERVICES: usize = 30;
+    const EACH: usize = 1000;
+    let mut stage = world(300, SERVICES, EACH);
+    stage.lead();
+    settle(&mut stage);
+    let scaled = |services: std::ops::Range<usize>| {
+        let line = |n| format!("update-service s{n} desired={}\n", EACH + 1);
+        services.map(line).collect::<String>()
+    };
+    stage.world.extend(&scaled(0..SERVICES));
+    stage.show_state();
+    let plans = settle(&mut stage);
+    // Of each a task that is made and placed.
+    let at_once = limits::PLAN_READS_MAX / 2 / EACH;
+    assert!(plans.iter().all(|steps| *steps <= 2 * at_once), "{plans:?}");
+    assert_eq!(stage.world.state.tasks().count(), SERVICES * (EACH + 1));
+    assert!(stage.world.state.tasks().all(|task| task.instance.is_some()));
+
+    // All are looked at when another leads; only the last has something to do.
+    let last = format!("s{}", SERVICES - 1);
+    stage.world.extend(&format!("update-service {last} desired={EACH}\n"));
+    stage.lead();
+    assert_eq!(proposed(&stage), Some(1), "the first plan stops the one that is too many");
 }
 
 #[test]
@@ -149,6 +180,8 @@ fn thousands_of_lost_tasks_are_given_up_in_bounded_plans() {
     }
     assert_eq!(abandoned.iter().sum::<usize>(), 6000);
     assert!(abandoned.iter().all(|steps| *steps <= limits::PLAN_STEPS_MAX), "{abandoned:?}");
+    // Many at a time, once it is known that they are lost.
+    assert!(abandoned.iter().any(|steps| *steps > limits::PLAN_STEPS_USUAL), "{abandoned:?}");
 }
 
 /// Ten thousand services wait for room while a thousand small tasks end one after another: none of

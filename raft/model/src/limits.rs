@@ -275,9 +275,13 @@ pub const ALARM_BAKE: Millis = Millis::from_secs(60);
 
 // ---- the leader ----
 
-/// One plan entry: steps and, roughly, bytes. Larger plans would delay heartbeats' commit; ones a
-/// quarter as large place as fast, but replace what a lost zone ran half as fast.
+/// One plan entry, while what lost instances ran is replaced: steps and, roughly, bytes. Larger plans
+/// would delay heartbeats' commit; ones a quarter as large replace half as fast.
 pub const PLAN_STEPS_MAX: usize = 5000;
+/// A plan otherwise: it places as fast as longer ones do, and each is committed sooner.
+pub const PLAN_STEPS_USUAL: usize = 1250;
+/// Plans stay long for so long after the last one that lost an instance or gave a task up.
+pub const RECOVERY: Millis = Millis::from_secs(5);
 /// A plan while tasks that are run wait among others: over soon, so that the next can have them.
 pub const PLAN_STEPS_SHORT: usize = 500;
 /// Plans stay short for so long after the last such task: others follow.
@@ -296,6 +300,9 @@ pub const STRICT_CONTACT: Millis = Millis::from_secs(10);
 pub const STRICT_KILL: Millis = Millis::from_secs(1);
 /// What the clocks of two machines may differ by over the whole wait, and dying may take.
 pub const STRICT_MARGIN: Millis = Millis::from_secs(2);
+/// Tasks of services that are read for one plan, by their desired counts: a few milliseconds. The
+/// services that are left have their turn in the next, or at once if this one would be empty.
+pub const PLAN_READS_MAX: usize = 10_000;
 /// Every row is looked at this often, whatever the diffs said.
 pub const FULL_SCAN: Millis = Millis::from_secs(30);
 /// Governor: lost instances in one lease beyond which nothing is abandoned at first ...

@@ -3,7 +3,7 @@
 //!
 //! Invariant: `state` is the base with exactly `steps` applied.
 
-use muster_model::{Scratch, ServiceId, Side, State, Step, Time, limits};
+use muster_model::{Health, Scratch, ServiceId, Side, State, Step, Time, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What `rollout` allows a side of a service in this round; `replicas` chooses slots and tasks for
@@ -42,11 +42,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Holds as many steps as one plan ever may.
-    pub fn new(base: &State, now: Time) -> Self {
+    /// Holds as many steps as are said.
+    pub fn new(base: &State, now: Time, size: usize) -> Self {
         Self {
             scratch: Scratch::new(base, now),
-            size: limits::PLAN_STEPS_MAX,
+            size,
             steps: Vec::new(),
             bytes: 0,
             made: 0,
@@ -57,9 +57,13 @@ impl Draft {
         }
     }
 
-    /// The same for a plan that is over soon.
-    pub fn short(self) -> Self {
-        Self { size: limits::PLAN_STEPS_SHORT, ..self }
+    /// Whether it gives up an instance or what one ran.
+    pub fn loses(&self) -> bool {
+        let lost = |step: &Step| match step {
+            Step::SetHealth { health, .. } => matches!(health, Health::Down { .. }),
+            step => matches!(step, Step::Abandon { .. }),
+        };
+        self.steps.iter().any(lost)
     }
 
     pub fn state(&self) -> &State {

@@ -143,7 +143,7 @@ impl Rehearsal {
             dirty.services.insert(service);
         }
         dirty.waiting = true;
-        let mut draft = Draft::new(&self.state, self.now);
+        let mut draft = Draft::new(&self.state, self.now, limits::PLAN_STEPS_MAX);
         let mut view = View {
             now: self.now,
             dirty,
@@ -153,7 +153,7 @@ impl Rehearsal {
             wakes: &mut self.wakes,
             witness: Some(&mut self.witness),
         };
-        rollout::stage(&mut draft, &mut view);
+        rollout::stage(&mut draft, &mut view, &mut rollout::Turns::default());
         replicas::stage(&mut draft, &mut view);
         place::stage(&mut draft, &mut view, &mut self.index, &mut self.parking);
         let steps = draft.into_steps();

@@ -19,25 +19,60 @@ use super::task_set;
 use super::view::View;
 use muster_model::breaker::Verdict;
 use muster_model::service::Backoff;
-use muster_model::{Deployment, RolloutState, Service, ServiceStatus, Side, State, Step, Task};
+use muster_model::{
+    Deployment, RolloutState, Service, ServiceId, ServiceStatus, Side, State, Step, Task, limits,
+};
 use std::sync::Arc;
 
-pub(super) fn stage(draft: &mut Draft, view: &mut View) {
+/// Desired tasks of a service that is read in no time.
+const LITTLE_MAX: u32 = 100;
+
+/// Where the last plan stopped looking, among services that want little and among the others.
+#[derive(Debug, Default)]
+pub(super) struct Turns([Option<ServiceId>; 2]);
+
+/// A plan reads no more than [`limits::PLAN_READS_MAX`] tasks, whatever agents report about thousands
+/// of others meanwhile. Half of it is for services that want little, half for the others, and in
+/// both they take turns.
+pub(super) fn stage(draft: &mut Draft, view: &mut View, turns: &mut Turns) {
     if view.dirty.all {
         view.dirty.services.extend(draft.state().services().map(|s| s.id));
     }
-    for id in view.dirty.services.clone() {
-        if draft.full() {
-            // A zone's loss fills plans before any service is looked at: not to look spares reading
-            // the tasks of all of them for each of those plans.
-            view.dirty.defer(id);
+    let active = |id: &ServiceId| {
+        let service = draft.state().service(*id).cloned();
+        service.filter(|service| service.status == ServiceStatus::Active)
+    };
+    let dirty = view.dirty.services.iter().filter_map(active);
+    let (little, others) = dirty.partition(|service| service.spec.desired_count <= LITTLE_MAX);
+    for (services, last) in [little, others].into_iter().zip(&mut turns.0) {
+        *last = look_at_some(draft, view, services, *last);
+    }
+}
+
+/// Those after `last` first; the last one that was looked at, if there was no room for all.
+fn look_at_some(
+    draft: &mut Draft,
+    view: &mut View,
+    mut services: Vec<Arc<Service>>,
+    last: Option<ServiceId>,
+) -> Option<ServiceId> {
+    let before = services.partition_point(|service| Some(service.id) <= last);
+    services.rotate_left(before);
+    let (mut read, mut latest) = (0, last);
+    let mut all = true;
+    for service in services {
+        // A zone's loss fills plans before any service is looked at: not to look spares reading the
+        // tasks of all of them for each of those plans.
+        if draft.full() || read >= limits::PLAN_READS_MAX / 2 {
+            view.dirty.defer(service.id);
+            all = false;
             continue;
         }
-        let Some(service) = draft.state().service(id).cloned() else { continue };
-        if service.status == ServiceStatus::Active {
-            look_at(draft, view, service);
-        }
+        read += service.spec.desired_count as usize + 1;
+        latest = Some(service.id);
+        look_at(draft, view, service);
     }
+    latest.filter(|_| !all)
 }
 
 /// The verdict of its breaker or its alarms on the newest deployment, if there is one. Everything

@@ -58,7 +58,11 @@ impl Roster {
         let mut roster = Self::default();
         let newest = state.deployment_on(service, side);
         let after = state.healthy_after(service.cluster);
-        for task in state.tasks_of(service.id).filter(|t| state.side_of(service, t) == side) {
+        // What holds for all of them is asked once: there may be tens of thousands.
+        let undivided = side == Side::Whole && *state.sides(service) == [Side::Whole];
+        let pinned = state.pins(service.id).is_some();
+        let here = |task: &&Arc<Task>| undivided || state.side_of(service, task) == side;
+        for task in state.tasks_of(service.id).filter(here) {
             let counts = state.in_place(service, task);
             if !task.wanted() {
                 roster.ending += usize::from(counts && is_ending(task));
@@ -80,7 +84,7 @@ impl Roster {
                 }
             } else if verdict == Verdict::Failing {
                 roster.failing.push(member);
-            } else if task.deployment() != newest || state.is_stray(service, task) {
+            } else if task.deployment() != newest || pinned && state.is_stray(service, task) {
                 roster.old.push(member);
             } else if draining(state, task).is_some() {
                 roster.draining.push(member);
