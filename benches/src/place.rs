@@ -4,8 +4,8 @@
 //! Services are made as fast as they are accepted. The time runs from before the first call until a
 //! follower's watch has told of the last task's instance. Between the two, services are made at the
 //! pace that is asked for, to see how soon agents hear of their tasks: in a flood that would be how
-//! long the flood is. Last part: the agents are cut off and their leases still run for some seconds,
-//! so the scheduler has the same instances and nobody to tell.
+//! long the flood is. Last part: the agents are cut off and their leases still run for some
+//! seconds, so the scheduler has the same instances and nobody to tell.
 
 use crate::facts::{self, Fdatasync, quantile_ms};
 use crate::figure::{Good, figure};
@@ -183,7 +183,7 @@ async fn part(
     Ok(part)
 }
 
-/// How much later than the watch the agents heard of what they were told since they were asked last.
+/// How much later than the watch the agents heard of what they were told since the last time.
 async fn told(
     fleet: &mut Fleet,
     dir: &Path,

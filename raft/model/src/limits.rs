@@ -275,8 +275,8 @@ pub const ALARM_BAKE: Millis = Millis::from_secs(60);
 
 // ---- the leader ----
 
-/// One plan entry, while what lost instances ran is replaced: steps and, roughly, bytes. Larger plans
-/// would delay heartbeats' commit; ones a quarter as large replace half as fast.
+/// One plan entry, while what lost instances ran is replaced: steps and, roughly, bytes. Larger
+/// plans would delay heartbeats' commit; ones a quarter as large replace half as fast.
 pub const PLAN_STEPS_MAX: usize = 5000;
 /// A plan otherwise: it places as fast as longer ones do, and each is committed sooner.
 pub const PLAN_STEPS_USUAL: usize = 1250;

@@ -30,6 +30,7 @@ pub mod spans;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod types;
 mod wire;
 mod writer;

@@ -13,12 +13,9 @@ use crate::log::{Tail, size_of};
 use crate::machine::AppliedState;
 use crate::rows;
 use crate::types::{LogId, RaftEntry, StoredMembership, Vote};
-use crate::{frames, tables};
+use crate::{frames, tables, tuning};
 use muster_model::{Index, Row, State, Table};
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, LogLevel, Options, WriteBatch, WriteOptions,
-};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -40,20 +37,6 @@ pub mod key {
     /// The generation that a snapshot is being written under.
     pub const INSTALLING: &[u8] = b"installing";
 }
-
-const LOG: &str = "log";
-const META: &str = "meta";
-/// Bytes of the log's memtable; with the tables' it bounds what a full disk must still take.
-const LOG_MEMTABLE_BYTES: usize = 8 << 20;
-const TABLE_MEMTABLE_BYTES: usize = 2 << 20;
-const MEMTABLES_BYTES: usize = 32 << 20;
-/// Old write-ahead logs are kept until every family has flushed what they hold.
-const WAL_BYTES: u64 = 64 << 20;
-/// Tables are read when a manager starts and when they are compacted, so that few need to be open.
-/// RocksDB takes ten off for files of its own; it would keep all open, more with each hour.
-const OPEN_FILES_MAX: i32 = 20;
-/// One list of open tables instead of 64, each of which may keep one.
-const OPEN_FILES_SHARD_BITS: i32 = 0;
 
 /// Whose directory this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,53 +134,14 @@ fn check_applied(db: &Db, log: &Tail, applied: &AppliedState) -> Result<(), Stor
     }
 }
 
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_recycle_log_file_num(0);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_paranoid_checks(true);
-    options.set_max_total_wal_size(WAL_BYTES);
-    options.set_db_write_buffer_size(MEMTABLES_BYTES);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(OPEN_FILES_MAX);
-    options.set_table_cache_num_shard_bits(OPEN_FILES_SHARD_BITS);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1 << 20);
-    options.set_log_level(LogLevel::Warn);
-    options
-}
-
-fn family(name: &str) -> ColumnFamilyDescriptor {
-    let mut options = Options::default();
-    match name {
-        LOG => {
-            options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
-            options.set_compression_type(DBCompressionType::None);
-        }
-        _ => {
-            options.set_write_buffer_size(TABLE_MEMTABLE_BYTES);
-            options.set_compression_type(DBCompressionType::Lz4);
-        }
-    }
-    ColumnFamilyDescriptor::new(name, options)
-}
-
-fn families() -> Vec<&'static str> {
-    let tables = Table::ALL.into_iter().map(rows::name);
-    [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, LOG, META].into_iter().chain(tables).collect()
-}
-
 fn row_key(generation: u8, name: &[u8]) -> Vec<u8> {
     [&[generation], name].concat()
 }
 
 impl Db {
     fn open(dir: &Path, path: PathBuf) -> Result<Self, StoreError> {
-        let options = options();
-        let known = families();
+        let options = tuning::options();
+        let known = tuning::families();
         if path.join("CURRENT").exists() {
             frames::check(&path)?;
             let found = DB::list_cf(&options, &path).map_err(|e| StoreError::rocks(&path, e))?;
@@ -209,7 +153,7 @@ impl Db {
             }
             tables::check(dir, &found)?;
         }
-        let descriptors = known.iter().copied().map(family);
+        let descriptors = known.iter().copied().map(tuning::family);
         match DB::open_cf_descriptors(&options, &path, descriptors) {
             Ok(rocks) => {
                 tables::promise(dir, &known)?;
@@ -228,10 +172,10 @@ impl Db {
         self.rocks.cf_handle(name).expect("family was opened with the database")
     }
     pub fn log(&self) -> &ColumnFamily {
-        self.family(LOG)
+        self.family(tuning::LOG)
     }
     pub fn meta(&self) -> &ColumnFamily {
-        self.family(META)
+        self.family(tuning::META)
     }
     fn table(&self, table: Table) -> &ColumnFamily {
         self.family(rows::name(table))

@@ -31,9 +31,9 @@ const LITTLE_MAX: u32 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Turns([Option<ServiceId>; 2]);
 
-/// A plan reads no more than [`limits::PLAN_READS_MAX`] tasks, whatever agents report about thousands
-/// of others meanwhile. Half of it is for services that want little, half for the others, and in
-/// both they take turns.
+/// A plan reads no more than [`limits::PLAN_READS_MAX`] tasks, whatever agents report about
+/// thousands of others meanwhile. Half of it is for services that want little, half for the others,
+/// and in both they take turns.
 pub(super) fn stage(draft: &mut Draft, view: &mut View, turns: &mut Turns) {
     if view.dirty.all {
         view.dirty.services.extend(draft.state().services().map(|s| s.id));
