@@ -147,6 +147,30 @@ fn services_take_turns_to_be_looked_at() {
     assert_eq!(proposed(&stage), Some(1), "the first plan stops the one that is too many");
 }
 
+/// Ten services about which there is always something new, more than one plan reads, do not keep
+/// another waiting.
+#[test]
+fn a_service_has_its_turn_however_much_is_said_of_others() {
+    const EACH: usize = 1000;
+    let mut stage = world(300, 11, EACH);
+    stage.lead();
+    settle(&mut stage);
+    let mut names: Vec<String> = (0..11).map(|n| format!("s{n}")).collect();
+    // In the order in which all of them would be looked at.
+    names.sort_by_key(|name| stage.world.service(name));
+    let quiet = names.pop().expect("eleven services");
+    let one_more = |name: &String, more| format!("update-service {name} desired={}\n", EACH + more);
+    stage.world.extend(&one_more(&quiet, 1));
+    let service = stage.world.service(&quiet);
+    let turns = 2 * names.len() * EACH / limits::PLAN_READS_MAX + 2;
+    for turn in 1..=turns {
+        stage.world.extend(&names.iter().map(|name| one_more(name, turn)).collect::<String>());
+        stage.show_state();
+        stage.commit();
+    }
+    assert_eq!(stage.world.state.tasks_of(service).count(), EACH + 1, "after {turns} plans");
+}
+
 #[test]
 fn many_small_services_do_not_all_go_to_the_same_instance() {
     let mut stage = world(90, 180, 1);
