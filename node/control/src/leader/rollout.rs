@@ -40,10 +40,12 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, turns: &mut Turns) {
     }
     let active = |id: &ServiceId| {
         let service = draft.state().service(*id).cloned();
-        service.filter(|service| service.status == ServiceStatus::Active)
+        let service = service.filter(|service| service.status == ServiceStatus::Active)?;
+        let desired = draft.state().desired_count(&service);
+        Some((service, desired))
     };
     let dirty = view.dirty.services.iter().filter_map(active);
-    let (little, others) = dirty.partition(|service| service.spec.desired_count <= LITTLE_MAX);
+    let (little, others): (Vec<_>, Vec<_>) = dirty.partition(|(_, desired)| *desired <= LITTLE_MAX);
     for (services, last) in [little, others].into_iter().zip(&mut turns.0) {
         *last = look_at_some(draft, view, services, *last);
     }
@@ -53,14 +55,14 @@ pub(super) fn stage(draft: &mut Draft, view: &mut View, turns: &mut Turns) {
 fn look_at_some(
     draft: &mut Draft,
     view: &mut View,
-    mut services: Vec<Arc<Service>>,
+    mut services: Vec<(Arc<Service>, u32)>,
     last: Option<ServiceId>,
 ) -> Option<ServiceId> {
-    let before = services.partition_point(|service| Some(service.id) <= last);
+    let before = services.partition_point(|(service, _)| Some(service.id) <= last);
     services.rotate_left(before);
     let (mut read, mut latest) = (0, last);
     let mut all = true;
-    for service in services {
+    for (service, desired) in services {
         // A zone's loss fills plans before any service is looked at: not to look spares reading the
         // tasks of all of them for each of those plans.
         if draft.full() || read >= limits::PLAN_READS_MAX / 2 {
@@ -68,7 +70,7 @@ fn look_at_some(
             all = false;
             continue;
         }
-        read += service.spec.desired_count as usize + 1;
+        read += desired as usize + 1;
         latest = Some(service.id);
         look_at(draft, view, service);
     }
