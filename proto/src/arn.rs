@@ -48,9 +48,13 @@ impl<'a> Arns<'a> {
     }
     /// ECS gives each container a UUID; ours follows from its task and name.
     pub fn container(&self, cluster: &str, task: TaskId, name: &str) -> String {
-        let hash = format!("{:032x}", fnv128(&[&task.bits().to_be_bytes()[..], name.as_bytes()]));
-        let parts = [&hash[..8], &hash[8..12], &hash[12..16], &hash[16..20], &hash[20..]];
-        self.arn(format_args!("container/{cluster}/{task}/{}", parts.join("-")))
+        let hash = fnv128(&[&task.bits().to_be_bytes()[..], name.as_bytes()]);
+        // The groups of a UUID: how many bits are behind each, and how many it has.
+        let [a, b, c, d, e] = [(96, 32), (80, 16), (64, 16), (48, 16), (0, 48)]
+            .map(|(behind, bits)| (hash >> behind) as u64 & ((1 << bits) - 1));
+        self.arn(format_args!(
+            "container/{cluster}/{task}/{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}"
+        ))
     }
     pub fn definition(&self, family: &str, revision: Revision) -> String {
         self.arn(format_args!("task-definition/{family}:{revision}"))

@@ -98,13 +98,13 @@ fn resources(
 
 /// The zone, then what its agent says and what users put, by name.
 pub fn attributes(row: &Instance) -> Vec<pb::Attribute> {
-    let attribute = |name: &str, value: Option<&str>| pb::Attribute {
-        name: name.to_owned(),
-        value: value.map(str::to_owned),
-        ..pb::Attribute::default()
-    };
     let zone = attribute(ZONE_ATTRIBUTE, Some(&row.spec.zone));
     let others = row.spec.all_attributes();
     let others = others.into_iter().map(|(name, value)| attribute(name, value));
     std::iter::once(zone).chain(others).collect()
+}
+
+pub(super) fn attribute(name: &str, value: Option<&str>) -> pb::Attribute {
+    let value = value.map(str::to_owned);
+    pb::Attribute { name: name.to_owned(), value, ..pb::Attribute::default() }
 }

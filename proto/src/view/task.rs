@@ -14,6 +14,7 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
     let arns = Arns::of(state);
     let cluster = name_of(state, row.cluster);
     let instance = row.instance.and_then(|id| state.instance(id));
+    let task_arn = arns.task(&cluster, row.id);
     let (stop_code, stopped_reason) = stopped(row);
     let reservation = state.reservation(row);
     let observed = &row.observed;
@@ -23,7 +24,8 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
         _ => None,
     };
     pb::Task {
-        task_arn: arns.task(&cluster, row.id),
+        containers: containers(state, row, &arns, &cluster, &task_arn),
+        task_arn,
         cluster_arn: arns.cluster(&cluster),
         task_definition_arn: super::service::definition(state, row.definition),
         container_instance_arn: row
@@ -35,7 +37,6 @@ pub fn task(state: &State, row: &Task) -> pb::Task {
         desired_status: if row.wanted() { "RUNNING" } else { "STOPPED" }.into(),
         group: state.group_of(row).to_string(),
         started_by: started_by(row),
-        containers: containers(state, row, &arns, &cluster),
         cpu: reservation.cpu.to_string(),
         memory: reservation.memory_mib.to_string(),
         availability_zone: instance.map(|i| i.spec.zone.clone()).unwrap_or_default(),
@@ -136,15 +137,20 @@ fn started_by(row: &Task) -> String {
 }
 
 /// Every container of the definition, also those the agent has not spoken of yet.
-fn containers(state: &State, row: &Task, arns: &Arns<'_>, cluster: &str) -> Vec<pb::Container> {
-    let task_arn = arns.task(cluster, row.id);
+fn containers(
+    state: &State,
+    row: &Task,
+    arns: &Arns<'_>,
+    cluster: &str,
+    task_arn: &str,
+) -> Vec<pb::Container> {
     let seen = |name: &str| row.observed.containers.iter().find(|c| &*c.name == name);
     let Some(spec) = state.spec_of(row) else {
         return row
             .observed
             .containers
             .iter()
-            .map(|c| container(row, &task_arn, c, None, arns.container(cluster, row.id, &c.name)))
+            .map(|c| container(row, task_arn, c, None, arns.container(cluster, row.id, &c.name)))
             .collect();
     };
     let show = |definition: &ContainerDefinition| {
@@ -153,7 +159,7 @@ fn containers(state: &State, row: &Task, arns: &Arns<'_>, cluster: &str) -> Vec<
             name: definition.name.as_str().into(),
             ..ContainerStatus::default()
         });
-        container(row, &task_arn, &status, Some(definition), arn)
+        container(row, task_arn, &status, Some(definition), arn)
     };
     spec.containers.iter().map(show).collect()
 }
@@ -199,8 +205,8 @@ fn container(
 
 /// What ECS tells of the machine under a task, where its agent says it.
 fn architecture(instance: &Instance) -> Vec<pb::Attribute> {
-    let attributes = super::attributes(instance).into_iter();
-    attributes.filter(|attribute| attribute.name == ARCHITECTURE).collect()
+    let said = instance.spec.attribute(ARCHITECTURE);
+    said.map(|value| super::instance::attribute(ARCHITECTURE, value)).into_iter().collect()
 }
 
 /// As the service or the run asked for when the task began; `muster exec` asks nobody.
