@@ -180,6 +180,10 @@ impl Index {
         }
         let mut touched = BTreeSet::new();
         for change in &changes.tasks {
+            if stays(change) {
+                self.stir_stepped(change);
+                continue;
+            }
             if let Some(task) = &change.before {
                 self.remove(&before_all, task);
                 touched.extend(task.instance);
@@ -208,6 +212,15 @@ impl Index {
         let row = change.after.as_ref().filter(|_| status(&change.before) != status(&change.after));
         let tasks = row.into_iter().flat_map(|row| state.tasks_on(row.id));
         self.stir.owners.extend(tasks.map(|task| OwnerKey::of(task)));
+    }
+
+    /// A task that is where it was may have got further.
+    fn stir_stepped(&mut self, change: &Change<Task>) {
+        let phase = |row: &Option<Arc<Task>>| row.as_ref().map(|row| row.observed.phase);
+        let row = change.after.as_ref().filter(|_| phase(&change.before) != phase(&change.after));
+        let Some(task) = row else { return };
+        self.stir.owners.insert(OwnerKey::of(task));
+        self.stir.positions.extend(task.instance.and_then(|id| self.fleet.position(id)));
     }
 
     /// Closes these instances to new tasks, and opens those that are no longer among them.
@@ -433,6 +446,13 @@ fn is_waiting(task: &Task) -> bool {
 
 fn is_refused(task: &Task) -> bool {
     task.wanted() && task.found_no_place()
+}
+
+/// It has its instance and counts there as before: so it is with all that a plan placed, once the
+/// log says so too, and with most of what agents report.
+fn stays(change: &Change<Task>) -> bool {
+    let (Some(was), Some(is)) = (&change.before, &change.after) else { return false };
+    counted(was) && counted(is) && was.instance == is.instance
 }
 
 /// Counts for spread: placed and wanted.
