@@ -292,6 +292,23 @@ impl Cluster {
         wait::until("a manager leads", FORM_WAIT, || self.leader().ok_or("none".into()))
     }
 
+    /// The next leader, when the one that led is gone.
+    pub fn wait_next_leader(&self, gone: &str) -> String {
+        wait::until("another manager leads", FORM_WAIT, || match self.leader() {
+            Some(leader) if leader != gone => Ok(leader),
+            other => Err(format!("{other:?}")),
+        })
+    }
+
+    /// Kills the leader, and starts it again once another one leads.
+    pub fn depose(&mut self) {
+        let leader = self.wait_leader();
+        self.kill(&leader);
+        self.wait_next_leader(&leader);
+        self.start(&leader);
+        self.wait_voters(self.managers as usize);
+    }
+
     pub fn wait_voters(&self, count: usize) {
         wait::until("all managers vote", FORM_WAIT, || {
             let words = ["operator", "raft", "status", "--timeout", "2", "--output", "json"];

@@ -71,10 +71,7 @@ fn an_isolated_leader_is_replaced_and_comes_back_as_a_follower() {
     let cluster = Cluster::form(3, 1);
     let old = cluster.wait_leader();
     cluster.lab.done(&["isolate", &old]);
-    let new = wait::until("another manager leads", SOON, || match cluster.leader() {
-        Some(leader) if leader != old => Ok(leader),
-        other => Err(format!("{other:?}")),
-    });
+    let new = cluster.wait_next_leader(&old);
     cluster.run(&["cluster", "create", "while-apart"]);
     cluster.lab.done(&["rejoin", &old]);
     let number: u32 = old[1..].parse().unwrap();

@@ -121,10 +121,7 @@ fn other_systems_believe_a_tasks_identity_by_the_published_key() {
     let leader = cluster.wait_leader();
     if leader == "m2" {
         cluster.run(&["operator", "raft", "transfer", "--to", "1"]);
-        wait::until("another manager leads", SOON, || match cluster.leader() {
-            Some(next) if next != "m2" => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
+        cluster.wait_next_leader("m2");
     }
     let leader = cluster.wait_leader();
     cluster.kill(&leader);

@@ -45,17 +45,6 @@ fn steady(cluster: &Cluster, what: &str) -> BTreeMap<String, u64> {
     })
 }
 
-fn strike(cluster: &mut Cluster) {
-    let leader = cluster.wait_leader();
-    cluster.kill(&leader);
-    wait::until("another manager leads", SOON, || match cluster.leader() {
-        Some(next) if next != leader => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-    cluster.start(&leader);
-    cluster.wait_voters(3);
-}
-
 #[test]
 fn an_external_deployment_goes_from_one_set_to_the_next_over_dead_leaders() {
     let mut cluster = Cluster::form(3, 2);
@@ -72,7 +61,7 @@ fn an_external_deployment_goes_from_one_set_to_the_next_over_dead_leaders() {
 
     // A third of four is two tasks, started while the leader dies.
     let green = create(&cluster, "shop:2", "33.4");
-    strike(&mut cluster);
+    cluster.depose();
     let both = steady(&cluster, "green has its share");
     assert_eq!(both, [("shop:1".into(), 4), ("shop:2".into(), 2)].into());
 
@@ -87,7 +76,7 @@ fn an_external_deployment_goes_from_one_set_to_the_next_over_dead_leaders() {
     cluster.run(&["task-set", "delete", "shop", &blue, "--force"]);
     let draining = sets(&cluster).into_iter().find(|set| set["id"] == json!(blue)).unwrap();
     assert_eq!(draining["status"], "DRAINING");
-    strike(&mut cluster);
+    cluster.depose();
     wait::until("blue is gone", SOON, || match sets(&cluster).as_slice() {
         [one] if one["id"] == json!(green) && one["status"] == "PRIMARY" => Ok(()),
         other => Err(format!("{other:?}")),

@@ -24,17 +24,6 @@ fn container(cluster: &Cluster) -> Value {
     json!({ "image": image, "command": ["/bin/busybox", "sh", "-c", script] })
 }
 
-fn kill_leader(cluster: &mut Cluster) {
-    let leader = cluster.wait_leader();
-    cluster.kill(&leader);
-    wait::until("another manager leads", SOON, || match cluster.leader() {
-        Some(next) if next != leader => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-    cluster.start(&leader);
-    cluster.wait_voters(3);
-}
-
 /// What its running tasks run, by digest, and what they say they are.
 fn run_by(cluster: &Cluster, service: &str) -> BTreeSet<(String, String)> {
     let tasks = cluster.tasks(service);
@@ -90,7 +79,7 @@ fn a_deployment_runs_what_its_tag_meant_when_it_began() {
 
     // The tag moves; and who knows what it meant is no leader any more.
     push(&cluster, 2);
-    kill_leader(&mut cluster);
+    cluster.depose();
     for name in ["pinned", "loose"] {
         replace_one(&cluster, name);
     }

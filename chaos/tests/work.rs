@@ -21,17 +21,6 @@ fn lines(record: &Path, file: &str) -> usize {
     fs::read_to_string(record.join(file)).unwrap_or_default().lines().count()
 }
 
-fn kill_leader(cluster: &mut Cluster) {
-    let leader = cluster.wait_leader();
-    cluster.kill(&leader);
-    wait::until("another manager leads", SOON, || match cluster.leader() {
-        Some(next) if next != leader => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-    cluster.start(&leader);
-    cluster.wait_voters(3);
-}
-
 /// What `date` says in a time zone.
 fn date(words: &[&str], zone: &str) -> String {
     let said = Command::new("date").args(words).env("TZ", zone).output().unwrap();
@@ -93,7 +82,7 @@ fn work_is_done_as_often_as_it_was_asked_for_whoever_leads() {
         0 => Err("none".to_owned()),
         _ => Ok(()),
     });
-    kill_leader(&mut cluster);
+    cluster.depose();
     cluster.run(&["job", "wait", "import", "--timeout", "60"]);
     let import = job(&cluster, "import");
     assert_eq!((&import["status"], &import["succeeded"]), (&json!("SUCCEEDED"), &json!(5)));
@@ -112,12 +101,12 @@ fn work_is_done_as_often_as_it_was_asked_for_whoever_leads() {
     let of_jobs = ["--job", "--completions", "3", "--parallelism", "2"];
     let words = ["schedule", "create", "batch", "load", "--expression", &due];
     cluster.run(&[&words[..], &of_jobs].concat());
-    kill_leader(&mut cluster);
+    cluster.depose();
     wait::until("its run is over", SOON, || match lines(record.path(), "tick") {
         0 => Err(cluster.json(&["schedule", "describe", "once"]).to_string()),
         _ => Ok(()),
     });
-    kill_leader(&mut cluster);
+    cluster.depose();
     let once = cluster.json(&["schedule", "describe", "once"]);
     let runs = once["runs"].as_array().cloned().unwrap_or_default();
     assert_eq!(runs.len(), 1, "{once}");
