@@ -8,7 +8,7 @@
 mod field;
 mod footprint;
 mod heal;
-mod hub;
+pub(crate) mod hub;
 mod intruder;
 mod kernel;
 mod linear;

@@ -1,18 +1,23 @@
-//! Asks again and again what a cluster's services have, and whether their percentages hold.
+//! Follows what a cluster's services have, and whether their percentages hold.
 //!
-//! One answer shows all services at the same moment, so nothing is counted between two of them. It
-//! sees running tasks, and knows health only of a definition that it is told is bad: none of those
-//! serves. It keeps every word on a rollout, of which some stand for a moment only.
+//! It watches: what stands for a moment only is told as well, however busy the machine is. It sees
+//! running tasks, and knows health only of a definition that it is told is bad: none of those
+//! serves. It keeps every word on a rollout.
 
+use crate::campaign::hub;
 use crate::cluster::Cluster;
 use crate::service::text;
+use muster_proto::client::Dialer;
+use muster_proto::{json, pb};
+use pb::live_client::LiveClient;
+use pb::watch_response::change::Row;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Between two looks: it shares the machine with all that it looks at.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Before it asks the next manager, when one has gone away.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// `rolloutState` and `rolloutStateReason` of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +30,7 @@ pub struct Rollout {
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// Rows that were told.
     pub looks: u32,
     /// What did not hold.
     pub broken: BTreeSet<String>,
@@ -40,15 +46,9 @@ impl Seen {
         Self { bad, ..Self::default() }
     }
 
-    /// One answer of ECS's `DescribeServices`.
-    pub fn look(&mut self, services: &[Value]) {
+    /// A service as ECS's `DescribeServices` shows it.
+    pub fn look(&mut self, service: &Value) {
         self.looks += 1;
-        for service in services {
-            self.look_at(service);
-        }
-    }
-
-    fn look_at(&mut self, service: &Value) {
         let name = text(&service["serviceName"]);
         let rows = service["deployments"].as_array().map_or(&[][..], Vec::as_slice);
         for row in rows {
@@ -84,36 +84,48 @@ impl Seen {
     }
 }
 
-/// Does something while a thread looks on.
+/// Does something while its services are watched.
+///
+/// # Panics
+/// The cluster's network or its administrator's identity cannot be had.
 pub fn watched<T>(cluster: &Cluster, bad: Vec<String>, act: impl FnOnce() -> T) -> (T, Seen) {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            let mut seen = Seen::new(bad);
-            while !over.load(Ordering::Relaxed) {
-                let list = cluster.json(&["service", "list"]);
-                seen.look(list["services"].as_array().map_or(&[], Vec::as_slice));
-                std::thread::sleep(LOOK_PAUSE);
-            }
-            seen
-        });
-        let ending = Over(&over);
-        let done = act();
-        drop(ending);
-        match looking.join() {
-            Ok(seen) => (done, seen),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    let seen = Arc::new(Mutex::new(Seen::new(bad)));
+    let runtime = hub::runtime(&cluster.lab.netns("hub")).unwrap_or_else(|e| panic!("{e}"));
+    let dialer = hub::dialer(&cluster.admin()).unwrap_or_else(|e| panic!("{e}"));
+    let managers = (1..=cluster.managers).map(|n| cluster.manager_address(n)).collect();
+    runtime.spawn(follow(dialer, managers, seen.clone()));
+    let done = act();
+    // It ends what looks on, also when `act` has panicked.
+    drop(runtime);
+    let seen = std::mem::take(&mut *locked(&seen));
+    (done, seen)
 }
 
-/// Ends the thread that looks on, also when what it looks at panics.
-struct Over<'o>(&'o AtomicBool);
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+/// A manager that goes away is followed by the next, which tells everything anew.
+async fn follow(dialer: Dialer, managers: Vec<String>, seen: Arc<Mutex<Seen>>) {
+    for address in managers.iter().cycle() {
+        // Whatever ended it, the next one is asked.
+        let _ = read(&dialer, address, &seen).await;
+        tokio::time::sleep(RETRY_AFTER).await;
     }
+}
+
+async fn read(dialer: &Dialer, address: &str, seen: &Mutex<Seen>) -> Result<(), tonic::Status> {
+    let channel = dialer(address).map_err(tonic::Status::unavailable)?;
+    let request = pb::WatchRequest { kinds: vec!["service".into()], ..Default::default() };
+    let mut stream = LiveClient::new(channel).watch(request).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        for change in message.changes {
+            if let Some(Row::Service(service)) = change.row {
+                locked(seen).look(&json::to_value(&service));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -138,17 +150,17 @@ mod tests {
     #[test]
     fn too_few_and_too_many_are_seen_once_a_service_has_been_whole() {
         let mut seen = Seen::new(vec!["web:2".into()]);
-        seen.look(&[service([1, 0], "ROLLING")]);
-        seen.look(&[service([3, 1], "ROLLING")]);
+        seen.look(&service([1, 0], "ROLLING"));
+        seen.look(&service([3, 1], "ROLLING"));
         assert_eq!(seen.broken, BTreeSet::new());
-        seen.look(&[service([1, 3], "ROLLING")]);
-        seen.look(&[service([3, 2], "ROLLING")]);
+        seen.look(&service([1, 3], "ROLLING"));
+        seen.look(&service([3, 2], "ROLLING"));
         let broken: Vec<&str> = seen.broken.iter().map(String::as_str).collect();
         assert_eq!(broken, ["web: 1 of at least 2 tasks serve", "web: 5 of at most 4 tasks"]);
         let mut seen = Seen::new(Vec::new());
-        seen.look(&[service([3, 3], "BLUE_GREEN")]);
+        seen.look(&service([3, 3], "BLUE_GREEN"));
         assert_eq!(seen.broken, BTreeSet::new());
-        seen.look(&[service([3, 5], "BLUE_GREEN")]);
+        seen.look(&service([3, 5], "BLUE_GREEN"));
         assert_eq!((seen.looks, seen.broken.len()), (2, 1));
     }
 }

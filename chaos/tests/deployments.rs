@@ -79,7 +79,8 @@ fn bad_versions_end_as_in_ecs_and_fixed_ones_roll_out() {
     let cluster = Cluster::form(1, 2);
     cluster.run(&["cluster", "update", "default", "--setting", "taskHealthyAfterSeconds=2"]);
     let cases = cases(&cluster);
-    let bad = cases.iter().map(|case| revision(case.name, 2)).collect();
+    let bad = cases.iter().map(|case| revision(case.name, 2)).chain([revision("fails", 1)]);
+    let bad = bad.collect();
     let ((), seen) = watched(&cluster, bad, || roll(&cluster, &cases));
     assert!(seen.looks > 20, "the observer has hardly looked: {} times", seen.looks);
     assert_eq!(seen.broken, BTreeSet::new(), "percentages that did not hold");

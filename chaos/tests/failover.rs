@@ -60,7 +60,7 @@ impl Killer {
         let shown: Value = serde_json::from_slice(&output.stdout)
             .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
         let services = shown["services"].as_array().cloned().unwrap_or_default();
-        self.seen.look(&services);
+        services.iter().for_each(|service| self.seen.look(service));
         services.into_iter().next().ok_or_else(|| "no service".to_owned())
     }
 
@@ -70,11 +70,7 @@ impl Killer {
         kill(pid, Signal::SIGKILL).unwrap();
         self.cluster.reap(&self.leader);
         let dead = std::mem::take(&mut self.leader);
-        let cluster = &self.cluster;
-        self.leader = wait::until("another manager leads", SOON, || match cluster.leader() {
-            Some(leader) if leader != dead => Ok(leader),
-            other => Err(format!("{other:?}")),
-        });
+        self.leader = self.cluster.wait_next_leader(&dead);
         self.cluster.start(&dead);
         self.cluster.wait_voters(3);
     }
