@@ -117,6 +117,27 @@ fn a_report_of_an_older_session_is_not_acknowledged_in_the_newer_one() {
     assert!(!outputs.iter().any(|o| matches!(o, LeaderOutput::Ack { .. })), "{outputs:?}");
 }
 
+/// Until its takeover is applied, what the state says may be what an older leader still changes.
+#[test]
+fn a_leader_orders_and_plans_nothing_before_its_takeover_is_applied() {
+    let mut world = world();
+    world.run("run t2 definition=web");
+    let mut next = world.clone();
+    next.run("takeover 1");
+    let mandate = Mandate { manager: RaftId(1), epoch: next.state.meta().epoch, seed: 1 };
+    let mut leader = Leader::new(mandate, world.at);
+    let instance = world.instance("i1");
+    let mut said = leader.handle(world.at, LeaderInput::State(Arc::new(world.state.clone())));
+    said.extend(hello(&world, &mut leader, instance, OLD));
+    let acts =
+        |o: &LeaderOutput| matches!(o, LeaderOutput::Send { .. } | LeaderOutput::Propose { .. });
+    assert!(!said.iter().any(acts), "{said:?}");
+    said = leader.handle(next.at, LeaderInput::State(Arc::new(next.state.clone())));
+    said.extend(hello(&next, &mut leader, instance, NEW));
+    assert!(said.iter().any(|o| matches!(o, LeaderOutput::Send { .. })), "{said:?}");
+    assert!(said.iter().any(|o| matches!(o, LeaderOutput::Propose { .. })), "{said:?}");
+}
+
 /// A shell that hears all who wait before it asks for a decision gets one entry for all of them.
 #[test]
 fn reports_that_are_heard_before_a_decision_are_one_entry() {
