@@ -1,13 +1,13 @@
 //! `place`: placements per second from services' creation to what a watch tells, durable on three
-//! managers; first with agents that receive their orders and report, then without any.
+//! managers, with agents that receive their orders and without any.
 //!
-//! Services are made as fast as they are accepted. The time runs from before the first call until a
-//! follower's watch has told of the last task's instance. Between the two, services are made at the
-//! pace that is asked for, to see how soon agents hear of their tasks: in a flood that would be how
-//! long the flood is. That is done twice, with agents that report their tasks as RUNNING and with
-//! agents that only listen: ten thousand agents' reports are work for this machine's cores that
-//! ten thousand machines would do. Last part: the agents are cut off and their leases still run for
-//! some seconds, so the scheduler has the same instances and nobody to tell.
+//! The time runs from before the first call until a follower's watch has told of the last task's
+//! instance. First services are made at the pace that is asked for while the agents only listen, to
+//! see how soon they hear of their tasks: in a flood that would be how long the flood is, and ten
+//! thousand agents' reports are work for this machine's cores that ten thousand machines would do.
+//! Then the agents report their tasks as RUNNING, and services are made as fast as they are
+//! accepted, then at that pace again. Last part: the agents are cut off and their leases still run
+//! for some seconds, so the scheduler has the same instances and nobody to tell.
 
 use crate::facts::{self, Fdatasync, quantile_ms};
 use crate::figure::{Good, figure};
@@ -96,28 +96,28 @@ impl Place {
         let local = Local::form(3, "lan").await?;
         let mut fleet = Fleet::connect(&local, self.instances).await?;
         println!("{} agents joined and connected in {:.1?}", fleet.agents, fleet.connected_in);
-        fleet.report(Reporting::Running).await?;
         tokio::time::sleep(SETTLE).await;
         let mut filler = Filler::new(&local).await?;
         let follower = (local.leader().await? + 1) % 3;
         let mut placements = Placements::start(local.channel(&local::address(follower))?).await?;
 
         let flood = |tasks| Load::Flood { tasks, each: self.each, clients: self.clients };
+        let (tasks, per_second) = (self.pace * PACED_SECONDS, self.pace as f64);
+        let pace = Load::Paced { tasks, each: PACED_EACH, per_second };
+        println!("\nwith agents that only listen, {per_second} tasks/s:");
+        fleet.report(Reporting::Nothing).await?;
+        let paced = part(&local, &mut filler, &mut placements, (pace, LIMIT), &floor).await?;
+        let heard = told(&mut fleet, here.path(), &placements, tasks).await?;
+
         println!("\nwith agents:");
+        fleet.report(Reporting::Running).await?;
         let load = flood(self.tasks);
         let with = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
         told(&mut fleet, here.path(), &placements, self.tasks).await?;
 
-        let (tasks, per_second) = (self.pace * PACED_SECONDS, self.pace as f64);
-        let load = Load::Paced { tasks, each: PACED_EACH, per_second };
         println!("\nwith agents, {per_second} tasks/s:");
-        let busy = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
+        let busy = part(&local, &mut filler, &mut placements, (pace, LIMIT), &floor).await?;
         let heard_busy = told(&mut fleet, here.path(), &placements, tasks).await?;
-
-        println!("\nwith agents that only listen, {per_second} tasks/s:");
-        fleet.report(Reporting::Nothing).await?;
-        let paced = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
-        let heard = told(&mut fleet, here.path(), &placements, tasks).await?;
 
         println!("\nwithout agents:");
         drop(fleet);
