@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::{
     WATCH_BOOKMARK_AFTER, WATCH_BOOKMARK_ENTRIES, WATCH_BUFFER_MESSAGES, WATCH_CATCH_UP_MAX,
-    WATCH_CHANGES_PER_MESSAGE, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
+    WATCH_CHANGES_PER_MESSAGE, WATCH_HISTORY_ROWS, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
 };
 use crate::policy::Policies;
 use changes::{Filter, changes};
@@ -97,7 +97,7 @@ impl Dispatcher {
             request,
             stopping: self.stopping.clone(),
             synced: false,
-            position: (Index(0), Time(0)),
+            position: Position { index: Index(0), at: Time(0), written: 0 },
         };
         let teller = tokio::spawn(teller.run(states, now.applied(), permit)).abort_handle();
         Ok(Watching { told, teller })
@@ -121,7 +121,14 @@ struct Teller {
     stopping: CancellationToken,
     /// All present rows were sent, and a position with them.
     synced: bool,
-    position: (Index, Time),
+    position: Position,
+}
+
+/// The version that a reader could resume from, as it was told last.
+struct Position {
+    index: Index,
+    at: Time,
+    written: u64,
 }
 
 /// Why a teller stops without a word: its reader is gone or does not read.
@@ -190,7 +197,8 @@ impl Teller {
             };
             if last {
                 self.synced = true;
-                self.position = (now.applied(), now.meta().now);
+                self.position =
+                    Position { index: now.applied(), at: now.meta().now, written: now.written() };
             }
             let message = pb::WatchResponse { changes: batch, resume_token, synced: self.synced };
             self.say(Ok(message)).await?;
@@ -202,9 +210,10 @@ impl Teller {
 
     /// So long that its reader could soon not resume any more.
     fn silent_for_long(&self, now: &State) -> bool {
-        let (index, at) = self.position;
+        let Position { index, at, written } = self.position;
         now.applied().0.saturating_sub(index.0) >= WATCH_BOOKMARK_ENTRIES
             || now.meta().now.since(at) >= WATCH_BOOKMARK_AFTER
+            || now.written().wrapping_sub(written) >= WATCH_HISTORY_ROWS / 4
     }
 
     async fn say(&self, told: Told) -> Result<(), Gone> {

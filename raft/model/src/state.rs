@@ -143,6 +143,18 @@ pub struct State {
     pub(crate) task_sets: OrdMap<ServiceId, Arc<TaskSets>>,
 
     pub(crate) index: Indexes,
+    pub(crate) written: Written,
+}
+
+/// How many rows of tasks were written on the way to a state. It is no part of what the state
+/// says: of two equal ones, one may have been read from disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written(pub u64);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Derived; never stored. Kept by the setters in `state/index.rs`.
@@ -183,6 +195,11 @@ impl State {
     /// Index of the newest entry applied.
     pub fn applied(&self) -> Index {
         self.applied
+    }
+    /// Rows of tasks written so far, by this process: an older version of its state keeps about as
+    /// many rows in memory for itself as it counts fewer.
+    pub fn written(&self) -> u64 {
+        self.written.0
     }
     /// The same rows, whose ARNs carry another region: for showing, never for applying to.
     pub fn in_region(&self, region: Arc<str>) -> Self {

@@ -2,18 +2,25 @@
 //!
 //! States are clones of a few pointers; keeping one costs what it alone still refers to.
 //! A state arrives here whenever this manager publishes one, so several entries may lie between two
-//! kept ones. Invariant: indexes grow strictly, and at most `WATCH_HISTORY_MAX` states are kept.
+//! kept ones. Invariant: indexes grow strictly, at most `WATCH_HISTORY_MAX` states are kept, and
+//! the oldest is at most `WATCH_HISTORY_ROWS` rows of tasks behind the newest.
 
-use crate::limits::{WATCH_GAP_MS_MAX, WATCH_HISTORY_AGE};
+use crate::limits::{WATCH_GAP_MS_MAX, WATCH_HISTORY_AGE, WATCH_HISTORY_ROWS};
 use muster_model::limits::WATCH_HISTORY_MAX;
 use muster_model::{Error, Index, State};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The states kept, oldest first.
-#[derive(Default)]
 pub struct History {
     states: Mutex<VecDeque<Arc<State>>>,
+    rows_max: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { states: Mutex::default(), rows_max: WATCH_HISTORY_ROWS }
+    }
 }
 
 impl History {
@@ -23,9 +30,13 @@ impl History {
         if states.back().is_some_and(|newest| newest.applied() >= state.applied()) {
             return;
         }
-        let now = state.meta().now;
+        let (now, written) = (state.meta().now, state.written());
         states.push_back(state);
-        let old = |first: &Arc<State>| now.since(first.meta().now) > WATCH_HISTORY_AGE;
+        // One from a snapshot may count fewer: it shares nothing with those before it.
+        let old = |first: &Arc<State>| {
+            now.since(first.meta().now) > WATCH_HISTORY_AGE
+                || written.wrapping_sub(first.written()) > self.rows_max
+        };
         while states.len() > WATCH_HISTORY_MAX || states.front().is_some_and(old) {
             states.pop_front();
         }
@@ -113,6 +124,28 @@ mod tests {
         history.keep(later(7, 1_500 + WATCH_HISTORY_AGE.0));
         assert!(since(&history, 5).is_err());
         assert_eq!(since(&history, 6), Ok(6));
+    }
+
+    #[test]
+    fn a_flood_of_rows_leaves_few_versions() {
+        use muster_model::fixture::World;
+        let mut world = World::from_text("definition web cpu=1 mem=1");
+        let history = History { rows_max: 2, ..History::default() };
+        let mut keep = |line: &str| {
+            world.run(line);
+            history.keep(Arc::new(world.state.clone()));
+            world.state.applied().0
+        };
+        let versions = ["run t1", "run t2", "run t3", "run t4"];
+        let at = versions.map(|run| keep(&format!("{run} definition=web")));
+        assert!(since(&history, at[0]).is_err());
+        assert_eq!(since(&history, at[1]), Ok(at[1]));
+        // Read from disk, it has counted less than those before it.
+        let mut read = State::default();
+        read.skip(Index(at[3] + 1));
+        history.keep(Arc::new(read));
+        assert!(since(&history, at[3]).is_err());
+        assert_eq!(since(&history, at[3] + 1), Ok(at[3] + 1));
     }
 
     #[test]

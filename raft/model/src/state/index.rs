@@ -199,6 +199,7 @@ impl State {
 
     /// The definition of the task must be there: its ports and sizes are read from it.
     pub(crate) fn put_task(&mut self, row: Arc<Task>) {
+        self.written.0 += 1;
         let is = Keys::of(&row);
         let old = self.tasks.insert(row.id, row.clone());
         let was = old.as_deref().map_or(Keys::NONE, Keys::of);
