@@ -48,7 +48,7 @@ pub struct Place {
 }
 
 const SETTLE: Duration = Duration::from_secs(10);
-/// How long the part with agents may take.
+/// How long a part with agents may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Of the parts with a pace: how long, and tasks of each service.
 const PACED_SECONDS: usize = 10;

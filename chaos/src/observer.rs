@@ -1,8 +1,8 @@
 //! Follows what a cluster's services have, and whether their percentages hold.
 //!
-//! It watches: what stands for a moment only is told as well, however busy the machine is. It sees
-//! running tasks, and knows health only of a definition that it is told is bad: none of those
-//! serves. It keeps every word on a rollout.
+//! It watches rather than asks: what stands for a moment is missed only where one look of the watch
+//! takes several commits together. It sees running tasks, and knows health only of a definition
+//! that it is told is bad: none of those serves. It keeps every word on a rollout.
 
 use crate::campaign::hub;
 use crate::cluster::Cluster;
