@@ -34,6 +34,9 @@ const HIDDEN: [&str; 5] = [
     ".muster.dispatch.v1.SecretFile",
 ];
 
+/// Rows that a watch tells: up to a kilobyte each, and handed on several times before they are sent.
+const BOXED: [&str; 5] = ["service", "task", "container_instance", "cluster", "event"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=api");
     println!("cargo::rerun-if-changed=build.rs");
@@ -56,11 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("spelled.rs"), spelling::constants(&pool)?)?;
     fs::write(out.join("schema.rs"), json::schema(&messages)?)?;
     fs::write(out.join("tokened.rs"), json::tokened(&messages)?)?;
-    let builder = tonic_prost_build::configure()
+    let mut builder = tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
         .skip_debug(HIDDEN)
         .codec_path("crate::codec::SmallBuffers");
+    for row in BOXED {
+        builder = builder.boxed(format!(".muster.v1.WatchResponse.Change.row.{row}"));
+    }
     json::names(builder, &messages)?.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

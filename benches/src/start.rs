@@ -295,7 +295,7 @@ impl Tasks {
             let changes = next.await.map_err(|_| left)??.ok_or("the watch has ended")?.changes;
             for change in changes {
                 if let Some(Row::Task(task)) = change.row {
-                    self.newest.insert(task.task_arn.clone(), task);
+                    self.newest.insert(task.task_arn.clone(), *task);
                 }
             }
         }

@@ -121,7 +121,7 @@ async fn read(dialer: &Dialer, address: &str, seen: &Mutex<Seen>) -> Result<(), 
     while let Some(message) = stream.message().await? {
         for change in message.changes {
             if let Some(Row::Service(service)) = change.row {
-                locked(seen).look(&json::to_value(&service));
+                locked(seen).look(&json::to_value(&*service));
             }
         }
     }

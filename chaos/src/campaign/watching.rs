@@ -125,9 +125,9 @@ impl Views {
                         let id = task.task_arn.rsplit('/').next().unwrap_or_default();
                         locked(&self.strict).insert(id.to_owned());
                     }
-                    view.task(manager, task, record);
+                    view.task(manager, *task, record);
                 }
-                Some(Row::ContainerInstance(instance)) => view.instance(instance),
+                Some(Row::ContainerInstance(instance)) => view.instance(*instance),
                 Some(Row::Service(service)) => view.percents.service(&service),
                 Some(Row::RemovedArn(arn)) => {
                     view.percents.forget(&arn);

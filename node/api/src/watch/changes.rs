@@ -113,7 +113,7 @@ fn render(before: &State, after: &State, filter: &Filter, item: Pending) -> Opti
         Pending::Cluster(change) => {
             filter.wants(change.latest()?.id).then_some(())?;
             Some(match &change.after {
-                Some(row) => Row::Cluster(view::cluster(after, row)),
+                Some(row) => Row::Cluster(Box::new(view::cluster(after, row))),
                 None => Row::RemovedArn(Arns::of(before).cluster(&change.latest()?.name)),
             })
         }
@@ -123,7 +123,7 @@ fn render(before: &State, after: &State, filter: &Filter, item: Pending) -> Opti
             changed(
                 old.map(|row| view::instance(before, row)),
                 new.map(|row| view::instance(after, row)),
-                Row::ContainerInstance,
+                |row| Row::ContainerInstance(Box::new(row)),
                 || old.map(|row| Arns::of(before).instance(&name(before, row.cluster), row.id)),
             )
         }
@@ -133,14 +133,14 @@ fn render(before: &State, after: &State, filter: &Filter, item: Pending) -> Opti
             changed(
                 old.map(|row| view::service(before, row)),
                 new.map(|row| view::service(after, row)),
-                Row::Service,
+                |row| Row::Service(Box::new(row)),
                 || old.map(|row| service_arn(before, row)),
             )
         }
         Pending::Task(change) => {
             filter.wants(change.latest()?.cluster).then_some(())?;
             Some(match &change.after {
-                Some(row) => Row::Task(view::task(after, row)),
+                Some(row) => Row::Task(Box::new(view::task(after, row))),
                 None => {
                     let row = change.latest()?;
                     Row::RemovedArn(Arns::of(before).task(&name(before, row.cluster), row.id))
@@ -151,10 +151,10 @@ fn render(before: &State, after: &State, filter: &Filter, item: Pending) -> Opti
             let row = after.service(service)?;
             filter.wants(row.cluster).then_some(())?;
             let (_, event) = after.events(service).rev().find(|(n, _)| *n == number)?;
-            Some(Row::Event(pb::WatchedEvent {
+            Some(Row::Event(Box::new(pb::WatchedEvent {
                 service_arn: service_arn(after, row),
                 event: Some(view::event(row, number, event)),
-            }))
+            })))
         }
     }
 }

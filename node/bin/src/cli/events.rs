@@ -111,7 +111,7 @@ impl Events {
                 if !shown.moved(&task.task_arn, &text) || !fresh {
                     return Ok(());
                 }
-                (about, now(), text, json::to_value(&task))
+                (about, now(), text, json::to_value(&*task))
             }
             Row::ContainerInstance(instance) => {
                 let agent = if instance.agent_connected { "connected" } else { "lost" };
@@ -122,7 +122,7 @@ impl Events {
                 if !shown.moved(&instance.container_instance_arn, &text) || !fresh {
                     return Ok(());
                 }
-                (String::new(), now(), text, json::to_value(&instance))
+                (String::new(), now(), text, json::to_value(&*instance))
             }
             _ => return Ok(()),
         };
