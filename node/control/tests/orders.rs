@@ -58,7 +58,7 @@ fn an_order_carries_the_host_ports_and_the_overrides_of_its_task() {
         _ => None,
     });
     let Some([Order::Run(assignment)]) = orders.map(Vec::as_slice) else { panic!("{outputs:?}") };
-    assert_eq!(assignment.ports, world.state.task(world.task("t1")).unwrap().ports);
+    assert_eq!(*assignment.ports, *world.state.task(world.task("t1")).unwrap().ports);
     assert_eq!(assignment.ports.len(), 1);
     assert_eq!(assignment.spec.reservation().cpu, 512);
     assert!(!assignment.instance_metadata);

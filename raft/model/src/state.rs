@@ -106,6 +106,14 @@ pub struct Reserved {
     pub ports: OrdMap<HostPort, TaskId>,
 }
 
+/// What is on an instance, in one place: a placement looks it up once and writes it once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Occupancy {
+    /// Tasks placed there that are not stopped, abandoned ones included.
+    pub tasks: OrdSet<TaskId>,
+    pub reserved: Reserved,
+}
+
 /// Everything. `Clone` costs a few reference counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
@@ -174,9 +182,8 @@ pub(crate) struct Indexes {
     pub tasks_of_service: OrdSet<(ServiceId, TaskId)>,
     /// The one task per slot that should run.
     pub slots: OrdMap<(ServiceId, Slot), TaskId>,
-    /// Tasks placed on an instance that are not stopped, abandoned ones included.
-    pub tasks_on_instance: OrdSet<(InstanceId, TaskId)>,
-    pub reserved: OrdMap<InstanceId, Reserved>,
+    /// Of instances that have something on them.
+    pub occupancy: OrdMap<InstanceId, Arc<Occupancy>>,
     /// Wanted, but not placed.
     pub waiting: OrdSet<TaskId>,
     /// Tasks that have ended, lost ones included, by the time they did.
@@ -295,6 +302,10 @@ impl State {
     ) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.range(ids).map(|(_, task)| task)
     }
+    /// The largest id of a task.
+    pub(crate) fn newest_task(&self) -> Option<TaskId> {
+        self.tasks.get_max().map(|(id, _)| *id)
+    }
     pub fn task_count(&self) -> usize {
         self.tasks.len()
     }
@@ -312,11 +323,8 @@ impl State {
     }
     /// Tasks placed on an instance that have not stopped, abandoned ones included.
     pub fn tasks_on(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {
-        let first = TaskId::from_bits(0);
-        self.index
-            .tasks_on_instance
-            .range((instance, first)..=(instance, TaskId::from_bits(u128::MAX)))
-            .filter_map(|(_, id)| self.tasks.get(id))
+        let row = self.index.occupancy.get(&instance);
+        row.into_iter().flat_map(|row| &row.tasks).filter_map(|id| self.tasks.get(id))
     }
     /// Wanted but not placed, in order of id.
     pub fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
@@ -338,20 +346,27 @@ impl State {
     pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.values()
     }
+    /// `None`: nothing is on it.
+    fn held(&self, instance: InstanceId) -> Option<&Reserved> {
+        self.index.occupancy.get(&instance).map(|row| &row.reserved)
+    }
+    /// Whether no instance is DRAINING, nor one that is gone still remembered.
+    pub fn all_active(&self) -> bool {
+        self.index.active_instances.len() == self.instances.len()
+    }
     /// What tasks placed on it take together; zero if none.
     pub fn reserved(&self, instance: InstanceId) -> Reserved {
-        self.index.reserved.get(&instance).cloned().unwrap_or_default()
+        self.held(instance).cloned().unwrap_or_default()
     }
     /// What is left for new tasks.
     pub fn free(&self, instance: &Instance) -> Resources {
-        let reserved = self.index.reserved.get(&instance.id);
-        instance.spec.total.minus(reserved.map(|r| r.resources).unwrap_or_default())
+        let held = self.held(instance.id);
+        instance.spec.total.minus(held.map(|held| held.resources).unwrap_or_default())
     }
     /// What is left of a named resource for new tasks; 0 if it declares none of this name.
     pub fn free_named(&self, instance: &Instance, name: &str) -> u32 {
         let total = instance.spec.resources.get(name).copied().unwrap_or(0);
-        let reserved = self.index.reserved.get(&instance.id);
-        let held = reserved.and_then(|reserved| reserved.named.get(name)).copied();
+        let held = self.held(instance.id).and_then(|held| held.named.get(name)).copied();
         total.saturating_sub(held.unwrap_or(0))
     }
 

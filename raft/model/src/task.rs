@@ -251,7 +251,7 @@ pub struct Task {
     pub instance: Option<InstanceId>,
     pub placed_at: Option<Time>,
     /// Host ports, one per `TaskDefinition::port_mappings`, in that order.
-    pub ports: Vec<u16>,
+    pub ports: Box<[u16]>,
     /// Written by the scheduler while the task cannot be placed.
     pub waiting: Option<Arc<Waiting>>,
 
@@ -281,7 +281,7 @@ impl Task {
             version: 1,
             instance: None,
             placed_at: None,
-            ports: Vec::new(),
+            ports: Box::default(),
             waiting: None,
             desired: Desired::Running,
             observed: Observed::default(),

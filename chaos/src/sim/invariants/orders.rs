@@ -40,7 +40,8 @@ fn one(state: &State, instance: InstanceId, order: &Order) -> Result<(), String>
         Order::Run(assignment) => {
             let row = state.task(assignment.task);
             let same = row.is_some_and(|row| {
-                row.ports == assignment.ports && state.spec_of(row) == Some(assignment.spec.clone())
+                *row.ports == *assignment.ports
+                    && state.spec_of(row) == Some(assignment.spec.clone())
             });
             let text = || format!("run {} otherwise than placed", short(assignment.task));
             if same { Ok(()) } else { Err(text()) }

@@ -256,7 +256,7 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         revision: row.revision,
         group: state.group_of(task),
         spec: state.spec_of(task)?,
-        ports: task.ports.clone(),
+        ports: task.ports.to_vec(),
         trace: task.trace,
         fencing_token: state.fencing_token(task),
         instance_metadata: cluster.is_enabled(INSTANCE_METADATA_SETTING),

@@ -61,6 +61,7 @@ impl Roster {
         // What holds for all of them is asked once: there may be tens of thousands.
         let undivided = side == Side::Whole && *state.sides(service) == [Side::Whole];
         let pinned = state.pins(service.id).is_some();
+        let calm = state.all_active();
         let here = |task: &&Arc<Task>| undivided || state.side_of(service, task) == side;
         for task in state.tasks_of(service.id).filter(here) {
             let counts = state.in_place(service, task);
@@ -86,7 +87,7 @@ impl Roster {
                 roster.failing.push(member);
             } else if task.deployment() != newest || pinned && state.is_stray(service, task) {
                 roster.old.push(member);
-            } else if draining(state, task).is_some() {
+            } else if !calm && draining(state, task).is_some() {
                 roster.draining.push(member);
             } else {
                 roster.good.push(member);

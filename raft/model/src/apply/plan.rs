@@ -160,13 +160,15 @@ fn place(
     let instance = find::instance(state, instance)?;
     state.check_place(&task, &instance, ports)?;
     bounds.reserves.take(state, &task, &instance)?;
-    let mut task = Task::clone(&task);
-    task.instance = Some(instance.id);
-    task.placed_at = Some(state.now());
-    task.ports = ports.to_vec();
-    task.waiting = None;
-    task.version += 1;
-    state.put_task(Arc::new(task));
+    drop(task);
+    let now = state.now();
+    state.change_task(id, |task| {
+        task.instance = Some(instance.id);
+        task.placed_at = Some(now);
+        task.ports = ports.into();
+        task.waiting = None;
+        task.version += 1;
+    });
     Ok(())
 }
 
@@ -260,10 +262,11 @@ fn explain(state: &mut State, id: TaskId, waiting: &Waiting) -> Result<(), Error
         return Err(Error::refused(format!("task {id} does not wait for an instance")));
     }
     if task.waiting.as_deref() != Some(waiting) {
-        let mut task = Task::clone(&task);
-        task.waiting = Some(Arc::new(waiting.clone()));
-        task.version += 1;
-        state.put_task(Arc::new(task));
+        drop(task);
+        state.change_task(id, |task| {
+            task.waiting = Some(Arc::new(waiting.clone()));
+            task.version += 1;
+        });
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) fn start(
 
 fn started(state: &mut State, mut task: Task, on: InstanceId) -> Result<TaskId, Blocker> {
     let instance = state.instance(on).ok_or(Blocker::Inactive)?;
-    task.ports = state.fit(&task, instance)?;
+    task.ports = state.fit(&task, instance)?.into();
     let (zone, size) = (&instance.spec.zone, state.reservation(&task));
     if state.missing_for_growth(task.cluster, zone, size).is_some() {
         return Err(Blocker::Reserve);
@@ -113,9 +113,12 @@ pub(super) fn unused(
     ids: impl ExactSizeIterator<Item = TaskId>,
 ) -> Result<(), Error> {
     find::at_most("tasks", state.task_count() + ids.len(), limits::TASKS_MAX)?;
+    // New ids are mostly larger than all that are known: time stands first in them.
+    let newest = state.newest_task();
+    let known = |id: TaskId| newest >= Some(id) && state.task(id).is_some();
     let mut seen = BTreeSet::new();
     for id in ids {
-        if !seen.insert(id) || state.task(id).is_some() {
+        if !seen.insert(id) || known(id) {
             return Err(Error::Exists { kind: Kind::Task, name: id.to_string() });
         }
     }

@@ -132,7 +132,7 @@ impl State {
         on: InstanceId,
         start: u128,
     ) -> Result<Vec<u16>, u16> {
-        let held = self.index.reserved.get(&on);
+        let held = self.held(on);
         let system = self.instance(on).map(|row| &row.spec.reserved_ports);
         let mut chosen: Vec<(u16, Protocol)> = Vec::new();
         let mappings = || spec.port_mappings().map(|(_, mapping)| mapping);
@@ -175,7 +175,7 @@ impl State {
             let why = format!("{} host ports given, {wanted} port mappings", ports.len());
             return Err(Error::refused(why));
         }
-        let held = self.index.reserved.get(&instance.id);
+        let held = self.held(instance.id);
         let mut chosen = BTreeSet::new();
         for (port, (_, mapping)) in ports.iter().zip(spec.port_mappings()) {
             let allowed = match spec.wanted_host_port(mapping) {

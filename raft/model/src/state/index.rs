@@ -3,7 +3,7 @@
 //! Each setter takes the difference between the old row and the new one and moves the derived
 //! entries accordingly. Nothing is judged here; `apply` has done that.
 
-use super::{DefinitionRow, Indexes, Meta, RequestRow, State};
+use super::{DefinitionRow, Indexes, Meta, Occupancy, RequestRow, Reserved, State};
 use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
@@ -22,7 +22,8 @@ pub type HostPort = (u16, Protocol);
 #[derive(PartialEq)]
 struct Keys {
     slot: Option<(ServiceId, Slot)>,
-    on: Option<InstanceId>,
+    /// On an instance.
+    there: bool,
     reserves: bool,
     waiting: bool,
     ended: Option<Time>,
@@ -32,14 +33,15 @@ impl Keys {
     fn of(task: &Task) -> Self {
         Self {
             slot: task.service().zip(task.slot()).filter(|_| task.wanted()),
-            on: task.instance.filter(|_| task.observed.phase < crate::Phase::Stopped),
+            there: task.instance.is_some() && task.observed.phase < crate::Phase::Stopped,
             reserves: task.reserves(),
             waiting: task.wanted() && task.instance.is_none(),
             ended: task.ended_at(),
         }
     }
 
-    const NONE: Self = Self { slot: None, on: None, reserves: false, waiting: false, ended: None };
+    const NONE: Self =
+        Self { slot: None, there: false, reserves: false, waiting: false, ended: None };
 }
 
 impl State {
@@ -210,6 +212,16 @@ impl State {
         self.move_task(&row, &was, &is);
     }
 
+    /// Changes a row that is there; it is copied only if another version of the state has it too.
+    pub(crate) fn change_task(&mut self, id: TaskId, change: impl FnOnce(&mut Task)) {
+        let Some(row) = self.tasks.get_mut(&id) else { return };
+        self.written.0 += 1;
+        let was = Keys::of(row);
+        change(Arc::make_mut(row));
+        let (row, is) = (row.clone(), Keys::of(row));
+        self.move_task(&row, &was, &is);
+    }
+
     pub(crate) fn remove_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.remove(&id) else { return };
         self.remove_protection(id);
@@ -228,10 +240,6 @@ impl State {
             was.slot.map(|key| index.slots.remove(&key));
             is.slot.map(|key| index.slots.insert(key, id));
         }
-        if was.on != is.on {
-            was.on.map(|instance| index.tasks_on_instance.remove(&(instance, id)));
-            is.on.map(|instance| index.tasks_on_instance.insert((instance, id)));
-        }
         if was.waiting && !is.waiting {
             index.waiting.remove(&id);
         }
@@ -242,55 +250,48 @@ impl State {
             was.ended.map(|at| index.finished.remove(&(at, id)));
             is.ended.map(|at| index.finished.insert((at, id)));
         }
-        // A task is placed once and never moved, so a claim only begins and ends.
-        match (was.reserves, is.reserves) {
-            (false, true) => self.claim(task),
-            (true, false) => self.release(task),
-            _ => {}
+        if (was.there, was.reserves) != (is.there, is.reserves) {
+            self.occupy(task, was, is);
         }
     }
 
-    fn claim(&mut self, task: &Task) {
+    /// A task is placed once and never moved, so a claim only begins and ends.
+    fn occupy(&mut self, task: &Task, was: &Keys, is: &Keys) {
         let Some(instance) = task.instance else { return };
-        let (resources, named) = self.takes(task);
-        let ports = self.host_ports(task);
-        let reserved = self.index.reserved.entry(instance).or_default();
-        reserved.resources = reserved.resources.plus(resources);
-        for (name, amount) in named {
-            let held = reserved.named.entry(name).or_default();
-            *held = held.saturating_add(amount);
-        }
-        reserved.tasks += 1;
-        for port in ports {
-            reserved.ports.insert(port, task.id);
-        }
-    }
-
-    fn release(&mut self, task: &Task) {
-        let Some(instance) = task.instance else { return };
-        let (resources, named) = self.takes(task);
-        let ports = self.host_ports(task);
-        let Some(reserved) = self.index.reserved.get_mut(&instance) else { return };
-        reserved.resources = reserved.resources.minus(resources);
-        for (name, amount) in named {
-            let held = reserved.named.entry(name.clone()).or_default();
-            *held = held.saturating_sub(amount);
-            if *held == 0 {
-                reserved.named.remove(&name);
+        let claim = (was.reserves != is.reserves).then(|| self.claim(task));
+        let change = |row: &mut Occupancy| {
+            match is.there {
+                true => row.tasks.insert(task.id),
+                false => row.tasks.remove(&task.id),
+            };
+            match (claim, is.reserves) {
+                (Some(claim), true) => row.reserved.add(task.id, claim),
+                (Some(claim), false) => row.reserved.take_off(claim),
+                (None, _) => {}
+            }
+            row.tasks.is_empty() && row.reserved.tasks == 0
+        };
+        let all = &mut self.index.occupancy;
+        match all.get_mut(&instance).map(Arc::make_mut) {
+            Some(row) => {
+                if change(row) {
+                    all.remove(&instance);
+                }
+            }
+            None => {
+                let mut row = Occupancy::default();
+                if !change(&mut row) {
+                    all.insert(instance, Arc::new(row));
+                }
             }
         }
-        reserved.tasks -= 1;
-        for port in ports {
-            reserved.ports.remove(&port);
-        }
-        if reserved.tasks == 0 {
-            self.index.reserved.remove(&instance);
-        }
     }
 
-    fn takes(&self, task: &Task) -> (Resources, Named) {
+    fn claim(&self, task: &Task) -> Claim {
         let spec = self.spec_of(task);
-        spec.map(|spec| (spec.reservation(), spec.named_reservation())).unwrap_or_default()
+        let takes = spec.map(|spec| (spec.reservation(), spec.named_reservation()));
+        let (resources, named) = takes.unwrap_or_default();
+        Claim { resources, named, ports: self.host_ports(task) }
     }
 
     /// The host ports of a placed task, with their protocols.
@@ -299,6 +300,42 @@ impl State {
         let Some(row) = self.definitions.get(&task.definition) else { return Vec::new() };
         let mappings = row.spec.port_mappings();
         task.ports.iter().zip(mappings).map(|(port, (_, m))| (*port, m.protocol)).collect()
+    }
+}
+
+/// What one task takes of its instance.
+struct Claim {
+    resources: Resources,
+    named: Named,
+    ports: Vec<HostPort>,
+}
+
+impl Reserved {
+    fn add(&mut self, task: TaskId, claim: Claim) {
+        self.resources = self.resources.plus(claim.resources);
+        for (name, amount) in claim.named {
+            let held = self.named.entry(name).or_default();
+            *held = held.saturating_add(amount);
+        }
+        self.tasks += 1;
+        for port in claim.ports {
+            self.ports.insert(port, task);
+        }
+    }
+
+    fn take_off(&mut self, claim: Claim) {
+        self.resources = self.resources.minus(claim.resources);
+        for (name, amount) in claim.named {
+            let held = self.named.entry(name.clone()).or_default();
+            *held = held.saturating_sub(amount);
+            if *held == 0 {
+                self.named.remove(&name);
+            }
+        }
+        self.tasks = self.tasks.saturating_sub(1);
+        for port in claim.ports {
+            self.ports.remove(&port);
+        }
     }
 }
 

@@ -255,7 +255,7 @@ fn task() -> Task {
     task.tags = Arc::new(tags());
     task.instance = Some(INSTANCE);
     task.placed_at = Some(Time(4));
-    task.ports = vec![32768];
+    task.ports = [32768].into();
     task.desired = Desired::Stopped { code: StopCode::UserInitiated, reason: "done".into() };
     task.observed = observed();
     task.trace = Some(TraceId::from_bits(0x7777));
