@@ -22,6 +22,11 @@ const PER_PROCESS: usize = 5000;
 const CONNECT_WAIT: Duration = Duration::from_secs(300);
 /// How long a process may take to answer one word.
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
+/// What is left of the leases of agents that are cut off: at least four of six seconds, and then
+/// six more, as the loss of every zone at once is held back for a second lease.
+const LEASES: Duration = Duration::from_secs(9);
+/// The sockets of those that are cut off are closed by then; it is part of `LEASES`.
+const CUT_OFF: Duration = Duration::from_secs(1);
 pub const ZONES: usize = 3;
 
 /// Processes of hollow agents, all of one cluster.
@@ -65,6 +70,13 @@ impl Fleet {
         fleet.wait_open(agents, CONNECT_WAIT).await?;
         fleet.connected_in = began.elapsed();
         Ok(fleet)
+    }
+
+    /// Cuts all agents off. For how long the managers still place tasks on their instances.
+    pub async fn cut_off(self) -> Duration {
+        drop(self);
+        tokio::time::sleep(CUT_OFF).await;
+        LEASES.saturating_sub(CUT_OFF)
     }
 
     /// Sessions that are open now.

@@ -2,7 +2,10 @@
 //! places many others at a fixed rate meanwhile.
 //!
 //! Calls follow one another with a pause, so that each meets the cluster as it is. The others are
-//! services made in an open loop, whatever becomes of them.
+//! services made in an open loop, whatever becomes of them. That is measured twice: with ten
+//! thousand agents that are told of their tasks, which takes more than half of this machine's cores
+//! for themselves and their connections, and with agents that were cut off, for as long as their
+//! leases run.
 
 use crate::Outcome;
 use crate::facts::{self, micros, quantile_ms};
@@ -31,9 +34,12 @@ pub struct Latency {
     /// Tasks of each service of the background.
     #[arg(long, default_value_t = 1000)]
     each: usize,
-    /// Seconds of background.
+    /// Seconds of background beside agents.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// Seconds of background without; their leases run for eight.
+    #[arg(long, default_value_t = 7)]
+    alone: u64,
     /// Agents report the background's tasks as RUNNING, too: as much again for the log to take.
     #[arg(long)]
     reporting: bool,
@@ -63,12 +69,17 @@ impl Latency {
 
         let follower = (local.leader().await? + 1) % 3;
         let mut placements = Placements::start(local.channel(&local::address(follower))?).await?;
-        let busy = self.beside(&mut filler, &mut placements, &channel).await?;
-        show("busy", &busy, floor.p50_ms);
+        let told = self.beside(&mut filler, &mut placements, &channel, self.seconds).await?;
+        show("busy, agents are told", &told, floor.p50_ms);
+        tokio::time::sleep(SETTLE).await;
+        fleet.cut_off().await;
+        let busy = self.beside(&mut filler, &mut placements, &channel, self.alone).await?;
+        show("busy, agents are cut off", &busy, floor.p50_ms);
         println!();
         figure("latency.idle_p50", quantile_ms(&idle, 0.5), "ms", Good::AtMost, 5.0);
         figure("latency.idle_p99", quantile_ms(&idle, 0.99), "ms", Good::AtMost, 25.0);
         figure("latency.busy_p99", quantile_ms(&busy, 0.99), "ms", Good::AtMost, 100.0);
+        figure("latency.busy_told_p99", quantile_ms(&told, 0.99), "ms", Good::AtMost, 100.0);
         Ok(())
     }
 
@@ -78,8 +89,10 @@ impl Latency {
         filler: &mut Filler,
         placements: &mut Placements,
         channel: &Channel,
+        seconds: u64,
     ) -> Outcome<Histogram<u64>> {
-        let span = Duration::from_secs(self.seconds);
+        let span = Duration::from_secs(seconds);
+        let skip = placements.count();
         let measured = tokio::spawn(calls_for(channel.clone(), span));
         let services = self.background * span.as_secs() as usize / self.each;
         let began = Instant::now();
@@ -93,8 +106,9 @@ impl Latency {
         let offered = began.elapsed();
         let busy = measured.await??;
         let calls = usize::try_from(busy.len())?;
-        let kept = placements.count().saturating_sub(calls) as f64 / began.elapsed().as_secs_f64();
-        placements.wait(services * self.each + calls, LIMIT).await?;
+        let placed = placements.count().saturating_sub(skip + calls);
+        let kept = placed as f64 / began.elapsed().as_secs_f64();
+        placements.wait(skip + services * self.each + calls, LIMIT).await?;
         println!(
             "background: {services} services of {} made in {offered:.2?}, {kept:.0} placements/s \
              meanwhile, all placed after {:.2?}",

@@ -2,12 +2,14 @@
 //! managers, with agents that receive their orders and without any.
 //!
 //! The time runs from before the first call until a follower's watch has told of the last task's
-//! instance. First services are made at the pace that is asked for while the agents only listen, to
-//! see how soon they hear of their tasks: in a flood that would be how long the flood is, and ten
-//! thousand agents' reports are work for this machine's cores that ten thousand machines would do.
-//! Then the agents report their tasks as RUNNING, and services are made as fast as they are
-//! accepted, then at that pace again. Last part: the agents are cut off and their leases still run
-//! for some seconds, so the scheduler has the same instances and nobody to tell.
+//! instance. Two clusters are measured, one after the other. In the first the agents are cut off as
+//! soon as they have joined; their leases still run for some seconds, so the scheduler has their
+//! instances and nobody to tell. In the second, services are made at the pace that is asked for
+//! while the agents only listen, to see how soon they hear of their tasks: in a flood that would be
+//! how long the flood is, and ten thousand agents' reports are work for this machine's cores that
+//! ten thousand machines would do. Then the agents report their tasks as RUNNING, and services are
+//! made as fast as they are accepted, then at that pace again. At last these agents are cut off as
+//! well: the first cluster's measurement once more, beside all the tasks that have come together.
 
 use crate::facts::{self, Fdatasync, quantile_ms};
 use crate::figure::{Good, figure};
@@ -23,7 +25,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Args)]
 pub struct Place {
@@ -47,17 +49,13 @@ pub struct Place {
     clients: usize,
 }
 
+const RUN_LOOK: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long a part with agents may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Of the parts with a pace: how long, and tasks of each service.
 const PACED_SECONDS: usize = 10;
 const PACED_EACH: usize = 100;
-/// What is left of the leases of agents that are cut off: at least four of six seconds, and then
-/// six more, as the loss of every zone at once is held back for a second lease.
-const LEASES: Duration = Duration::from_secs(9);
-/// The sockets of those that are cut off are closed by then; it is part of `LEASES`.
-const CUT_OFF: Duration = Duration::from_secs(1);
 /// After the last placement its order is under way for this long, at most.
 const DELIVERY_WAIT: Duration = Duration::from_secs(3);
 
@@ -93,37 +91,29 @@ impl Place {
     pub async fn run(self) -> Outcome<()> {
         let here = tempfile::tempdir()?;
         let floor = facts::print(here.path())?;
-        let local = Local::form(3, "lan").await?;
-        let mut fleet = Fleet::connect(&local, self.instances).await?;
-        println!("{} agents joined and connected in {:.1?}", fleet.agents, fleet.connected_in);
-        tokio::time::sleep(SETTLE).await;
-        let mut filler = Filler::new(&local).await?;
-        let follower = (local.leader().await? + 1) % 3;
-        let mut placements = Placements::start(local.channel(&local::address(follower))?).await?;
+        println!("\nwithout agents:");
+        let alone = self.without_agents(World::form(self.instances).await?, &floor).await?;
 
-        let flood = |tasks| Load::Flood { tasks, each: self.each, clients: self.clients };
+        let mut world = World::form(self.instances).await?;
         let (tasks, per_second) = (self.pace * PACED_SECONDS, self.pace as f64);
         let pace = Load::Paced { tasks, each: PACED_EACH, per_second };
         println!("\nwith agents that only listen, {per_second} tasks/s:");
-        fleet.report(Reporting::Nothing).await?;
-        let paced = part(&local, &mut filler, &mut placements, (pace, LIMIT), &floor).await?;
-        let heard = told(&mut fleet, here.path(), &placements, tasks).await?;
+        world.fleet.report(Reporting::Nothing).await?;
+        let paced = world.part(pace, LIMIT, &floor).await?;
+        let heard = world.told(here.path(), tasks).await?;
 
         println!("\nwith agents:");
-        fleet.report(Reporting::Running).await?;
-        let load = flood(self.tasks);
-        let with = part(&local, &mut filler, &mut placements, (load, LIMIT), &floor).await?;
-        told(&mut fleet, here.path(), &placements, self.tasks).await?;
+        world.fleet.report(Reporting::Running).await?;
+        world.all_run(tasks).await?;
+        let with = world.part(self.flood(self.tasks), LIMIT, &floor).await?;
+        world.told(here.path(), self.tasks).await?;
 
         println!("\nwith agents, {per_second} tasks/s:");
-        let busy = part(&local, &mut filler, &mut placements, (pace, LIMIT), &floor).await?;
-        let heard_busy = told(&mut fleet, here.path(), &placements, tasks).await?;
+        let busy = world.part(pace, LIMIT, &floor).await?;
+        let heard_busy = world.told(here.path(), tasks).await?;
 
-        println!("\nwithout agents:");
-        drop(fleet);
-        tokio::time::sleep(CUT_OFF).await;
-        let (load, limit) = (flood(self.alone), LEASES.saturating_sub(CUT_OFF));
-        let alone = part(&local, &mut filler, &mut placements, (load, limit), &floor).await?;
+        println!("\nwithout agents, beside all these tasks:");
+        self.without_agents(world, &floor).await?;
         println!();
         let p99 = |heard| quantile_ms(heard, 0.99);
         figure("place.with_agents", with.per_second, "/s", Good::AtLeast, 10_000.0);
@@ -134,6 +124,59 @@ impl Place {
         figure("place.alone", alone.per_second, "/s", Good::AtLeast, 50_000.0);
         figure("place.commit_p99", alone.commit_p99_ms, "ms", Good::AtMost, 50.0);
         Ok(())
+    }
+
+    fn flood(&self, tasks: usize) -> Load {
+        Load::Flood { tasks, each: self.each, clients: self.clients }
+    }
+
+    /// Cuts the agents off, and measures before their leases are over.
+    async fn without_agents(&self, world: World, floor: &Fdatasync) -> Outcome<Part> {
+        let World { local, fleet, mut filler, mut placements } = world;
+        let load = (self.flood(self.alone), fleet.cut_off().await);
+        part(&local, &mut filler, &mut placements, load, floor).await
+    }
+}
+
+/// Three managers with their agents, who makes services, and what a follower's watch tells.
+struct World {
+    local: Local,
+    fleet: Fleet,
+    filler: Filler,
+    placements: Placements,
+}
+
+impl World {
+    async fn form(instances: usize) -> Outcome<Self> {
+        let local = Local::form(3, "lan").await?;
+        let fleet = Fleet::connect(&local, instances).await?;
+        println!("{} agents joined and connected in {:.1?}", fleet.agents, fleet.connected_in);
+        tokio::time::sleep(SETTLE).await;
+        let filler = Filler::new(&local).await?;
+        let follower = (local.leader().await? + 1) % 3;
+        let placements = Placements::start(local.channel(&local::address(follower))?).await?;
+        Ok(Self { local, fleet, filler, placements })
+    }
+
+    /// Waits until all tasks that were placed so far are reported as RUNNING.
+    async fn all_run(&self, tasks: usize) -> Outcome<()> {
+        let began = Instant::now();
+        while self.filler.running().await? < tasks {
+            if began.elapsed() > LIMIT {
+                return Err(format!("not all {tasks} tasks run after {LIMIT:?}").into());
+            }
+            tokio::time::sleep(RUN_LOOK).await;
+        }
+        tokio::time::sleep(SETTLE).await;
+        Ok(())
+    }
+
+    async fn part(&mut self, load: Load, limit: Duration, floor: &Fdatasync) -> Outcome<Part> {
+        part(&self.local, &mut self.filler, &mut self.placements, (load, limit), floor).await
+    }
+
+    async fn told(&mut self, dir: &Path, orders: usize) -> Outcome<Histogram<u64>> {
+        told(&mut self.fleet, dir, &self.placements, orders).await
     }
 }
 

@@ -8,8 +8,11 @@ use muster_model::{
     InstanceStatus, Kind, Response, Revision, Service, State, Task, TaskId,
     cluster::DEFAULT_CLUSTER, command::Resource,
 };
+use std::fmt::Write;
 use std::sync::Arc;
 
+/// Most ARNs are shorter: a watch of tasks writes five for each.
+const USUAL_BYTES: usize = 128;
 /// Longest reference that is looked at: a full ARN with two names of 255 characters is shorter.
 const REFERENCE_BYTES_MAX: usize = 1024;
 
@@ -31,7 +34,10 @@ impl<'a> Arns<'a> {
     }
 
     fn arn(&self, resource: std::fmt::Arguments<'_>) -> String {
-        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+        let mut arn = String::with_capacity(USUAL_BYTES);
+        // Writing to a string does not fail.
+        let _ = write!(arn, "arn:aws:ecs:{}:{}:{resource}", self.region, self.account);
+        arn
     }
 
     pub fn cluster(&self, name: &str) -> String {

@@ -5,8 +5,9 @@
 
 use prost::Message;
 use std::marker::PhantomData;
-use tonic::codec::{BufferSettings, Codec};
-use tonic_prost::ProstCodec;
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic_prost::{ProstCodec, ProstEncoder};
 
 /// Bytes a buffer begins with; most messages of agents are smaller.
 const BEGIN: usize = 512;
@@ -34,14 +35,33 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
+    type Encoder = Fitted<T>;
     type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(settings())
+        Fitted(ProstCodec::<T, U>::raw_encoder(settings()))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstCodec::<T, U>::raw_decoder(settings())
+    }
+}
+
+/// Makes room for a message before it is written: a hundred tasks told by a watch would otherwise
+/// move eight times while they are.
+#[derive(Debug)]
+pub struct Fitted<T>(ProstEncoder<T>);
+
+impl<T: Message> Encoder for Fitted<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.reserve(message.encoded_len());
+        self.0.encode(message, to)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
     }
 }

@@ -48,9 +48,10 @@ pub const WATCH_CHANGES_PER_MESSAGE: usize = 100;
 pub const WATCH_PAUSE: Duration = Duration::from_millis(10);
 
 /// A watch that had nothing to tell for this many entries of the log tells its position, so that
-/// its reader can resume: a quarter of the versions that are kept. The same after a quarter of
-/// [`WATCH_HISTORY_ROWS`].
+/// its reader can resume: a quarter of the versions that are kept.
 pub const WATCH_BOOKMARK_ENTRIES: u64 = 1024;
+/// The same after so many rows of tasks: a quarter of [`WATCH_HISTORY_ROWS`].
+pub const WATCH_BOOKMARK_ROWS: u64 = WATCH_HISTORY_ROWS / 4;
 /// The same after this much time: a tenth of what is kept.
 pub const WATCH_BOOKMARK_AFTER: Millis = Millis::from_secs(60);
 
@@ -59,9 +60,9 @@ pub const WATCH_BOOKMARK_AFTER: Millis = Millis::from_secs(60);
 pub const WATCH_HISTORY_AGE: Millis = Millis::from_secs(600);
 
 /// So many rows of tasks may have been written since the oldest version that is kept, whose own
-/// they are: at about 900 bytes each some 90 MiB. Kept by number and age alone, the versions of a
+/// they are: at about 900 bytes each some 45 MiB. Kept by number and age alone, the versions of a
 /// million tasks that had just been placed took 2.4 GiB.
-pub const WATCH_HISTORY_ROWS: u64 = 100_000;
+pub const WATCH_HISTORY_ROWS: u64 = 50_000;
 
 /// A watcher that takes nothing for this long is cut off: it keeps an old state in memory.
 pub const WATCH_STALL_MAX: Duration = Duration::from_secs(120);

@@ -12,8 +12,8 @@ use crate::authz::Caller;
 use crate::call::Call;
 use crate::dispatcher::Dispatcher;
 use crate::limits::{
-    WATCH_BOOKMARK_AFTER, WATCH_BOOKMARK_ENTRIES, WATCH_BUFFER_MESSAGES, WATCH_CATCH_UP_MAX,
-    WATCH_CHANGES_PER_MESSAGE, WATCH_HISTORY_ROWS, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
+    WATCH_BOOKMARK_AFTER, WATCH_BOOKMARK_ENTRIES, WATCH_BOOKMARK_ROWS, WATCH_BUFFER_MESSAGES,
+    WATCH_CATCH_UP_MAX, WATCH_CHANGES_PER_MESSAGE, WATCH_PAUSE, WATCH_STALL_MAX, WATCHERS_MAX,
 };
 use crate::policy::Policies;
 use changes::{Filter, changes};
@@ -97,7 +97,7 @@ impl Dispatcher {
             request,
             stopping: self.stopping.clone(),
             synced: false,
-            position: Position { index: Index(0), at: Time(0), written: 0 },
+            position: Position::default(),
         };
         let teller = tokio::spawn(teller.run(states, now.applied(), permit)).abort_handle();
         Ok(Watching { told, teller })
@@ -125,10 +125,24 @@ struct Teller {
 }
 
 /// The version that a reader could resume from, as it was told last.
+#[derive(Default)]
 struct Position {
     index: Index,
     at: Time,
     written: u64,
+}
+
+impl Position {
+    fn of(state: &State) -> Self {
+        Self { index: state.applied(), at: state.meta().now, written: state.written() }
+    }
+
+    /// A reader that is told of no other could soon not resume any more.
+    fn is_old(&self, now: &State) -> bool {
+        now.applied().0.saturating_sub(self.index.0) >= WATCH_BOOKMARK_ENTRIES
+            || now.meta().now.since(self.at) >= WATCH_BOOKMARK_AFTER
+            || now.written().wrapping_sub(self.written) >= WATCH_BOOKMARK_ROWS
+    }
 }
 
 /// Why a teller stops without a word: its reader is gone or does not read.
@@ -187,7 +201,7 @@ impl Teller {
         loop {
             let batch: Vec<_> = changes.by_ref().take(WATCH_CHANGES_PER_MESSAGE).collect();
             let last = changes.peek().is_none();
-            if batch.is_empty() && self.synced && !self.silent_for_long(&now) {
+            if batch.is_empty() && self.synced && !self.position.is_old(&now) {
                 return Ok(());
             }
             // Only the last message has a position: what is between is not a state.
@@ -197,8 +211,7 @@ impl Teller {
             };
             if last {
                 self.synced = true;
-                self.position =
-                    Position { index: now.applied(), at: now.meta().now, written: now.written() };
+                self.position = Position::of(&now);
             }
             let message = pb::WatchResponse { changes: batch, resume_token, synced: self.synced };
             self.say(Ok(message)).await?;
@@ -206,14 +219,6 @@ impl Teller {
                 return Ok(());
             }
         }
-    }
-
-    /// So long that its reader could soon not resume any more.
-    fn silent_for_long(&self, now: &State) -> bool {
-        let Position { index, at, written } = self.position;
-        now.applied().0.saturating_sub(index.0) >= WATCH_BOOKMARK_ENTRIES
-            || now.meta().now.since(at) >= WATCH_BOOKMARK_AFTER
-            || now.written().wrapping_sub(written) >= WATCH_HISTORY_ROWS / 4
     }
 
     async fn say(&self, told: Told) -> Result<(), Gone> {
@@ -231,5 +236,34 @@ fn position(token: &str) -> Result<Option<Index>, Error> {
             let allowed = "the resume_token of an earlier answer, or none to start over";
             Err(Error::invalid("resume_from", token, allowed))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use muster_model::Millis;
+    use muster_model::fixture::World;
+
+    /// Each of the three bounds of what is kept makes a position old by itself.
+    #[test]
+    fn a_position_grows_old_by_entries_by_time_and_by_rows() {
+        let mut world = World::from_text("definition web cpu=1 mem=1");
+        world.run("run t1 definition=web");
+        let now = &world.state;
+        let said = || Position::of(now);
+        assert!(!said().is_old(now));
+        let mut later = now.clone();
+        later.skip(Index(now.applied().0 + WATCH_BOOKMARK_ENTRIES - 1));
+        assert!(!said().is_old(&later));
+        later.skip(Index(now.applied().0 + WATCH_BOOKMARK_ENTRIES));
+        assert!(said().is_old(&later));
+        let before = |span: Millis| Time(now.meta().now.0 - span.0);
+        assert!(!Position { at: before(Millis(WATCH_BOOKMARK_AFTER.0 - 1)), ..said() }.is_old(now));
+        assert!(Position { at: before(WATCH_BOOKMARK_AFTER), ..said() }.is_old(now));
+        let fewer = |rows: u64| now.written().wrapping_sub(rows);
+        assert!(!Position { written: fewer(WATCH_BOOKMARK_ROWS - 1), ..said() }.is_old(now));
+        assert!(Position { written: fewer(WATCH_BOOKMARK_ROWS), ..said() }.is_old(now));
     }
 }

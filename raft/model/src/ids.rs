@@ -14,6 +14,15 @@ use std::str::FromStr;
 /// entry of a table of tasks would take 32 bytes in place of 24, and allocators are slower there.
 type Words = [u64; 2];
 
+/// 32 lower-case hex digits: several times as fast as the formatter, for lists of thousands of ids.
+fn hex(bits: u128) -> [u8; 32] {
+    let mut digits = [b'0'; 32];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(bits >> (4 * place)) as usize & 15];
+    }
+    digits
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident, $field:literal;)*) => {$(
         $(#[$doc])*
@@ -58,7 +67,7 @@ macro_rules! ids {
         impl fmt::Display for $name {
             /// 32 lower-case hex digits, as in an ECS task id.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.bits())
+                f.write_str(std::str::from_utf8(&hex(self.bits())).unwrap_or_default())
             }
         }
 

@@ -114,6 +114,15 @@ pub(crate) struct Occupancy {
     pub reserved: Reserved,
 }
 
+/// What a service has, in one place as well: its id is not repeated with each of its tasks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Crew {
+    /// All that are still remembered, finished ones included.
+    pub tasks: OrdSet<TaskId>,
+    /// The one task per slot that should run.
+    pub slots: OrdMap<Slot, TaskId>,
+}
+
 /// Everything. `Clone` costs a few reference counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
@@ -179,9 +188,8 @@ pub(crate) struct Indexes {
     /// Instances that are ACTIVE, whatever their agents do.
     pub active_instances: OrdSet<(ClusterId, InstanceId)>,
     pub revisions: OrdMap<(Arc<str>, Revision), DefinitionId>,
-    pub tasks_of_service: OrdSet<(ServiceId, TaskId)>,
-    /// The one task per slot that should run.
-    pub slots: OrdMap<(ServiceId, Slot), TaskId>,
+    /// Of services that have tasks.
+    pub crews: OrdMap<ServiceId, Arc<Crew>>,
     /// Of instances that have something on them.
     pub occupancy: OrdMap<InstanceId, Arc<Occupancy>>,
     /// Wanted, but not placed.
@@ -311,15 +319,12 @@ impl State {
     }
     /// All tasks of a service that are still remembered, finished ones included.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let first = TaskId::from_bits(0);
-        self.index
-            .tasks_of_service
-            .range((service, first)..=(service, TaskId::from_bits(u128::MAX)))
-            .filter_map(|(_, id)| self.tasks.get(id))
+        let crew = self.index.crews.get(&service);
+        crew.into_iter().flat_map(|crew| &crew.tasks).filter_map(|id| self.tasks.get(id))
     }
     /// The task that should run in a slot.
     pub fn in_slot(&self, service: ServiceId, slot: Slot) -> Option<&Arc<Task>> {
-        self.task(*self.index.slots.get(&(service, slot))?)
+        self.task(*self.index.crews.get(&service)?.slots.get(&slot)?)
     }
     /// Tasks placed on an instance that have not stopped, abandoned ones included.
     pub fn tasks_on(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {

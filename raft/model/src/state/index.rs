@@ -3,7 +3,7 @@
 //! Each setter takes the difference between the old row and the new one and moves the derived
 //! entries accordingly. Nothing is judged here; `apply` has done that.
 
-use super::{DefinitionRow, Indexes, Meta, Occupancy, RequestRow, Reserved, State};
+use super::{Crew, DefinitionRow, Indexes, Meta, RequestRow, Reserved, State};
 use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
@@ -13,6 +13,7 @@ use crate::service::{Event, Service, ServiceStatus};
 use crate::spec::{Named, Protocol, Resources};
 use crate::task::Task;
 use crate::time::Time;
+use imbl::OrdMap;
 use std::sync::Arc;
 
 /// A host port as it is reserved: tcp and udp do not collide.
@@ -21,7 +22,8 @@ pub type HostPort = (u16, Protocol);
 /// What a task contributes to the indexes; two equal keys mean: nothing to move.
 #[derive(PartialEq)]
 struct Keys {
-    slot: Option<(ServiceId, Slot)>,
+    /// Of its service, which never changes.
+    slot: Option<Slot>,
     /// On an instance.
     there: bool,
     reserves: bool,
@@ -32,7 +34,7 @@ struct Keys {
 impl Keys {
     fn of(task: &Task) -> Self {
         Self {
-            slot: task.service().zip(task.slot()).filter(|_| task.wanted()),
+            slot: task.slot().filter(|_| task.wanted()),
             there: task.instance.is_some() && task.observed.phase < crate::Phase::Stopped,
             reserves: task.reserves(),
             waiting: task.wanted() && task.instance.is_none(),
@@ -206,7 +208,9 @@ impl State {
         let old = self.tasks.insert(row.id, row.clone());
         let was = old.as_deref().map_or(Keys::NONE, Keys::of);
         if old.is_none() {
-            row.service().map(|service| self.index.tasks_of_service.insert((service, row.id)));
+            self.enroll(&row, |crew| {
+                crew.tasks.insert(row.id);
+            });
             row.job().map(|job| self.index.tasks_of_job.insert((job, row.id)));
         }
         self.move_task(&row, &was, &is);
@@ -225,7 +229,9 @@ impl State {
     pub(crate) fn remove_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.remove(&id) else { return };
         self.remove_protection(id);
-        old.service().map(|service| self.index.tasks_of_service.remove(&(service, id)));
+        self.enroll(&old, |crew| {
+            crew.tasks.remove(&id);
+        });
         old.job().map(|job| self.index.tasks_of_job.remove(&(job, id)));
         self.move_task(&old, &Keys::of(&old), &Keys::NONE);
     }
@@ -235,11 +241,13 @@ impl State {
             return;
         }
         let id = task.id;
-        let index = &mut self.index;
         if was.slot != is.slot {
-            was.slot.map(|key| index.slots.remove(&key));
-            is.slot.map(|key| index.slots.insert(key, id));
+            self.enroll(task, |crew| {
+                was.slot.map(|slot| crew.slots.remove(&slot));
+                is.slot.map(|slot| crew.slots.insert(slot, id));
+            });
         }
+        let index = &mut self.index;
         if was.waiting && !is.waiting {
             index.waiting.remove(&id);
         }
@@ -255,11 +263,20 @@ impl State {
         }
     }
 
+    /// Changes what its service has, if it is one's.
+    fn enroll(&mut self, task: &Task, change: impl FnOnce(&mut Crew)) {
+        let Some(service) = task.service() else { return };
+        at(&mut self.index.crews, service, |crew| {
+            change(crew);
+            crew.tasks.is_empty() && crew.slots.is_empty()
+        });
+    }
+
     /// A task is placed once and never moved, so a claim only begins and ends.
     fn occupy(&mut self, task: &Task, was: &Keys, is: &Keys) {
         let Some(instance) = task.instance else { return };
         let claim = (was.reserves != is.reserves).then(|| self.claim(task));
-        let change = |row: &mut Occupancy| {
+        at(&mut self.index.occupancy, instance, |row| {
             match is.there {
                 true => row.tasks.insert(task.id),
                 false => row.tasks.remove(&task.id),
@@ -270,21 +287,7 @@ impl State {
                 (None, _) => {}
             }
             row.tasks.is_empty() && row.reserved.tasks == 0
-        };
-        let all = &mut self.index.occupancy;
-        match all.get_mut(&instance).map(Arc::make_mut) {
-            Some(row) => {
-                if change(row) {
-                    all.remove(&instance);
-                }
-            }
-            None => {
-                let mut row = Occupancy::default();
-                if !change(&mut row) {
-                    all.insert(instance, Arc::new(row));
-                }
-            }
-        }
+        });
     }
 
     fn claim(&self, task: &Task) -> Claim {
@@ -300,6 +303,28 @@ impl State {
         let Some(row) = self.definitions.get(&task.definition) else { return Vec::new() };
         let mappings = row.spec.port_mappings();
         task.ports.iter().zip(mappings).map(|(port, (_, m))| (*port, m.protocol)).collect()
+    }
+}
+
+/// Changes the row at a key, which is there only while something is in it: `change` says whether
+/// nothing is left.
+fn at<K: Ord + Clone, V: Clone + Default>(
+    rows: &mut OrdMap<K, Arc<V>>,
+    key: K,
+    change: impl FnOnce(&mut V) -> bool,
+) {
+    match rows.get_mut(&key).map(Arc::make_mut) {
+        Some(row) => {
+            if change(row) {
+                rows.remove(&key);
+            }
+        }
+        None => {
+            let mut row = V::default();
+            if !change(&mut row) {
+                rows.insert(key, Arc::new(row));
+            }
+        }
     }
 }
 
