@@ -34,7 +34,7 @@ const HIDDEN: [&str; 5] = [
     ".muster.dispatch.v1.SecretFile",
 ];
 
-/// Rows that a watch tells: up to a kilobyte each, and handed on several times before they are sent.
+/// Rows that a watch tells: up to a kilobyte each, and handed on several times until they are sent.
 const BOXED: [&str; 5] = ["service", "task", "container_instance", "cluster", "event"];
 
 fn main() -> Result<(), Box<dyn Error>> {
