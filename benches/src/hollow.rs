@@ -36,7 +36,7 @@ const WELCOME_WAIT: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const HINTS_MAX: u32 = 2;
-const HEARTBEAT_JITTER: f64 = 0.2;
+const HEARTBEAT_JITTER: f64 = 0.1;
 const MANAGER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages on their way up; the agent's outbox holds more, and no test fills it.
 const OUTBOX_MAX: usize = 64;
