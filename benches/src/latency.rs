@@ -37,7 +37,7 @@ pub struct Latency {
     /// Seconds of background beside agents.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Seconds of background without; their leases run for eight.
+    /// Seconds of background without, at most what their leases run: eight.
     #[arg(long, default_value_t = 7)]
     alone: u64,
     /// Agents report the background's tasks as RUNNING, too: as much again for the log to take.
@@ -72,8 +72,8 @@ impl Latency {
         let told = self.beside(&mut filler, &mut placements, &channel, self.seconds).await?;
         show("busy, agents are told", &told, floor.p50_ms);
         tokio::time::sleep(SETTLE).await;
-        fleet.cut_off().await;
-        let busy = self.beside(&mut filler, &mut placements, &channel, self.alone).await?;
+        let seconds = self.alone.min(fleet.cut_off().await.as_secs());
+        let busy = self.beside(&mut filler, &mut placements, &channel, seconds).await?;
         show("busy, agents are cut off", &busy, floor.p50_ms);
         println!();
         figure("latency.idle_p50", quantile_ms(&idle, 0.5), "ms", Good::AtMost, 5.0);

@@ -40,8 +40,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 const HINTS_MAX: u32 = 2;
 /// Messages that wait to be sent; reports of a thousand tasks are one message.
 const OUTBOX_MAX: usize = 256;
-/// Heartbeats come after 90 to 100 % of what the manager asked for, so that agents spread out. More
-/// of it spreads them no better after a minute, and makes more heartbeats.
+/// Heartbeats come after 90 to 100 % of what the manager asked for: agents that began together are
+/// spread over a whole period after some three minutes. Twice as much would take one, and make 5 %
+/// more heartbeats.
 const HEARTBEAT_JITTER: f64 = 0.1;
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 /// Largest message of a manager: the complete set of a full machine, 1,000 tasks of 64 KiB at most.

@@ -116,7 +116,7 @@ pub(crate) struct Occupancy {
 
 /// What a service has, in one place as well: its id is not repeated with each of its tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Crew {
+pub(crate) struct ServiceTasks {
     /// All that are still remembered, finished ones included.
     pub tasks: OrdSet<TaskId>,
     /// The one task per slot that should run.
@@ -189,7 +189,7 @@ pub(crate) struct Indexes {
     pub active_instances: OrdSet<(ClusterId, InstanceId)>,
     pub revisions: OrdMap<(Arc<str>, Revision), DefinitionId>,
     /// Of services that have tasks.
-    pub crews: OrdMap<ServiceId, Arc<Crew>>,
+    pub service_tasks: OrdMap<ServiceId, Arc<ServiceTasks>>,
     /// Of instances that have something on them.
     pub occupancy: OrdMap<InstanceId, Arc<Occupancy>>,
     /// Wanted, but not placed.
@@ -319,12 +319,12 @@ impl State {
     }
     /// All tasks of a service that are still remembered, finished ones included.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let crew = self.index.crews.get(&service);
-        crew.into_iter().flat_map(|crew| &crew.tasks).filter_map(|id| self.tasks.get(id))
+        let own = self.index.service_tasks.get(&service);
+        own.into_iter().flat_map(|own| &own.tasks).filter_map(|id| self.tasks.get(id))
     }
     /// The task that should run in a slot.
     pub fn in_slot(&self, service: ServiceId, slot: Slot) -> Option<&Arc<Task>> {
-        self.task(*self.index.crews.get(&service)?.slots.get(&slot)?)
+        self.task(*self.index.service_tasks.get(&service)?.slots.get(&slot)?)
     }
     /// Tasks placed on an instance that have not stopped, abandoned ones included.
     pub fn tasks_on(&self, instance: InstanceId) -> impl Iterator<Item = &Arc<Task>> {

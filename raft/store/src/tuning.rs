@@ -15,9 +15,9 @@ const MEMTABLES_BYTES: usize = 32 << 20;
 /// Old write-ahead logs are kept until every family has flushed what they hold.
 const WAL_BYTES: u64 = 64 << 20;
 /// Files of a family that wait before they are merged: each merge writes much of the family anew,
-/// and only a start reads them. RocksDB's four cost a twentieth of a busy machine.
+/// and only a start reads them. RocksDB's four cost a thirtieth of a busy machine.
 const WAITING_FILES: i32 = 12;
-/// So many wait before writes are slowed down, and before they stop: merging never lags so far.
+/// So many wait before writes are slowed down, and before they stop.
 const WAITING_FILES_SLOW: i32 = 4 * WAITING_FILES;
 const WAITING_FILES_MAX: i32 = 6 * WAITING_FILES;
 /// Tables are read when a manager starts and when they are compacted, so that few need to be open.

@@ -3,7 +3,7 @@
 //! Each setter takes the difference between the old row and the new one and moves the derived
 //! entries accordingly. Nothing is judged here; `apply` has done that.
 
-use super::{Crew, DefinitionRow, Indexes, Meta, RequestRow, Reserved, State};
+use super::{DefinitionRow, Indexes, Meta, RequestRow, Reserved, ServiceTasks, State};
 use crate::access_key::{AccessKey, AccessKeyId};
 use crate::cluster::{Authority, Cluster, ClusterStatus, Manager, User};
 use crate::ids::{ClusterId, Index, InstanceId, RequestId, ServiceId, Slot, TaskId};
@@ -208,15 +208,16 @@ impl State {
         let old = self.tasks.insert(row.id, row.clone());
         let was = old.as_deref().map_or(Keys::NONE, Keys::of);
         if old.is_none() {
-            self.enroll(&row, |crew| {
-                crew.tasks.insert(row.id);
+            self.enroll(&row, |own| {
+                own.tasks.insert(row.id);
             });
             row.job().map(|job| self.index.tasks_of_job.insert((job, row.id)));
         }
         self.move_task(&row, &was, &is);
     }
 
-    /// Changes a row that is there; it is copied only if another version of the state has it too.
+    /// Changes a row that is there; it is copied only if somebody else has it too: another version
+    /// of the state, or a caller who looked it up.
     pub(crate) fn change_task(&mut self, id: TaskId, change: impl FnOnce(&mut Task)) {
         let Some(row) = self.tasks.get_mut(&id) else { return };
         self.written.0 += 1;
@@ -229,8 +230,8 @@ impl State {
     pub(crate) fn remove_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.remove(&id) else { return };
         self.remove_protection(id);
-        self.enroll(&old, |crew| {
-            crew.tasks.remove(&id);
+        self.enroll(&old, |own| {
+            own.tasks.remove(&id);
         });
         old.job().map(|job| self.index.tasks_of_job.remove(&(job, id)));
         self.move_task(&old, &Keys::of(&old), &Keys::NONE);
@@ -242,9 +243,9 @@ impl State {
         }
         let id = task.id;
         if was.slot != is.slot {
-            self.enroll(task, |crew| {
-                was.slot.map(|slot| crew.slots.remove(&slot));
-                is.slot.map(|slot| crew.slots.insert(slot, id));
+            self.enroll(task, |own| {
+                was.slot.map(|slot| own.slots.remove(&slot));
+                is.slot.map(|slot| own.slots.insert(slot, id));
             });
         }
         let index = &mut self.index;
@@ -264,11 +265,11 @@ impl State {
     }
 
     /// Changes what its service has, if it is one's.
-    fn enroll(&mut self, task: &Task, change: impl FnOnce(&mut Crew)) {
+    fn enroll(&mut self, task: &Task, change: impl FnOnce(&mut ServiceTasks)) {
         let Some(service) = task.service() else { return };
-        at(&mut self.index.crews, service, |crew| {
-            change(crew);
-            crew.tasks.is_empty() && crew.slots.is_empty()
+        at(&mut self.index.service_tasks, service, |own| {
+            change(own);
+            own.tasks.is_empty() && own.slots.is_empty()
         });
     }
 
